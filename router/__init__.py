@@ -1,0 +1,1 @@
+"""The router of Allsorts: one OpenAI-compatible endpoint that places every request on the best worker."""

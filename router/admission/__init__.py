@@ -1,0 +1,1 @@
+"""Letting requests in: limits, the bounded priority queue, shedding with a reason. Pure."""

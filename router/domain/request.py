@@ -1,0 +1,87 @@
+"""What a client asked for, after validation and before any decision."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from router.domain.ids import ANONYMOUS, RequestId, Tenant
+
+
+class RequestKind(StrEnum):
+    """Which endpoint the request came through."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """A model as the client names it: ``name``, ``name@q8_0`` (pinned) or ``name@>=q6_k`` (floor)."""
+
+    name: str
+    pinned: str | None = None  # canonical quantization name
+    floor: str | None = None  # canonical quantization name; equal or better quality is admitted
+
+    def __str__(self) -> str:
+        if self.pinned:
+            return f"{self.name}@{self.pinned}"
+        return f"{self.name}@>={self.floor}" if self.floor else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One message of a conversation, text only."""
+
+    role: str
+    content: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How output tokens are drawn. Defaults are OpenAI's."""
+
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SloTargets:
+    """What the client counts as in time. ``None``: no target."""
+
+    ttft_s: float | None = None
+    ttft_per_prompt_token_s: float = 0.0
+    tpot_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceRequest:
+    """One client request. Token counts here are the router's estimates; the worker counts exactly."""
+
+    request_id: RequestId
+    kind: RequestKind
+    model: ModelRef
+    messages: tuple[ChatMessage, ...] = ()  # for chat
+    prompt: str | tuple[int, ...] = ""  # for completion: text or token ids
+    sampling: Sampling = field(default_factory=Sampling)
+    tenant: Tenant = ANONYMOUS
+    priority: int = 0  # higher goes first
+    slo: SloTargets | None = None
+    required_labels: tuple[tuple[str, str], ...] = ()  # the worker must carry all of them
+    prompt_bytes: int = 0
+    block_hashes: tuple[int, ...] = ()  # chained hashes of the prompt's text blocks
+    prompt_tokens_estimate: int = 0
+    expected_output_tokens: int = 0
+    arrived_at: float = 0.0  # monotonic
+    deadline_at: float = float("inf")  # monotonic
+    never_quantized: bool = False  # the tenant's rule: full precision (or 8 bit where that is all there is)

@@ -1,0 +1,45 @@
+"""The fleet at one instant: all a placement may look at."""
+
+from dataclasses import dataclass, field
+
+from router.domain.ids import WorkerId
+from router.domain.worker import Load, ModelInstance, WorkerProfile, WorkerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inflight:
+    """Work this router replica dispatched that the worker's load does not show yet (summed)."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """One worker as this router replica sees it."""
+
+    profile: WorkerProfile
+    state: WorkerState
+    models: tuple[ModelInstance, ...] = ()
+    load: Load = field(default_factory=Load)
+    inflight: Inflight = field(default_factory=Inflight)
+    rtt_s: float = 0.0
+    cordoned: bool = False
+    suspended_until: float = 0.0  # circuit breaker: no placements before this monotonic second
+    suspended_reason: str = ""
+    probing: bool = False  # half-open: takes one request at a time
+
+    @property
+    def worker_id(self) -> WorkerId:
+        """Shorthand for the profile's id."""
+        return self.profile.worker_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSnapshot:
+    """Immutable view of the fleet; ``taken_at`` is monotonic."""
+
+    taken_at: float
+    version: int
+    workers: tuple[WorkerView, ...] = ()

@@ -1,0 +1,139 @@
+"""One error root. Each error carries its code, HTTP status and data; edges translate, nobody else does."""
+
+from typing import ClassVar
+
+
+class AllsortsError(Exception):
+    """Root of every error this project raises on purpose.
+
+    ``code``, ``kind`` and ``http_status`` are what an OpenAI client sees; ``retryable`` says whether the
+    same request may succeed later; ``param`` names the request parameter at fault.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    kind: ClassVar[str] = "server_error"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(AllsortsError):
+    """A parameter is wrong; ``param`` names it."""
+
+    code = "invalid_value"
+    kind = "invalid_request_error"
+    http_status = 400
+
+
+class UnsupportedParameter(InvalidRequest):
+    """A parameter that exists in the API but not here (yet)."""
+
+    code = "unsupported_parameter"
+
+
+class UnknownParameter(InvalidRequest):
+    """A parameter that does not exist."""
+
+    code = "unknown_parameter"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt plus output do not fit the model's context, by the worker's exact count."""
+
+    code = "context_length_exceeded"
+
+
+class NotAuthenticated(AllsortsError):
+    """No key, or one that is not known."""
+
+    code = "invalid_api_key"
+    kind = "authentication_error"
+    http_status = 401
+
+
+class NotAllowed(AllsortsError):
+    """The key lacks the scope."""
+
+    code = "insufficient_scope"
+    kind = "permission_error"
+    http_status = 403
+
+
+class NotFound(AllsortsError):
+    """No such path or record."""
+
+    code = "not_found"
+    kind = "invalid_request_error"
+    http_status = 404
+
+
+class UnknownModel(NotFound):
+    """No worker ever served this model."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(AllsortsError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+    kind = "invalid_request_error"
+    http_status = 405
+
+
+class BodyTooLarge(AllsortsError):
+    """The request body passes the configured limit."""
+
+    code = "request_too_large"
+    kind = "invalid_request_error"
+    http_status = 413
+
+
+class RateLimited(AllsortsError):
+    """The tenant's own limit."""
+
+    code = "rate_limit_exceeded"
+    kind = "rate_limit_error"
+    http_status = 429
+    retryable = True
+
+
+class Unavailable(AllsortsError):
+    """Nothing can take the request now; the message holds the reasons."""
+
+    code = "no_capacity"
+    kind = "service_unavailable"
+    http_status = 503
+    retryable = True
+
+
+class DeadlineExceeded(Unavailable):
+    """The request ran out of time before it could be answered."""
+
+    code = "deadline_exceeded"
+    http_status = 504
+
+
+class WorkerFailed(Unavailable):
+    """Every attempt failed at the workers."""
+
+    code = "worker_failed"
+    http_status = 502
+
+
+class ConfigError(AllsortsError):
+    """A configuration file, flag or environment value is wrong: what, where, what to do."""
+
+    code = "bad_config"
+
+
+class ClientGone(AllsortsError):
+    """The client hung up; nobody is left to tell."""
+
+    code = "client_gone"
+    http_status = 499

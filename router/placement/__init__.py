@@ -1,0 +1,1 @@
+"""Choosing a worker: filters with reasons, predicted cost, prefix index, quality, decision records. Pure."""

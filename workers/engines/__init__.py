@@ -1,0 +1,1 @@
+"""Engines behind one interface: llama.cpp, vLLM, servers that already run, simulated ones."""
