@@ -1,0 +1,61 @@
+"""An answer under way, as the HTTP edge reads it: who answers, chunks of output, and how it ended."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from router.domain.ids import RequestId, WorkerId
+from router.domain.stream import FinishReason, TokenLogprob, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerHead:
+    """Known once a worker has accepted the request; goes into the response headers."""
+
+    request_id: RequestId
+    worker_id: WorkerId
+    node: str
+    model: str
+    quantization: str
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """The stream moved to another worker after ``at_token`` output tokens."""
+
+    from_node: str
+    to_node: str
+    from_quantization: str
+    to_quantization: str
+    at_token: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Whatever output was waiting: one or many tokens. The last chunk has ``finish_reason`` and ``usage``."""
+
+    text: str = ""
+    token_count: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None  # STOP or LENGTH only
+    usage: Usage | None = None  # of the whole request, over all attempts
+    continuations: tuple[Continuation, ...] = ()  # with the last chunk
+
+
+class Answer(Protocol):
+    """One request being answered. Iterate it to its end, or ``aclose`` it: that aborts the generation."""
+
+    @property
+    def head(self) -> AnswerHead:
+        """Who answers."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Chunks until the one with a finish reason; raises AllsortsError when the answer breaks off."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop reading: aborts at the worker if still running. Idempotent."""
+        ...

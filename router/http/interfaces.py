@@ -1,0 +1,96 @@
+"""What the HTTP surface asks of the rest of the router; ``router.app`` hands the implementations in."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from router.domain.answer import Answer
+from router.domain.principal import Principal, Scope
+from router.domain.request import InferenceRequest
+from router.domain.snapshot import FleetSnapshot
+
+
+class Pipeline(Protocol):
+    """The life of a request."""
+
+    async def answer(self, request: InferenceRequest) -> Answer:
+        """Admit, place and dispatch; returns once a worker has accepted. Raises AllsortsError before that."""
+        ...
+
+
+class FleetReader(Protocol):
+    """The fleet as it is now."""
+
+    def snapshot(self) -> FleetSnapshot:
+        """Immutable view, cheap to take."""
+        ...
+
+    def known_models(self) -> tuple[str, ...]:
+        """Every model name any worker served since this router started."""
+        ...
+
+
+class FleetControl(Protocol):
+    """What an operator does to the fleet; ``node`` is a node name or worker id. Unknown nodes raise NotFound."""
+
+    async def drain(self, node: str, deadline_s: float) -> None:
+        """Finish what runs within the deadline, take nothing new, then move what is left."""
+        ...
+
+    async def undrain(self, node: str) -> None:
+        """Take work again; also lifts a cordon."""
+        ...
+
+    async def cordon(self, node: str) -> None:
+        """Place nothing new there, across restarts."""
+        ...
+
+    async def revoke(self, node: str, reason: str) -> None:
+        """Cut the node off at once and for good."""
+        ...
+
+
+class Credentials(Protocol):
+    """Join tokens and API keys, as the operator manages them. All values are JSON-ready."""
+
+    async def create_token(self, *, ttl_s: float, uses: int, labels: Mapping[str, str]) -> dict[str, Any]:
+        """A join token with the line to paste on the other machine."""
+        ...
+
+    async def create_key(self, rules: Mapping[str, Any]) -> dict[str, Any]:
+        """An API key; the secret is in this reply and nowhere else."""
+        ...
+
+    async def list_keys(self) -> list[dict[str, Any]]:
+        """Keys without their secrets."""
+        ...
+
+    async def delete_key(self, key_id: str) -> None:
+        """Forget a key; raises NotFound."""
+        ...
+
+
+class Explainer(Protocol):
+    """Decision records."""
+
+    def explain(self, request_id: str) -> dict[str, Any] | None:
+        """The record of one request, JSON-ready; None when it was not sampled or has aged out."""
+        ...
+
+
+class Authenticator(Protocol):
+    """Tells who is asking."""
+
+    async def authenticate(self, authorization: str | None, scope: Scope) -> Principal:
+        """The caller behind an Authorization header.
+
+        Raises NotAuthenticated (401), NotAllowed (403) or RateLimited (429).
+        """
+        ...
+
+    def rate_headers(self, principal: Principal) -> tuple[tuple[bytes, bytes], ...]:
+        """OpenAI's x-ratelimit-* headers for this caller, empty when it has no limits."""
+        ...
+
+    def charge(self, principal: Principal, tokens: int) -> None:
+        """Count tokens against the caller's limit."""
+        ...
