@@ -1,0 +1,157 @@
+"""A tiny engine that really runs jobs: it echoes the prompt, one character a step, and can be held, killed or broken."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from workers.engines.base import (
+    Accepted,
+    Capabilities,
+    Delta,
+    Embedded,
+    EngineFailed,
+    FinishReason,
+    Job,
+    LoadedModel,
+    LoadError,
+    LoadFigures,
+    ModelSpec,
+    Progress,
+    RefusalCode,
+    Refused,
+    Scored,
+    StepResult,
+    Usage,
+)
+
+
+@dataclass(slots=True)
+class _Running:
+    job: Job
+    text: str
+    at: int = 0
+
+
+class EchoEngine:
+    """Steps only while ``gate`` is set; ``step_s`` 0 means as fast as the loop turns."""
+
+    kind = "echo"
+    version = "1"
+
+    def __init__(self, context_tokens: int = 10_000) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.closed = False
+        self.aborted: list[tuple[str, int]] = []
+        self._context_tokens = context_tokens
+        self._models: dict[tuple[str, str], LoadedModel] = {}
+        self._running: dict[tuple[str, int], _Running] = {}
+        self._ends: list[Delta] = []
+        self._work = asyncio.Event()
+        self._dead = ""
+        self._sequence = 0
+
+    def kill(self, reason: str) -> None:
+        self._dead = reason
+        self._work.set()
+        self.gate.set()
+
+    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+        progress(0.5, "half way")
+        if "missing" in spec.path:
+            raise LoadError(f"{spec.path}: no such file; check the path")
+        loaded = LoadedModel(
+            name=spec.name,
+            quantization=spec.quantization or "none",
+            format="echo",
+            context_tokens=spec.context_tokens or self._context_tokens,
+            slots=spec.slots or 64,
+            capabilities=Capabilities(can_score=True, can_load=True),
+        )
+        self._models[loaded.name, loaded.quantization] = loaded
+        return loaded
+
+    async def unload(self, name: str, quantization: str) -> None:
+        self._models.pop((name, quantization), None)
+        for key, running in list(self._running.items()):
+            if running.job.model == name:
+                self.abort(*key)
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        return tuple(self._models.values())
+
+    async def submit(self, job: Job) -> Accepted:
+        if self._dead:
+            raise EngineFailed(self._dead)
+        text = job.messages[-1].content if job.messages else str(job.prompt)
+        if len(text) > self._context_tokens:
+            raise Refused(
+                RefusalCode.CONTEXT_LENGTH,
+                f"{len(text)} tokens do not fit {self._context_tokens}",
+                prompt_tokens=len(text),
+                context_tokens=self._context_tokens,
+            )
+        self._running[job.request_id, job.attempt] = _Running(job=job, text=text)
+        self._work.set()
+        return Accepted(prompt_tokens=len(text))
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        running = self._running.pop((request_id, attempt), None)
+        if running is not None:
+            self.aborted.append((request_id, attempt))
+            self._ends.append(self._delta(running, "", FinishReason.ABORTED))
+            self._work.set()
+
+    def _delta(self, running: _Running, text: str, end: FinishReason | None) -> Delta:
+        done = running.at + len(text)
+        usage = Usage(prompt_tokens=len(running.text), completion_tokens=done)
+        return Delta(
+            request_id=running.job.request_id,
+            attempt=running.job.attempt,
+            position=running.at,
+            text=text,
+            token_count=len(text),
+            text_tokens=done,
+            finish_reason=end,
+            usage=usage if end else None,
+        )
+
+    async def steps(self) -> AsyncIterator[StepResult]:
+        while True:
+            await self._work.wait()
+            await self.gate.wait()
+            if self._dead:
+                raise EngineFailed(self._dead)
+            deltas, self._ends = self._ends, []
+            for key, running in list(self._running.items()):
+                text = running.text[running.at : running.at + 1]
+                limit = running.job.sampling.max_tokens
+                reason = None
+                if running.at + 1 >= len(running.text):
+                    reason = FinishReason.STOP
+                elif limit is not None and running.at + 1 >= limit:
+                    reason = FinishReason.LENGTH
+                deltas.append(self._delta(running, text, reason))
+                running.at += len(text)
+                if reason:
+                    del self._running[key]
+            self._sequence += 1
+            if not self._running and not self._ends:
+                self._work.clear()
+            yield StepResult(deltas=tuple(deltas), load=self.load_figures())
+            await asyncio.sleep(0)
+
+    def load_figures(self) -> LoadFigures:
+        return LoadFigures(running=len(self._running), step_sequence=self._sequence)
+
+    async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
+        ids = token_ids or tuple(map(ord, text))
+        return Scored(token_ids=ids[1:], logprobs=tuple(-float(one % 7) for one in ids[1:]))
+
+    async def embed(self, model: str, quantization: str, text: str) -> Embedded:
+        raise Refused(RefusalCode.UNSUPPORTED, "the echo engine has no embeddings")
+
+    async def close(self) -> None:
+        self.closed = True
+        self._models.clear()

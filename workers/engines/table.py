@@ -1,0 +1,36 @@
+"""The engines by name. Each is imported when it is asked for, so that a Mac needs none of the others."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from workers.engines.base import Engine, LoadError
+
+EngineFactory = Callable[[], Engine]
+
+
+def _lazy(module: str, name: str, needs: str) -> EngineFactory:
+    def make() -> Engine:
+        try:
+            factory: EngineFactory = getattr(import_module(module), name)
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] == "workers":
+                raise
+            raise LoadError(f"the package {missing.name} is not installed: {needs}") from None
+        return factory()
+
+    return make
+
+
+ENGINES: dict[str, EngineFactory] = {
+    "llama.cpp": _lazy("workers.engines.llama_cpp", "LlamaCppEngine", "pip install 'allsorts[llama]'"),
+    "vllm": _lazy("workers.engines.vllm", "VllmEngine", "pip install 'allsorts[vllm]'"),
+    "openai": _lazy("workers.engines.openai_compatible", "OpenAICompatibleEngine", "pip install allsorts"),
+    "simulated": _lazy("workers.engines.simulated", "SimulatedEngine", "pip install allsorts"),
+}
+
+
+def make_engine(name: str) -> Engine:
+    """The engine of this name. Raises LoadError with one clear line for an unknown name or a missing package."""
+    if name not in ENGINES:
+        raise LoadError(f"there is no engine {name!r}; choose one of {', '.join(ENGINES)}")
+    return ENGINES[name]()
