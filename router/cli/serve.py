@@ -1,0 +1,165 @@
+"""``allsorts serve``: the router, under Ray Serve or plain uvicorn."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from router.config import RouterConfig, load_config
+from router.errors import ConfigError
+from router.telemetry.logging import configure_logging
+
+OBJECT_STORE_BYTES = 100 * 1024 * 1024
+"""The router moves no objects through Ray; the smallest store will do."""
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file; flags win over it.")] = None,
+    host: Annotated[str | None, typer.Option(help="Where clients connect. Beyond loopback, keys must exist.")] = None,
+    port: Annotated[int | None, typer.Option(help="Where clients connect.")] = None,
+    grpc_host: Annotated[str | None, typer.Option(help="Where workers dial. Beyond loopback, TLS is on.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Where workers dial.")] = None,
+    enrol_port: Annotated[int | None, typer.Option(help="Where joining machines knock (TLS pools).")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Keys, tokens, revocations, the CA.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Placement policy; see `allsorts simulate --help`.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Router replicas (Ray only).")] = None,
+    without_ray: Annotated[bool, typer.Option(help="Run under plain uvicorn, in this process.")] = False,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster that already runs, e.g. 'auto'.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Serve the OpenAI-compatible endpoint and let workers in.
+
+    Examples:
+
+      allsorts serve
+
+      allsorts serve --port 9000 --grpc-port 9100 --without-ray
+
+      allsorts serve --config deploy/allsorts.toml --replicas 2
+    """
+    http = {"host": host, "port": port}
+    grpc = {"host": grpc_host, "port": grpc_port, "enrol_port": enrol_port}
+    overrides: dict[str, Any] = {
+        "http": _given(http),
+        "grpc": _given(grpc),
+        "placement": _given({"policy": policy}),
+        **_given({"state_dir": str(state_dir) if state_dir else None, "replicas": replicas, "log_level": log_level}),
+    }
+    settings = load_config(config, overrides)
+    configure_logging(settings.log_level)
+    _check_ports(settings)
+    if without_ray:
+        serve_uvicorn(settings)
+    else:
+        serve_ray(settings, address)
+
+
+def serve_uvicorn(config: RouterConfig) -> None:
+    """One router replica in this process, until SIGINT or SIGTERM."""
+    import uvicorn
+
+    from router.app import RouterNode
+
+    uvicorn.run(
+        RouterNode(config),
+        host=config.http.host,
+        port=config.http.port,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=5,
+        backlog=4096,
+    )
+
+
+def serve_ray(config: RouterConfig, address: str | None) -> None:
+    """The Serve application, on a cluster of its own or on one that runs; until SIGINT or SIGTERM."""
+    from router import serve_settings
+
+    work_dir = Path(tempfile.mkdtemp(prefix="allsorts-"))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        loopback = serve_settings.loopback_only(config.http.host)
+        serve_settings.apply(serve_settings.environment(work_dir=work_dir, loopback=loopback))
+        _run_application(config, address)
+        typer.echo(f"allsorts: serving on http://{config.http.host}:{config.http.port}/v1", err=True)
+        stop.wait()
+    finally:
+        _stop_ray(own_cluster=address is None)
+        shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def _run_application(config: RouterConfig, address: str | None) -> None:
+    import ray
+    from ray import serve as ray_serve
+
+    from router.ray_app import APPLICATION, bind
+
+    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    if address is None:
+        options |= {
+            "include_dashboard": False,
+            "num_cpus": max(2, os.cpu_count() or 2),
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_node_ip_address": "127.0.0.1",
+        }
+    ray.init(address=address or "local", **options)
+    if address is not None:
+        _check_cluster()
+    ray_serve.start(
+        http_options={"host": config.http.host, "port": config.http.port},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )
+    ray_serve.run(bind(config), name=APPLICATION, route_prefix="/")
+
+
+def _check_cluster() -> None:
+    """A cluster that runs without our settings would serve, slowly; say what is missing instead."""
+    import ray
+
+    from router import serve_settings
+
+    remote: Any = ray.remote(num_cpus=0)(lambda: dict(os.environ))
+    missing = serve_settings.missing(ray.get(remote.remote(), timeout=60))
+    if missing:
+        raise ConfigError(
+            "the Ray cluster runs without settings this router needs; restart its nodes with: " + " ".join(missing)
+        )
+
+
+def _stop_ray(*, own_cluster: bool) -> None:
+    if "ray" not in sys.modules:
+        return
+    import ray
+    from ray import serve as ray_serve
+
+    if not ray.is_initialized():
+        return
+    if own_cluster:
+        ray_serve.shutdown()
+    else:
+        from router.ray_app import APPLICATION
+
+        ray_serve.delete(APPLICATION)
+    ray.shutdown()
+
+
+def _check_ports(config: RouterConfig) -> None:
+    from router.serve_settings import port_taken
+
+    wanted = [("--port", config.http.host, config.http.port), ("--grpc-port", config.grpc.host, config.grpc.port)]
+    for flag, host, port in wanted:
+        if port and port_taken(host, port):
+            raise ConfigError(f"port {port} on {host} is taken; choose another with {flag}, e.g. {flag} {port + 10}")
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,96 @@
+"""What an operator does to the fleet: drain, cordon, revoke."""
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from router.domain.ids import WorkerId
+from router.domain.worker import WorkerState
+from router.fleet.lifecycle import Event
+from router.fleet.member import Member
+from router.fleet.membership import Membership
+from router.fleet.service import FleetService
+
+log = structlog.get_logger()
+
+
+class Intent(Protocol):
+    """Where an operator's decisions survive a restart."""
+
+    async def set_cordoned(self, worker_id: str, cordoned: bool) -> None:
+        """Remember a cordon, or lift it."""
+        ...
+
+    async def revoke(self, worker_id: str, node: str, reason: str) -> None:
+        """Remember a revocation for good."""
+        ...
+
+
+class Control:
+    """Implements ``router.http.interfaces.FleetControl``."""
+
+    def __init__(self, *, membership: Membership, service: FleetService, intent: Intent) -> None:
+        self._membership = membership
+        self._service = service
+        self._intent = intent
+        self._drains: dict[WorkerId, asyncio.Task[None]] = {}
+
+    async def drain(self, node: str, deadline_s: float) -> None:
+        """Take nothing new, finish what runs; past the deadline, what is left moves to other workers."""
+        member = self._membership.find(node)
+        if member.state is WorkerState.DRAINING:
+            return
+        self._membership.event(member.worker_id, Event.DRAIN)
+        session = self._membership.session_of(member.worker_id)
+        if session is not None:
+            session.send(pb.RouterCommand(drain=pb.Drain(deadline_s=deadline_s)))
+        self._stop_drain(member)
+        self._drains[member.worker_id] = asyncio.create_task(self._finish_drain(member.worker_id, deadline_s))
+        log.info("drain.started", worker=member.worker_id, node=member.profile.node, deadline_s=deadline_s)
+
+    async def undrain(self, node: str) -> None:
+        """Take work again; lifts a cordon too."""
+        member = self._membership.find(node)
+        self._stop_drain(member)
+        if member.cordoned:
+            await self._intent.set_cordoned(member.worker_id, False)
+            self._membership.set_cordoned(member, False)
+        if member.state is WorkerState.DRAINING:
+            session = self._membership.session_of(member.worker_id)
+            if session is not None:
+                session.send(pb.RouterCommand(undrain=pb.Undrain()))
+            self._membership.event(member.worker_id, Event.UNDRAIN)
+
+    async def cordon(self, node: str) -> None:
+        """Place nothing new there, across restarts; what runs goes on."""
+        member = self._membership.find(node)
+        await self._intent.set_cordoned(member.worker_id, True)
+        self._membership.set_cordoned(member, True)
+
+    async def revoke(self, node: str, reason: str) -> None:
+        """Cut the worker off at once and for good; its streams move."""
+        member = self._membership.find(node)
+        await self._intent.revoke(member.worker_id, member.profile.node, reason)
+        self._membership.event(member.worker_id, Event.REVOKED)
+        self._service.end_worker(member.worker_id, f"revoked: {reason}", permanent=True)
+
+    async def close(self) -> None:
+        """Stop waiting for drains."""
+        for task in self._drains.values():
+            task.cancel()
+        await asyncio.gather(*self._drains.values(), return_exceptions=True)
+        self._drains.clear()
+
+    def _stop_drain(self, member: Member) -> None:
+        task = self._drains.pop(member.worker_id, None)
+        if task is not None:
+            task.cancel()
+
+    async def _finish_drain(self, worker_id: WorkerId, deadline_s: float) -> None:
+        """The worker gives back what is left at the deadline; if it does not, take it away a little later."""
+        await asyncio.sleep(deadline_s + 1.0)
+        session = self._membership.session_of(worker_id)
+        if session is not None and session.open_attempts:
+            session.lose_attempts("the drain deadline passed")

@@ -1,0 +1,68 @@
+"""One worker as this router replica keeps it: facts, load, claims, breaker, and the view made of them."""
+
+from dataclasses import dataclass, field, replace
+
+from router.domain.ids import WorkerId
+from router.domain.snapshot import WorkerView
+from router.domain.worker import InstanceState, Load, ModelInstance, WorkerProfile, WorkerState
+from router.fleet.breaker import Breaker
+from router.fleet.ledger import Ledger
+
+
+@dataclass(slots=True, kw_only=True)
+class Member:
+    """Mutable; only ``Membership`` changes it. ``view`` is cached until something changes."""
+
+    profile: WorkerProfile
+    breaker: Breaker
+    session_id: int = 0  # of the session that speaks for it now; 0: none
+    state: WorkerState = WorkerState.ENROLLED
+    models: dict[tuple[str, str], ModelInstance] = field(default_factory=dict)
+    load: Load = field(default_factory=Load)
+    ledger: Ledger = field(default_factory=Ledger)
+    rtt_s: float = 0.0
+    cordoned: bool = False
+    lost_at: float | None = None
+    lost_reason: str = ""
+    _view: WorkerView | None = None
+
+    @property
+    def worker_id(self) -> WorkerId:
+        """Shorthand for the profile's id."""
+        return self.profile.worker_id
+
+    def changed(self) -> None:
+        """Drop the cached view."""
+        self._view = None
+
+    def view(self) -> WorkerView:
+        """Immutable view, the same object until something changes."""
+        if self._view is None:
+            self._view = WorkerView(
+                profile=self.profile,
+                state=self.state,
+                models=tuple(self.models.values()),
+                load=self.load,
+                inflight=self.ledger.totals(),
+                rtt_s=self.rtt_s,
+                cordoned=self.cordoned,
+                suspended_until=self.breaker.open_until,
+                suspended_reason=self.breaker.reason,
+                probing=self.breaker.probing,
+            )
+        return self._view
+
+    def model_summary(self) -> str:
+        """Which lifecycle stage the models are in: ready wins, then benchmarking, loading, failed."""
+        states = {instance.state for instance in self.models.values()}
+        order = (InstanceState.READY, InstanceState.BENCHMARKING, InstanceState.LOADING, InstanceState.FAILED)
+        for state in order:
+            if state in states:
+                return state.value
+        return "none"
+
+    def forget_load(self) -> None:
+        """The session is gone: its load and claims mean nothing now."""
+        self.load = replace(self.load, running=0, waiting=0, prefill_tokens_pending=0, context_tokens=0, kv_used=0.0)
+        self.ledger.clear()
+        self.changed()

@@ -1,0 +1,264 @@
+"""Who is in the pool, as this router replica knows it: members, their sessions, and the snapshot of all.
+
+Every change happens synchronously on the event loop; listeners hear that something changed and decide what to do.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from router.config import FleetConfig
+from router.domain.clock import Clock
+from router.domain.ids import WorkerId
+from router.domain.snapshot import FleetSnapshot
+from router.domain.worker import InstanceState, Load, ModelInstance, WorkerProfile, WorkerState
+from router.errors import NotFound
+from router.fleet.breaker import Breaker
+from router.fleet.lifecycle import Event, advance
+from router.fleet.member import Member
+from router.fleet.session import WorkerSession
+
+log = structlog.get_logger()
+
+MODEL_NAMES_LIMIT = 10_000
+"""Model names remembered for telling an unknown model from one whose workers are away."""
+
+
+class Membership:
+    """The fleet of one router replica."""
+
+    def __init__(self, config: FleetConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._members: dict[WorkerId, Member] = {}
+        self._sessions: dict[WorkerId, WorkerSession] = {}
+        self._model_names: dict[str, None] = {}
+        self._version = 0
+        self._snapshot: FleetSnapshot | None = None
+        self._listeners: list[Callable[[WorkerId], None]] = []
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def snapshot(self) -> FleetSnapshot:
+        """The fleet now; the same object until something changes."""
+        if self._snapshot is None:
+            self._snapshot = FleetSnapshot(
+                taken_at=self._clock.now(),
+                version=self._version,
+                workers=tuple(member.view() for member in self._members.values()),
+            )
+        return self._snapshot
+
+    def known_models(self) -> tuple[str, ...]:
+        """Every model name any worker reported since this router started."""
+        return tuple(self._model_names)
+
+    def session_of(self, worker_id: WorkerId) -> WorkerSession | None:
+        """The open session of a worker; None when it has none."""
+        return self._sessions.get(worker_id)
+
+    def member(self, worker_id: WorkerId) -> Member | None:
+        """The member record; None for a stranger."""
+        return self._members.get(worker_id)
+
+    def find(self, node: str) -> Member:
+        """A member by node name or worker id; raises NotFound naming those there are."""
+        for member in self._members.values():
+            if node in (member.profile.node, member.worker_id):
+                return member
+        names = ", ".join(sorted(m.profile.node for m in self._members.values())) or "none"
+        raise NotFound(f"no node '{node}' in the fleet; there are: {names}")
+
+    def on_change(self, listener: Callable[[WorkerId], None]) -> None:
+        """Call ``listener`` with the worker's id after every change."""
+        self._listeners.append(listener)
+
+    # -- coming and going ----------------------------------------------------------------------------
+
+    def join(
+        self, session: WorkerSession, profile: WorkerProfile, models: tuple[ModelInstance, ...], *, cordoned: bool
+    ) -> Member:
+        """A session said hello. A newer session of the same worker replaces the older one."""
+        worker_id = profile.worker_id
+        older = self._sessions.get(worker_id)
+        self._sessions[worker_id] = session
+        if older is not None:
+            older.end("replaced by a newer session of the same worker")
+        member = self._members.get(worker_id)
+        if member is None or member.profile.incarnation != profile.incarnation or member.state is WorkerState.GONE:
+            self._make_room()
+            member = Member(profile=profile, breaker=self._fresh_breaker(member))
+            self._members[worker_id] = member
+        else:
+            member.profile = profile
+        member.session_id = session.session_id
+        member.lost_at = None
+        member.cordoned = cordoned
+        member.forget_load()
+        self._advance(member, Event.HELLO)
+        member.models = {}
+        for instance in models:
+            self._set_model(member, instance)
+        self._follow_models(member)
+        self._changed(member)
+        log.info("worker.joined", worker=worker_id, node=profile.node, engine=profile.engine, state=member.state)
+        return member
+
+    def leave(self, session: WorkerSession, reason: str) -> bool:
+        """A session ended; False when a newer one already speaks for the worker."""
+        member = self._members.get(session.worker_id)
+        if member is None or member.session_id != session.session_id:
+            return False
+        self._sessions.pop(session.worker_id, None)
+        member.session_id = 0
+        member.lost_at = self._clock.now()
+        member.lost_reason = reason
+        member.forget_load()
+        if member.state is not WorkerState.GONE:
+            self._advance(member, Event.SESSION_LOST)
+        self._changed(member)
+        log.info("worker.lost", worker=member.worker_id, node=member.profile.node, reason=reason, state=member.state)
+        return True
+
+    def event(self, worker_id: WorkerId, event: Event) -> None:
+        """A lifecycle event for a known worker."""
+        member = self._members.get(worker_id)
+        if member is not None:
+            self._advance(member, event)
+            self._changed(member)
+
+    # -- facts ---------------------------------------------------------------------------------------
+
+    def set_load(self, member: Member, load: Load) -> None:
+        """A load report: also settles which dispatches it reflects."""
+        member.load = load
+        member.ledger.reflected(load.last_command)
+        self._changed(member)
+
+    def set_model(self, member: Member, instance: ModelInstance) -> None:
+        """A model's state, speed or error changed."""
+        self._set_model(member, instance)
+        self._follow_models(member)
+        self._changed(member)
+
+    def set_rtt(self, member: Member, rtt_s: float) -> None:
+        """Smooth a measured round trip (weight 1/8, as TCP does)."""
+        member.rtt_s = rtt_s if member.rtt_s == 0.0 else member.rtt_s * 0.875 + rtt_s * 0.125
+        self._changed(member, quietly=True)
+
+    def set_cordoned(self, member: Member, cordoned: bool) -> None:
+        """Place nothing new there, or again."""
+        member.cordoned = cordoned
+        self._changed(member)
+
+    def reserve(self, worker_id: WorkerId, request_id: str, prompt_tokens: int, output_tokens: int) -> None:
+        """Count a placement before its command is sent."""
+        member = self._members.get(worker_id)
+        if member is not None:
+            member.ledger.reserve(request_id, prompt_tokens, output_tokens)
+            self._changed(member, quietly=True)
+
+    def sent(self, worker_id: WorkerId, request_id: str, sequence: int) -> None:
+        """The command of a reserved request went out."""
+        member = self._members.get(worker_id)
+        if member is not None:
+            member.ledger.sent(request_id, sequence)
+
+    def release(self, worker_id: WorkerId, request_id: str) -> None:
+        """A reserved request ended or was never sent."""
+        member = self._members.get(worker_id)
+        if member is not None:
+            member.ledger.release(request_id)
+            self._changed(member)
+
+    def failed(self, worker_id: WorkerId, reason: str) -> None:
+        """A request failed there through the worker's fault: open the breaker."""
+        member = self._members.get(worker_id)
+        if member is not None:
+            member.breaker = member.breaker.failed(reason, self._clock.now())
+            self._changed(member)
+            log.info("breaker.opened", worker=worker_id, reason=reason, failures=member.breaker.failures)
+
+    def succeeded(self, worker_id: WorkerId) -> None:
+        """A request went through: close the breaker."""
+        member = self._members.get(worker_id)
+        if member is not None and member.breaker.failures:
+            member.breaker = member.breaker.succeeded()
+            self._changed(member)
+            log.info("breaker.closed", worker=worker_id)
+
+    def forget_gone(self) -> list[WorkerId]:
+        """Drop members lost for longer than the table keeps them; returns who went."""
+        limit = self._clock.now() - self._config.gone_after_s
+        old = [m.worker_id for m in self._members.values() if m.lost_at is not None and m.lost_at < limit]
+        for worker_id in old:
+            del self._members[worker_id]
+        if old:
+            self._bump()
+        return old
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _advance(self, member: Member, event: Event) -> None:
+        transition = advance(member.state, event)
+        if transition.state is not member.state:
+            log.info("worker.state", worker=member.worker_id, was=member.state, now=transition.state, event=event)
+        member.state = transition.state
+        member.changed()
+
+    def _follow_models(self, member: Member) -> None:
+        """Let the worker's state follow its models' while it is on its way to ready (or back from it)."""
+        if member.state in (WorkerState.ASLEEP, WorkerState.DRAINING, WorkerState.GONE):
+            return
+        event = _MODEL_EVENTS.get(member.model_summary())
+        if event is not None:
+            self._advance(member, event)
+
+    def _set_model(self, member: Member, instance: ModelInstance) -> None:
+        key = (instance.model, instance.quantization)
+        if instance.state is InstanceState.UNLOADED:
+            member.models.pop(key, None)
+        else:
+            member.models[key] = _keep_facts(member.models.get(key), instance)
+        if len(self._model_names) < MODEL_NAMES_LIMIT:
+            self._model_names[instance.model] = None
+        member.changed()
+
+    def _fresh_breaker(self, older: Member | None) -> Breaker:
+        if older is not None and older.breaker.failures:
+            return older.breaker
+        return Breaker(first_s=self._config.breaker_first_s, longest_s=self._config.breaker_longest_s)
+
+    def _make_room(self) -> None:
+        if len(self._members) < self._config.max_workers:
+            return
+        lost = [m for m in self._members.values() if m.lost_at is not None]
+        if lost:
+            del self._members[min(lost, key=lambda m: m.lost_at or 0.0).worker_id]
+
+    def _bump(self) -> None:
+        self._version += 1
+        self._snapshot = None
+
+    def _changed(self, member: Member, *, quietly: bool = False) -> None:
+        member.changed()
+        self._bump()
+        if not quietly:
+            for listener in self._listeners:
+                listener(member.worker_id)
+
+
+def _keep_facts(known: ModelInstance | None, news: ModelInstance) -> ModelInstance:
+    """A progress report may leave out facts reported earlier."""
+    if known is None or news.context_tokens:
+        return news
+    return replace(known, state=news.state, error=news.error, speed=news.speed or known.speed)
+
+
+_MODEL_EVENTS = {
+    "ready": Event.MODEL_READY,
+    "benchmarking": Event.MODEL_BENCHMARKING,
+    "loading": Event.MODEL_LOADING,
+    "failed": Event.ALL_MODELS_FAILED,
+}

@@ -1,0 +1,209 @@
+"""The Fleet service: every worker's session ends up here; enrolment is delegated."""
+
+import asyncio
+import itertools
+from typing import Any, Protocol
+
+import grpc
+import structlog
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
+from router.config import FleetConfig
+from router.domain.clock import Clock
+from router.domain.ids import ReplicaId, WorkerId
+from router.errors import AllsortsError, NotAllowed
+from router.fleet import codec
+from router.fleet.events import EventHandler, Learner, ProtocolViolation
+from router.fleet.gate import Gate
+from router.fleet.member import Member
+from router.fleet.membership import Membership
+from router.fleet.session import WorkerSession
+from router.fleet.watchdog import Signs, Verdict, judge
+
+log = structlog.get_logger()
+
+PROTOCOL_VERSION = 1
+OLDEST_PROTOCOL_VERSION = 1
+HELLO_DEADLINE_S = 10.0
+
+
+class Enroller(Protocol):
+    """Answers Enrol and Renew."""
+
+    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
+        """A token and a certificate request for a certificate."""
+        ...
+
+    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name
+        """A certificate request for a fresh certificate."""
+        ...
+
+
+class FleetService(pb_grpc.FleetServicer):
+    """Serves sessions of one router replica."""
+
+    def __init__(
+        self,
+        *,
+        replica_id: ReplicaId,
+        membership: Membership,
+        learner: Learner,
+        gate: Gate,
+        enroller: Enroller,
+        config: FleetConfig,
+        clock: Clock,
+    ) -> None:
+        self._replica_id = replica_id
+        self._membership = membership
+        self._learner = learner
+        self._gate = gate
+        self._enroller = enroller
+        self._config = config
+        self._clock = clock
+        self._ids = itertools.count(1)
+        self._sessions: set[WorkerSession] = set()
+        self.replicas: list[pb.Replica] = []
+
+    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:
+        """Delegated."""
+        return await self._enroller.Enrol(request, context)
+
+    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:
+        """Delegated."""
+        return await self._enroller.Renew(request, context)
+
+    async def Session(self, request_iterator: Any, context: Any) -> None:  # noqa: ARG002 - gRPC's signature
+        """One worker's lease, for as long as it lasts."""
+        try:
+            async with asyncio.timeout(HELLO_DEADLINE_S):
+                first = await context.read()
+            if first is grpc.aio.EOF or first.WhichOneof("event") != "hello":
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first event must be hello")
+            await self._serve(first.hello, context)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {HELLO_DEADLINE_S:.0f} s")
+        except NotAllowed as error:
+            log.warning("session.refused", reason=error.message, peer=context.peer())
+            await context.write(
+                pb.RouterCommand(sequence=1, dismiss=pb.Dismiss(reason=error.message, permanent=True))
+            )
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, error.message)
+        except (ProtocolViolation, AllsortsError) as error:
+            log.warning("session.violation", reason=str(error), peer=context.peer())
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error)[:500])
+
+    async def end_all(self, reason: str) -> None:
+        """End every session: the router stops."""
+        for session in tuple(self._sessions):
+            session.end(reason)
+        while self._sessions:
+            await asyncio.sleep(0.01)
+
+    def end_worker(self, worker_id: WorkerId, reason: str, *, permanent: bool) -> None:
+        """End a worker's session; ``permanent`` tells it not to come back."""
+        session = self._membership.session_of(worker_id)
+        if session is not None:
+            session.send(pb.RouterCommand(dismiss=pb.Dismiss(reason=reason, permanent=permanent)))
+            session.end(reason)
+
+    # -- one session -----------------------------------------------------------------------------------
+
+    async def _serve(self, hello: pb.Hello, context: Any) -> None:
+        version = min(PROTOCOL_VERSION, hello.protocol_version)
+        if version < OLDEST_PROTOCOL_VERSION or hello.oldest_protocol_version > PROTOCOL_VERSION:
+            raise ProtocolViolation(
+                f"the worker speaks protocol {hello.oldest_protocol_version}-{hello.protocol_version}, this router "
+                f"{OLDEST_PROTOCOL_VERSION}-{PROTOCOL_VERSION}; update the older one"
+            )
+        admitted = await self._gate.admit(hello.worker_id, _peer_worker_id(context))
+        session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
+        profile = codec.profile_from(hello, admitted.worker_id, admitted.labels, admitted.node)
+        member = self._membership.join(
+            session, profile, tuple(codec.instance_from(m) for m in hello.models), cordoned=admitted.cordoned
+        )
+        if hello.HasField("load"):
+            load = codec.load_from(hello.load, self._clock.now())
+            session.note_load(load)
+            self._membership.set_load(member, load)
+        session.send(
+            pb.RouterCommand(
+                welcome=pb.Welcome(
+                    replica_id=self._replica_id,
+                    protocol_version=version,
+                    node=profile.node,
+                    replicas=self.replicas,
+                    load_interval_s=self._config.load_interval_s,
+                )
+            )
+        )
+        await self._run(session, member, context)
+
+    async def _run(self, session: WorkerSession, member: Member, context: Any) -> None:
+        handler = EventHandler(
+            session=session, member=member, membership=self._membership, learner=self._learner, clock=self._clock
+        )
+        self._sessions.add(session)
+        writer = asyncio.create_task(_write(session, context))
+        watcher = asyncio.create_task(self._watch(session, member))
+        reader = asyncio.create_task(_read(handler, context))
+        try:
+            await asyncio.wait({reader, writer, watcher, session.ended}, return_when=asyncio.FIRST_COMPLETED)
+            if session.ended.done():
+                await _flush_last_words(writer)
+            if reader.done():
+                reader.result()  # raises what went wrong, if anything did
+        finally:
+            for task in (reader, writer, watcher):
+                task.cancel()
+            await asyncio.gather(reader, writer, watcher, return_exceptions=True)
+            self._sessions.discard(session)
+            session.end("the connection to the worker broke")
+            if self._membership.leave(session, session.ended.result()):
+                for worker_id in self._membership.forget_gone():
+                    log.info("worker.forgotten", worker=worker_id)
+
+    async def _watch(self, session: WorkerSession, member: Member) -> None:
+        while True:
+            await asyncio.sleep(self._config.ping_interval_s)
+            session.ping()
+            signs = Signs(
+                now=self._clock.now(),
+                last_heard=session.last_heard,
+                progress_at=session.progress_at,
+                open_attempts=session.open_attempts,
+                load=member.load,
+            )
+            verdict = judge(signs, self._config)
+            if verdict is Verdict.SILENT:
+                session.end(f"nothing heard for {signs.now - signs.last_heard:.1f} s")
+                return
+            if verdict is Verdict.HANGING and signs.now >= member.breaker.open_until:
+                reason = f"the engine shows no step for {signs.now - signs.progress_at:.1f} s"
+                self._membership.failed(session.worker_id, reason)
+                session.lose_attempts(reason)
+
+
+async def _read(handler: EventHandler, context: Any) -> None:
+    while True:
+        event = await context.read()
+        if event is grpc.aio.EOF:
+            return
+        handler.handle(event)
+
+
+async def _write(session: WorkerSession, context: Any) -> None:
+    while True:
+        for command in await session.next_commands():
+            await context.write(command)
+
+
+async def _flush_last_words(writer: asyncio.Task[None]) -> None:
+    """Give a dismissal a moment to reach the worker before the stream closes."""
+    await asyncio.wait({writer}, timeout=0.2)
+
+
+def _peer_worker_id(context: Any) -> str | None:
+    """The worker id in the client certificate (its common name); None without TLS."""
+    names = context.auth_context().get("x509_common_name")
+    return names[0].decode() if names else None

@@ -1,0 +1,144 @@
+"""One worker's session with this router replica: a lease, a command queue and a table of open attempts.
+
+The reader (``handle``) runs once per message and does no I/O. One writer task drains the command queue. The
+watchdog measures silence, round trips and engine progress: an engine can hang under a live event loop.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from router.domain.clock import Clock
+from router.domain.ids import RequestId, WorkerId
+from router.domain.stream import AttemptEvent, SessionLost
+from router.domain.worker import Load
+
+log = structlog.get_logger()
+
+AttemptKey = tuple[str, int]
+Sink = Callable[[AttemptEvent], None]
+
+OUTBOX_LIMIT = 4096
+"""Commands that may wait for a worker that does not read; past it, the session is lost."""
+
+
+class WorkerSession:
+    """What the rest of the router holds of a connected worker."""
+
+    def __init__(self, *, session_id: int, worker_id: WorkerId, clock: Clock) -> None:
+        self.session_id = session_id
+        self.worker_id = worker_id
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.last_heard = clock.now()
+        self.progress_at = clock.now()
+        self._clock = clock
+        self._sequence = 0
+        self._outbox: deque[pb.RouterCommand] = deque()
+        self._wake = asyncio.Event()
+        self._sinks: dict[AttemptKey, Sink] = {}
+        self._progress: tuple[int, int] = (-1, -1)
+        self._pings: dict[int, float] = {}
+
+    # -- commands down -----------------------------------------------------------------------------
+
+    def send(self, command: pb.RouterCommand) -> int:
+        """Queue a command; returns its sequence number. On an ended session it goes nowhere."""
+        self._sequence += 1
+        command.sequence = self._sequence
+        if not self.ended.done():
+            self._outbox.append(command)
+            self._wake.set()
+            if len(self._outbox) > OUTBOX_LIMIT:
+                self.end(f"the worker does not read: {OUTBOX_LIMIT} commands wait")
+        return self._sequence
+
+    async def next_commands(self) -> list[pb.RouterCommand]:
+        """Everything queued, waiting until there is something."""
+        await self._wake.wait()
+        self._wake.clear()
+        commands = list(self._outbox)
+        self._outbox.clear()
+        return commands
+
+    def ping(self) -> None:
+        """Ask for a sign of life; its answer also measures the round trip."""
+        command = pb.RouterCommand(ping=pb.Ping())
+        sequence = self.send(command)
+        command.ping.sequence = sequence
+        if len(self._pings) > 16:
+            self._pings.clear()
+        self._pings[sequence] = self._clock.now()
+
+    def pong(self, sequence: int) -> float | None:
+        """Round trip of an answered ping, in seconds; None for one never sent."""
+        sent = self._pings.pop(sequence, None)
+        return None if sent is None else self._clock.now() - sent
+
+    # -- attempts ------------------------------------------------------------------------------------
+
+    def open(self, key: AttemptKey, sink: Sink) -> None:
+        """Deliver this attempt's events to ``sink``; on an ended session it hears SessionLost at once."""
+        if self.ended.done():
+            sink(SessionLost(request_id=RequestId(key[0]), attempt=key[1], reason=self.ended.result()))
+            return
+        if not self._sinks:
+            self.progress_at = self._clock.now()
+        self._sinks[key] = sink
+
+    def close(self, key: AttemptKey) -> None:
+        """Stop delivering; what still comes for the attempt is dropped."""
+        self._sinks.pop(key, None)
+
+    @property
+    def open_attempts(self) -> int:
+        """Attempts that wait for output here."""
+        return len(self._sinks)
+
+    def deliver(self, key: AttemptKey, event: AttemptEvent) -> bool:
+        """Hand an event to its attempt; False when nobody waits for it (it was aborted or moved)."""
+        sink = self._sinks.get(key)
+        if sink is None:
+            return False
+        sink(event)
+        return True
+
+    def lose_attempts(self, reason: str) -> None:
+        """Every open attempt hears SessionLost; the session itself may go on."""
+        sinks, self._sinks = self._sinks, {}
+        for (request_id, attempt), sink in sinks.items():
+            sink(SessionLost(request_id=RequestId(request_id), attempt=attempt, reason=reason))
+
+    def abort(self, key: AttemptKey) -> None:
+        """Tell the worker to stop an attempt and forget it here."""
+        self.close(key)
+        self.send(pb.RouterCommand(abort=pb.Abort(request_id=key[0], attempt=key[1])))
+
+    # -- signs of life -------------------------------------------------------------------------------
+
+    def heard(self) -> None:
+        """A message arrived."""
+        self.last_heard = self._clock.now()
+
+    def progressed(self) -> None:
+        """The engine produced output."""
+        self.progress_at = self._clock.now()
+
+    def note_load(self, load: Load) -> None:
+        """Engine progress by its counters; an idle engine counts as making progress."""
+        progress = (load.step_sequence, load.prefill_progress)
+        busy = load.running or load.waiting or self._sinks
+        if progress != self._progress or not busy:
+            self._progress = progress
+            self.progress_at = self._clock.now()
+
+    def end(self, reason: str) -> None:
+        """End the session, once: open attempts hear about it."""
+        if self.ended.done():
+            return
+        self.ended.set_result(reason)
+        log.info("session.ended", worker=self.worker_id, reason=reason, open_attempts=len(self._sinks))
+        self.lose_attempts(reason)
+        self._wake.set()

