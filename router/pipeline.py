@@ -331,9 +331,7 @@ class Pipeline:
         """Every token the client asked for is with it; only the farewell was lost."""
         journey.finished = True
         usage = Usage(prompt_tokens=journey.prompt_tokens, completion_tokens=journey.transcript.settled_tokens)
-        return Chunk(
-            finish_reason=FinishReason.LENGTH, usage=usage, continuations=tuple(journey.transcript.moves)
-        )
+        return Chunk(finish_reason=FinishReason.LENGTH, usage=usage, continuations=tuple(journey.transcript.moves))
 
     def _moved(self, journey: Journey, old: Placed, new: Placed) -> None:
         journey.transcript.moves.append(
@@ -348,7 +346,10 @@ class Pipeline:
         )
         self._metrics.continued(old.quantization, new.quantization)
         log.info(
-            "stream.continued", request=journey.request.request_id, was=old.node, now=new.node,
+            "stream.continued",
+            request=journey.request.request_id,
+            was=old.node,
+            now=new.node,
             at_token=journey.transcript.settled_tokens,
         )
 

@@ -72,7 +72,11 @@ def _missing(name: str, error: ImportError) -> Any:
 
 
 app = typer.Typer(
-    cls=LazyGroup, help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    cls=LazyGroup,
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 

@@ -21,7 +21,9 @@ def _die_with_parent() -> None:
 class Child:
     """One child process and its log file."""
 
-    def __init__(self, name: str, arguments: list[str], *, log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], *, log: Path, environment: dict[str, str] | None = None
+    ) -> None:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -106,9 +106,7 @@ def _allsorts(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "router.cli.main", *arguments]
 
 
-def _wait(
-    ready: Callable[[], bool], children: list[Child], stop: threading.Event, status: Status, what: str
-) -> None:
+def _wait(ready: Callable[[], bool], children: list[Child], stop: threading.Event, status: Status, what: str) -> None:
     started = time.monotonic()
     while not stop.is_set() and not ready():
         for child in children:

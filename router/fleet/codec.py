@@ -86,9 +86,7 @@ def speed_from(message: pb.Speed) -> Speed:
         prefill_base_s=message.prefill_base_s,
         measured=message.measured,
         samples=tuple(
-            StepSample(
-                batch=s.batch, context_tokens=s.context_tokens, prefill_tokens=s.prefill_tokens, step_s=s.step_s
-            )
+            StepSample(batch=s.batch, context_tokens=s.context_tokens, prefill_tokens=s.prefill_tokens, step_s=s.step_s)
             for s in message.samples
         ),
     )

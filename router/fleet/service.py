@@ -85,9 +85,7 @@ class FleetService(pb_grpc.FleetServicer):
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {HELLO_DEADLINE_S:.0f} s")
         except NotAllowed as error:
             log.warning("session.refused", reason=error.message, peer=context.peer())
-            await context.write(
-                pb.RouterCommand(sequence=1, dismiss=pb.Dismiss(reason=error.message, permanent=True))
-            )
+            await context.write(pb.RouterCommand(sequence=1, dismiss=pb.Dismiss(reason=error.message, permanent=True)))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, error.message)
         except (ProtocolViolation, AllsortsError) as error:
             log.warning("session.violation", reason=str(error), peer=context.peer())

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Writes one lock per role into requirements/: pins and hashes, no addresses. Run by `make locks`.
+# All roles but vllm are resolved together first, so that any of them can share an environment.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+compile() { # compile OUTPUT [pip-compile arguments]
+  local output=$1; shift
+  python -m piptools compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+    --no-emit-find-links --no-emit-trusted-host --no-emit-options --no-header --no-annotate \
+    --output-file "$output" "$@"
+  echo "wrote $output: $(grep -c '==' "$output") packages"
+}
+together=$(mktemp -d)
+trap 'rm -rf "$together"' EXIT
+python -m piptools compile -q --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+  --no-emit-options --no-header --no-annotate --extra router --extra llama --extra loadtest --extra dev \
+  --output-file "$together/all.txt" pyproject.toml
+compile requirements/base.lock pyproject.toml -c "$together/all.txt"
+for role in router llama loadtest dev; do
+  compile "requirements/$role.lock" --extra "$role" pyproject.toml -c "$together/all.txt"
+done
