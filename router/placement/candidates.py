@@ -70,7 +70,8 @@ class Candidates:
 
     def column(self, column: Column) -> Floats:
         """One figure of all candidates."""
-        return self.data[column]
+        figures: Floats = self.data[column]
+        return figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

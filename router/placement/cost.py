@@ -60,9 +60,7 @@ def forecast(candidates: Candidates, facts: RequestFacts, replicas: int = 1) -> 
     # Completions come at slots / (mean remaining * tpot); a request with n queued before it waits for n + 1 of
     # them. With a full queue this is DESIGN's sum of expected remaining over slots.
     queued = standing - batch_before
-    slot_wait = np.where(
-        grows, 0.0, (queued + 1.0) * remaining * tpot_before / (np.maximum(standing, 1.0) * slots)
-    )
+    slot_wait = np.where(grows, 0.0, (queued + 1.0) * remaining * tpot_before / (np.maximum(standing, 1.0) * slots))
     token_s = data[Column.PREFILL_TOKEN_S]
     pending = data[Column.PREFILL_PENDING] + unseen * data[Column.INFLIGHT_PROMPT]
     # Prefill went on since the load was seen.

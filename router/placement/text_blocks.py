@@ -39,7 +39,9 @@ def serialise(prompt: Sequence[ChatMessage] | str | Sequence[int]) -> bytes:
     parts = []
     for item in prompt:
         if isinstance(item, ChatMessage):
-            parts.append(f"{_MESSAGE}{item.role}{_FIELD}{item.name}{_FIELD}{item.content}".encode("utf-8", "surrogatepass"))
+            parts.append(
+                f"{_MESSAGE}{item.role}{_FIELD}{item.name}{_FIELD}{item.content}".encode("utf-8", "surrogatepass")
+            )
         else:
             parts.append(int(item).to_bytes(4, "little"))
     return b"".join(parts)

@@ -1,0 +1,314 @@
+"""Accept, queue or shed: the bounded, fair queue in front of placement.
+
+A request that can be placed well is placed at once. One that cannot waits in the router, where order and place can
+still change, and not inside an engine. One whose target no worker can meet is refused at once, with the reason and
+the time after which it is worth asking again. Nothing waits longer than it can still be useful.
+"""
+
+import heapq
+import math
+from collections.abc import Callable, Hashable
+
+from router.admission.drain_rate import DrainRate
+from router.admission.fair_queue import FairQueue, Waiting
+from router.admission.interfaces import Dispatch, Shed, Verdict
+from router.admission.limits import AdmissionLimits
+from router.admission.occupancy import Occupancy
+from router.admission.token_budget import TokenBudgets
+from router.domain.ids import RequestId, WorkerId
+from router.domain.placement import NoCandidate, Placed
+from router.domain.request import InferenceRequest
+from router.domain.snapshot import FleetSnapshot
+from router.placement.filters import LASTING
+from router.placement.interfaces import Placer
+
+_NEVER = math.inf
+_HELD_BACK = frozenset({"avoid", "kv", "probing"})
+"""Passing exclusions that mean "busy": somebody will take the request once there is room."""
+
+
+class Admission:
+    """See ``router.admission.interfaces.AdmissionControl`` for what each method promises."""
+
+    def __init__(
+        self,
+        *,
+        placer: Placer,
+        limits: AdmissionLimits | None = None,
+        expected_output: Callable[[InferenceRequest], float] | None = None,
+    ) -> None:
+        self._placer = placer
+        self._limits = limits or AdmissionLimits()
+        self._expected_output = expected_output or _given_output
+        self._queue = FairQueue()
+        self._occupancy = Occupancy(self._limits.depth_per_slot)
+        self._budgets = TokenBudgets(self._limits)
+        self._drain = DrainRate()
+        self._refused: list[Shed] = []
+        self._expiries: list[tuple[float, int, Waiting]] = []
+        self._expiry_count = 0
+        self._fresh_lanes: set[Hashable] = set()
+
+    @property
+    def queued(self) -> int:
+        """Requests waiting now."""
+        return len(self._queue)
+
+    def arrive(
+        self,
+        request: InferenceRequest,
+        now: float,
+        *,
+        avoid: frozenset[WorkerId] = frozenset(),
+        continuation: bool = False,
+    ) -> None:
+        """Queue a request; at the bounds, refuse it or whoever is least entitled to wait."""
+        limits = self._limits.of(request.tenant)
+        tokens = float(max(request.prompt_tokens_estimate, 1)) + self._expected_output(request)
+        if not continuation:
+            refusal = self._over_limit(request, tokens, now)
+            if refusal is not None:
+                self._refused.append(refusal)
+                return
+        waiting = Waiting(
+            request=request,
+            avoid=avoid,
+            continuation=continuation,
+            tokens=tokens,
+            arrived_at=now,
+            lane=_lane_of(request, avoid, continuation=continuation),
+            rank=self._queue.rank(request.tenant, tokens, limits.weight, request.priority, continuation=continuation),
+            expires_at=request.deadline_at,
+        )
+        if not continuation:
+            waiting.expires_at = min(waiting.expires_at, now + self._limits.longest_wait_s)
+            waiting.late_at = _late_at(request)
+        self._queue.add(waiting)
+        self._drain.queued(waiting.tokens)
+        self._fresh_lanes.add(waiting.lane)
+        self._expire_at(waiting, min(waiting.expires_at, waiting.late_at if self._limits.shed_late else _NEVER))
+        if len(self._queue) > self._limits.queue_limit:
+            self._make_room(now)
+
+    def pump(self, snapshot: FleetSnapshot, now: float) -> list[Verdict]:
+        """Decide everything that can be decided now."""
+        verdicts: list[Verdict] = list(self._refused)
+        self._refused.clear()
+        self._expire(now, verdicts)
+        if self._occupancy.see(snapshot):
+            heads = self._queue.heads()
+        else:  # nothing moved since the last pump: only lanes with newcomers can have an answer
+            heads = [h for lane in self._fresh_lanes if (h := self._queue.head_of(lane)) is not None]
+            heads.sort(key=lambda waiting: waiting.rank)
+        self._fresh_lanes.clear()
+        ranked = [(head.rank, head) for head in heads]
+        heapq.heapify(ranked)
+        while ranked:
+            _, head = heapq.heappop(ranked)
+            lane = head.lane
+            snapshot, settled = self._decide(head, snapshot, now, verdicts)
+            if settled:
+                following = self._queue.head_of(lane)
+                if following is not None:
+                    heapq.heappush(ranked, (following.rank, following))
+        return verdicts
+
+    def cancel(self, request_id: RequestId) -> None:
+        """The client left; forget the request. Unknown ids are ignored."""
+        waiting = self._queue.get(request_id)
+        if waiting is not None:
+            self._leave(waiting)
+        self._refused = [shed for shed in self._refused if shed.request_id != request_id]
+
+    def next_wakeup(self) -> float | None:
+        """When the next waiting request runs out of time or patience."""
+        if self._refused:
+            return 0.0
+        while self._expiries and self._expiries[0][2].gone:
+            heapq.heappop(self._expiries)
+        return self._expiries[0][0] if self._expiries else None
+
+    # -- one request ------------------------------------------------------------------------------------
+
+    def _decide(
+        self, waiting: Waiting, snapshot: FleetSnapshot, now: float, verdicts: list[Verdict]
+    ) -> tuple[FleetSnapshot, bool]:
+        """Place, refuse, or leave waiting; True when it no longer waits."""
+        request = waiting.request
+        avoid = waiting.avoid if waiting.continuation else waiting.avoid | self._occupancy.full
+        result = self._placer.place(request, snapshot, now, avoid=avoid)
+        if isinstance(result, NoCandidate):
+            return snapshot, self._not_placed(waiting, result, now, verdicts)
+        waiting.without_worker_since = None
+        late = None if waiting.continuation else self._too_late(waiting, result, now)
+        if late is not None:
+            self._refuse(waiting, late, verdicts)
+            return snapshot, True
+        self._queue.served(waiting)
+        self._drain.left(waiting.tokens, now)
+        self._placer.dispatched(request, result, now)
+        verdicts.append(Dispatch(request_id=request.request_id, placed=result))
+        uncached = max(0, request.prompt_tokens_estimate - result.prediction.cached_tokens)
+        output = int(self._expected_output(request))
+        return self._occupancy.dispatched(snapshot, result.worker_id, uncached, output), True
+
+    def _not_placed(self, waiting: Waiting, why: NoCandidate, now: float, verdicts: list[Verdict]) -> bool:
+        request = waiting.request
+        waiting.why = why
+        if not why.known_model:
+            reason = f"no worker ever served the model '{request.model.name}'"
+            self._refuse(waiting, _shed(request, "unknown_model", reason, why=why), verdicts)
+            return True
+        kinds = {e.filter for e in why.exclusions if not (e.filter == "avoid" and e.worker_id in waiting.avoid)}
+        if kinds & _HELD_BACK:
+            waiting.without_worker_since = None
+            return not waiting.continuation and self._hopeless(waiting, why, now, verdicts)
+        served = kinds - {"model"}
+        if served and served <= LASTING:  # workers of the model are there, and none may ever take it
+            self._refuse(waiting, _shed(request, "no_worker", why.reasons(), why=why), verdicts)
+            return True
+        if waiting.without_worker_since is None:
+            waiting.without_worker_since = now
+            self._expire_at(waiting, now + self._limits.patience_s)
+        return False
+
+    def _too_late(self, waiting: Waiting, placed: Placed, now: float) -> Shed | None:
+        """A refusal when even the chosen worker is predicted to miss the TTFT target."""
+        if not self._limits.shed_late or waiting.late_at == _NEVER:
+            return None
+        request = waiting.request
+        target = _ttft_target(request)
+        expected = now - request.arrived_at + placed.prediction.ttft_s
+        if expected <= target * self._limits.late_factor:
+            return None
+        reason = (
+            f"overloaded: the first token is expected after {expected:.1f} s on {placed.node}, "
+            f"the target is {target:.1f} s"
+        )
+        return _shed(request, "overloaded", reason, retry_after_s=_at_least_one(expected - target))
+
+    def _hopeless(self, waiting: Waiting, why: NoCandidate, now: float, verdicts: list[Verdict]) -> bool:
+        """Everyone is busy. Refuse what would still be waiting when its target has passed."""
+        if not self._limits.shed_late or waiting.late_at == _NEVER:
+            return False
+        wait = self._drain.wait_s(waiting.tokens)
+        if now + wait <= waiting.late_at:
+            return False
+        reason = f"overloaded: about {wait:.1f} s of work is queued, the target leaves {waiting.late_at - now:.1f} s"
+        self._refuse(
+            waiting, _shed(waiting.request, "overloaded", reason, retry_after_s=_at_least_one(wait), why=why), verdicts
+        )
+        return True
+
+    # -- bounds -----------------------------------------------------------------------------------------
+
+    def _over_limit(self, request: InferenceRequest, tokens: float, now: float) -> Shed | None:
+        own = self._limits.of(request.tenant)
+        if own.queue_limit is not None and self._queue.tenant_count(request.tenant) >= own.queue_limit:
+            reason = f"tenant {request.tenant} already has {own.queue_limit} requests waiting"
+            return _shed(request, "rate_limited", reason, retry_after_s=_at_least_one(self._drain.wait_s(0.0)))
+        wait = self._budgets.take(request.tenant, tokens, now)
+        if wait > 0.0:
+            reason = f"tenant {request.tenant} has used its {own.tokens_per_minute:.0f} tokens per minute"
+            return _shed(request, "rate_limited", reason, retry_after_s=_at_least_one(wait))
+        return None
+
+    def _make_room(self, now: float) -> None:
+        """The queue is over its bound: the least entitled leaves it."""
+        del now
+        victim = self._queue.least_entitled()
+        if victim is None:  # only continuations wait, and those are not shed for load
+            return
+        wait = self._drain.wait_s(victim.tokens)
+        reason = f"overloaded: {self._limits.queue_limit} requests are waiting"
+        self._leave(victim)
+        self._refused.append(_shed(victim.request, "overloaded", reason, retry_after_s=_at_least_one(wait)))
+
+    def _expire_at(self, waiting: Waiting, at: float) -> None:
+        if at < _NEVER:
+            self._expiry_count += 1
+            heapq.heappush(self._expiries, (at, self._expiry_count, waiting))
+
+    def _expire(self, now: float, verdicts: list[Verdict]) -> None:
+        while self._expiries and (self._expiries[0][2].gone or self._expiries[0][0] <= now):
+            _, _, waiting = heapq.heappop(self._expiries)
+            if waiting.gone:
+                continue
+            shed = self._expired(waiting, now)
+            if shed is not None:
+                self._refuse(waiting, shed, verdicts)
+
+    def _expired(self, waiting: Waiting, now: float) -> Shed | None:
+        request = waiting.request
+        since = waiting.without_worker_since
+        if since is not None and now >= since + self._limits.patience_s:
+            reasons = waiting.why.reasons() if waiting.why else "no worker is ready"
+            reason = f"no worker came back within {self._limits.patience_s:.0f} s: {reasons}"
+            return _shed(request, "no_worker", reason, retry_after_s=self._limits.patience_s, why=waiting.why)
+        waited = now - waiting.arrived_at
+        retry = _at_least_one(self._drain.wait_s(waiting.tokens))
+        if now >= request.deadline_at:
+            return _shed(
+                request, "deadline", f"its deadline passed after {waited:.1f} s in the queue", retry_after_s=retry
+            )
+        if now >= waiting.expires_at:
+            return _shed(request, "overloaded", f"overloaded: no room in {waited:.1f} s", retry_after_s=retry)
+        if self._limits.shed_late and now >= waiting.late_at:
+            reason = f"overloaded: no room in {waited:.1f} s, its TTFT target can no longer be met"
+            return _shed(request, "overloaded", reason, retry_after_s=retry)
+        return None
+
+    def _refuse(self, waiting: Waiting, shed: Shed, verdicts: list[Verdict]) -> None:
+        self._leave(waiting)
+        verdicts.append(shed)
+
+    def _leave(self, waiting: Waiting) -> None:
+        self._queue.remove(waiting)
+        self._drain.gave_up(waiting.tokens)
+
+
+def _given_output(request: InferenceRequest) -> float:
+    return float(request.expected_output_tokens or request.sampling.max_tokens or 150)
+
+
+def _lane_of(request: InferenceRequest, avoid: frozenset[WorkerId], *, continuation: bool) -> Hashable:
+    """Requests that the same workers can take: rules, and size to a power of two."""
+    need = request.prompt_tokens_estimate + (request.sampling.max_tokens or 0)
+    return (
+        request.model,
+        request.required_labels,
+        request.never_quantized,
+        request.sampling.logprobs,
+        request.kind,
+        continuation,
+        need.bit_length(),
+        avoid,
+        request.slo is None,
+    )
+
+
+def _ttft_target(request: InferenceRequest) -> float:
+    slo = request.slo
+    if slo is None or slo.ttft_s is None:
+        return _NEVER
+    return slo.ttft_s + slo.ttft_per_prompt_token_s * request.prompt_tokens_estimate
+
+
+def _late_at(request: InferenceRequest) -> float:
+    return request.arrived_at + _ttft_target(request)
+
+
+def _at_least_one(seconds: float) -> float:
+    """Retry-After counts in whole seconds; under one would mean now."""
+    return float(max(1, math.ceil(min(seconds, 3600.0))))
+
+
+def _shed(
+    request: InferenceRequest,
+    code: str,
+    reason: str,
+    *,
+    retry_after_s: float | None = None,
+    why: NoCandidate | None = None,
+) -> Shed:
+    return Shed(request_id=request.request_id, code=code, reason=reason, retry_after_s=retry_after_s, no_candidate=why)

@@ -1,0 +1,184 @@
+"""Who may take a request at all, and the reason of everyone who may not.
+
+Two kinds. *Standing* filters depend only on the request's rules and on facts that rarely change; their result is
+computed once per rule and fleet structure. *Passing* filters depend on load and time; they are columns compared with
+numbers. Lasting reasons are checked before passing ones, so that a worker that could never serve the request does
+not read as one worth waiting for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.domain.ids import WorkerId
+from router.domain.placement import Exclusion
+from router.domain.request import InferenceRequest, RequestKind
+from router.domain.snapshot import WorkerView
+from router.domain.worker import InstanceState, ModelInstance, WorkerState
+from router.placement.candidates import Column, Floats
+
+LASTING = frozenset({"model", "pin", "quality", "labels", "capability", "context", "kv_capacity"})
+"""Filters whose exclusions waiting does not cure."""
+
+ESTIMATE_SLACK = 0.8
+"""The router estimates prompt tokens from bytes. When by the estimate nobody has the context, those who would have
+it at four fifths of the estimate are asked: the worker counts exactly and answers with the counts."""
+
+
+class Quality(Protocol):
+    """What filters and cost ask about quantizations; ``router.capacity.quality`` answers."""
+
+    def at_least(self, quantization: str, floor: str) -> bool:
+        """``quantization`` is as good as ``floor`` or better; an unknown one never is."""
+        ...
+
+    def loss(self, parameters: float, quantization: str) -> float:
+        """Relative loss of perplexity against full precision; 0.01 is 1%."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a request demands of a worker whatever its load. Hashable: results are kept per rule."""
+
+    model: str
+    pinned: str | None
+    floor: str | None
+    never_quantized: bool
+    labels: tuple[tuple[str, str], ...]
+    chat: bool
+    logprobs: bool
+    continuation: bool
+
+
+def rules_of(request: InferenceRequest) -> Rules:
+    """The standing demands of ``request``."""
+    return Rules(
+        request.model.name,
+        request.model.pinned,
+        request.model.floor,
+        request.never_quantized,
+        request.required_labels,
+        request.kind is RequestKind.CHAT,
+        request.sampling.logprobs,
+        request.continues,
+    )
+
+
+EIGHT_BIT_FLOOR = "q8_0"
+"""``never_quantized`` means full precision, or 8 bit where that is all there is (the request's own words)."""
+
+
+def standing_exclusion(view: WorkerView, instance: ModelInstance, rules: Rules, quality: Quality) -> Exclusion | None:
+    """The first standing filter that removes ``instance``, or None."""
+    return _lasting(view, instance, rules, quality) or _state(view, instance)
+
+
+def not_served(view: WorkerView, model: str) -> Exclusion:
+    """The worker has no instance of the model at all."""
+    held = ", ".join(f"{m.model}@{m.quantization}" for m in view.models) or "nothing"
+    return _exclusion(view, None, "model", f"does not serve {model} (it holds {held})")
+
+
+def _lasting(view: WorkerView, instance: ModelInstance, rules: Rules, quality: Quality) -> Exclusion | None:
+    held = instance.quantization
+    if rules.pinned and held != rules.pinned:
+        return _exclusion(view, instance, "pin", f"holds {held}, the request wants exactly {rules.pinned}")
+    if rules.floor and not quality.at_least(held, rules.floor):
+        return _exclusion(view, instance, "quality", f"{held} is below the floor {rules.floor}")
+    if rules.never_quantized and not quality.at_least(held, EIGHT_BIT_FLOOR):
+        return _exclusion(view, instance, "quality", f"{held} is quantized, which this tenant rules out")
+    missing = [f"{k}={v}" for k, v in rules.labels if (k, v) not in view.profile.labels]
+    if missing:
+        return _exclusion(view, instance, "labels", f"lacks the label {', '.join(missing)}")
+    able = instance.capabilities
+    if rules.continuation and not able.can_continue:
+        return _exclusion(view, instance, "capability", f"{view.profile.engine} cannot continue another's answer")
+    if rules.chat and not able.chat:
+        return _exclusion(view, instance, "capability", "does not serve chat")
+    if rules.logprobs and not able.logprobs:
+        return _exclusion(view, instance, "capability", "does not report log-probabilities")
+    return None
+
+
+def _state(view: WorkerView, instance: ModelInstance) -> Exclusion | None:
+    if view.state is not WorkerState.READY:
+        return _exclusion(view, instance, "state", f"worker is {view.state.value}")
+    if instance.state is not InstanceState.READY:
+        why = f" ({instance.error})" if instance.error else ""
+        return _exclusion(view, instance, "state", f"{instance.model} is {instance.state.value} there{why}")
+    if view.cordoned:
+        return _exclusion(view, instance, "cordon", "cordoned by the operator")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the passing filters compare with, in tokens."""
+
+    prompt_tokens: float
+    max_tokens: float  # asked for; 0: no limit given
+    expected_tokens: float
+
+    @property
+    def context(self) -> float:
+        """Prompt plus the output the client insists on, at least one token."""
+        return self.prompt_tokens + max(self.max_tokens, 1.0)
+
+
+def passing(data: Floats, demand: Demand, now: float, *, slack: float = 1.0) -> NDArray[np.bool_]:
+    """Which columns pass the filters on time, context and KV cache."""
+    prompt = demand.prompt_tokens * slack
+    kv_need = prompt + demand.expected_tokens
+    held = data[Column.CONTEXT_HELD] + data[Column.INFLIGHT_PROMPT]
+    capacity = data[Column.KV_CAPACITY]
+    fits: NDArray[np.bool_] = (data[Column.CONTEXT_LIMIT] >= prompt + max(demand.max_tokens, 1.0)) & (
+        # An empty worker takes whatever its context admits, so that nothing waits for room that cannot come.
+        (capacity - held >= kv_need) | ((held <= 0.0) & (capacity >= prompt))
+    )
+    fits &= data[Column.SUSPENDED_UNTIL] <= now
+    return fits
+
+
+def passing_exclusion(
+    view: WorkerView, instance: ModelInstance, figures: Floats, demand: Demand, now: float
+) -> Exclusion:
+    """Why ``passing`` removed this one, lasting reasons first."""
+    limit, capacity = figures[Column.CONTEXT_LIMIT], figures[Column.KV_CAPACITY]
+    if limit < demand.context:
+        return _exclusion(view, instance, "context", f"needs about {demand.context:.0f} tokens, limit {limit:.0f}")
+    if capacity < demand.prompt_tokens:
+        need = f"prompt of about {demand.prompt_tokens:.0f} tokens"
+        return _exclusion(view, instance, "kv_capacity", f"{need}, KV cache holds {capacity:.0f}")
+    if view.suspended_until > now:
+        wait = view.suspended_until - now
+        why = view.suspended_reason or "it failed"
+        return _exclusion(view, instance, "suspended", f"set aside for another {wait:.1f} s: {why}")
+    if view.probing and figures[Column.SUSPENDED_UNTIL] > now:
+        return _exclusion(view, instance, "probing", "back after failures, it proves itself with one request first")
+    free = capacity - figures[Column.CONTEXT_HELD] - figures[Column.INFLIGHT_PROMPT]
+    total = demand.prompt_tokens + demand.expected_tokens
+    return _exclusion(view, instance, "kv", f"needs about {total:.0f} tokens of KV cache, {max(free, 0):.0f} are free")
+
+
+def avoided(view: WorkerView, instance: ModelInstance) -> Exclusion:
+    """The caller ruled the worker out for this request: it failed it before, or is full."""
+    return _exclusion(view, instance, "avoid", "ruled out for this request: tried before, or full")
+
+
+def only_lasting(exclusions: Sequence[Exclusion]) -> bool:
+    """Waiting would not help: every exclusion lasts."""
+    return all(e.filter in LASTING for e in exclusions)
+
+
+def _exclusion(view: WorkerView, instance: ModelInstance | None, name: str, reason: str) -> Exclusion:
+    return Exclusion(
+        worker_id=WorkerId(view.worker_id),
+        node=view.profile.node,
+        filter=name,
+        reason=reason,
+        quantization=instance.quantization if instance else "",
+    )

@@ -1,0 +1,59 @@
+"""Builds the placer a router replica (or a simulation) uses, from a policy's name."""
+
+import random
+
+from router.placement.composition import ComposedPlacer
+from router.placement.cost import CostWeights
+from router.placement.filters import Quality
+from router.placement.policies import build_policy
+from router.placement.prefix_index import PrefixIndex
+from router.placement.record import RecordBook
+from router.placement.speed_model import SpeedPredictor, rough_speed
+
+
+def build_placer(
+    policy: str = "cost",
+    *,
+    rng: random.Random,
+    quality: Quality | None = None,
+    predict_speed: SpeedPredictor | None = None,
+    record_capacity: int = 4096,
+    record_sample: float = 1.0,
+    lambda_slo: float = 10.0,
+    lambda_quality: float = 0.0,
+    replicas: int = 1,
+    prefix_blocks: int = 1_000_000,
+    parameters: dict[str, float] | None = None,
+) -> ComposedPlacer:
+    """A placer with its filters, learners and records.
+
+    ``policy``: a name of ``policies.POLICIES``; ``parameters``: that policy's own. ``replicas``: router replicas
+    that serve the same workers. ``record_sample``: share of decisions recorded. Raises ValueError for an unknown
+    policy or parameter.
+    """
+    weights = CostWeights(lambda_slo=lambda_slo, lambda_quality=lambda_quality, replicas=replicas)
+    own = dict(parameters or {})
+    if policy == "cost":
+        own = {"lambda_slo": lambda_slo, "lambda_quality": lambda_quality, "replicas": float(replicas), **own}
+    return ComposedPlacer(
+        build_policy(policy, rng, **own),
+        quality=quality or _default_quality(),
+        predict_speed=predict_speed or _default_predictor(),
+        weights=weights,
+        records=RecordBook(capacity=record_capacity, sample=record_sample),
+        prefixes=PrefixIndex(capacity_blocks=prefix_blocks),
+    )
+
+
+def _default_quality() -> Quality:
+    from router.placement.tabulated_quality import TabulatedQuality
+
+    return TabulatedQuality()
+
+
+def _default_predictor() -> SpeedPredictor:
+    try:
+        from router.capacity.speed import predict_speed
+    except ImportError:
+        return rough_speed
+    return predict_speed  # type: ignore[no-any-return]

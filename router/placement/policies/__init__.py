@@ -1,0 +1,45 @@
+"""The policies by name: one explicit table, from which the command line takes its list."""
+
+import random
+from collections.abc import Callable
+
+from router.placement.interfaces import Placer
+from router.placement.policies.cost import CostPolicy
+from router.placement.policies.least_request import LeastRequest
+from router.placement.policies.power_of_two import PowerOfTwo
+from router.placement.policies.random_choice import RandomChoice
+from router.placement.policies.round_robin import RoundRobin
+from router.placement.policy import Policy
+
+SCORERS: dict[str, Callable[..., Policy]] = {
+    "cost": CostPolicy,
+    "round_robin": RoundRobin,
+    "random": RandomChoice,
+    "least_request": LeastRequest,
+    "power_of_two": PowerOfTwo,
+}
+"""Each is called with ``rng`` and its own parameters as keywords."""
+
+
+def build_policy(name: str, rng: random.Random, **parameters: float) -> Policy:
+    """A policy from its name and parameters. Raises ValueError for a name or parameter that does not exist."""
+    factory = SCORERS.get(name)
+    if factory is None:
+        raise ValueError(f"unknown placement policy '{name}'; the policies are {', '.join(SCORERS)}")
+    try:
+        return factory(rng=rng, **parameters)
+    except TypeError as error:
+        raise ValueError(f"policy '{name}' does not take these parameters: {', '.join(parameters)}") from error
+
+
+def _placer(policy: str) -> Callable[..., Placer]:
+    def build(*, rng: random.Random, **options: object) -> Placer:
+        from router.placement.placer import build_placer  # it builds on this package
+
+        return build_placer(policy, rng=rng, **options)  # type: ignore[arg-type]
+
+    return build
+
+
+POLICIES: dict[str, Callable[..., Placer]] = {name: _placer(name) for name in SCORERS}
+"""Whole placers by policy name; keywords as in ``router.placement.placer.build_placer``."""
