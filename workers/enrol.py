@@ -1,7 +1,9 @@
 """Who this worker is in its pool: the name the router gave it, kept over restarts; and asking for one on loopback."""
 
+import asyncio
 import fcntl
 import re
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +11,15 @@ from typing import IO
 
 import grpc
 import msgspec
+import structlog
 
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from workers import codec
 from workers.credentials import ChannelSecurity, open_channel
 from workers.facts import Profile, Replica
 from workers.session import CHANNEL_OPTIONS
+
+log = structlog.get_logger(__name__)
 
 ENROL_TIMEOUT_S = 10.0
 MAX_TWINS = 64
@@ -102,3 +107,29 @@ async def enrol(
                 f"the router at {address} {what}: {error.details() or code.name}", retryable=retryable
             ) from None
     return Enrolment(worker_id=reply.worker_id, replicas=codec.replicas(reply.replicas))
+
+
+async def enrol_anywhere(
+    addresses: tuple[str, ...],
+    profile: Profile,
+    *,
+    token: str = "",
+    security: ChannelSecurity | None = None,
+    patience_s: float = 60.0,
+) -> Enrolment:
+    """Ask each address in turn until one answers; a router that is still starting is waited for.
+
+    Raises EnrolFailed when one refuses, or none was reached within ``patience_s``; InsecureAddress.
+    """
+    deadline = time.monotonic() + patience_s
+    delay_s = 0.2
+    while True:
+        for address in addresses:
+            try:
+                return await enrol(address, profile, token=token, security=security)
+            except EnrolFailed as failed:
+                if not failed.retryable or time.monotonic() > deadline:
+                    raise
+                log.info("enrol.failed", router=address, reason=str(failed), retry_in_s=delay_s)
+        await asyncio.sleep(delay_s)
+        delay_s = min(5.0, delay_s * 2)

@@ -254,7 +254,6 @@ class Session:
                 self._owner.on_welcome(self, command)
             case Dismiss():
                 self._drop_reason = f"dismissed by the router: {command.reason}"
-                self._leaving = self._leaving or command.permanent
                 self._owner.on_command(self, command)
                 return False
             case _:

@@ -12,8 +12,8 @@ from tests.support.fleet_servicer import Fleet, SessionEnd, serving
 from workers.engines.base import ModelSpec
 from workers.enrol import enrol
 from workers.facts import Hardware, Profile
-from workers.server import Ended, Worker, WorkerSetup
 from workers.session import SessionLimits
+from workers.worker import Ended, Worker, WorkerSetup
 
 PROFILE = Profile(node="testnode", hardware=Hardware(kind="cpu", name="test"), engine="echo")
 QUICK = SessionLimits(backoff_first_s=0.02, backoff_last_s=0.1)
@@ -22,7 +22,9 @@ QUICK = SessionLimits(backoff_first_s=0.02, backoff_last_s=0.1)
 class Rig:
     """A worker and the engines it made."""
 
-    def __init__(self, *fleets: Fleet, model: str = "echo.file", limits: SessionLimits = QUICK) -> None:
+    def __init__(
+        self, *fleets: Fleet, model: str = "echo.file", limits: SessionLimits = QUICK, worker_id: str = ""
+    ) -> None:
         self.engines: list[EchoEngine] = []
         first = fleets[0].address
         self.worker = Worker(
@@ -33,6 +35,7 @@ class Rig:
                 models=(ModelSpec(name="echo", path=model),),
                 enrol=lambda: enrol(first, PROFILE),
                 limits=limits,
+                worker_id=worker_id,
                 drain_s=0.2,
             )
         )
@@ -359,9 +362,35 @@ async def test_a_router_that_forgot_the_worker_lets_it_enrol_again(fleet: Fleet)
     async with running(rig):
         session = await ready(fleet)
         fleet.known.clear()
+        rig.worker._enrolled_at = 0.0  # long ago
         session.hang_up()
         second = await ready(fleet, 2)
         assert second.hello.worker_id == "worker-2"
+
+
+async def test_an_identity_of_an_earlier_life_that_is_dismissed_enrols_anew(fleet: Fleet) -> None:
+    """A router that lost its store dismisses whom it does not know; on loopback the worker asks to be let in."""
+    fleet.known.add("old")
+    rig = Rig(fleet, worker_id="old")
+    async with running(rig):
+        session = await ready(fleet)
+        session.send(dismiss=pb.Dismiss(reason="not enrolled here", permanent=True))
+        await asyncio.wait_for(session.ended.wait(), 20)
+        number = next(n for n in range(2, 9) if len(fleet.sessions) < n or fleet.sessions[n - 1].hello.worker_id != "old")
+        second = await fleet.session(number)
+        assert second.hello.worker_id == "worker-1"
+
+
+async def test_a_worker_turned_away_right_after_enrolling_gives_up(fleet: Fleet) -> None:
+    """Asking for ever would help nobody: status 1 and the router's reason."""
+    rig = Rig(fleet)
+    async with running(rig) as task:
+        session = await ready(fleet)
+        fleet.known.clear()
+        session.hang_up()
+        ended = await asyncio.wait_for(task, 20)
+        assert ended.code == 1
+        assert "not known here" in ended.reason
 
 
 async def test_a_permanent_dismissal_ends_the_worker(fleet: Fleet) -> None:

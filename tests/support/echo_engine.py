@@ -1,4 +1,4 @@
-"""A tiny engine that really runs jobs: it echoes the prompt, one character a step, and can be held, killed or broken."""
+"""A tiny engine that really runs jobs: it echoes the prompt, one character a step; it can be held or killed."""
 
 import asyncio
 from collections.abc import AsyncIterator

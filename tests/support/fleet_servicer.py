@@ -89,13 +89,15 @@ class Fleet(FleetServicer):  # type: ignore[misc]
         self.reading.set()
         self.address = ""
 
-    async def Enrol(self, request: pb.EnrolRequest, context: grpc.aio.ServicerContext) -> pb.EnrolReply:
+    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802
         self.enrolled.append(request)
         worker_id = f"worker-{len(self.enrolled)}"
         self.known.add(worker_id)
         return pb.EnrolReply(worker_id=worker_id, replicas=self.replicas)
 
-    async def Session(self, events: AsyncIterator[pb.WorkerEvent], context: Any) -> AsyncIterator[pb.RouterCommand]:
+    async def Session(  # noqa: N802
+        self, events: AsyncIterator[pb.WorkerEvent], context: Any
+    ) -> AsyncIterator[pb.RouterCommand]:
         first = await anext(aiter(events))
         if first.hello.worker_id not in self.known:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this worker is not known here")

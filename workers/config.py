@@ -1,0 +1,147 @@
+"""The worker's configuration: one frozen tree, read once from file, environment and flags (later ones win)."""
+
+import difflib
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import platformdirs
+
+from workers.shelf import guess_quantization
+
+ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
+
+Option = str | int | float | bool
+
+
+class ConfigError(Exception):
+    """A value is wrong: what, where, what to do; one line."""
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model to serve. What is 0 or empty is taken from the worker, then from the engine's default."""
+
+    path: str
+    name: str = ""  # empty: from the file's name
+    quantization: str = ""
+    context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    slots: Annotated[int, msgspec.Meta(ge=0)] = 0
+    options: dict[str, Option] = {}
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything ``allsorts worker`` can be told; keys are the same in a TOML file and in the environment."""
+
+    routers: tuple[str, ...] = ("127.0.0.1:8100",)  # host:port of router replicas' session listeners
+    node: str = msgspec.field(default_factory=lambda: socket.gethostname().partition(".")[0])
+    engine: str = "llama.cpp"
+    models: tuple[ModelConfig, ...] = ()
+    base_url: str = ""  # of a server that already runs (engine "openai")
+    api_key_env: str = "ALLSORTS_UPSTREAM_KEY"  # variable that holds that server's key, when it wants one
+    context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    labels: dict[str, str] = {}
+    token: str = ""  # join token; none is needed on a loopback pool
+    state_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_state_dir("allsorts"))
+    cache_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_cache_dir("allsorts"))
+    benchmark: Literal["off", "quick", "full"] = "full"
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 20.0  # how long SIGTERM lets running requests finish
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    options: dict[str, Option] = {}  # handed to the engine with every model
+
+
+def read_config(
+    file: Path | None = None, *, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> WorkerConfig:
+    """The configuration of this process. Raises ConfigError with one clear line."""
+    values = {**_from_file(file), **_from_environment(environment or {})}
+    values |= {key: value for key, value in (flags or {}).items() if value not in (None, (), [], {}, "")}
+    _check_names(values, WorkerConfig, "the worker's configuration")
+    for number, model in enumerate(values.get("models", ())):
+        if isinstance(model, Mapping):
+            _check_names(model, ModelConfig, f"models[{number}]")
+    try:
+        config = msgspec.convert(values, WorkerConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the worker's configuration: {error}") from None
+    _check_values(config)
+    return config
+
+
+def parse_model(text: str) -> ModelConfig:
+    """``NAME=PATH`` or ``PATH``. A path may hold ``=`` when it stands alone behind a name."""
+    name, separator, path = text.partition("=")
+    if not separator or "/" in name:
+        name, path = "", text
+    if not path:
+        raise ConfigError(f"--model {text!r}: write NAME=PATH or PATH")
+    return ModelConfig(name=name or public_name(path), path=path)
+
+
+def parse_labels(pairs: list[str]) -> dict[str, str]:
+    """``k=v`` pairs as a table."""
+    labels = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--label {pair!r}: write KEY=VALUE")
+        labels[key] = value
+    return labels
+
+
+def public_name(path: str) -> str:
+    """A model's public name, from its file's: lower case, without extension and quantization."""
+    stem = Path(path.rstrip("/")).name.removesuffix(".gguf").lower()
+    quantization = guess_quantization(path)
+    return (stem.removesuffix(quantization).rstrip("-._") if quantization else stem) or stem
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror or error}; check the path given with --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX):
+            key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+            match key:
+                case "routers":
+                    values[key] = tuple(one.strip() for one in text.split(",") if one.strip())
+                case "labels":
+                    values[key] = parse_labels([one for one in text.split(",") if one])
+                case "models":
+                    values[key] = tuple(msgspec.to_builtins(parse_model(one)) for one in text.split(",") if one)
+                case _:
+                    values[key] = text
+    return values
+
+
+def _check_names(values: Mapping[str, Any], struct: type[msgspec.Struct], where: str) -> None:
+    for name in values:
+        if name not in struct.__struct_fields__:
+            near = difflib.get_close_matches(name, struct.__struct_fields__, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(struct.__struct_fields__)}"
+            raise ConfigError(f"{where}: unknown key {name!r}; {hint}")
+
+
+def _check_values(config: WorkerConfig) -> None:
+    for address in config.routers:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigError(f"router {address!r}: write HOST:PORT, for example 127.0.0.1:8100")
+    if config.engine == "openai" and not config.base_url:
+        raise ConfigError("engine 'openai' needs --base-url, for example http://127.0.0.1:11434/v1 for Ollama")
+    if config.engine != "openai" and not config.models:
+        raise ConfigError(f"nothing to serve: give --model NAME=PATH (engine {config.engine})")

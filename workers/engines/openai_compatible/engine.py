@@ -1,0 +1,271 @@
+"""A server that already runs, as an engine: its models are this worker's models, its failures our errors."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+
+import httpx
+import structlog
+
+from workers.engines.base import (
+    Accepted,
+    Capabilities,
+    Delta,
+    Embedded,
+    FinishReason,
+    Job,
+    LoadedModel,
+    LoadFigures,
+    ModelSpec,
+    Progress,
+    RefusalCode,
+    Refused,
+    Scored,
+    StepResult,
+)
+from workers.engines.openai_compatible.chunks import Flavor
+from workers.engines.openai_compatible.discovery import ServerFacts, facts_about, new_client
+from workers.engines.openai_compatible.stream import Running, deltas_of, estimated_prompt_tokens
+from workers.engines.openai_compatible.upstream import TokenRate, Upstream
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_SLOTS = 4
+DEFAULT_CONTEXT_TOKENS = 4096
+WAITING_PER_SLOT = 4
+"""Jobs that may wait for a slot here; beyond it the answer is BUSY."""
+
+ANSWER_GRACE_S = 1.0
+"""How long acceptance waits for the server's status: a refusal comes at once, a stream only after its prefill."""
+
+Key = tuple[str, int]
+
+
+class OpenAICompatibleEngine:
+    """Implements ``workers.engines.base.Engine`` over HTTP."""
+
+    def __init__(self) -> None:
+        self._upstreams: dict[tuple[str, str], Upstream] = {}
+        self._watchers: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._running: dict[Key, Running] = {}
+        self._deltas: list[Delta] = []
+        self._wake = asyncio.Event()
+        self._rate = TokenRate()
+        self._version = ""
+        self._sequence = 0
+        self._prefilled = 0
+
+    @property
+    def kind(self) -> str:
+        """``openai``."""
+        return "openai"
+
+    @property
+    def version(self) -> str:
+        """The server's own version, where it tells."""
+        return self._version
+
+    # ------------------------------------------------------------ models
+
+    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+        """Find the model on the server at ``spec.path``; ``options``: ``upstream_model``, ``api_key_env``."""
+        key_name = str(spec.options.get("api_key_env", ""))
+        client = new_client(spec.path, os.environ.get(key_name, "") if key_name else "")
+        progress(0.1, f"asking {spec.path}")
+        try:
+            facts = await facts_about(client, str(spec.options.get("upstream_model", "")))
+        except BaseException:
+            await client.aclose()
+            raise
+        loaded = _loaded(spec, facts)
+        key = (loaded.name, loaded.quantization)
+        await self.unload(*key)
+        self._version = facts.version or self._version
+        upstream = Upstream(
+            client=client,
+            model=facts.model,
+            flavor=facts.flavor,
+            loaded=loaded,
+            slots=asyncio.Semaphore(loaded.slots),
+        )
+        self._upstreams[key] = upstream
+        self._watchers[key] = asyncio.create_task(upstream.watch(), name=f"health of {spec.path}")
+        progress(1.0, f"{facts.flavor} has {facts.model}")
+        return loaded
+
+    async def unload(self, name: str, quantization: str) -> None:
+        """Stop using a model; what runs on it is aborted."""
+        upstream = self._upstreams.pop((name, quantization), None)
+        if upstream is None:
+            return
+        for key, running in list(self._running.items()):
+            if running.upstream is upstream:
+                self.abort(*key)
+        watcher = self._watchers.pop((name, quantization))
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+        await upstream.client.aclose()
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """Models in use."""
+        return tuple(one.loaded for one in self._upstreams.values())
+
+    def _upstream(self, job: Job) -> Upstream:
+        for (name, quantization), upstream in self._upstreams.items():
+            if name == job.model and job.quantization in ("", quantization):
+                return upstream
+        raise Refused(RefusalCode.MODEL_NOT_LOADED, f"{job.model} is not loaded here", parameter="model")
+
+    # ------------------------------------------------------------ jobs
+
+    async def submit(self, job: Job) -> Accepted:
+        """Send the job to the server, or queue it for a slot. Raises Refused with the server's own reason."""
+        upstream = self._upstream(job)
+        if upstream.down:
+            raise Refused(RefusalCode.ENGINE_FAILED, upstream.down)
+        prompt_tokens = self._count(job, upstream)
+        mine = sum(one.upstream is upstream for one in self._running.values())
+        if mine >= upstream.loaded.slots * (1 + WAITING_PER_SLOT):
+            raise Refused(RefusalCode.BUSY, f"{mine} requests are at {upstream.base_url} already")
+        running = Running(job=job, upstream=upstream, prompt_tokens=prompt_tokens)
+        key = (job.request_id, job.attempt)
+        self._running[key] = running
+        running.task = asyncio.create_task(self._run(key, running), name=f"upstream {job.request_id}")
+        if not upstream.slots.locked():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_GRACE_S):
+                    await asyncio.shield(running.taken)
+        if running.taken.done():
+            running.taken.result()  # raises the server's refusal
+        running.accepted = True
+        return Accepted(prompt_tokens=prompt_tokens)
+
+    def _count(self, job: Job, upstream: Upstream) -> int:
+        prompt_tokens = estimated_prompt_tokens(job)
+        context = upstream.loaded.context_tokens
+        if isinstance(job.prompt, tuple) and prompt_tokens >= context:  # only token ids are counted exactly
+            raise Refused(
+                RefusalCode.CONTEXT_LENGTH,
+                f"the prompt has {prompt_tokens} tokens; {context} fit",
+                prompt_tokens=prompt_tokens,
+                context_tokens=context,
+                max_tokens=job.sampling.max_tokens or 0,
+            )
+        if job.continue_from is not None and job.continue_from.text and not upstream.loaded.capabilities.can_continue:
+            raise Refused(RefusalCode.UNSUPPORTED, f"the server at {upstream.base_url} cannot continue a text")
+        return prompt_tokens
+
+    async def _run(self, key: Key, running: Running) -> None:
+        try:
+            async with running.upstream.slots:
+                running.started = True
+                async with contextlib.aclosing(deltas_of(running)) as deltas:
+                    async for delta in deltas:
+                        if delta.position == 0 and delta.token_count:
+                            self._prefilled += running.prompt_tokens
+                        self._emit(delta)
+        except Refused as refused:
+            self._refused(running, refused)
+        finally:
+            if not running.taken.done():
+                running.taken.set_result(None)
+            self._running.pop(key, None)
+            self._wake.set()
+
+    def _refused(self, running: Running, refused: Refused) -> None:
+        if running.accepted:  # too late for a refusal: it waited for a slot, or the server took its time
+            self._emit(running.delta(reason=FinishReason.ERROR, error=refused.message))
+        else:
+            running.taken.set_exception(refused)
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        """Close the job's connection; the server stops when it notices."""
+        running = self._running.pop((request_id, attempt), None)
+        if running is not None and running.task is not None:
+            running.task.cancel()
+            if not running.finished:
+                self._emit(running.delta(reason=FinishReason.ABORTED))
+
+    # ------------------------------------------------------------ results
+
+    def _emit(self, delta: Delta) -> None:
+        self._rate.add(delta.token_count)
+        self._deltas.append(delta)
+        self._wake.set()
+
+    async def steps(self) -> AsyncIterator[StepResult]:
+        """Whatever came since the last one; one result for chunks that arrive together."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(0)  # chunks of one server step arrive in one turn of the loop
+            deltas, self._deltas = self._deltas, []
+            self._sequence += 1
+            yield StepResult(deltas=tuple(deltas), load=self.load_figures())
+
+    def load_figures(self) -> LoadFigures:
+        """The load of what goes through here; what others ask of the server is not seen.
+
+        ``step_sequence`` also grows with every health check that is answered: a long prefill shows no steps.
+        """
+        jobs = list(self._running.values())
+        started = [one for one in jobs if one.started]
+        slots = sum(one.loaded.slots for one in self._upstreams.values())
+        return LoadFigures(
+            running=len(started),
+            waiting=len(jobs) - len(started),
+            prefill_tokens_pending=sum(one.prompt_tokens for one in jobs if one.position == 0),
+            context_tokens=sum(one.prompt_tokens + one.position for one in started),
+            expected_remaining_tokens=sum(max(0, one.job.expected_output_tokens - one.position) for one in jobs),
+            kv_used=min(1.0, len(started) / slots) if slots else 0.0,
+            step_sequence=self._sequence + sum(one.alive_count for one in self._upstreams.values()),
+            prefill_progress=self._prefilled,
+            tokens_per_s=self._rate.now(),
+        )
+
+    # ------------------------------------------------------------ what such servers do not offer
+
+    async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:  # noqa: ARG002
+        """Not part of OpenAI's API."""
+        raise Refused(RefusalCode.UNSUPPORTED, "OpenAI-compatible servers cannot score given tokens")
+
+    async def embed(self, model: str, quantization: str, text: str) -> Embedded:  # noqa: ARG002
+        """Servers do not say whether a model embeds; none is claimed to."""
+        raise Refused(RefusalCode.UNSUPPORTED, "embeddings through an existing server are not supported")
+
+    async def close(self) -> None:
+        """Abort everything and close all connections."""
+        tasks = [one.task for one in self._running.values() if one.task is not None]
+        for key in list(self._running):
+            self.abort(*key)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for key in list(self._upstreams):
+            with contextlib.suppress(httpx.HTTPError):
+                await self.unload(*key)
+
+
+def _loaded(spec: ModelSpec, facts: ServerFacts) -> LoadedModel:
+    known = facts.flavor in (Flavor.LLAMA_SERVER, Flavor.VLLM)
+    return LoadedModel(
+        name=spec.name,
+        quantization=spec.quantization or facts.quantization or "unknown",
+        format="remote",
+        context_tokens=spec.context_tokens or facts.context_tokens or DEFAULT_CONTEXT_TOKENS,
+        slots=spec.slots or facts.slots or DEFAULT_SLOTS,
+        capabilities=Capabilities(
+            can_continue=known,
+            logprobs=known,
+            seed=known,
+            can_load=True,
+            chat=True,
+            exact_prompt_count=False,
+        ),
+        weights_bytes=facts.weights_bytes,
+        parameters=facts.parameters,
+        active_parameters=facts.parameters,
+        bits_per_weight=8 * facts.weights_bytes / facts.parameters if facts.parameters else 0.0,
+        chat_template_fingerprint=facts.chat_template_fingerprint,
+        file=facts.model,
+    )

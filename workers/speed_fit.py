@@ -1,0 +1,100 @@
+"""From timed engine steps to the parameters of DESIGN.md's cost. Pure: samples in, ``Speed`` out."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.facts import Speed, StepSample
+
+Floats = NDArray[np.float64]
+
+
+def non_negative_least_squares(rows: Floats, values: Floats) -> Floats:
+    """The x >= 0 that minimises |rows @ x - values|, exactly.
+
+    With three columns at most there are eight sets of active columns: the best feasible one is the optimum,
+    since at the optimum the active columns solve their own least-squares problem (Lawson and Hanson, 1974).
+    """
+    columns = rows.shape[1]
+    best, best_error = np.zeros(columns), float(np.sum(values**2))
+    for count in range(1, columns + 1):
+        for active in itertools.combinations(range(columns), count):
+            solution, *_ = np.linalg.lstsq(rows[:, active], values, rcond=None)
+            if np.any(solution < 0):
+                continue
+            error = float(np.sum((rows[:, active] @ solution - values) ** 2))
+            if error < best_error - 1e-18:
+                best, best_error = np.zeros(columns), error
+                best[list(active)] = solution
+    return best
+
+
+def fit_speed(
+    samples: Sequence[StepSample], *, weights_bytes: int = 0, measured_at_unix_s: float = 0.0
+) -> Speed | None:
+    """The cost parameters that explain the samples best; None when no decode step was seen.
+
+    Decode first: ``step_s = base_s + per_sequence_s * b + per_context_token_s * C`` over steps without prefill.
+    Then prefill: what a step took beyond its decode part, ``prefill_base_s + tokens / prefill_tokens_per_s``.
+    Errors are relative: every row is divided by its time, so that short steps count as much as long ones.
+    """
+    decode = [one for one in samples if one.prefill_tokens == 0 and one.batch > 0 and one.step_s > 0]
+    if not decode:
+        return None
+    base_s, per_sequence_s, per_context_token_s = _fit_decode(decode)
+    decode_only = Speed(
+        base_s=base_s,
+        per_sequence_s=per_sequence_s,
+        per_context_token_s=per_context_token_s,
+        prefill_tokens_per_s=0.0,
+    )
+    prefill_base_s, prefill_token_s = _fit_prefill(samples, decode_only)
+    alone_s = decode_only.step_s(1, min(one.context_tokens for one in decode))
+    return Speed(
+        base_s=base_s,
+        per_sequence_s=per_sequence_s,
+        per_context_token_s=per_context_token_s,
+        prefill_tokens_per_s=1.0 / prefill_token_s if prefill_token_s > 0 else 0.0,
+        prefill_base_s=prefill_base_s,
+        measured=True,
+        effective_bandwidth_bytes_per_s=weights_bytes / alone_s if alone_s > 0 else 0.0,
+        samples=tuple(samples),
+        measured_at_unix_s=measured_at_unix_s,
+    )
+
+
+def _fit_decode(decode: Sequence[StepSample]) -> tuple[float, float, float]:
+    times = np.array([one.step_s for one in decode])
+    rows = np.array([(1.0, one.batch, one.context_tokens) for one in decode]) / times[:, None]
+    base_s, per_sequence_s, per_context_token_s = non_negative_least_squares(rows, np.ones(len(decode)))
+    return float(base_s), float(per_sequence_s), float(per_context_token_s)
+
+
+def _fit_prefill(samples: Sequence[StepSample], decode: Speed) -> tuple[float, float]:
+    """Fixed seconds and seconds a token of prefill; zeros when no prefill was seen."""
+    prefill = [one for one in samples if one.prefill_tokens > 0 and one.step_s > 0]
+    if not prefill:
+        return 0.0, 0.0
+    times = np.array([one.step_s for one in prefill])
+    decode_s = np.array([decode.step_s(one.batch, one.context_tokens) if one.batch else 0.0 for one in prefill])
+    rows = np.array([(1.0, one.prefill_tokens) for one in prefill]) / times[:, None]
+    fixed_s, token_s = non_negative_least_squares(rows, np.clip((times - decode_s) / times, 0.0, None))
+    return float(fixed_s), float(token_s)
+
+
+def predicted_step_s(speed: Speed, sample: StepSample) -> float:
+    """What the fit says about a step like this one."""
+    decode_s = speed.step_s(sample.batch, sample.context_tokens) if sample.batch else 0.0
+    if not sample.prefill_tokens or not speed.prefill_tokens_per_s:
+        return decode_s
+    return decode_s + speed.prefill_base_s + sample.prefill_tokens / speed.prefill_tokens_per_s
+
+
+def median_relative_error(speed: Speed) -> float:
+    """How far the fit lies from its own samples, as a fraction; what it cannot explain."""
+    if not speed.samples:
+        return 0.0
+    errors = [abs(predicted_step_s(speed, one) - one.step_s) / one.step_s for one in speed.samples if one.step_s > 0]
+    return float(np.median(errors)) if errors else 0.0
