@@ -5,7 +5,9 @@ nothing else.
 """
 
 from collections import OrderedDict
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from router.domain.ids import WorkerId
@@ -20,7 +22,7 @@ from router.placement.fleet_table import Eligible, FleetTable
 from router.placement.output_length import OutputLength
 from router.placement.policy import Policy
 from router.placement.prefix_index import PrefixIndex
-from router.placement.record import Decision, DecisionRecord, RecordBook
+from router.placement.record import Decision, RecordBook
 from router.placement.speed_model import Expectation, SpeedModel, SpeedPredictor
 from router.placement.text_blocks import BLOCK_BYTES
 
@@ -67,9 +69,12 @@ class ComposedPlacer:
         """What is believed about every instance's speed."""
         return self._speeds
 
-    def explain(self, request_id: str) -> list[DecisionRecord]:
-        """All records of a request, first attempt first."""
-        return self._records.find(request_id)
+    def explain(self, request_id: str) -> dict[str, Any] | None:
+        """All records of a request as JSON-ready values, first attempt first; None when none is kept."""
+        records = self._records.find(request_id)
+        if not records:
+            return None
+        return {"request_id": request_id, "records": [msgspec.to_builtins(record) for record in records]}
 
     def expected_output(self, request: InferenceRequest) -> float:
         """Expected output tokens: the request's own figure when it has one, else the estimate."""
@@ -144,7 +149,7 @@ class ComposedPlacer:
         decision = self._decided.pop(request.request_id, None)
         if decision is None or decision.key != key:
             return
-        self._policy.dispatched(decision.candidates.keys, key)
+        self._policy.dispatched(decision.candidates, decision.index, decision.facts)
         column = decision.candidates.data[:, decision.index]
         expected = Expectation(
             key=key,

@@ -1,6 +1,7 @@
 """Builds the placer a router replica (or a simulation) uses, from a policy's name."""
 
 import random
+from typing import Any
 
 from router.placement.composition import ComposedPlacer
 from router.placement.cost import CostWeights
@@ -23,7 +24,7 @@ def build_placer(
     lambda_quality: float = 0.0,
     replicas: int = 1,
     prefix_blocks: int = 1_000_000,
-    parameters: dict[str, float] | None = None,
+    parameters: dict[str, Any] | None = None,
 ) -> ComposedPlacer:
     """A placer with its filters, learners and records.
 

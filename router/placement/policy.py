@@ -39,8 +39,8 @@ class Policy(Protocol):
         """Lower is better; the same arguments give the same scores."""
         ...
 
-    def dispatched(self, candidates: tuple[InstanceKey, ...], chosen: InstanceKey) -> None:
-        """The choice among ``candidates`` was carried out."""
+    def dispatched(self, candidates: Candidates, index: int, facts: RequestFacts) -> None:
+        """The choice of ``candidates.keys[index]`` was carried out."""
         ...
 
     def forget(self, key: InstanceKey) -> None:
@@ -62,7 +62,7 @@ class Stateless:
         del candidates, facts
         return {}
 
-    def dispatched(self, candidates: tuple[InstanceKey, ...], chosen: InstanceKey) -> None:
+    def dispatched(self, candidates: Candidates, index: int, facts: RequestFacts) -> None:
         """Nothing to count."""
 
     def forget(self, key: InstanceKey) -> None:

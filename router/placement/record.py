@@ -26,10 +26,10 @@ class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     model: str
     quantization: str
-    cost: float
-    terms: dict[str, float]
+    cost: float | None
+    terms: dict[str, float | None]
     values: dict[str, float | None]  # by lower-case column name; None: no limit
-    inputs: dict[str, float] = {}
+    inputs: dict[str, float | None] = {}
 
 
 class FactsRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +52,13 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     parameters: dict[str, float]
     facts: FactsRecord
-    shared_inputs: dict[str, float]
+    shared_inputs: dict[str, float | None]
     candidates: list[CandidateRecord]
     omitted: int  # candidates dearer than all that are kept
     exclusions: list[dict[str, str]]
     picked: str  # worker id
     picked_quantization: str
-    margin_s: float
+    margin_s: float | None
     prediction: dict[str, float]
     outcome: dict[str, Any] | None = None
 
@@ -183,10 +183,10 @@ def to_record(decision: Decision) -> DecisionRecord:
             node=candidates.nodes[i],
             model=key.model,
             quantization=key.quantization,
-            cost=float(scores.cost[i]),
-            terms={name: float(values[i]) for name, values in scores.terms.items()},
+            cost=_finite(float(scores.cost[i])),
+            terms={name: _finite(float(values[i])) for name, values in scores.terms.items()},
             values={column.name.lower(): _finite(float(candidates.data[column, i])) for column in Column},
-            inputs={name: float(values[i]) for name, values in own.items()},
+            inputs={name: _finite(float(values[i])) for name, values in own.items()},
         )
         for i, key in enumerate(candidates.keys)
     ]
@@ -206,7 +206,7 @@ def to_record(decision: Decision) -> DecisionRecord:
             ttft_target_s=_finite(facts.ttft_target_s),
             tpot_target_s=_finite(facts.tpot_target_s),
         ),
-        shared_inputs={name: float(a[0]) for name, a in decision.inputs.items() if name not in own},
+        shared_inputs={name: _finite(float(a[0])) for name, a in decision.inputs.items() if name not in own},
         candidates=rows,
         omitted=decision.omitted,
         exclusions=[
@@ -221,7 +221,7 @@ def to_record(decision: Decision) -> DecisionRecord:
         ],
         picked=picked.worker_id,
         picked_quantization=picked.quantization,
-        margin_s=decision.margin_s,
+        margin_s=_finite(decision.margin_s),
         prediction={name: float(getattr(prediction, name)) for name in _PREDICTION},
         outcome=None if outcome is None else {name: getattr(outcome, name) for name in _OUTCOME},
     )

@@ -33,11 +33,11 @@ class RoundRobin(Stateless):
         del candidates, facts
         return Scores(inputs["last_turn"].copy(), {"last_turn": inputs["last_turn"]})
 
-    def dispatched(self, candidates: tuple[InstanceKey, ...], chosen: InstanceKey) -> None:
+    def dispatched(self, candidates: Candidates, index: int, facts: RequestFacts) -> None:
         """It had its turn."""
-        del candidates
+        del facts
         self._turn += 1
-        self._last[chosen] = self._turn
+        self._last[candidates.keys[index]] = self._turn
 
     def forget(self, key: InstanceKey) -> None:
         """A worker that comes back starts at the front."""

@@ -1,0 +1,145 @@
+"""Computes a recorded decision again, as it was or with inputs changed.
+
+A replay builds the policy from the record's own name and parameters, hands it the recorded columns and inputs, and
+takes the lowest score, exactly as the decision did. It needs nothing of the running router.
+"""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from router.domain.ids import WorkerId
+from router.errors import ConfigError
+from router.placement.candidates import COLUMNS, Candidates, Column, Floats, InstanceKey, RequestFacts, Scores
+from router.placement.policies import build_policy
+from router.placement.record import DecisionRecord, FactsRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One input set to another value: of one worker, or of the request when ``worker`` is "request"."""
+
+    worker: str
+    field: str
+    value: float
+
+    @staticmethod
+    def parse(text: str) -> "Change":
+        """From ``worker.field=value``; ``worker`` is a node name or worker id, or ``request``.
+
+        Raises ConfigError with what is wrong.
+        """
+        target, equals, value = text.partition("=")
+        worker, dot, field = target.rpartition(".")
+        if not (equals and dot and worker and field):
+            raise ConfigError(f"--set {text}: write it as worker.field=value, for example m4-max.running=0")
+        try:
+            return Change(worker, field.lower(), float(value))
+        except ValueError as error:
+            raise ConfigError(f"--set {text}: '{value}' is not a number") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What the decision comes to; ``same`` tells whether it is the recorded pick."""
+
+    keys: tuple[InstanceKey, ...]
+    nodes: tuple[str, ...]
+    scores: Scores
+    index: int
+    same: bool
+
+    @property
+    def picked(self) -> InstanceKey:
+        """Who is picked."""
+        return self.keys[self.index]
+
+
+def replay(record: DecisionRecord, changes: Sequence[Change] = ()) -> Replayed:
+    """Score the record's candidates again. Raises ConfigError for a change that names nothing in the record."""
+    candidates = _candidates(record)
+    facts = _facts(record.facts)
+    inputs = _inputs(record)
+    for change in changes:
+        facts = _apply(change, record, candidates, facts, inputs)
+    policy = build_policy(record.policy, random.Random(0), **record.parameters)
+    scores = policy.score(candidates, facts, inputs)
+    index = int(scores.cost.argmin())
+    picked = candidates.keys[index]
+    same = (picked.worker_id, picked.quantization) == (record.picked, record.picked_quantization)
+    return Replayed(candidates.keys, candidates.nodes, scores, index, same)
+
+
+def differences(record: DecisionRecord, replayed: Replayed, *, tolerance: float = 1e-9) -> list[str]:
+    """Terms and costs that do not come out as recorded, one line each; empty when the record holds."""
+    found = []
+    for i, candidate in enumerate(record.candidates):
+        recorded = {"cost": candidate.cost, **candidate.terms}
+        computed = {"cost": replayed.scores.cost[i], **{n: a[i] for n, a in replayed.scores.terms.items()}}
+        for name in sorted(recorded.keys() | computed.keys()):
+            a, b = _number(recorded.get(name)), float(computed.get(name, np.inf))
+            if a != b and not abs(a - b) <= tolerance * max(1.0, abs(a)):
+                found.append(f"{record.record_id} {candidate.node}: {name} was {a:.6g}, comes out as {b:.6g}")
+    return found
+
+
+def _number(value: float | None) -> float:
+    """A record writes what is infinite as null."""
+    return float("inf") if value is None else value
+
+
+def _candidates(record: DecisionRecord) -> Candidates:
+    rows = record.candidates
+    data = np.zeros((COLUMNS, len(rows)))
+    for i, row in enumerate(rows):
+        for column in Column:
+            data[column, i] = _number(row.values[column.name.lower()])
+    return Candidates(
+        tuple(InstanceKey(WorkerId(row.worker), row.model, row.quantization) for row in rows),
+        tuple(row.node for row in rows),
+        data,
+    )
+
+
+def _facts(facts: FactsRecord) -> RequestFacts:
+    return RequestFacts(
+        now=facts.now,
+        waited_s=facts.waited_s,
+        prompt_tokens=facts.prompt_tokens,
+        output_tokens=facts.output_tokens,
+        ttft_target_s=_number(facts.ttft_target_s),
+        tpot_target_s=_number(facts.tpot_target_s),
+    )
+
+
+def _inputs(record: DecisionRecord) -> dict[str, Floats]:
+    inputs = {name: np.array([_number(value)]) for name, value in record.shared_inputs.items()}
+    for name in record.candidates[0].inputs if record.candidates else ():
+        inputs[name] = np.array([_number(row.inputs[name]) for row in record.candidates])
+    return inputs
+
+
+def _apply(
+    change: Change, record: DecisionRecord, candidates: Candidates, facts: RequestFacts, inputs: dict[str, Floats]
+) -> RequestFacts:
+    if change.worker == "request":
+        names = [f.name for f in dataclasses.fields(RequestFacts)]
+        if change.field not in names:
+            raise ConfigError(f"--set request.{change.field}: no such field; there are {', '.join(names)}")
+        value = int(change.value) if change.field == "prompt_tokens" else change.value
+        return dataclasses.replace(facts, **{change.field: value})  # type: ignore[arg-type]
+    rows = [i for i, row in enumerate(record.candidates) if change.worker in (row.node, row.worker)]
+    if not rows:
+        nodes = ", ".join(sorted({row.node for row in record.candidates}))
+        raise ConfigError(f"--set {change.worker}.{change.field}: {record.record_id} has the candidates {nodes}")
+    columns = {column.name.lower(): column for column in Column}
+    if change.field in columns:
+        candidates.data[columns[change.field], rows] = change.value
+    elif change.field in inputs and len(inputs[change.field]) == len(candidates):
+        inputs[change.field][rows] = change.value
+    else:
+        raise ConfigError(f"--set {change.worker}.{change.field}: no such field; there are {', '.join(columns)}")
+    return facts
