@@ -137,10 +137,12 @@ def _sampling(sampling: Sampling, flavor: Flavor, *, chat: bool) -> dict[str, An
         body["stop"] = list(sampling.stop)
     if sampling.seed is not None:
         body["seed"] = sampling.seed
+    # llama-server's own defaults are top_k 40 and min_p 0.05: "off" has to be said. Others may not know these names.
+    says_all = flavor is Flavor.LLAMA_SERVER
     for name in ("presence_penalty", "frequency_penalty", "top_k", "min_p"):
-        if value := getattr(sampling, name):
-            body[name] = value
-    if sampling.repetition_penalty != 1.0:
+        if says_all or getattr(sampling, name):
+            body[name] = getattr(sampling, name)
+    if says_all or sampling.repetition_penalty != 1.0:
         body["repetition_penalty" if flavor is Flavor.VLLM else "repeat_penalty"] = sampling.repetition_penalty
     if sampling.ignore_eos:
         body["ignore_eos"] = True

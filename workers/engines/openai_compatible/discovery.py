@@ -104,7 +104,8 @@ async def _llama_server(client: httpx.AsyncClient, entry: dict[str, Any]) -> Ser
     return ServerFacts(
         flavor=Flavor.LLAMA_SERVER,
         model=entry["id"],
-        quantization=guess_quantization(str(props.get("model_path") or "")),
+        quantization=_file_type(str(props.get("model_ftype") or meta.get("ftype") or ""))
+        or guess_quantization(str(props.get("model_path") or "")),
         context_tokens=int((props["default_generation_settings"] or {}).get("n_ctx") or 0),
         slots=int(props.get("total_slots") or 0),
         parameters=int(meta.get("n_params") or 0),
@@ -112,6 +113,12 @@ async def _llama_server(client: httpx.AsyncClient, entry: dict[str, Any]) -> Ser
         version=str(props.get("build_info") or ""),
         chat_template_fingerprint=hashlib.sha256(template.encode()).hexdigest()[:16] if template else "",
     )
+
+
+def _file_type(text: str) -> str:
+    """llama.cpp's name of a file type as ours: ``Q4_K - Medium`` is q4_k_m."""
+    name, _, size = text.partition(" - ")
+    return name.strip().lower() + (f"_{size.strip()[:1].lower()}" if size else "")
 
 
 async def _ollama(client: httpx.AsyncClient, entry: dict[str, Any]) -> ServerFacts | None:

@@ -241,9 +241,9 @@ class OpenAICompatibleEngine:
         for key in list(self._running):
             self.abort(*key)
         await asyncio.gather(*tasks, return_exceptions=True)
-        for key in list(self._upstreams):
+        for model in list(self._upstreams):
             with contextlib.suppress(httpx.HTTPError):
-                await self.unload(*key)
+                await self.unload(*model)
 
 
 def _loaded(spec: ModelSpec, facts: ServerFacts) -> LoadedModel:

@@ -34,13 +34,19 @@ def estimated_prompt_tokens(job: Job) -> int:
 def refusal(status: int, body: str, upstream: Upstream, prompt_tokens: int) -> Refused:
     """A server's 4xx or 5xx as the reason why the job is not taken."""
     try:
-        line = error_line(json.loads(body))
+        parsed = json.loads(body)
     except ValueError:
-        line = " ".join(body.split())[:200] or f"status {status}"
-    context = upstream.loaded.context_tokens
+        parsed = {"error": " ".join(body.split())[:200] or f"status {status}"}
+    line = error_line(parsed)
     if status in (400, 413, 422) and any(sign in line.lower() for sign in CONTEXT_SIGNS):
-        # The server's own words; its counts are not in a common place.
-        return Refused(RefusalCode.CONTEXT_LENGTH, line, prompt_tokens=prompt_tokens, context_tokens=context)
+        # llama-server tells its counts; elsewhere they are in the words alone.
+        told = parsed.get("error") if isinstance(parsed, dict) and isinstance(parsed.get("error"), dict) else {}
+        return Refused(
+            RefusalCode.CONTEXT_LENGTH,
+            line,
+            prompt_tokens=int(told.get("n_prompt_tokens") or prompt_tokens),
+            context_tokens=int(told.get("n_ctx") or upstream.loaded.context_tokens),
+        )
     if status in (400, 413, 422):
         return Refused(RefusalCode.INVALID, line)
     if status == 404:

@@ -1,0 +1,189 @@
+"""How each engine is brought up for the contract suite, and one way to run jobs on any of them."""
+
+import asyncio
+import contextlib
+import functools
+import importlib.util
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tests.support.third_party_server import running as third_party_server
+from workers.engines.base import (
+    Accepted,
+    Delta,
+    Engine,
+    FinishReason,
+    Job,
+    LoadedModel,
+    LoadFigures,
+    Message,
+    ModelSpec,
+    Sampling,
+    StepResult,
+)
+from workers.engines.table import make_engine
+from workers.hub import StepHub
+
+GREEDY = Sampling(temperature=0.0, max_tokens=24)
+CONTEXT_TOKENS = 512
+SLOTS = 4
+ENDS_WITHIN_S = 60.0
+
+
+@dataclass(slots=True)
+class Run:
+    """One job's way through the engine."""
+
+    job: Job
+    accepted: Accepted | None = None
+    deltas: list[Delta] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.deltas)
+
+    @property
+    def finals(self) -> list[Delta]:
+        return [delta for delta in self.deltas if delta.finish_reason is not None]
+
+    @property
+    def final(self) -> Delta:
+        return self.finals[0]
+
+    async def until(self, reached: Callable[["Run"], Any]) -> None:
+        async with asyncio.timeout(ENDS_WITHIN_S):
+            while not reached(self):
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def end(self) -> "Run":
+        await self.until(lambda run: run.finals)
+        return self
+
+
+class Rig:
+    """An engine with one model loaded, and its step stream read."""
+
+    def __init__(self, name: str, engine: Engine, spec: ModelSpec) -> None:
+        self.name = name
+        self.engine = engine
+        self.spec = spec
+        self.loaded: LoadedModel
+        self.failures: list[str] = []
+        self._runs: dict[tuple[str, int], Run] = {}
+        self._numbers = itertools.count(1)
+        self._hub = StepHub(engine, self.failures.append)
+        self._hub.add(self._hear)
+        self._stepped = asyncio.Event()
+
+    def _hear(self, result: StepResult) -> None:
+        self._stepped.set()
+        for delta in result.deltas:
+            run = self._runs[delta.request_id, delta.attempt]
+            run.deltas.append(delta)
+            run.changed.set()
+
+    async def start(self) -> None:
+        self._hub.start()
+        self.loaded = await self.engine.load(self.spec, lambda _fraction, _message: None)
+
+    async def stop(self) -> None:
+        await self._hub.stop()
+        await self.engine.close()
+
+    def job(self, prompt: str = "Once upon a time there was a fox who", **more: Any) -> Job:
+        return Job(
+            request_id=f"job-{next(self._numbers)}",
+            attempt=1,
+            model=self.loaded.name,
+            quantization=self.loaded.quantization,
+            prompt=prompt,
+            sampling=more.pop("sampling", GREEDY),
+            **more,
+        )
+
+    def chat(self, question: str = "What is the capital of France?", **more: Any) -> Job:
+        return replace(self.job("", **more), messages=(Message(role="user", content=question),))
+
+    async def submit(self, job: Job) -> Run:
+        run = Run(job=job)
+        self._runs[job.request_id, job.attempt] = run
+        run.accepted = await self.engine.submit(job)
+        return run
+
+    async def run(self, job: Job) -> Run:
+        return await (await self.submit(job)).end()
+
+    async def idle(self) -> LoadFigures:
+        """The load once nothing runs; engines may need a step to notice."""
+        async with asyncio.timeout(ENDS_WITHIN_S):
+            while (figures := self.engine.load_figures()).running or figures.waiting:
+                await asyncio.sleep(0.01)
+        return figures
+
+
+async def _serve(name: str, spec: ModelSpec) -> AsyncIterator[Rig]:
+    rig = Rig(name, make_engine(name), spec)
+    try:
+        await rig.start()
+        yield rig
+    finally:
+        await rig.stop()
+        assert all(len(run.finals) == 1 for run in rig._runs.values() if run.accepted is not None)
+
+
+@contextlib.asynccontextmanager
+async def llama_cpp(model: Path) -> AsyncIterator[Rig]:
+    spec = ModelSpec(
+        name="smollm2-135m", path=str(model), context_tokens=CONTEXT_TOKENS, slots=SLOTS, options={"threads": 1}
+    )
+    async for rig in _serve("llama.cpp", spec):
+        yield rig
+
+
+@contextlib.asynccontextmanager
+async def simulated(_: Path | None) -> AsyncIterator[Rig]:
+    spec = ModelSpec(name="sim", path="h100-sxm", quantization="awq", context_tokens=CONTEXT_TOKENS, slots=SLOTS)
+    async for rig in _serve("simulated", spec):
+        yield rig
+
+
+@contextlib.asynccontextmanager
+async def openai(model: Path) -> AsyncIterator[Rig]:
+    with third_party_server(model, context_tokens=CONTEXT_TOKENS, slots=SLOTS) as url:
+        async for rig in _serve("openai", ModelSpec(name="smollm2-135m", path=url)):
+            yield rig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bringup:
+    """One row of the matrix."""
+
+    make: Callable[[Path], AbstractAsyncContextManager[Rig]]
+    modules: tuple[str, ...]  # what must be installed
+    needs_model: bool
+
+
+BRINGUPS: dict[str, Bringup] = {
+    "llama.cpp": Bringup(make=llama_cpp, modules=("llama_cpp", "workers.engines.llama_cpp"), needs_model=True),
+    "simulated": Bringup(make=simulated, modules=("workers.engines.simulated",), needs_model=False),
+    "openai": Bringup(make=openai, modules=("xllamacpp",), needs_model=True),
+}
+
+
+@functools.cache
+def missing_module(name: str) -> str:
+    """The first module this engine needs and that is not here; empty: all are."""
+    for module in BRINGUPS[name].modules:
+        if importlib.util.find_spec(module) is None:
+            return module
+    return ""
+
+
+def ended_well(run: Run) -> bool:
+    return run.final.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
