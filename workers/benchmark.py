@@ -181,7 +181,7 @@ class _Probe:
 
     engine: Engine
     loaded: LoadedModel
-    random: random.Random = field(default_factory=random.Random)
+    rng: random.Random = field(default_factory=random.Random)
     live: dict[str, int] = field(default_factory=dict)  # request -> tokens it has written
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     steps: list[StepSample] = field(default_factory=list)
@@ -245,13 +245,13 @@ class _Probe:
     async def _submit(self, context_tokens: int) -> int:
         self.count += 1
         request_id = f"benchmark-{id(self):x}-{self.count}"
-        words = [self.random.choice(WORDS) for _ in range(max(2, int(context_tokens / TOKENS_PER_WORD)))]
+        words = [self.rng.choice(WORDS) for _ in range(max(2, int(context_tokens / TOKENS_PER_WORD)))]
         job = Job(
             request_id=request_id,
             attempt=0,
             model=self.loaded.name,
             quantization=self.loaded.quantization,
-            prompt=f"{self.random.randrange(10**6)} " + " ".join(words),
+            prompt=f"{self.rng.randrange(10**6)} " + " ".join(words),
             sampling=Sampling(temperature=0.0, ignore_eos=True, max_tokens=self._max_tokens(context_tokens)),
         )
         self.live[request_id] = 0
@@ -297,7 +297,7 @@ class _Probe:
         if not self.overheads:
             return tuple(self.levels)
         between_s = sorted(self.overheads)[len(self.overheads) // 2]
-        steps = self.steps if len(self.steps) <= MAX_SAMPLES else self.random.sample(self.steps, MAX_SAMPLES)
+        steps = self.steps if len(self.steps) <= MAX_SAMPLES else self.rng.sample(self.steps, MAX_SAMPLES)
         return tuple(
             StepSample(
                 batch=one.batch,

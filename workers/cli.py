@@ -108,7 +108,9 @@ def _builtins(text: str) -> dict[str, str]:
 
 def main() -> None:
     """``python -m workers.cli``: the worker command by itself."""
-    typer.run(worker)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(worker)
+    app()
 
 
 if __name__ == "__main__":

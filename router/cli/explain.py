@@ -18,6 +18,7 @@ from router.placement.replay import Change, Replayed, differences
 from router.placement.replay import replay as replay_record
 
 DEADLINE_S = 10.0
+_ROUTER = "http://127.0.0.1:8000"
 
 _CLOSEST_VALUES = ("running", "waiting", "prefill_pending", "context_held", "cached_tokens", "inflight_requests")
 _BESIDE = ("ttft", "tpot")
@@ -25,13 +26,9 @@ _BESIDE = ("ttft", "tpot")
 
 def explain(
     request_id: Annotated[str, typer.Argument(help="The x-request-id of an answer.")],
-    router: Annotated[
-        str, typer.Option(envvar="ALLSORTS_URL", help="Where the router listens.")
-    ] = "http://127.0.0.1:8000",
+    router: Annotated[str, typer.Option(envvar="ALLSORTS_URL", help="Where the router listens.")] = _ROUTER,
     key: Annotated[str, typer.Option(envvar="ALLSORTS_API_KEY", help="An API key with the scope observe.")] = "",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the records as JSON lines, as replay reads them.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, as replay reads them.")] = False,
 ) -> None:
     """Show the candidates of a request, what each would have cost, and what then happened."""
     body = _fetch(f"{router.rstrip('/')}/admin/explain/{request_id}", key)

@@ -8,6 +8,7 @@ import structlog
 from protos.allsorts.v1 import fleet_pb2 as pb
 from router.domain.ids import WorkerId
 from router.domain.worker import WorkerState
+from router.errors import InvalidRequest
 from router.fleet.lifecycle import Event
 from router.fleet.member import Member
 from router.fleet.membership import Membership
@@ -42,6 +43,8 @@ class Control:
         member = self._membership.find(node)
         if member.state is WorkerState.DRAINING:
             return
+        if member.state is WorkerState.GONE:
+            raise InvalidRequest(f"'{node}' is gone; there is nothing to drain", param="node")
         self._membership.event(member.worker_id, Event.DRAIN)
         session = self._membership.session_of(member.worker_id)
         if session is not None:

@@ -10,7 +10,7 @@ from router.domain.clock import Clock
 from router.domain.ids import WorkerId
 from router.domain.snapshot import FleetSnapshot
 from router.fleet import codec
-from router.fleet.lifecycle import Event
+from router.fleet.lifecycle import Event, ImpossibleTransition
 from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.fleet.session import WorkerSession
@@ -79,7 +79,10 @@ class EventHandler:
         handler = self._handlers.get(kind or "")
         if handler is None:
             raise ProtocolViolation(f"unexpected event '{kind or 'empty'}' after hello")
-        handler(event)
+        try:
+            handler(event)
+        except ImpossibleTransition as error:
+            raise ProtocolViolation(str(error)) from error
 
     def _step(self, step: pb.Step) -> None:
         if step.deltas:

@@ -15,7 +15,7 @@ from router.domain.snapshot import FleetSnapshot
 from router.domain.worker import InstanceState, Load, ModelInstance, WorkerProfile, WorkerState
 from router.errors import NotFound
 from router.fleet.breaker import Breaker
-from router.fleet.lifecycle import Event, advance
+from router.fleet.lifecycle import Command, Event, advance
 from router.fleet.member import Member
 from router.fleet.session import WorkerSession
 
@@ -37,6 +37,7 @@ class Membership:
         self._version = 0
         self._snapshot: FleetSnapshot | None = None
         self._listeners: list[Callable[[WorkerId], None]] = []
+        self._mourners: list[Callable[[WorkerId], None]] = []
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -73,6 +74,10 @@ class Membership:
     def on_change(self, listener: Callable[[WorkerId], None]) -> None:
         """Call ``listener`` with the worker's id after every change."""
         self._listeners.append(listener)
+
+    def on_gone(self, listener: Callable[[WorkerId], None]) -> None:
+        """Call ``listener`` when a worker is gone with everything it had cached."""
+        self._mourners.append(listener)
 
     # -- coming and going ----------------------------------------------------------------------------
 
@@ -206,6 +211,12 @@ class Membership:
             log.info("worker.state", worker=member.worker_id, was=member.state, now=transition.state, event=event)
         member.state = transition.state
         member.changed()
+        session = self._sessions.get(member.worker_id)
+        if Command.MOVE_STREAMS in transition.commands and session is not None:
+            session.give_back(f"the worker said '{event}'")
+        if Command.FORGET_CACHE in transition.commands:
+            for mourner in self._mourners:
+                mourner(member.worker_id)
 
     def _follow_models(self, member: Member) -> None:
         """Let the worker's state follow its models' while it is on its way to ready (or back from it)."""

@@ -13,7 +13,7 @@ import structlog
 from protos.allsorts.v1 import fleet_pb2 as pb
 from router.domain.clock import Clock
 from router.domain.ids import RequestId, WorkerId
-from router.domain.stream import AttemptEvent, SessionLost
+from router.domain.stream import AttemptEvent, Returned, SessionLost
 from router.domain.worker import Load
 
 log = structlog.get_logger()
@@ -110,6 +110,12 @@ class WorkerSession:
         sinks, self._sinks = self._sinks, {}
         for (request_id, attempt), sink in sinks.items():
             sink(SessionLost(request_id=RequestId(request_id), attempt=attempt, reason=reason))
+
+    def give_back(self, reason: str) -> None:
+        """Every open attempt hears Returned: the worker leaves in good order, its streams move."""
+        sinks, self._sinks = self._sinks, {}
+        for (request_id, attempt), sink in sinks.items():
+            sink(Returned(request_id=RequestId(request_id), attempt=attempt, reason=reason))
 
     def abort(self, key: AttemptKey) -> None:
         """Tell the worker to stop an attempt and forget it here."""

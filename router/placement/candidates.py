@@ -25,25 +25,26 @@ class Column(IntEnum):
     PREFILL_TOKEN_S = 3  # seconds to prefill one token
     PREFILL_BASE_S = 4  # seconds a prefill costs whatever its length
     SLOTS = 5
-    CONTEXT_LIMIT = 6  # longest prompt plus output, tokens
+    CONTEXT_LIMIT = 6  # longest prompt plus output, tokens: the model's, or what its KV cache holds
     KV_CAPACITY = 7  # tokens; infinite when not known
-    BLOCK_TOKENS = 8
-    QUALITY_LOSS = 9  # relative perplexity loss, 0.01 is 1%
-    RTT_S = 10
-    SUSPENDED_UNTIL = 11  # monotonic
-    OBSERVED_AT = 12  # monotonic, of the load
-    RUNNING = 13
-    WAITING = 14
-    PREFILL_PENDING = 15
-    CONTEXT_HELD = 16
-    EXPECTED_REMAINING = 17
-    KV_USED = 18
-    INFLIGHT_REQUESTS = 19  # dispatched from here, not in the load yet
-    INFLIGHT_PROMPT = 20
-    INFLIGHT_OUTPUT = 21
-    OUTSTANDING = 22  # dispatched from here and not finished, whatever the load says
-    TPOT_FACTOR = 23  # observed over predicted time per output token
-    CACHED_TOKENS = 24  # of this request's prompt
+    QUALITY_LOSS = 8  # relative perplexity loss, 0.01 is 1%
+    RTT_S = 9
+    SUSPENDED_UNTIL = 10  # monotonic
+    OBSERVED_AT = 11  # monotonic, of the load
+    RUNNING = 12
+    WAITING = 13
+    KV_USED = 14
+    KV_FREE = 15  # tokens; infinite when nothing is held
+    STANDING = 16  # running and waiting
+    CONTEXT_HELD = 17
+    EXPECTED_REMAINING = 18
+    PREFILL_PENDING = 19
+    INFLIGHT_REQUESTS = 20  # dispatched from here, not in the load yet; in the order of the four before
+    INFLIGHT_CONTEXT = 21
+    INFLIGHT_OUTPUT = 22
+    INFLIGHT_PREFILL = 23
+    OUTSTANDING = 24  # dispatched from here and not finished, whatever the load says
+    CACHED_TOKENS = 25  # of this request's prompt
 
 
 COLUMNS = len(Column)
@@ -74,8 +75,7 @@ class Candidates:
         return figures
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFacts:
+class RequestFacts(NamedTuple):
     """What a score depends on of the request. Targets are infinite when there are none."""
 
     now: float  # monotonic

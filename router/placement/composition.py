@@ -44,6 +44,7 @@ class ComposedPlacer:
         prefixes: PrefixIndex | None = None,
     ) -> None:
         self._policy = policy
+        self._parameters = policy.parameters()
         self._weights = weights or CostWeights()
         self._records = records if records is not None else RecordBook()
         self._prefixes = prefixes if prefixes is not None else PrefixIndex()
@@ -114,7 +115,7 @@ class ComposedPlacer:
         decision = Decision(
             request_id=request.request_id,
             policy=self._policy.name,
-            parameters=self._policy.parameters(),
+            parameters=self._parameters,
             whole_pool=self._policy.whole_pool,
             facts=facts,
             candidates=candidates,
@@ -153,7 +154,7 @@ class ComposedPlacer:
         column = decision.candidates.data[:, decision.index]
         expected = Expectation(
             key=key,
-            batch=float(min(column[Column.RUNNING] + column[Column.INFLIGHT_REQUESTS] + 1, column[Column.SLOTS])),
+            batch=float(min(column[Column.STANDING] + column[Column.INFLIGHT_REQUESTS] + 1, column[Column.SLOTS])),
             context_tokens=float(column[Column.CONTEXT_HELD]) + request.prompt_tokens_estimate,
             uncached_tokens=float(max(request.prompt_tokens_estimate - column[Column.CACHED_TOKENS], 1.0)),
             wait_s=placed.prediction.wait_s,
@@ -237,39 +238,30 @@ class ComposedPlacer:
         if not len(rows):
             return None, []
         data = self._table.data.take(rows, axis=1)
+        slots, keys, nodes = eligible.slots, eligible.keys, eligible.nodes
         passes = passing(data, demand, now)
-        if not passes.any():
-            passes = passing(data, demand, now, slack=ESTIMATE_SLACK)
-        tried = np.zeros(len(rows), dtype=bool)
-        if avoid:
-            tried = np.fromiter((key.worker_id in avoid for key in eligible.keys), dtype=bool, count=len(rows))
-            passes &= ~tried
         passed_over: list[Exclusion] = []
-        keys, nodes = eligible.keys, eligible.nodes
-        if not passes.all():
-            for i in np.flatnonzero(~passes):
+        if avoid or not passes.all():
+            if not passes.any():
+                passes = passing(data, demand, now, slack=ESTIMATE_SLACK)
+            tried = np.fromiter((key.worker_id in avoid for key in keys), dtype=bool, count=len(rows))
+            kept = np.flatnonzero(passes & ~tried)
+            for i in np.flatnonzero(~passes | tried):
                 view, instance = self._table.at(int(rows[i]))
-                why = (
-                    passing_exclusion(view, instance, data[:, i], demand, now)
-                    if not tried[i]
-                    else avoided(view, instance)
+                passed_over.append(
+                    avoided(view, instance) if passes[i] else passing_exclusion(view, instance, data[:, i], demand, now)
                 )
-                passed_over.append(why)
-            kept = np.flatnonzero(passes)
             if not len(kept):
                 return None, passed_over
-            data = data[:, kept]
+            data, slots = data[:, kept], slots[kept]
             keys, nodes = tuple(keys[i] for i in kept), tuple(nodes[i] for i in kept)
-            slots = eligible.slots[kept]
-        else:
-            slots = eligible.slots
         self._write_cached(data, request, slots)
         return Candidates(keys, nodes, data), passed_over
 
     def _write_cached(
         self, data: Floats, request: InferenceRequest, slots: "np.ndarray[tuple[int], np.dtype[np.intp]]"
     ) -> None:
-        """Tokens of the prompt each candidate holds, in whole cache blocks of its engine."""
+        """Tokens of the prompt that each candidate holds."""
         depths = self._prefixes.match(request.block_hashes)
         if depths is None:
             return
@@ -277,9 +269,7 @@ class ComposedPlacer:
         per_block = (
             prompt * BLOCK_BYTES / request.prompt_bytes if request.prompt_bytes else prompt / len(request.block_hashes)
         )
-        block = data[Column.BLOCK_TOKENS]
-        cached = np.floor(depths[slots] * per_block / block) * block
-        data[Column.CACHED_TOKENS] = np.minimum(cached, max(prompt - 1.0, 0.0))
+        data[Column.CACHED_TOKENS] = np.minimum(depths[slots] * per_block, max(prompt - 1.0, 0.0))
 
     def _prediction(self, candidates: Candidates, facts: RequestFacts, scores: Scores, index: int) -> Prediction:
         terms = scores.terms

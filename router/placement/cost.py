@@ -5,6 +5,7 @@ terms, so that records of different policies can be compared.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,13 +28,17 @@ class CostWeights:
     replicas: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+_LOAD = slice(Column.STANDING, Column.PREFILL_PENDING + 1)
+_CLAIMS = slice(Column.INFLIGHT_REQUESTS, Column.INFLIGHT_PREFILL + 1)
+_TINY = 1e-9
+_NO_TARGET = float("inf")
+
+
+class Forecast(NamedTuple):
     """What would happen on each candidate, in seconds and counts."""
 
     batch_before: Floats
-    slot_wait: Floats
-    prefill_wait: Floats
+    wait: Floats
     prefill: Floats
     ttft: Floats
     tpot_before: Floats
@@ -44,50 +49,46 @@ class Forecast:
 def forecast(candidates: Candidates, facts: RequestFacts, replicas: int = 1) -> Forecast:
     """Load, claims and speed put together: when the first token comes and how fast the others follow."""
     data = candidates.data
-    unseen = float(max(replicas, 1))
-    slots = data[Column.SLOTS]
-    standing = data[Column.RUNNING] + data[Column.WAITING] + unseen * data[Column.INFLIGHT_REQUESTS]
+    base, per_sequence, per_context, token_s, prefill_base, slots = data[Column.BASE_S : Column.SLOTS + 1]
+    # Requests standing, context held, output remaining, prefill pending: as reported, and as claimed since.
+    load = data[_LOAD] + data[_CLAIMS] if replicas <= 1 else data[_LOAD] + float(replicas) * data[_CLAIMS]
+    standing, context, remaining, pending = load
     batch_before = np.minimum(standing, slots)
-    context = data[Column.CONTEXT_HELD] + unseen * data[Column.INFLIGHT_PROMPT]
-    remaining = data[Column.EXPECTED_REMAINING] + unseen * data[Column.INFLIGHT_OUTPUT]
-    factor = data[Column.TPOT_FACTOR]
-    per_sequence = data[Column.PER_SEQUENCE_S]
-    per_context = data[Column.PER_CONTEXT_TOKEN_S]
-    tpot_before = (data[Column.BASE_S] + per_sequence * batch_before + per_context * context) * factor
-    added_context = facts.prompt_tokens + 0.5 * facts.output_tokens  # halfway through its own output
-    grows = standing < slots  # a queued request changes no step yet
-    tpot_after = tpot_before + (per_sequence * grows + per_context * added_context) * factor
-    # Completions come at slots / (mean remaining * tpot); a request with n queued before it waits for n + 1 of
-    # them. With a full queue this is DESIGN's sum of expected remaining over slots.
-    queued = standing - batch_before
-    slot_wait = np.where(grows, 0.0, (queued + 1.0) * remaining * tpot_before / (np.maximum(standing, 1.0) * slots))
-    token_s = data[Column.PREFILL_TOKEN_S]
-    pending = data[Column.PREFILL_PENDING] + unseen * data[Column.INFLIGHT_PROMPT]
+    tpot_before = base + per_sequence * batch_before + per_context * context
+    # Halfway through its own output the request holds its prompt and half of what it will write.
+    tpot_after = tpot_before + per_context * (facts.prompt_tokens + 0.5 * facts.output_tokens)
     # Prefill went on since the load was seen.
-    pending = np.maximum(pending - np.maximum(facts.now - data[Column.OBSERVED_AT], 0.0) / token_s, 0.0)
-    prefill_wait = pending * token_s
+    wait = np.maximum(pending * token_s + (data[Column.OBSERVED_AT] - facts.now), 0.0)
+    grows = standing < slots  # a request that queues makes no step slower yet
+    if grows.all():
+        tpot_after += per_sequence
+    else:
+        tpot_after += per_sequence * grows
+        # Completions come at slots / (mean remaining * tpot); with n queued before it a request waits for n + 1.
+        ahead = (standing - batch_before + 1.0) * remaining / (standing * slots + _TINY)
+        wait += np.where(grows, 0.0, ahead * tpot_before)
     uncached = np.maximum(facts.prompt_tokens - data[Column.CACHED_TOKENS], 1.0)
-    prefill = data[Column.PREFILL_BASE_S] + uncached * token_s
-    ttft = data[Column.RTT_S] + slot_wait + prefill_wait + prefill
-    return Forecast(batch_before, slot_wait, prefill_wait, prefill, ttft, tpot_before, tpot_after, remaining)
+    prefill = prefill_base + uncached * token_s
+    ttft = data[Column.RTT_S] + wait + prefill
+    return Forecast(batch_before, wait, prefill, ttft, tpot_before, tpot_after, remaining)
 
 
 def score(candidates: Candidates, facts: RequestFacts, weights: CostWeights) -> Scores:
     """All terms and their sum. Terms add up to the cost; ``ttft`` and ``tpot`` stand beside them as forecasts."""
     seen = forecast(candidates, facts, weights.replicas)
     decode = facts.output_tokens * seen.tpot_after
-    slower = seen.tpot_after - seen.tpot_before
-    harm = weights.harm * (seen.batch_before * seen.prefill + slower * seen.remaining)
-    wait = seen.slot_wait + seen.prefill_wait
+    harm = seen.batch_before * seen.prefill + (seen.tpot_after - seen.tpot_before) * seen.remaining
+    if weights.harm != 1.0:
+        harm *= weights.harm
     terms = {
         "rtt": candidates.data[Column.RTT_S],
-        "wait": wait,
+        "wait": seen.wait,
         "prefill": seen.prefill,
         "decode": decode,
         "harm": harm,
     }
     cost = seen.ttft + decode + harm
-    if facts.ttft_target_s != np.inf or facts.tpot_target_s != np.inf:
+    if facts.ttft_target_s != _NO_TARGET or facts.tpot_target_s != _NO_TARGET:
         terms["slo"] = weights.lambda_slo * _misses(seen, facts)
         cost = cost + terms["slo"]
     if weights.lambda_quality > 0:
@@ -104,8 +105,9 @@ TERMS = ("rtt", "wait", "prefill", "decode", "harm", "slo", "quality")
 
 def _misses(seen: Forecast, facts: RequestFacts) -> Floats:
     """Seconds beyond the targets: of this request, and what it adds for those running, taken to want the same."""
-    late = np.maximum(facts.waited_s + seen.ttft - facts.ttft_target_s, 0.0)
-    slow_after = np.maximum(seen.tpot_after - facts.tpot_target_s, 0.0)
-    slow_before = np.maximum(seen.tpot_before - facts.tpot_target_s, 0.0)
-    missed: Floats = late + slow_after * facts.output_tokens + (slow_after - slow_before) * seen.remaining
+    missed: Floats = np.maximum(seen.ttft + (facts.waited_s - facts.ttft_target_s), 0.0)
+    if seen.tpot_after.max() > facts.tpot_target_s:
+        slow_after = np.maximum(seen.tpot_after - facts.tpot_target_s, 0.0)
+        slow_before = np.maximum(seen.tpot_before - facts.tpot_target_s, 0.0)
+        missed += slow_after * facts.output_tokens + (slow_after - slow_before) * seen.remaining
     return missed

@@ -20,7 +20,7 @@ from router.domain.snapshot import WorkerView
 from router.domain.worker import InstanceState, ModelInstance, WorkerState
 from router.placement.candidates import Column, Floats
 
-LASTING = frozenset({"model", "pin", "quality", "labels", "capability", "context", "kv_capacity"})
+LASTING = frozenset({"model", "pin", "quality", "labels", "capability", "context"})
 """Filters whose exclusions waiting does not cure."""
 
 ESTIMATE_SLACK = 0.8
@@ -132,13 +132,8 @@ class Demand:
 def passing(data: Floats, demand: Demand, now: float, *, slack: float = 1.0) -> NDArray[np.bool_]:
     """Which columns pass the filters on time, context and KV cache."""
     prompt = demand.prompt_tokens * slack
-    kv_need = prompt + demand.expected_tokens
-    held = data[Column.CONTEXT_HELD] + data[Column.INFLIGHT_PROMPT]
-    capacity = data[Column.KV_CAPACITY]
-    fits: NDArray[np.bool_] = (data[Column.CONTEXT_LIMIT] >= prompt + max(demand.max_tokens, 1.0)) & (
-        # An empty worker takes whatever its context admits, so that nothing waits for room that cannot come.
-        (capacity - held >= kv_need) | ((held <= 0.0) & (capacity >= prompt))
-    )
+    fits: NDArray[np.bool_] = data[Column.CONTEXT_LIMIT] >= prompt + max(demand.max_tokens, 1.0)
+    fits &= data[Column.KV_FREE] >= prompt + demand.expected_tokens
     fits &= data[Column.SUSPENDED_UNTIL] <= now
     return fits
 
@@ -147,19 +142,18 @@ def passing_exclusion(
     view: WorkerView, instance: ModelInstance, figures: Floats, demand: Demand, now: float
 ) -> Exclusion:
     """Why ``passing`` removed this one, lasting reasons first."""
-    limit, capacity = figures[Column.CONTEXT_LIMIT], figures[Column.KV_CAPACITY]
+    limit = figures[Column.CONTEXT_LIMIT]
     if limit < demand.context:
-        return _exclusion(view, instance, "context", f"needs about {demand.context:.0f} tokens, limit {limit:.0f}")
-    if capacity < demand.prompt_tokens:
-        need = f"prompt of about {demand.prompt_tokens:.0f} tokens"
-        return _exclusion(view, instance, "kv_capacity", f"{need}, KV cache holds {capacity:.0f}")
+        what = "context" if limit >= instance.context_tokens > 0 else "KV cache"
+        why = f"needs about {demand.context:.0f} tokens, its {what} takes {limit:.0f}"
+        return _exclusion(view, instance, "context", why)
     if view.suspended_until > now:
         wait = view.suspended_until - now
         why = view.suspended_reason or "it failed"
         return _exclusion(view, instance, "suspended", f"set aside for another {wait:.1f} s: {why}")
     if view.probing and figures[Column.SUSPENDED_UNTIL] > now:
         return _exclusion(view, instance, "probing", "back after failures, it proves itself with one request first")
-    free = capacity - figures[Column.CONTEXT_HELD] - figures[Column.INFLIGHT_PROMPT]
+    free = figures[Column.KV_FREE]
     total = demand.prompt_tokens + demand.expected_tokens
     return _exclusion(view, instance, "kv", f"needs about {total:.0f} tokens of KV cache, {max(free, 0):.0f} are free")
 

@@ -5,6 +5,8 @@ few rows that differ. Rows are (worker, instance) pairs in snapshot order.
 """
 
 from dataclasses import dataclass
+from itertools import compress
+from operator import is_not
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,11 +103,10 @@ class FleetTable:
         if len(workers) != len(views):
             self._rebuild(snapshot)
             return
-        for index, view in enumerate(workers):
-            old = views[index]
-            if view is old:
-                continue
-            if view.models != old.models or view.profile != old.profile:
+        for index in list(compress(range(len(views)), map(is_not, workers, views))):
+            view, old = workers[index], views[index]
+            same = (view.profile is old.profile or view.profile == old.profile) and view.models == old.models
+            if not same:
                 self._rebuild(snapshot)
                 return
             if view.state is not old.state or view.cordoned != old.cordoned:
@@ -146,9 +147,8 @@ class FleetTable:
         self._prefixes.slot_of(key, int(instance.kv_capacity_tokens / _BLOCK_TOKENS_GUESS))
         column = self.data[:, row]
         column[Column.SLOTS] = max(instance.slots, 1)
-        column[Column.CONTEXT_LIMIT] = instance.context_tokens or _FOREVER
         column[Column.KV_CAPACITY] = instance.kv_capacity_tokens or _FOREVER
-        column[Column.BLOCK_TOKENS] = max(instance.block_tokens, 1)
+        column[Column.CONTEXT_LIMIT] = min(instance.context_tokens or _FOREVER, column[Column.KV_CAPACITY])
         column[Column.QUALITY_LOSS] = self._loss(instance)
         column[Column.OUTSTANDING] = outstanding.get(key, 0.0)
         self._write_speed(row, key)
@@ -168,26 +168,32 @@ class FleetTable:
             1.0 / speed.prefill_tokens_per_s,
             speed.prefill_base_s,
         )
-        self.data[Column.TPOT_FACTOR, row] = self._speeds.tpot_factor(key)
 
     def _write_load(self, row: int, view: WorkerView) -> None:
         load, claims = view.load, view.inflight
         suspended = view.suspended_until
         if view.probing and load.running + load.waiting + claims.requests > 0:
             suspended = _FOREVER
-        self.data[Column.RTT_S : Column.INFLIGHT_OUTPUT + 1, row] = (
+        held = load.context_tokens + claims.prompt_tokens
+        # An empty worker takes whatever its context admits, so that nothing waits for room that cannot come.
+        self.data[Column.KV_FREE, row] = self.data[Column.KV_CAPACITY, row] - held if held > 0 else _FOREVER
+        self.data[Column.RTT_S : Column.KV_FREE, row] = (
             view.rtt_s,
             suspended,
             load.observed_at,
             load.running,
             load.waiting,
-            load.prefill_tokens_pending,
+            load.kv_used,
+        )
+        self.data[Column.STANDING : Column.OUTSTANDING, row] = (
+            load.running + load.waiting,
             load.context_tokens,
             load.expected_remaining_tokens,
-            load.kv_used,
+            load.prefill_tokens_pending,
             claims.requests,
             claims.prompt_tokens,
             claims.output_tokens,
+            claims.prompt_tokens,
         )
 
     def _sift(self, rules: Rules) -> Eligible:

@@ -54,9 +54,9 @@ class RelativeLeastSquares:
             return False
         if abs(self._suspects) >= CHANGE_AFTER:
             self._widen(error)
-            gain_base, variance = self._forecast_variance(share)
+        else:
+            self._update(gain_base, variance, error)
         self._suspects = 0
-        self._update(gain_base, variance, error)
         self.observations += 1
         return True
 

@@ -4,7 +4,6 @@ A replay builds the policy from the record's own name and parameters, hands it t
 takes the lowest score, exactly as the decision did. It needs nothing of the running router.
 """
 
-import dataclasses
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,11 +125,12 @@ def _apply(
     change: Change, record: DecisionRecord, candidates: Candidates, facts: RequestFacts, inputs: dict[str, Floats]
 ) -> RequestFacts:
     if change.worker == "request":
-        names = [f.name for f in dataclasses.fields(RequestFacts)]
-        if change.field not in names:
-            raise ConfigError(f"--set request.{change.field}: no such field; there are {', '.join(names)}")
+        if change.field not in RequestFacts._fields:
+            raise ConfigError(
+                f"--set request.{change.field}: no such field; there are {', '.join(RequestFacts._fields)}"
+            )
         value = int(change.value) if change.field == "prompt_tokens" else change.value
-        return dataclasses.replace(facts, **{change.field: value})  # type: ignore[arg-type]
+        return facts._replace(**{change.field: value})  # type: ignore[arg-type]
     rows = [i for i, row in enumerate(record.candidates) if change.worker in (row.node, row.worker)]
     if not rows:
         nodes = ", ".join(sorted({row.node for row in record.candidates}))

@@ -17,10 +17,6 @@ from router.placement.recursive_least_squares import RelativeLeastSquares
 SpeedPredictor = Callable[[Hardware, ModelInstance], Speed]
 """From a machine and a model to a guess; ``router.capacity.speed.predict_speed`` is one."""
 
-_OUTCOME_EVERY_S = 0.0
-_FACTOR_STEP = 0.05
-_FACTOR_LOWEST, _FACTOR_HIGHEST = 0.5, 3.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
@@ -56,10 +52,6 @@ class SpeedModel:
     def speed(self, key: InstanceKey) -> Speed:
         """Parameters as they are believed now. Raises KeyError for an instance never seen."""
         return self._estimates[key].current()
-
-    def tpot_factor(self, key: InstanceKey) -> float:
-        """Observed over predicted time per output token, beyond what the step model explains."""
-        return self._estimates[key].factor
 
     def observed(self, view: WorkerView) -> None:
         """A load report came. It teaches only where it is clear which instance ran the step."""
@@ -109,12 +101,11 @@ class SpeedModel:
 class _Estimate:
     """One instance's prior and what has been learnt about it."""
 
-    __slots__ = ("_incarnation", "_reported", "factor", "last_step", "prior", "rls")
+    __slots__ = ("_incarnation", "_reported", "last_step", "prior", "rls")
 
     def __init__(self, prior: Speed, reported: Speed | None, incarnation: str) -> None:
         self.prior = prior
         self.rls = RelativeLeastSquares(4)
-        self.factor = 1.0
         self.last_step = -1
         self._reported = reported
         self._incarnation = incarnation

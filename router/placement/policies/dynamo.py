@@ -53,7 +53,7 @@ class Dynamo(Stateless):
     def score(self, candidates: Candidates, facts: RequestFacts, inputs: Inputs) -> Scores:
         """The logit; with a temperature, plus Gumbel noise, which samples exactly the softmax."""
         data, block = candidates.data, self._block
-        claimed = data[Column.INFLIGHT_PROMPT]
+        claimed = data[Column.INFLIGHT_PREFILL]
         new = facts.prompt_tokens - data[Column.CACHED_TOKENS]
         prefill = (data[Column.PREFILL_PENDING] + claimed + new) / block
         decode = np.ceil((data[Column.CONTEXT_HELD] + claimed + facts.prompt_tokens) / block)

@@ -1,0 +1,1 @@
+"""Benchmarks of single parts, each a module with ``measure`` and a ``main``."""

