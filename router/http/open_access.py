@@ -1,0 +1,27 @@
+"""The authenticator of a router that only its own machine can reach: everyone is the local user."""
+
+from router.domain.addresses import is_loopback
+from router.domain.principal import LOCAL, Principal, Scope
+from router.errors import ConfigError
+
+
+class OpenAuthenticator:
+    """Lets everyone in as ``LOCAL``. Give it the host the router listens on: it refuses any but loopback."""
+
+    def __init__(self, host: str) -> None:
+        if not is_loopback(host):
+            raise ConfigError(
+                f"without API keys the router listens on loopback only, not on {host}; "
+                "make a key first: allsorts key create --scopes admin"
+            )
+
+    async def authenticate(self, authorization: str | None, scope: Scope) -> Principal:  # noqa: ARG002 - all may
+        """The local user, whatever key the client sent."""
+        return LOCAL
+
+    def rate_headers(self, principal: Principal) -> tuple[tuple[bytes, bytes], ...]:  # noqa: ARG002 - no limits
+        """None."""
+        return ()
+
+    def charge(self, principal: Principal, tokens: int) -> None:
+        """No limits, nothing to count."""
