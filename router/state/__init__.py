@@ -1,0 +1,1 @@
+"""What must outlive the router: keys, tokens, revocations, cordons, the CA, audit lines."""

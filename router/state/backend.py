@@ -1,0 +1,53 @@
+"""What a store needs underneath: transactions over named entries, and bounded logs. Three small implementations."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class StoreFailed(Exception):
+    """The backend did not do it: what, where, what to do; one line."""
+
+
+class Transaction(Protocol):
+    """Reads see this transaction's own writes. Everything in it happens, or nothing does."""
+
+    def get(self, kind: str, key: str) -> bytes | None:
+        """The value; None when there is none."""
+        ...
+
+    def put(self, kind: str, key: str, value: bytes) -> None:
+        """Write or replace a value."""
+        ...
+
+    def delete(self, kind: str, key: str) -> bool:
+        """Remove a value; False when there was none."""
+        ...
+
+    def items(self, kind: str) -> list[tuple[str, bytes]]:
+        """Every entry of a kind, by key."""
+        ...
+
+    def append(self, log: str, value: bytes, keep: int) -> None:
+        """Add to a log that keeps its newest ``keep`` entries."""
+        ...
+
+    def tail(self, log: str, limit: int) -> list[bytes]:
+        """The newest entries of a log, oldest of them first."""
+        ...
+
+
+class Backend(Protocol):
+    """Synchronous; ``Store`` calls it from a thread of its own."""
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` atomically; an exception in it undoes everything. It may run more than once.
+
+        Raises StoreFailed when the backend is not there, is locked for too long, or is full.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of file or connection."""
+        ...

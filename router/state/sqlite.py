@@ -1,0 +1,114 @@
+"""A backend in one SQLite file, private to its owner. Several router processes of one machine may share it.
+
+Back it up by copying: ``sqlite3 FILE ".backup COPY"`` at any time, or a plain copy of the file while the router is
+stopped. Values are JSON, so that ``sqlite3 FILE "SELECT kind, key, value FROM entries"`` shows what is known.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from router.state.backend import StoreFailed, Transaction
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 5.0
+"""How long a transaction waits for another process's."""
+
+FORMAT = 1
+"""SQLite's user_version; a newer file is refused rather than misread."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+                                    PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS logs (id INTEGER PRIMARY KEY AUTOINCREMENT, log TEXT NOT NULL, value TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS logs_by_name ON logs (log, id);
+"""
+
+
+class SqliteBackend:
+    """Opens (or makes) ``path``: the file 0600, its folder 0700 if it is made here."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # private before the first byte is written
+            path.chmod(0o600)
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise StoreFailed(f"{path}: cannot be opened ({error}); check the path and who owns it") from None
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        try:
+            (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if found > FORMAT:
+                raise StoreFailed(f"{self._path}: written by a newer version (format {found}); update this router")
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")  # a used token must not come back after a power cut
+            self._connection.executescript(_SCHEMA)
+            self._connection.execute(f"PRAGMA user_version={FORMAT}")
+        except sqlite3.Error as error:
+            raise StoreFailed(f"{self._path}: not usable ({error}); restore a copy or move the file away") from None
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` between BEGIN IMMEDIATE and COMMIT."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(_SqliteTransaction(self._connection))
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            return result
+        except sqlite3.Error as error:
+            raise StoreFailed(f"{self._path}: {error}; nothing was changed") from None
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded into it."""
+        self._connection.close()
+
+
+class _SqliteTransaction:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def get(self, kind: str, key: str) -> bytes | None:
+        query = "SELECT value FROM entries WHERE kind = ? AND key = ?"
+        row = self._connection.execute(query, (kind, key)).fetchone()
+        return None if row is None else row[0].encode()
+
+    def put(self, kind: str, key: str, value: bytes) -> None:
+        statement = "INSERT OR REPLACE INTO entries (kind, key, value) VALUES (?, ?, ?)"
+        self._connection.execute(statement, (kind, key, value.decode()))
+
+    def delete(self, kind: str, key: str) -> bool:
+        statement = "DELETE FROM entries WHERE kind = ? AND key = ?"
+        return self._connection.execute(statement, (kind, key)).rowcount > 0
+
+    def items(self, kind: str) -> list[tuple[str, bytes]]:
+        query = "SELECT key, value FROM entries WHERE kind = ? ORDER BY key"
+        return [(key, value.encode()) for key, value in self._connection.execute(query, (kind,))]
+
+    def append(self, log: str, value: bytes, keep: int) -> None:
+        self._connection.execute("INSERT INTO logs (log, value) VALUES (?, ?)", (log, value.decode()))
+        statement = (
+            "DELETE FROM logs WHERE log = ? AND id <= "
+            "(SELECT id FROM logs WHERE log = ? ORDER BY id DESC LIMIT 1 OFFSET ?)"
+        )
+        self._connection.execute(statement, (log, log, keep))
+
+    def tail(self, log: str, limit: int) -> list[bytes]:
+        query = "SELECT value FROM logs WHERE log = ? ORDER BY id DESC LIMIT ?"
+        return [row[0].encode() for row in self._connection.execute(query, (log, limit))][::-1]

@@ -1,0 +1,279 @@
+"""The store: what operators decided and who was let in, over any backend. Every method is one transaction.
+
+Calls run in a thread of the store's own, one after the other, so that a slow disk never holds up the event loop.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from router.state.backend import Backend, StoreFailed, Transaction
+from router.state.records import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+AUDIT_KEEP = 10_000
+MAX_KEYS = 10_000
+MAX_TOKENS = 10_000
+MAX_WORKERS = 16_384
+TOKEN_KEPT_S = 30 * 86400.0
+"""How long an expired token is remembered, so that its late user is told that it expired."""
+
+CALL_DEADLINE_S = 15.0
+
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRefused:
+    """The token does not let this machine in; ``reason`` may be told to whoever holds the token."""
+
+    reason: str
+
+
+class Store(Protocol):
+    """What the router asks of its memory. Raises StoreFailed when the backend fails."""
+
+    async def authority(self, fresh: AuthorityRecord) -> AuthorityRecord:
+        """The pool's CA; ``fresh`` becomes it when there is none. One wins when several replicas start."""
+        ...
+
+    async def add_key(self, key: KeyRecord) -> None: ...  # noqa: D102
+    async def keys(self) -> list[KeyRecord]: ...  # noqa: D102
+    async def delete_key(self, key_id: str) -> bool: ...  # noqa: D102
+
+    async def add_token(self, token: TokenRecord, now: float) -> None:
+        """Keep a token; forgets those long expired."""
+        ...
+
+    async def redeem(
+        self, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
+    ) -> WorkerRecord | JoinRefused:
+        """Let a machine in with a token: the same key again gets the same answer, another key one use less."""
+        ...
+
+    async def worker(self, worker_id: str) -> WorkerRecord | None: ...  # noqa: D102
+    async def worker_by_key(self, key_fingerprint: str) -> WorkerRecord | None: ...  # noqa: D102
+    async def workers(self) -> list[WorkerRecord]: ...  # noqa: D102
+
+    async def note_worker(self, worker: WorkerRecord) -> None:
+        """Remember a worker that needed no token (plain loopback), so that decisions about it survive."""
+        ...
+
+    async def set_cordoned(self, worker_id: str, cordoned: bool) -> None: ...  # noqa: D102
+    async def revoke(self, worker_id: str, node: str, reason: str, now: float) -> None: ...  # noqa: D102
+    async def audit(self, line: AuditLine) -> None: ...  # noqa: D102
+    async def audit_lines(self, limit: int = 100) -> list[AuditLine]: ...  # noqa: D102
+    async def remember(self, name: str, value: str) -> None: ...  # noqa: D102
+    async def recall(self, name: str) -> str | None: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
+
+
+class BackedStore:
+    """Implements ``Store`` over a backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+
+    async def _transact(self, work: Callable[[Transaction], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                return await loop.run_in_executor(self._thread, self._backend.transact, work)
+        except TimeoutError:
+            raise StoreFailed(f"the store did not answer within {CALL_DEADLINE_S:.0f} s; is its disk alive?") from None
+
+    async def close(self) -> None:
+        """Finish what runs, close the backend."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._backend.close)
+        self._thread.shutdown()
+
+    # -- authority -------------------------------------------------------------------------------------
+
+    async def authority(self, fresh: AuthorityRecord) -> AuthorityRecord:
+        """The pool's CA; ``fresh`` becomes it when there is none."""
+
+        def work(tx: Transaction) -> AuthorityRecord:
+            found = _get(tx, "authority", "ca", AuthorityRecord)
+            if found is None:
+                tx.put("authority", "ca", _encode(fresh))
+            return found or fresh
+
+        return await self._transact(work)
+
+    # -- keys ------------------------------------------------------------------------------------------
+
+    async def add_key(self, key: KeyRecord) -> None:
+        """Keep a key."""
+
+        def work(tx: Transaction) -> None:
+            _bounded(tx, "key", MAX_KEYS, "API keys")
+            tx.put("key", key.key_id, _encode(key))
+
+        await self._transact(work)
+
+    async def keys(self) -> list[KeyRecord]:
+        """Every key."""
+        return await self._transact(lambda tx: _all(tx, "key", KeyRecord))
+
+    async def delete_key(self, key_id: str) -> bool:
+        """Forget a key; False when there is none of this id."""
+        return await self._transact(lambda tx: tx.delete("key", key_id))
+
+    # -- tokens and workers ----------------------------------------------------------------------------
+
+    async def add_token(self, token: TokenRecord, now: float) -> None:
+        """Keep a token; forgets those long expired."""
+
+        def work(tx: Transaction) -> None:
+            for old in _all(tx, "token", TokenRecord):
+                if old.expires_at + TOKEN_KEPT_S < now:
+                    tx.delete("token", old.token_id)
+            _bounded(tx, "token", MAX_TOKENS, "join tokens")
+            tx.put("token", token.token_id, _encode(token))
+
+        await self._transact(work)
+
+    async def redeem(
+        self, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
+    ) -> WorkerRecord | JoinRefused:
+        """Let a machine in with a token; see ``Store``."""
+        return await self._transact(lambda tx: _redeem(tx, token_id, secret_sha256, worker, now))
+
+    async def worker(self, worker_id: str) -> WorkerRecord | None:
+        """A worker by id."""
+        return await self._transact(lambda tx: _get(tx, "worker", worker_id, WorkerRecord))
+
+    async def worker_by_key(self, key_fingerprint: str) -> WorkerRecord | None:
+        """A worker by its public key."""
+        return await self._transact(lambda tx: _by_key(tx, key_fingerprint))
+
+    async def workers(self) -> list[WorkerRecord]:
+        """Everyone who was ever let in, the revoked included."""
+        return await self._transact(lambda tx: _all(tx, "worker", WorkerRecord))
+
+    async def note_worker(self, worker: WorkerRecord) -> None:
+        """Remember a worker that needed no token; one already known stays as it is."""
+
+        def work(tx: Transaction) -> None:
+            if tx.get("worker", worker.worker_id) is None:
+                _bounded(tx, "worker", MAX_WORKERS, "workers")
+                tx.put("worker", worker.worker_id, _encode(worker))
+
+        await self._transact(work)
+
+    async def set_cordoned(self, worker_id: str, cordoned: bool) -> None:
+        """Remember a cordon, or lift it. A worker not yet known is remembered with nothing but this."""
+
+        def work(tx: Transaction) -> None:
+            known = _get(tx, "worker", worker_id, WorkerRecord) or _stranger(worker_id)
+            tx.put("worker", worker_id, _encode(msgspec.structs.replace(known, cordoned=cordoned)))
+
+        await self._transact(work)
+
+    async def revoke(self, worker_id: str, node: str, reason: str, now: float) -> None:
+        """Remember a revocation for good; the first one stands."""
+
+        def work(tx: Transaction) -> None:
+            known = _get(tx, "worker", worker_id, WorkerRecord) or _stranger(worker_id, node)
+            if known.revoked_at is None:
+                revoked = msgspec.structs.replace(known, revoked_at=now, revoked_reason=reason)
+                tx.put("worker", worker_id, _encode(revoked))
+
+        await self._transact(work)
+
+    # -- audit and small facts -------------------------------------------------------------------------
+
+    async def audit(self, line: AuditLine) -> None:
+        """Add a line; the newest ``AUDIT_KEEP`` are kept."""
+        await self._transact(lambda tx: tx.append("audit", _encode(line), AUDIT_KEEP))
+
+    async def audit_lines(self, limit: int = 100) -> list[AuditLine]:
+        """The newest lines, oldest of them first."""
+        lines = await self._transact(lambda tx: tx.tail("audit", limit))
+        return [msgspec.json.decode(line, type=AuditLine) for line in lines]
+
+    async def remember(self, name: str, value: str) -> None:
+        """A small fact for the command line, such as where workers dial."""
+        await self._transact(lambda tx: tx.put("fact", name, _encode(value)))
+
+    async def recall(self, name: str) -> str | None:
+        """A small fact; None when it was never said."""
+        found = await self._transact(lambda tx: tx.get("fact", name))
+        return None if found is None else msgspec.json.decode(found, type=str)
+
+
+def _redeem(
+    tx: Transaction, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
+) -> WorkerRecord | JoinRefused:
+    token = _get(tx, "token", token_id, TokenRecord)
+    if token is None or token.secret_sha256 != secret_sha256:
+        return JoinRefused(reason="the token is not known here; make a new one with `allsorts token create`")
+    earlier = token.used_by.get(worker.key_fingerprint)
+    if earlier is not None and (known := _get(tx, "worker", earlier, WorkerRecord)) is not None:
+        return _unless_revoked(known)
+    if now > token.expires_at:
+        return JoinRefused(reason="the token has expired; make a new one with `allsorts token create`")
+    if len(token.used_by) >= token.uses:
+        return JoinRefused(reason="the token was used already, with another key; make a new one for this machine")
+    known = _by_key(tx, worker.key_fingerprint)
+    if known is not None:
+        admitted = _unless_revoked(known)
+        if isinstance(admitted, JoinRefused):
+            return admitted
+        worker = msgspec.structs.replace(known, labels={**known.labels, **token.labels}, token_id=token_id)
+    else:
+        _bounded(tx, "worker", MAX_WORKERS, "workers")
+        worker = msgspec.structs.replace(
+            worker, node=_unique_node(tx, worker.node), labels=dict(token.labels), token_id=token_id, enrolled_at=now
+        )
+        tx.put("worker_key", worker.key_fingerprint, _encode(worker.worker_id))
+    tx.put("worker", worker.worker_id, _encode(worker))
+    used_by = {**token.used_by, worker.key_fingerprint: worker.worker_id}
+    tx.put("token", token_id, _encode(msgspec.structs.replace(token, used_by=used_by)))
+    return worker
+
+
+def _unless_revoked(worker: WorkerRecord) -> WorkerRecord | JoinRefused:
+    if worker.revoked_at is None:
+        return worker
+    return JoinRefused(reason=f"this machine was revoked: {worker.revoked_reason or 'no reason given'}")
+
+
+def _unique_node(tx: Transaction, name: str) -> str:
+    """Names of revoked workers stay taken: a new machine must not be mistaken for one that was thrown out."""
+    taken = {worker.node for worker in _all(tx, "worker", WorkerRecord)}
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+
+
+def _by_key(tx: Transaction, key_fingerprint: str) -> WorkerRecord | None:
+    found = tx.get("worker_key", key_fingerprint)
+    return None if found is None else _get(tx, "worker", msgspec.json.decode(found, type=str), WorkerRecord)
+
+
+def _stranger(worker_id: str, node: str = "") -> WorkerRecord:
+    return WorkerRecord(worker_id=worker_id, node=node or worker_id, key_fingerprint="")
+
+
+def _get(tx: Transaction, kind: str, key: str, struct: type[S]) -> S | None:
+    found = tx.get(kind, key)
+    return None if found is None else msgspec.json.decode(found, type=struct)
+
+
+def _all(tx: Transaction, kind: str, struct: type[S]) -> list[S]:
+    return [msgspec.json.decode(value, type=struct) for _, value in tx.items(kind)]
+
+
+def _bounded(tx: Transaction, kind: str, limit: int, what: str) -> None:
+    if len(tx.items(kind)) >= limit:
+        raise StoreFailed(f"the store holds {limit} {what}, its limit; delete some first")

@@ -1,0 +1,170 @@
+"""What every store must do, whatever lies underneath."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from router.state.backend import Backend, Transaction
+from router.state.records import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
+from router.state.store import BackedStore, JoinRefused
+
+
+def token(uses: int = 1, expires_at: float = 100.0, labels: dict[str, str] | None = None) -> TokenRecord:
+    return TokenRecord(token_id="t1", secret_sha256="s" * 64, expires_at=expires_at, uses=uses, labels=labels or {})
+
+
+def worker(key: str = "k1", worker_id: str = "mac-1", node: str = "mac") -> WorkerRecord:
+    return WorkerRecord(worker_id=worker_id, node=node, key_fingerprint=key)
+
+
+async def redeem(store: BackedStore, candidate: WorkerRecord, now: float = 50.0) -> WorkerRecord | JoinRefused:
+    return await store.redeem("t1", "s" * 64, candidate, now)
+
+
+def refused(answer: WorkerRecord | JoinRefused) -> str:
+    assert isinstance(answer, JoinRefused)
+    return answer.reason
+
+
+async def test_a_transaction_that_fails_changes_nothing(make_backend: Callable[[], Backend]) -> None:
+    """All or nothing, logs included."""
+    backend = make_backend()
+
+    def fails(tx: Transaction) -> None:
+        tx.put("kind", "a", b'"1"')
+        tx.append("log", b'"line"', 10)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        backend.transact(fails)
+    assert backend.transact(lambda tx: (tx.get("kind", "a"), tx.tail("log", 9))) == (None, [])
+    backend.close()
+
+
+async def test_a_transaction_sees_its_own_writes(make_backend: Callable[[], Backend]) -> None:
+    """Reads after writes in one transaction are of the new values."""
+    backend = make_backend()
+
+    def work(tx: Transaction) -> list[object]:
+        tx.put("kind", "b", b'"2"')
+        tx.put("kind", "a", b'"1"')
+        seen: list[object] = [tx.get("kind", "a"), tx.items("kind"), tx.delete("kind", "a"), tx.delete("kind", "a")]
+        return [*seen, tx.items("kind")]
+
+    assert backend.transact(work) == [b'"1"', [("a", b'"1"'), ("b", b'"2"')], True, False, [("b", b'"2"')]]
+    backend.close()
+
+
+async def test_logs_keep_their_newest_entries(make_backend: Callable[[], Backend]) -> None:
+    """A log is bounded; the oldest entries go."""
+    backend = make_backend()
+    for number in range(25):
+        backend.transact(lambda tx, number=number: tx.append("log", b"%d" % number, 10))
+    assert backend.transact(lambda tx: tx.tail("log", 99)) == [b"%d" % n for n in range(15, 25)]
+    assert backend.transact(lambda tx: tx.tail("log", 2)) == [b"23", b"24"]
+    backend.close()
+
+
+async def test_the_first_authority_stays(store: BackedStore) -> None:
+    """Two replicas that start together agree on one CA."""
+    one, two = (AuthorityRecord(key_pem=b"k%d" % n, certificate_pem=b"c%d" % n) for n in (1, 2))
+    first, second = await asyncio.gather(store.authority(one), store.authority(two))
+    assert first == second
+    assert await store.authority(two) == first
+
+
+async def test_a_token_with_the_same_key_may_be_repeated(store: BackedStore) -> None:
+    """A lost reply burns nothing, and the answer is the same."""
+    await store.add_token(token(labels={"site": "lab"}), 0.0)
+    first = await redeem(store, worker())
+    again = await redeem(store, worker(worker_id="mac-other"))
+    assert first == again
+    assert isinstance(first, WorkerRecord)
+    assert first.labels == {"site": "lab"}
+    assert await redeem(store, worker(), now=500.0) == first  # even when the reply was lost for a long time
+
+
+async def test_a_token_with_another_key_is_used_up(store: BackedStore) -> None:
+    """One use is one machine."""
+    await store.add_token(token(), 0.0)
+    await redeem(store, worker())
+    assert "used already" in refused(await redeem(store, worker(key="k2", worker_id="mac-2")))
+    assert await store.worker("mac-2") is None
+
+
+async def test_many_machines_race_for_a_token_and_as_many_as_uses_win(store: BackedStore) -> None:
+    """The count holds under concurrency."""
+    await store.add_token(token(uses=3), 0.0)
+    answers = await asyncio.gather(*(redeem(store, worker(key=f"k{n}", worker_id=f"w{n}")) for n in range(12)))
+    admitted = [one for one in answers if isinstance(one, WorkerRecord)]
+    assert len(admitted) == 3
+    assert {one.node for one in admitted} == {"mac", "mac-2", "mac-3"}
+
+
+async def test_expired_and_unknown_tokens_are_refused_with_the_reason(store: BackedStore) -> None:
+    """The secret is asked before anything is told about the token."""
+    await store.add_token(token(), 0.0)
+    assert "expired" in refused(await redeem(store, worker(), now=100.5))
+    assert "not known" in refused(await store.redeem("t1", "x" * 64, worker(), 50.0))
+    assert "not known" in refused(await store.redeem("t9", "s" * 64, worker(), 50.0))
+
+
+async def test_a_revoked_machine_stays_out_with_any_token(store: BackedStore) -> None:
+    """Its key is remembered; a fresh token does not help it, and its name stays taken."""
+    await store.add_token(token(uses=9), 0.0)
+    admitted = await redeem(store, worker())
+    assert isinstance(admitted, WorkerRecord)
+    await store.revoke(admitted.worker_id, "mac", "sold", 60.0)
+    await store.revoke(admitted.worker_id, "mac", "a later reason", 70.0)
+    assert "revoked: sold" in refused(await redeem(store, worker()))
+    fresh = TokenRecord(token_id="t2", secret_sha256="z" * 64, expires_at=100.0, uses=1)
+    await store.add_token(fresh, 61.0)
+    assert "revoked" in refused(await store.redeem("t2", "z" * 64, worker(), 62.0))
+    other = await redeem(store, worker(key="k2", worker_id="mac-x"))
+    assert isinstance(other, WorkerRecord)
+    assert other.node == "mac-2"
+
+
+async def test_keys_are_kept_listed_and_deleted(store: BackedStore) -> None:
+    """Deleting twice says so."""
+    key = KeyRecord(key_id="k", name="alice", secret_sha256="0" * 64, scopes=("serve",), created_at=1.0)
+    await store.add_key(key)
+    assert await store.keys() == [key]
+    assert await store.delete_key("k")
+    assert not await store.delete_key("k")
+    assert await store.keys() == []
+
+
+async def test_cordons_and_revocations_of_workers_without_a_record_are_kept(store: BackedStore) -> None:
+    """A worker of a plain loopback pool has no enrolment, decisions about it hold all the same."""
+    await store.set_cordoned("local-1", True)
+    await store.revoke("local-2", "local", "gone", 5.0)
+    first, second = await store.worker("local-1"), await store.worker("local-2")
+    assert first is not None
+    assert first.cordoned
+    assert second is not None
+    assert second.revoked_reason == "gone"
+    await store.set_cordoned("local-1", False)
+    lifted = await store.worker("local-1")
+    assert lifted is not None
+    assert not lifted.cordoned
+
+
+async def test_old_tokens_are_forgotten(store: BackedStore, make_backend: Callable[[], Backend]) -> None:
+    """The store does not grow for ever."""
+    await store.add_token(token(expires_at=1.0), 0.0)
+    year = TokenRecord(token_id="t2", secret_sha256="z" * 64, expires_at=3e7 + 60, uses=1)
+    await store.add_token(year, 3e7)
+    assert "not known" in refused(await redeem(store, worker(), now=3e7))
+
+
+async def test_audit_lines_and_facts_are_kept(store: BackedStore) -> None:
+    """In order; a fact is the latest said."""
+    for number in range(5):
+        await store.audit(AuditLine(at=float(number), event="join.refused", subject=f"n{number}"))
+    assert [one.subject for one in await store.audit_lines(2)] == ["n3", "n4"]
+    assert await store.recall("address") is None
+    await store.remember("address", "a:1")
+    await store.remember("address", "b:2")
+    assert await store.recall("address") == "b:2"
