@@ -208,7 +208,7 @@ class Membership:
     def _advance(self, member: Member, event: Event) -> None:
         transition = advance(member.state, event)
         if transition.state is not member.state:
-            log.info("worker.state", worker=member.worker_id, was=member.state, now=transition.state, event=event)
+            log.info("worker.state", worker=member.worker_id, was=member.state, now=transition.state, cause=event)
         member.state = transition.state
         member.changed()
         session = self._sessions.get(member.worker_id)
