@@ -6,7 +6,7 @@ from typing import Any
 from protos.allsorts.v1 import fleet_pb2 as pb
 from workers import messages as m
 from workers.engines import base
-from workers.facts import Hardware, ModelReport, ModelState, Profile, Replica, Speed
+from workers.facts import Hardware, ModelReport, ModelState, Offer, Profile, Replica, Speed
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -270,12 +270,23 @@ def enrol_request(*, token: str, certificate_request: bytes, node: str, profile_
     )
 
 
+def renew_request(certificate_request: bytes) -> pb.RenewRequest:
+    """What a worker asks for a fresh certificate."""
+    return pb.RenewRequest(certificate_request=certificate_request)
+
+
 # ---------------------------------------------------------------- protobuf -> values
 
 
 def replicas(messages: Iterable[pb.Replica]) -> tuple[Replica, ...]:
     """Router replicas, as the router lists them."""
     return tuple(Replica(replica_id=one.replica_id, address=one.address) for one in messages)
+
+
+def offers(messages: Iterable[pb.ModelOffer]) -> tuple[Offer, ...]:
+    """Models the router offers, best first."""
+    names = tuple(Offer.__dataclass_fields__)
+    return tuple(Offer(**_pick(one, names)) for one in messages)
 
 
 def command(message: pb.RouterCommand) -> m.Command:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import grpc
 
+SERVER_NAME = "router.allsorts.internal"
+"""The name every router of a TLS pool has in its certificate, whatever its address (router/fleet/authority.py)."""
+
 
 class InsecureAddress(Exception):
     """Plain text was asked for beyond loopback."""
@@ -55,3 +58,13 @@ def open_channel(
     if security.server_name:
         options = (*options, ("grpc.ssl_target_name_override", security.server_name))
     return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def open_enrolment_channel(
+    address: str, authority: Path, options: tuple[tuple[str, int | str], ...]
+) -> grpc.aio.Channel:
+    """A channel for a machine without a certificate yet: the router proves itself by the pinned CA."""
+    credentials = grpc.ssl_channel_credentials(root_certificates=authority.read_bytes())
+    return grpc.aio.secure_channel(
+        address, credentials, options=(*options, ("grpc.ssl_target_name_override", SERVER_NAME))
+    )

@@ -102,3 +102,15 @@ class Replica:
 
     replica_id: str
     address: str  # host:port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A model that the router thinks this machine should serve, with the speed it expects of it."""
+
+    model: str
+    quantization: str
+    predicted_tokens_per_s: float
+    predicted_prefill_tokens_per_s: float
+    memory_bytes: float
+    reason: str

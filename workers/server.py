@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from workers.engines.table import make_engine
 from workers.enrol import Enrolment, IdentityFile, enrol_anywhere
 from workers.facts import Hardware, Profile
 from workers.machine import this_machine
+from workers.messages import ModelProgress
 from workers.worker import Ended, Worker, WorkerSetup
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,7 @@ async def serve(
     security: ChannelSecurity | None = None,
     hardware: Hardware | None = None,
     signals: bool = True,
+    on_progress: Callable[[ModelProgress], None] | None = None,
 ) -> Ended:
     """Run a worker until it ends. With ``worker_id`` and ``security`` (from a join) it does not enrol by itself.
 
@@ -60,6 +63,7 @@ async def serve(
             security=security,
             drain_s=config.drain_s,
             load_options=_options(config),
+            on_progress=on_progress,
         )
         return await Worker(setup).run(signals=signals)
     finally:

@@ -71,6 +71,7 @@ class WorkerSetup:
     drain_s: float = 20.0  # how long SIGTERM lets running requests finish
     load_options: dict[str, str | int | float | bool] = field(default_factory=dict)  # of models the router loads
     on_assign_draft: Callable[[Engine, AssignDraft], None] | None = None
+    on_progress: Callable[[ModelProgress], None] | None = None  # of loads and benchmarks, for whoever watches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +237,8 @@ class Worker:
 
     def _announce(self, progress: ModelProgress) -> None:
         self._pool.broadcast(progress)
+        if self._setup.on_progress is not None:
+            self._setup.on_progress(progress)
 
     def _engine_failed(self, reason: str) -> None:
         log.error("engine.failed", reason=reason)

@@ -1,0 +1,293 @@
+"""Joining over real TLS on loopback, and every way it is refused."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
+from router.domain.worker import WorkerState
+from router.fleet.authority import SERVER_HOURS
+from router.fleet.listeners import start_listeners
+from tests.support.echo_engine import EchoEngine
+from tests.support.tls_pool import Head, ShiftedClock, head
+from workers import codec
+from workers.credentials import open_channel, open_enrolment_channel
+from workers.engines.base import ModelSpec
+from workers.enrol import EnrolFailed
+from workers.facts import Hardware, Profile
+from workers.join_token import parse_token
+from workers.joining import Joined, join_pool, renew
+from workers.pinning import NotTheRouter, Unreachable
+from workers.session import CHANNEL_OPTIONS, SessionLimits
+from workers.worker import Ended, Worker, WorkerSetup
+
+PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
+QUICK = SessionLimits(backoff_first_s=0.02, backoff_last_s=0.1)
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncIterator[Head]:
+    async with head(tmp_path / "head") as one:
+        yield one
+
+
+async def join(pool: Head, token: str | None, state_dir: Path, profile: Profile = PROFILE) -> Joined:
+    parsed = parse_token(token) if token else None
+    return await join_pool(pool.enrol_address, parsed, profile, state_dir)
+
+
+def worker_of(joined: Joined) -> Worker:
+    return Worker(
+        WorkerSetup(
+            make_engine=EchoEngine,
+            profile=PROFILE,
+            routers=joined.membership.replicas,
+            models=(ModelSpec(name="echo", path="echo.file"),),
+            worker_id=joined.membership.worker_id,
+            security=joined.files.security(),
+            limits=QUICK,
+            drain_s=0.2,
+        )
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[asyncio.Task[Ended]]:
+    task = asyncio.create_task(worker.run(signals=False))
+    try:
+        yield task
+    finally:
+        worker.stop("test over")
+        worker.stop("test over")
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_machine_joins_with_a_token_and_serves_over_mutual_tls(pool: Head, tmp_path: Path) -> None:
+    """From the printed line to ready; name and labels are those of the enrolment."""
+    joined = await join(pool, await pool.token(labels={"site": "lab"}), tmp_path / "mac")
+    assert abs(joined.clock_skew_s) < 30
+    async with running(worker_of(joined)):
+        await pool.until(joined.membership.worker_id, WorkerState.READY)
+        member = pool.membership.find("mac")
+        assert dict(member.profile.labels) == {"site": "lab"}
+    assert await pool.audit("join.admitted") == ["node mac"]
+
+
+async def test_the_same_token_and_key_may_be_repeated_and_another_key_is_refused(pool: Head, tmp_path: Path) -> None:
+    """A lost reply burns nothing; the token does not let a second machine in."""
+    token = await pool.token()
+    first = await join(pool, token, tmp_path / "mac")
+    again = await join(pool, token, tmp_path / "mac")
+    assert first.membership.worker_id == again.membership.worker_id
+    with pytest.raises(EnrolFailed, match="used already"):
+        await join(pool, token, tmp_path / "other")
+    assert "used already" in (await pool.audit("join.refused"))[0]
+
+
+async def test_a_wrong_token_is_refused_with_an_audit_line(pool: Head, tmp_path: Path) -> None:
+    """The right pool, a secret that was never made here; the secret appears in no line."""
+    token = await pool.token()
+    wrong = token[:-6] + "AAAAAA"
+    with pytest.raises(EnrolFailed, match="not known") as refusal:
+        await join(pool, wrong, tmp_path / "mac")
+    assert not refusal.value.retryable
+    lines = await pool.security.store.audit_lines()
+    assert "not known" in lines[-1].reason
+    assert not any(wrong.rsplit(".", 1)[1] in str(line) for line in lines)
+
+
+async def test_an_expired_token_is_refused(tmp_path: Path) -> None:
+    """By the router's clock."""
+    clock = ShiftedClock()
+    async with head(tmp_path / "head", clock=clock) as pool:
+        token = await pool.token(ttl_s=60)
+        clock.shift_s = 61.0
+        with pytest.raises(EnrolFailed, match="expired"):
+            await join(pool, token, tmp_path / "mac")
+        assert "expired" in (await pool.audit("join.refused"))[0]
+
+
+async def test_a_token_of_another_pool_sends_nothing(pool: Head, tmp_path: Path) -> None:
+    """The CA's hash does not match: the machine turns away before it hands anything over."""
+    async with head(tmp_path / "other head") as other:
+        foreign = await other.token()
+    with pytest.raises(NotTheRouter, match="another CA"):
+        await join(pool, foreign, tmp_path / "mac")
+    assert await pool.audit("join.refused") == []
+    assert not list((tmp_path / "mac").rglob("key.pem"))
+
+
+async def test_a_router_without_the_cas_key_cannot_pose_as_one(pool: Head, tmp_path: Path) -> None:
+    """Showing the right CA in a certificate of one's own making is not enough: the CA must have signed it."""
+    real = pool.security.authority
+    assert real is not None
+    async with head(tmp_path / "fake") as fake:
+        forger = fake.security.authority
+        assert forger is not None
+        der = real._der()
+        forger._der = lambda: der  # type: ignore[method-assign]
+        again = await start_listeners(
+            fake.service,
+            fake.security.enroller,
+            fake.security.config.grpc,
+            authority=forger,
+            clock=fake.security.clock,
+            replica_id="fake",
+        )
+        try:
+            token = parse_token(await pool.token())
+            with pytest.raises(NotTheRouter, match="not as an allsorts router"):
+                await join_pool(f"127.0.0.1:{again.enrol_port}", token, PROFILE, tmp_path / "mac")
+        finally:
+            await again.stop()
+
+
+async def test_a_known_key_needs_no_token_to_come_back(pool: Head, tmp_path: Path) -> None:
+    """A Mac that was away for longer than its certificate lives is let in by its key; a stranger is not."""
+    first = await join(pool, await pool.token(), tmp_path / "mac")
+    back = await join(pool, None, tmp_path / "mac")
+    assert back.membership.worker_id == first.membership.worker_id
+    (tmp_path / "mac").rename(tmp_path / "kept")
+    with pytest.raises(EnrolFailed, match="has not joined"):
+        await join(pool, None, tmp_path / "mac")
+
+
+async def test_revocation_cuts_the_session_at_once_and_holds_after_a_restart(tmp_path: Path) -> None:
+    """Session, renewal, return by key and a fresh token: all refused, also by a router started anew."""
+    async with head(tmp_path / "head") as pool:
+        joined = await join(pool, await pool.token(), tmp_path / "mac")
+        async with running(worker_of(joined)) as task:
+            await pool.until(joined.membership.worker_id, WorkerState.READY)
+            await pool.control.revoke("mac", "sold")
+            ended = await asyncio.wait_for(task, 10)
+        assert "revoked: sold" in ended.reason
+        assert await pool.audit("worker.revoked") == ["sold"]
+    async with head(tmp_path / "head") as pool:
+        files = joined.files
+        with pytest.raises(grpc.aio.AioRpcError, match="revoked: sold"):
+            await hello(pool, joined, pb.Hello(protocol_version=1, worker_id=joined.membership.worker_id))
+        with pytest.raises(EnrolFailed, match="revoked: sold"):
+            await join(pool, await pool.token(), tmp_path / "mac")
+        with pytest.raises(grpc.aio.AioRpcError, match="revoked"):
+            async with open_channel(pool.session_address, files.security(), CHANNEL_OPTIONS) as channel:
+                await FleetStub(channel).Renew(codec.renew_request(files.certificate_request()), timeout=10)
+
+
+async def hello(pool: Head, joined: Joined, message: pb.Hello) -> pb.RouterCommand:
+    """Say hello with a certificate; the first command that is no dismissal."""
+    async with open_channel(pool.session_address, joined.files.security(), CHANNEL_OPTIONS) as channel:
+        call = FleetStub(channel).Session()
+        await call.write(pb.WorkerEvent(hello=message))
+        command = await asyncio.wait_for(call.read(), 10)
+        while command is not grpc.aio.EOF and command.WhichOneof("command") == "dismiss":
+            command = await asyncio.wait_for(call.read(), 10)
+        if command is grpc.aio.EOF:
+            raise grpc.aio.AioRpcError(await call.code(), None, None, details=await call.details())  # type: ignore[arg-type]
+        call.cancel()
+        return command
+
+
+async def test_a_worker_cannot_speak_as_another(pool: Head, tmp_path: Path) -> None:
+    """The certificate decides, not what hello claims."""
+    mac = await join(pool, await pool.token(), tmp_path / "mac")
+    other = await join(pool, await pool.token(), tmp_path / "other")
+    with pytest.raises(grpc.aio.AioRpcError, match="another worker"):
+        await hello(pool, mac, pb.Hello(protocol_version=1, worker_id=other.membership.worker_id))
+
+
+async def test_two_machines_of_one_name_get_two_names(pool: Head, tmp_path: Path) -> None:
+    """Names are made unique at enrolment."""
+    for folder, name in (("one", "mac"), ("two", "mac-2")):
+        joined = await join(pool, await pool.token(), tmp_path / folder)
+        welcome = await hello(pool, joined, pb.Hello(protocol_version=1, worker_id=joined.membership.worker_id))
+        assert welcome.welcome.node == name
+
+
+async def test_the_session_listener_wants_a_certificate_and_the_enrolment_listener_only_enrols(
+    pool: Head, tmp_path: Path
+) -> None:
+    """Without a certificate there is no session on either port, and plain text is not understood."""
+    joined = await join(pool, await pool.token(), tmp_path / "mac")
+    authority = joined.files.authority
+    async with open_enrolment_channel(pool.session_address, authority, CHANNEL_OPTIONS) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await FleetStub(channel).Renew(pb.RenewRequest(), timeout=5)
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    async with open_enrolment_channel(pool.enrol_address, authority, CHANNEL_OPTIONS) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await FleetStub(channel).Renew(pb.RenewRequest(), timeout=5)
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        call = FleetStub(channel).Session()
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call.read()
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    for address in (pool.session_address, pool.enrol_address):
+        async with grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await FleetStub(channel).Enrol(pb.EnrolRequest(), timeout=5)
+
+
+async def test_a_certificate_is_renewed_for_its_own_key_only(pool: Head, tmp_path: Path) -> None:
+    """Renewal over the session's port gives a later end; a request for another key is refused."""
+    joined = await join(pool, await pool.token(), tmp_path / "mac")
+    before = joined.files.certificate.read_bytes()
+    fresh = await renew(joined.files)
+    assert fresh.worker_id == joined.membership.worker_id
+    assert joined.files.certificate.read_bytes() != before
+    other = await join(pool, await pool.token(), tmp_path / "other")
+    async with open_channel(pool.session_address, joined.files.security(), CHANNEL_OPTIONS) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="another key"):
+            await FleetStub(channel).Renew(codec.renew_request(other.files.certificate_request()), timeout=10)
+
+
+@pytest.mark.parametrize(
+    "request_pem", [b"", b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"x" * 20_000]
+)
+async def test_a_bad_certificate_request_is_refused(pool: Head, tmp_path: Path, request_pem: bytes) -> None:
+    """One line, no token used."""
+    token = await pool.token()
+    joined = await join(pool, token, tmp_path / "mac")
+    async with open_enrolment_channel(pool.enrol_address, joined.files.authority, CHANNEL_OPTIONS) as channel:
+        request = pb.EnrolRequest(token=token, certificate_request=request_pem, protocol_version=1)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await FleetStub(channel).Enrol(request, timeout=10)
+        assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert "certificate request" in (error.value.details() or "")
+
+
+async def test_the_listener_shows_a_fresh_certificate_after_half_its_life(tmp_path: Path) -> None:
+    """A router that runs for months never shows one that has ended."""
+    clock = ShiftedClock()
+    async with head(tmp_path / "head", clock=clock) as pool:
+        from workers.pinning import fetch
+
+        first = await fetch("127.0.0.1", pool.listening.enrol_port)
+        clock.shift_s = SERVER_HOURS * 3600 * 0.6
+        second = await fetch("127.0.0.1", pool.listening.enrol_port)
+        third = await fetch("127.0.0.1", pool.listening.enrol_port)
+        assert first.valid_until_unix_s < max(second.valid_until_unix_s, third.valid_until_unix_s)
+        assert first.authority_sha256 == third.authority_sha256
+
+
+async def test_an_address_where_nobody_listens_is_said_so(tmp_path: Path) -> None:
+    """The cause is named, not a timeout."""
+    import socket
+
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        token = parse_token("as1." + "A" * 43 + ".aa.bb")
+        with pytest.raises(Unreachable, match="cannot be reached"):
+            await join_pool(f"127.0.0.1:{held.getsockname()[1]}", token, PROFILE, tmp_path)
+
+
+async def test_private_files_are_private(pool: Head, tmp_path: Path) -> None:
+    """The key that is this machine's identity is readable by its owner alone."""
+    joined = await join(pool, await pool.token(), tmp_path / "mac")
+    for file in joined.files.folder.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file
+    assert joined.files.folder.stat().st_mode & 0o077 == 0

@@ -1,0 +1,122 @@
+"""A pool's head as far as workers see it: real store, real TLS listeners, the real FleetService."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from router.config import FleetConfig, GrpcConfig, RouterConfig
+from router.domain.clock import Clock, SystemClock
+from router.domain.ids import ReplicaId, WorkerId
+from router.domain.worker import WorkerState
+from router.fleet.control import Control
+from router.fleet.listeners import Listening
+from router.fleet.membership import Membership
+from router.fleet.security import Security, build_security
+from router.fleet.service import FleetService
+
+
+class NoLearner:
+    """Placement that learns nothing."""
+
+    def observed(self, snapshot: Any, worker_id: Any, now: float) -> None:
+        pass
+
+    def cache_changed(self, worker_id: Any, model: str, quantization: str, **what: Any) -> None:
+        pass
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock with a wall clock that tests move."""
+
+    def __init__(self) -> None:
+        self.shift_s = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.shift_s
+
+
+@dataclass
+class Head:
+    """One router replica without HTTP."""
+
+    security: Security
+    membership: Membership
+    service: FleetService
+    control: Control
+    listening: Listening
+    offers: list[pb.ModelOffer] = field(default_factory=list)
+
+    @property
+    def enrol_address(self) -> str:
+        return f"127.0.0.1:{self.listening.enrol_port}"
+
+    @property
+    def session_address(self) -> str:
+        return f"127.0.0.1:{self.listening.session_port}"
+
+    async def token(self, *, ttl_s: float = 3600.0, uses: int = 1, labels: dict[str, str] | None = None) -> str:
+        made = await self.security.credentials.create_token(ttl_s=ttl_s, uses=uses, labels=labels or {})
+        return str(made["token"])
+
+    async def audit(self, event: str) -> list[str]:
+        return [one.reason for one in await self.security.store.audit_lines(1000) if one.event == event]
+
+    async def until(self, worker_id: str, *states: WorkerState, timeout_s: float = 20.0) -> None:
+        """Wait until the worker is in one of ``states``."""
+        changed = asyncio.Event()
+        self.membership.on_change(lambda _: changed.set())
+
+        def there() -> bool:
+            member = self.membership.member(WorkerId(worker_id))
+            return member is not None and member.state in states
+
+        async with asyncio.timeout(timeout_s):
+            while not there():
+                changed.clear()
+                await changed.wait()
+
+
+@contextlib.asynccontextmanager
+async def head(
+    state_dir: Path, *, tls: bool = True, clock: Clock | None = None, host: str = "127.0.0.1", **fleet: Any
+) -> AsyncIterator[Head]:
+    """A head on free loopback ports; the same ``state_dir`` again is the same pool after a restart."""
+    config = RouterConfig(
+        grpc=GrpcConfig(host=host, port=0, enrol_port=0, plain_loopback=not tls),
+        fleet=FleetConfig(**fleet),
+        state_dir=str(state_dir),
+    )
+    clock = clock or SystemClock()
+    membership = Membership(config.fleet, clock)
+    made: list[Head] = []
+    security = await build_security(
+        config,
+        clock=clock,
+        is_live=lambda one: membership.session_of(one) is not None,
+        replicas=lambda: made[0].service.replicas,
+        offers=lambda _: made[0].offers,
+    )
+    service = FleetService(
+        replica_id=ReplicaId("replica-0"),
+        membership=membership,
+        learner=NoLearner(),
+        gate=security.gate,
+        enroller=security.enroller,
+        config=config.fleet,
+        clock=clock,
+    )
+    control = Control(membership=membership, service=service, intent=security.intent)
+    listening = await security.listen(service, replica_id="replica-0")
+    service.replicas = [listening.replica]
+    made.append(Head(security, membership, service, control, listening))
+    try:
+        yield made[0]
+    finally:
+        await service.end_all("the router stops")
+        await control.close()
+        await listening.stop()
+        await security.close()

@@ -1,0 +1,189 @@
+"""Joining a pool over TLS: pin the CA, hand over token and certificate request, keep what comes back; and renewing.
+
+Nothing here prints; ``workers/join.py`` shows it to people.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+from cryptography import x509
+
+from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
+from workers import codec
+from workers.credentials import open_channel, open_enrolment_channel
+from workers.enrol import ENROL_TIMEOUT_S, EnrolFailed
+from workers.facts import Offer, Profile
+from workers.join_token import JoinToken
+from workers.pinning import NotTheRouter, Unreachable, fetch, pin
+from workers.pool_files import Membership, PoolFiles
+from workers.session import CHANNEL_OPTIONS
+
+log = structlog.get_logger(__name__)
+
+BACKDATED_S = 600.0
+"""Routers begin certificates this long before they are made (``router/fleet/authority.py``)."""
+
+RENEW_AT = 2 / 3
+"""Of a certificate's life."""
+
+RENEW_RETRY_S = 60.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """A machine that was let in."""
+
+    files: PoolFiles
+    membership: Membership
+    offers: tuple[Offer, ...]
+    clock_skew_s: float  # this machine's clock minus the router's
+
+
+async def join_pool(
+    address: str, token: JoinToken | None, profile: Profile, state_dir: Path, *, say: Say = lambda _: None
+) -> Joined:
+    """Enrol at ``address``. Without a token, the key from an earlier join speaks for this machine.
+
+    ``say`` hears a line per step. Raises EnrolFailed, NotTheRouter, Unreachable, OSError: each one clear line.
+    """
+    host, port = split_address(address)
+    shown = await fetch(host, port)
+    if token is not None:
+        files = PoolFiles.of(state_dir, token.authority_sha256, profile.node)
+        authority_pem = pin(shown, token.authority_sha256)
+    else:
+        found = PoolFiles.find(state_dir, address, profile.node)
+        if found is None:
+            raise EnrolFailed(
+                f"this machine has not joined {address} as '{profile.node}' yet; get a line to paste with "
+                "`allsorts token create` on the head",
+                retryable=False,
+            )
+        files = found
+        pinned = x509.load_pem_x509_certificate(files.authority.read_bytes())
+        authority_pem = pin(shown, _sha256(pinned))
+    files.keep_authority(authority_pem)
+    say(f"the router at {address} is the right one: its CA has the hash {shown.authority_sha256.hex()[:16]}…")
+    return await _enrol(address, token, profile, files)
+
+
+async def _enrol(address: str, token: JoinToken | None, profile: Profile, files: PoolFiles) -> Joined:
+    request = codec.enrol_request(
+        token=token.text if token else "",
+        certificate_request=files.certificate_request(),
+        node=profile.node,
+        profile_now=profile,
+    )
+    async with open_enrolment_channel(address, files.authority, CHANNEL_OPTIONS) as channel:
+        try:
+            reply = await FleetStub(channel).Enrol(request, timeout=ENROL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise _failed(address, error) from None
+    membership = Membership(
+        enrol_address=address,
+        node=profile.node,
+        worker_id=reply.worker_id,
+        replicas=tuple(one.address for one in codec.replicas(reply.replicas)),
+        expires_at_unix_s=reply.expires_at_unix_s,
+    )
+    files.keep(reply.certificate, membership)
+    made_at = x509.load_pem_x509_certificate(reply.certificate).not_valid_before_utc.timestamp() + BACKDATED_S
+    return Joined(
+        files=files,
+        membership=membership,
+        offers=codec.offers(reply.offers),
+        clock_skew_s=time.time() - made_at,
+    )
+
+
+async def renew(files: PoolFiles) -> Membership:
+    """A fresh certificate for the same key, from any replica. Raises EnrolFailed."""
+    membership = files.membership()
+    if membership is None:
+        raise EnrolFailed(f"{files.folder}: no membership to renew; join with a token", retryable=False)
+    failure = EnrolFailed("the router named no address to renew at", retryable=True)
+    for address in membership.replicas:
+        try:
+            async with open_channel(address, files.security(), CHANNEL_OPTIONS) as channel:
+                request = codec.renew_request(files.certificate_request())
+                reply = await FleetStub(channel).Renew(request, timeout=ENROL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            failure = _failed(address, error)
+            if not failure.retryable:
+                raise failure from None
+            continue
+        fresh = Membership(
+            enrol_address=membership.enrol_address,
+            node=membership.node,
+            worker_id=membership.worker_id,
+            replicas=membership.replicas,
+            expires_at_unix_s=reply.expires_at_unix_s,
+        )
+        files.keep(reply.certificate, fresh)
+        log.info("certificate.renewed", worker=fresh.worker_id, expires_at_unix_s=fresh.expires_at_unix_s)
+        return fresh
+    raise failure
+
+
+async def keep_renewed(files: PoolFiles, profile: Profile) -> None:
+    """Renew at two thirds of each certificate's life, until cancelled or refused for good.
+
+    A certificate that ended all the same (the machine slept) is replaced by enrolling again with the same key.
+    """
+    while True:
+        membership = files.membership()
+        if membership is None:
+            return
+        began = _begin(files.certificate)
+        due = began + (membership.expires_at_unix_s - began) * RENEW_AT
+        await _sleep_until(due)
+        try:
+            if time.time() < membership.expires_at_unix_s:
+                await renew(files)
+            else:
+                await join_pool(membership.enrol_address, None, profile, files.folder.parent.parent)
+        except (EnrolFailed, NotTheRouter, Unreachable, OSError) as error:
+            log.warning("certificate.not_renewed", reason=str(error), retry_in_s=RENEW_RETRY_S)
+            if isinstance(error, EnrolFailed) and not error.retryable:
+                return
+            await asyncio.sleep(RENEW_RETRY_S)
+
+
+async def _sleep_until(unix_s: float) -> None:
+    """In short steps: a machine that slept wakes up late by its own clock, not by a timer's."""
+    while (left_s := unix_s - time.time()) > 0:  # noqa: ASYNC110 - nothing announces the wall clock
+        await asyncio.sleep(min(left_s, RENEW_RETRY_S))
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``. Raises EnrolFailed."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise EnrolFailed(f"{address!r}: write HOST:PORT as `allsorts token create` printed it", retryable=False)
+    return host.strip("[]"), int(port)
+
+
+def _begin(certificate: Path) -> float:
+    with contextlib.suppress(OSError, ValueError):
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_before_utc.timestamp() + BACKDATED_S
+    return time.time()
+
+
+def _sha256(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives import hashes
+
+    return certificate.fingerprint(hashes.SHA256())
+
+
+def _failed(address: str, error: grpc.aio.AioRpcError) -> EnrolFailed:
+    retryable = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    what = "was not reached" if retryable else "did not let this machine in"
+    return EnrolFailed(f"the router at {address} {what}: {error.details() or error.code().name}", retryable=retryable)
