@@ -3,7 +3,6 @@
 import os
 import platform
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import structlog
@@ -19,6 +18,7 @@ from workers.enrol import Enrolment, IdentityFile, enrol_anywhere
 from workers.facts import Hardware, Profile
 from workers.machine import this_machine
 from workers.messages import ModelProgress
+from workers.versions import own_version
 from workers.worker import Ended, Worker, WorkerSetup
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ async def serve(
         engine_version=probe.version,
         labels=config.labels,
         platform=f"{platform.system()}-{platform.machine()}".lower(),
-        version=_own_version(),
+        version=own_version(),
     )
     await probe.close()
     identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in models))
@@ -115,10 +115,3 @@ def _options(config: WorkerConfig) -> dict[str, Option]:
     if config.engine == "openai":
         options["api_key_env"] = config.api_key_env
     return options
-
-
-def _own_version() -> str:
-    try:
-        return version("allsorts")
-    except PackageNotFoundError:
-        return "unknown"

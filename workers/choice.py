@@ -1,0 +1,64 @@
+"""What a joining machine serves: what its owner names, or the best of the router's offers among the local files."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.config import ConfigError, ModelConfig, public_name
+from workers.facts import Offer
+from workers.shelf import guess_quantization
+
+FILES_LIMIT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One thing this machine could serve. ``offer`` is None where the router says nothing about it."""
+
+    name: str
+    quantization: str
+    path: str
+    offer: Offer | None = None
+
+    @property
+    def config(self) -> ModelConfig:
+        """As the worker is told."""
+        return ModelConfig(name=self.name, path=self.path)
+
+
+def local_options(folder: Path, offers: tuple[Offer, ...]) -> list[Option]:
+    """Model files in ``folder`` and below: those the router offers first, in its order, then the others by name."""
+    found: list[Option] = []
+    for path in sorted(_model_files(folder)):
+        name, quantization = public_name(str(path)), guess_quantization(str(path))
+        found.append(
+            Option(name=name, quantization=quantization, path=str(path), offer=_offer_for(name, quantization, offers))
+        )
+    rank = {id(offer): place for place, offer in enumerate(offers)}
+    return sorted(found, key=lambda one: (rank.get(id(one.offer), len(offers)), one.name, one.quantization))
+
+
+def choose(offers: tuple[Offer, ...], folder: Path, *, ask: Callable[[list[Option]], int] | None) -> Option:
+    """The owner's pick, or without ``ask`` the first. Raises ConfigError when there is nothing to choose from."""
+    options = local_options(folder, offers)
+    if not options:
+        wanted = "; the router would like " + ", ".join(f"{o.model}@{o.quantization}" for o in offers[:3])
+        raise ConfigError(
+            f"no model files (*.gguf) in {folder}{wanted if offers else ''}; name one with --model NAME=PATH, "
+            "or another folder with --models"
+        )
+    return options[ask(options) if ask is not None else 0]
+
+
+def _offer_for(name: str, quantization: str, offers: Iterable[Offer]) -> Offer | None:
+    return next((one for one in offers if (one.model, one.quantization.lower()) == (name, quantization)), None)
+
+
+def _model_files(folder: Path) -> list[Path]:
+    files: list[Path] = []
+    for path in folder.rglob("*.gguf"):
+        if path.is_file():
+            files.append(path)
+        if len(files) >= FILES_LIMIT:
+            break
+    return files
