@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
-from router.config import GrpcConfig
 from router.domain.clock import SystemClock
 from router.errors import ConfigError
 from router.fleet.credentials import StoredCredentials
@@ -85,7 +84,7 @@ async def _at_office(work: Callable[[Office], Awaitable[T]], url: str, key: str,
     try:
         clock = SystemClock()
         authority = await load_authority(store, clock)
-        told = address or await store.recall(ENROL_ADDRESS) or f"HEAD:{GrpcConfig().enrol_port}"
+        told = address or await store.recall(ENROL_ADDRESS) or ""
         return await work(
             StoredCredentials(store=store, clock=clock, fingerprint=authority.fingerprint, enrol_address=lambda: told)
         )
@@ -93,6 +92,15 @@ async def _at_office(work: Callable[[Office], Awaitable[T]], url: str, key: str,
         raise ConfigError(str(error)) from None
     finally:
         await store.close()
+
+
+def _known(address: str) -> str:
+    if not address:
+        raise ConfigError(
+            "no router has listened for joining machines with this state yet; start it first with "
+            "`allsorts serve --grpc-host 0.0.0.0`, or say where it will be with --address HOST:PORT"
+        )
+    return address
 
 
 def _reason(reply: httpx.Response) -> str:

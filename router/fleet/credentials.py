@@ -41,6 +41,7 @@ class StoredCredentials:
                 "this pool listens on loopback without TLS, so nobody else can join; start the router with "
                 "`--grpc-host 0.0.0.0` (or an address of this machine) to let others in"
             )
+        address = self._enrol_address()
         now = self._clock.wall()
         token = new_token(self._fingerprint)
         record = TokenRecord(
@@ -56,7 +57,7 @@ class StoredCredentials:
         return {
             "token_id": token.token_id,
             "token": token.text(),
-            "line": f"allsorts join {self._enrol_address()} --token {token.text()}",
+            "line": f"allsorts join {address} --token {token.text()}",
             "expires_at": record.expires_at,
             "uses": uses,
             "labels": dict(labels),

@@ -10,6 +10,7 @@ from router.domain.clock import Clock
 from router.domain.ids import WorkerId
 from router.domain.snapshot import FleetSnapshot
 from router.fleet import codec
+from router.fleet.bounds import MAX_MODELS, OutOfBounds, check_instance, check_load
 from router.fleet.lifecycle import Event, ImpossibleTransition
 from router.fleet.member import Member
 from router.fleet.membership import Membership
@@ -81,7 +82,7 @@ class EventHandler:
             raise ProtocolViolation(f"unexpected event '{kind or 'empty'}' after hello")
         try:
             handler(event)
-        except ImpossibleTransition as error:
+        except (ImpossibleTransition, OutOfBounds) as error:
             raise ProtocolViolation(str(error)) from error
 
     def _step(self, step: pb.Step) -> None:
@@ -94,6 +95,7 @@ class EventHandler:
             self._load(step.load)
 
     def _load(self, message: pb.Load) -> None:
+        check_load(message)
         load = codec.load_from(message, self._clock.now())
         self._session.note_load(load)
         self._membership.set_load(self._member, load)
@@ -117,6 +119,10 @@ class EventHandler:
 
     def _model_progress(self, message: pb.ModelProgress) -> None:
         self._session.progressed()
+        check_instance(message.model)
+        key = (message.model.model, message.model.quantization)
+        if len(self._member.models) >= MAX_MODELS and key not in self._member.models:
+            raise ProtocolViolation(f"more than {MAX_MODELS} models on one worker")
         self._membership.set_model(self._member, codec.instance_from(message.model))
 
     def _cache(self, message: pb.CacheEvents) -> None:

@@ -14,6 +14,7 @@ from router.domain.clock import Clock
 from router.domain.ids import ReplicaId, WorkerId
 from router.errors import AllsortsError, NotAllowed
 from router.fleet import codec
+from router.fleet.bounds import OutOfBounds, check_hello
 from router.fleet.events import EventHandler, Learner, ProtocolViolation
 from router.fleet.gate import Gate
 from router.fleet.member import Member
@@ -87,7 +88,7 @@ class FleetService(pb_grpc.FleetServicer):
             log.warning("session.refused", reason=error.message, peer=context.peer())
             await context.write(pb.RouterCommand(sequence=1, dismiss=pb.Dismiss(reason=error.message, permanent=True)))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, error.message)
-        except (ProtocolViolation, AllsortsError) as error:
+        except (ProtocolViolation, OutOfBounds, AllsortsError) as error:
             log.warning("session.violation", reason=str(error), peer=context.peer())
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error)[:500])
 
@@ -114,6 +115,7 @@ class FleetService(pb_grpc.FleetServicer):
                 f"the worker speaks protocol {hello.oldest_protocol_version}-{hello.protocol_version}, this router "
                 f"{OLDEST_PROTOCOL_VERSION}-{PROTOCOL_VERSION}; update the older one"
             )
+        check_hello(hello)
         admitted = await self._gate.admit(hello.worker_id, _peer_worker_id(context))
         session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
         profile = codec.profile_from(hello, admitted.worker_id, admitted.labels, admitted.node)
