@@ -1,0 +1,170 @@
+"""``allsorts join`` as its user runs it: a process, the printed line, and what it says at every step."""
+
+import asyncio
+import contextlib
+import plistlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from router.domain.stream import AttemptEvent, Delta
+from router.domain.worker import WorkerState
+from router.fleet.member import Member
+from tests.support.plain_openai import ANSWER, plain_openai
+from tests.support.tls_pool import Head, head
+from workers import autostart
+
+
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    with plain_openai() as url:
+        yield url
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncIterator[Head]:
+    async with head(tmp_path / "head") as one:
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def joining(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "workers.join", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def run_to_end(*arguments: str) -> tuple[int | None, str]:
+    async with joining(*arguments) as process:
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode, err.decode()
+
+
+async def ready(pool: Head, process: asyncio.subprocess.Process) -> Member:
+    """The member once it is ready; fails at once when the process ends before that."""
+    changed = asyncio.Event()
+    pool.membership.on_change(lambda _: changed.set())
+    ended = asyncio.create_task(process.wait())
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                for worker in pool.membership.snapshot().workers:
+                    if worker.state is WorkerState.READY:
+                        member = pool.membership.member(worker.profile.worker_id)
+                        assert member is not None
+                        return member
+                changed.clear()
+                waiter = asyncio.create_task(changed.wait())
+                await asyncio.wait({waiter, ended}, return_when=asyncio.FIRST_COMPLETED)
+                waiter.cancel()
+                if ended.done():
+                    assert process.stderr is not None
+                    pytest.fail((await process.stderr.read()).decode())
+    finally:
+        ended.cancel()
+
+
+async def ask(pool: Head, member: Member) -> str:
+    """One question over the session; the whole answer."""
+    session = pool.membership.session_of(member.worker_id)
+    assert session is not None
+    heard: list[str] = []
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def sink(event: AttemptEvent) -> None:
+        if isinstance(event, Delta):
+            heard.append(event.text)
+            if event.finish_reason is not None and not done.done():
+                done.set_result(None)
+
+    session.open(("r", 1), sink)
+    ((model, quantization),) = member.models
+    chat = pb.Chat(messages=[pb.ChatMessage(role="user", content="What is the capital of France?")])
+    sampling = pb.Sampling(max_tokens=32)
+    generate = pb.Generate(request_id="r", attempt=1, model=model, quantization=quantization, chat=chat)
+    generate.sampling.CopyFrom(sampling)
+    session.send(pb.RouterCommand(generate=generate))
+    await asyncio.wait_for(done, 30)
+    return "".join(heard)
+
+
+async def test_the_printed_line_joins_serves_answers_and_comes_back_without_its_token(
+    pool: Head, upstream: str, tmp_path: Path
+) -> None:
+    """Every step says something; a second start needs the key alone and is the same worker."""
+    made = await pool.security.credentials.create_token(ttl_s=60, uses=1, labels={})
+    line = made["line"].split()
+    assert line[:2] == ["allsorts", "join"]
+    more = ("--engine", "openai", "--base-url", upstream, "--node", "mac", "--state-dir", str(tmp_path / "mac"))
+    async with joining(*line[2:], *more, "--no-benchmark") as process:
+        member = await ready(pool, process)
+        assert await ask(pool, member) == ANSWER
+        process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0
+    said = err.decode()
+    for step in ("this machine:", "engine: openai", "the router at", "let in as mac-", "is serving"):
+        assert step in said, said
+    assert made["token"] not in said
+    async with joining(line[2], *more, "--no-benchmark") as process:
+        assert (await ready(pool, process)).worker_id == member.worker_id
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 30)
+
+
+async def test_what_is_wrong_is_one_line_that_points_to_the_doctor(pool: Head, upstream: str, tmp_path: Path) -> None:
+    """Damaged token, wrong pool, no address: status 1, no traceback."""
+    token = await pool.token()
+    more = ("--engine", "openai", "--base-url", upstream, "--state-dir", str(tmp_path / "mac"))
+    cases = [
+        ((pool.enrol_address, "--token", "rubbish"), "not a join token"),
+        ((pool.enrol_address, "--token", token[:-4] + "xxxx"), "the token is not known here"),
+        ((pool.enrol_address, "--token", "as1." + "A" * 43 + ".x.y"), "another CA"),
+        (("127.0.0.1:1", "--token", token), "cannot be reached"),
+        (("nowhere", "--token", token), "write HOST:PORT"),
+        ((pool.enrol_address,), "has not joined"),
+    ]
+    for arguments, line in cases:
+        code, err = await run_to_end(*arguments, *more)
+        assert code == 1, err
+        assert "Traceback" not in err
+        said = [one for one in err.splitlines() if one.startswith("allsorts join: ")]
+        assert len(said) == 1, err
+        assert line in said[0]
+        assert "allsorts doctor" in said[0]
+
+
+def test_units_run_the_join_again_without_a_token(tmp_path: Path) -> None:
+    """launchd and systemd get the same command; odd characters survive systemd's quoting."""
+    command = ["/usr/bin/python3", "-m", "workers.join", "h:1", "--node", 'a b%c$d"e']
+    mac = autostart.unit(command, tmp_path / "log", platform="darwin", home=tmp_path)
+    plist = plistlib.loads(mac.content)
+    assert plist["ProgramArguments"] == command
+    assert plist["RunAtLoad"] is True
+    assert mac.path == tmp_path / "Library/LaunchAgents/io.allsorts.worker.plist"
+    linux = autostart.unit(command, tmp_path / "log", platform="linux", home=tmp_path)
+    assert b'ExecStart=/usr/bin/python3 -m workers.join h:1 --node "a b%%c$$d\\"e"' in linux.content
+    with pytest.raises(OSError, match="knows macOS and Linux"):
+        autostart.unit(command, tmp_path / "log", platform="win32")
+
+
+def test_a_unit_is_written_privately_and_removed_again(tmp_path: Path) -> None:
+    """What cannot be started from here is handed back as lines to type."""
+    unit = autostart.Unit(
+        path=tmp_path / "x" / "unit", content=b"x", start=(("true",), ("false",), ("later", "a b")), stop=(("false",),)
+    )
+    assert autostart.install(unit) == ["false", "later 'a b'"]
+    assert unit.path.stat().st_mode & 0o077 == 0
+    assert autostart.remove(unit)
+    assert not autostart.remove(unit)
