@@ -15,7 +15,7 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from router.domain.clock import Clock
 from router.errors import NotAllowed
 from router.fleet.authority import Authority, BadRequest, request_fingerprint
-from router.fleet.join_token import BadToken, parse_token
+from router.fleet.join_token import BadToken, JoinToken, parse_token
 from router.fleet.open_pool import Offers, clean_node_name, new_worker_id
 from router.state.records import AuditLine, WorkerRecord
 from router.state.store import JoinRefused, Store
@@ -44,10 +44,16 @@ class TokenEnroller:
         self._offers = offers
 
     async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
-        """A certificate, for a token or for a key that is known."""
+        """A certificate, for a token or for a key that is known.
+
+        A token without a certificate request is only examined (``allsorts doctor`` asks): nothing is used up.
+        """
         node = clean_node_name(request.node or request.profile.node)
         try:
             _check_version(request.protocol_version)
+            if request.token and not request.certificate_request:
+                await self._examine(request.token)
+                return pb.EnrolReply(authority=self._authority.certificate_pem, replicas=self._replicas())
             fingerprint = request_fingerprint(request.certificate_request)
             worker = await self._admit(request.token, node, fingerprint)
             certificate = self._authority.sign_worker(request.certificate_request, worker.worker_id, self._clock.wall())
@@ -87,14 +93,24 @@ class TokenEnroller:
                 raise NotAllowed("this machine is not known here and brought no token; join with --token")
             _refuse_revoked(known)
             return known
-        token = parse_token(token_text)
-        if not token.is_for(self._authority.fingerprint):
-            raise NotAllowed("the token is of another pool; make one with `allsorts token create` on this head")
+        token = self._parse(token_text)
         candidate = WorkerRecord(worker_id=new_worker_id(node), node=node, key_fingerprint=fingerprint)
         answer = await self._store.redeem(token.token_id, token.secret_sha256(), candidate, self._clock.wall())
         if isinstance(answer, JoinRefused):
             raise NotAllowed(answer.reason)
         return answer
+
+    async def _examine(self, token_text: str) -> None:
+        token = self._parse(token_text)
+        refused = await self._store.examine(token.token_id, token.secret_sha256(), self._clock.wall())
+        if refused is not None:
+            raise NotAllowed(refused.reason)
+
+    def _parse(self, token_text: str) -> JoinToken:
+        token = parse_token(token_text)
+        if not token.is_for(self._authority.fingerprint):
+            raise NotAllowed("the token is of another pool; make one with `allsorts token create` on this head")
+        return token
 
     async def _refuse(self, context: Any, event: str, subject: str, reason: str) -> NoReturn:
         log.warning(event, subject=subject, peer=context.peer(), reason=reason)

@@ -57,6 +57,10 @@ class Store(Protocol):
         """Let a machine in with a token: the same key again gets the same answer, another key one use less."""
         ...
 
+    async def examine(self, token_id: str, secret_sha256: str, now: float) -> JoinRefused | None:
+        """Whether a token would let one more machine in; uses nothing up. None: it would."""
+        ...
+
     async def worker(self, worker_id: str) -> WorkerRecord | None: ...  # noqa: D102
     async def worker_by_key(self, key_fingerprint: str) -> WorkerRecord | None: ...  # noqa: D102
     async def workers(self) -> list[WorkerRecord]: ...  # noqa: D102
@@ -146,6 +150,15 @@ class BackedStore:
         """Let a machine in with a token; see ``Store``."""
         return await self._transact(lambda tx: _redeem(tx, token_id, secret_sha256, worker, now))
 
+    async def examine(self, token_id: str, secret_sha256: str, now: float) -> JoinRefused | None:
+        """Whether a token would let one more machine in; uses nothing up. None: it would."""
+
+        def work(tx: Transaction) -> JoinRefused | None:
+            token = _known_token(tx, token_id, secret_sha256)
+            return token if isinstance(token, JoinRefused) else _why_not(token, now)
+
+        return await self._transact(work)
+
     async def worker(self, worker_id: str) -> WorkerRecord | None:
         """A worker by id."""
         return await self._transact(lambda tx: _get(tx, "worker", worker_id, WorkerRecord))
@@ -212,16 +225,14 @@ class BackedStore:
 def _redeem(
     tx: Transaction, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
 ) -> WorkerRecord | JoinRefused:
-    token = _get(tx, "token", token_id, TokenRecord)
-    if token is None or token.secret_sha256 != secret_sha256:
-        return JoinRefused(reason="the token is not known here; make a new one with `allsorts token create`")
+    token = _known_token(tx, token_id, secret_sha256)
+    if isinstance(token, JoinRefused):
+        return token
     earlier = token.used_by.get(worker.key_fingerprint)
     if earlier is not None and (known := _get(tx, "worker", earlier, WorkerRecord)) is not None:
         return _unless_revoked(known)
-    if now > token.expires_at:
-        return JoinRefused(reason="the token has expired; make a new one with `allsorts token create`")
-    if len(token.used_by) >= token.uses:
-        return JoinRefused(reason="the token was used already, with another key; make a new one for this machine")
+    if (refused := _why_not(token, now)) is not None:
+        return refused
     known = _by_key(tx, worker.key_fingerprint)
     if known is not None:
         admitted = _unless_revoked(known)
@@ -238,6 +249,22 @@ def _redeem(
     used_by = {**token.used_by, worker.key_fingerprint: worker.worker_id}
     tx.put("token", token_id, _encode(msgspec.structs.replace(token, used_by=used_by)))
     return worker
+
+
+def _known_token(tx: Transaction, token_id: str, secret_sha256: str) -> TokenRecord | JoinRefused:
+    """Nothing is told about a token to someone who does not hold its secret."""
+    token = _get(tx, "token", token_id, TokenRecord)
+    if token is None or token.secret_sha256 != secret_sha256:
+        return JoinRefused(reason="the token is not known here; make a new one with `allsorts token create`")
+    return token
+
+
+def _why_not(token: TokenRecord, now: float) -> JoinRefused | None:
+    if now > token.expires_at:
+        return JoinRefused(reason="the token has expired; make a new one with `allsorts token create`")
+    if len(token.used_by) >= token.uses:
+        return JoinRefused(reason="the token was used already, with another key; make a new one for this machine")
+    return None
 
 
 def _unless_revoked(worker: WorkerRecord) -> WorkerRecord | JoinRefused:

@@ -246,7 +246,7 @@ async def test_a_certificate_is_renewed_for_its_own_key_only(pool: Head, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "request_pem", [b"", b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"x" * 20_000]
+    "request_pem", [b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"x" * 20_000]
 )
 async def test_a_bad_certificate_request_is_refused(pool: Head, tmp_path: Path, request_pem: bytes) -> None:
     """One line, no token used."""
