@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -64,3 +65,14 @@ def plain_openai() -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def main() -> None:
+    """As a process: prints its URL, serves until its standard input closes."""
+    with plain_openai() as url:
+        print(url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -52,11 +52,11 @@ class Head:
 
     @property
     def enrol_address(self) -> str:
-        return f"127.0.0.1:{self.listening.enrol_port}"
+        return self.listening.enrol_address
 
     @property
     def session_address(self) -> str:
-        return f"127.0.0.1:{self.listening.session_port}"
+        return self.listening.replica.address
 
     async def token(self, *, ttl_s: float = 3600.0, uses: int = 1, labels: dict[str, str] | None = None) -> str:
         made = await self.security.credentials.create_token(ttl_s=ttl_s, uses=uses, labels=labels or {})

@@ -1,0 +1,86 @@
+"""``allsorts join`` as a process, and a question to the worker it becomes."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from router.domain.stream import AttemptEvent, Delta
+from router.domain.worker import WorkerState
+from router.fleet.member import Member
+from tests.support.tls_pool import Head
+
+
+@contextlib.asynccontextmanager
+async def joining(
+    *arguments: str, within: tuple[str, ...] = (), environment: dict[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *within, sys.executable, "-m", "workers.join", *arguments, env={**os.environ, **(environment or {})},
+        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def run_to_end(*arguments: str, within: tuple[str, ...] = ()) -> tuple[int | None, str]:
+    """Exit status and what it said."""
+    async with joining(*arguments, within=within) as process:
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode, err.decode()
+
+
+async def ready(pool: Head, process: asyncio.subprocess.Process) -> Member:
+    """The member once it is ready; fails at once when the process ends before that."""
+    changed = asyncio.Event()
+    pool.membership.on_change(lambda _: changed.set())
+    ended = asyncio.create_task(process.wait())
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                for worker in pool.membership.snapshot().workers:
+                    if worker.state is WorkerState.READY:
+                        member = pool.membership.member(worker.profile.worker_id)
+                        assert member is not None
+                        return member
+                changed.clear()
+                waiter = asyncio.create_task(changed.wait())
+                await asyncio.wait({waiter, ended}, return_when=asyncio.FIRST_COMPLETED)
+                waiter.cancel()
+                if ended.done():
+                    assert process.stderr is not None
+                    pytest.fail((await process.stderr.read()).decode())
+    finally:
+        ended.cancel()
+
+
+async def ask(pool: Head, member: Member) -> str:
+    """One question over the session; the whole answer."""
+    session = pool.membership.session_of(member.worker_id)
+    assert session is not None
+    heard: list[str] = []
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def sink(event: AttemptEvent) -> None:
+        if isinstance(event, Delta):
+            heard.append(event.text)
+            if event.finish_reason is not None and not done.done():
+                done.set_result(None)
+
+    session.open(("r", 1), sink)
+    ((model, quantization),) = member.models
+    chat = pb.Chat(messages=[pb.ChatMessage(role="user", content="What is the capital of France?")])
+    sampling = pb.Sampling(max_tokens=32)
+    generate = pb.Generate(request_id="r", attempt=1, model=model, quantization=quantization, chat=chat)
+    generate.sampling.CopyFrom(sampling)
+    session.send(pb.RouterCommand(generate=generate))
+    await asyncio.wait_for(done, 30)
+    return "".join(heard)
