@@ -86,7 +86,9 @@ async def _at_office(work: Callable[[Office], Awaitable[T]], url: str, key: str,
         authority = await load_authority(store, clock)
         told = address or await store.recall(ENROL_ADDRESS) or ""
         return await work(
-            StoredCredentials(store=store, clock=clock, fingerprint=authority.fingerprint, enrol_address=lambda: told)
+            StoredCredentials(
+                store=store, clock=clock, fingerprint=authority.fingerprint, enrol_address=lambda: _known(told)
+            )
         )
     except StoreFailed as error:
         raise ConfigError(str(error)) from None
