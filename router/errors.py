@@ -79,11 +79,15 @@ class UnknownModel(NotFound):
 
 
 class MethodNotAllowed(AllsortsError):
-    """The path exists, the method does not."""
+    """The path exists, the method does not; ``allowed`` are those that do."""
 
     code = "method_not_allowed"
     kind = "invalid_request_error"
     http_status = 405
+
+    def __init__(self, message: str, *, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 class BodyTooLarge(AllsortsError):
@@ -92,6 +96,22 @@ class BodyTooLarge(AllsortsError):
     code = "request_too_large"
     kind = "invalid_request_error"
     http_status = 413
+
+
+class UnsupportedMedia(AllsortsError):
+    """The body is not JSON by its own account."""
+
+    code = "unsupported_media_type"
+    kind = "invalid_request_error"
+    http_status = 415
+
+
+class BodyTooSlow(AllsortsError):
+    """The request body did not arrive within its deadline."""
+
+    code = "request_timeout"
+    kind = "invalid_request_error"
+    http_status = 408
 
 
 class RateLimited(AllsortsError):

@@ -1,0 +1,52 @@
+"""JSON bodies into typed requests; whatever is wrong comes out as one InvalidRequest that names the parameter."""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from router.errors import InvalidRequest, UnknownParameter
+
+T = TypeVar("T")
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+_WRONG = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
+
+LONGEST_NAME = 100
+"""Characters of a client's own words that an error repeats."""
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """The typed request. Raises InvalidRequest or UnknownParameter."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"We could not parse the JSON body of your request: {_clip(str(error))}") from None
+    except RecursionError:
+        raise InvalidRequest("The JSON body of your request is nested too deeply") from None
+
+
+def _explain(problem: str) -> InvalidRequest:
+    if found := _UNKNOWN.match(problem):
+        name = _join(found.group(2), found.group(1))
+        return UnknownParameter(f"Unrecognized request argument supplied: {name}", param=name)
+    if found := _MISSING.match(problem):
+        name = _join(found.group(2), found.group(1))
+        return InvalidRequest(f"Missing required parameter: '{name}'", param=name)
+    if found := _WRONG.match(problem):
+        name = _clip(found.group(2).replace("[...]", "[]"))
+        what = _clip(found.group(1))
+        return InvalidRequest(f"Invalid value for '{name}': {what[:1].lower()}{what[1:]}", param=name or None)
+    return InvalidRequest(f"Invalid request body: {_clip(problem)}")
+
+
+def _join(path: str | None, name: str) -> str:
+    inner = (path or "").replace("[...]", "[]")
+    return _clip(f"{inner}.{name}" if inner else name)
+
+
+def _clip(words: str) -> str:
+    return words if len(words) <= LONGEST_NAME else words[:LONGEST_NAME] + "…"

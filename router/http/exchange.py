@@ -1,0 +1,174 @@
+"""One HTTP exchange over ASGI: its headers, its body within limits, its answer, and whether the client still listens.
+
+A stream costs one ``send`` per chunk and nothing else: the client's disconnect is heard by one task, and a client
+that stops reading is noticed by one timer, both per request, not per token.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from types import TracebackType
+from typing import Any
+
+from router.errors import BodyTooLarge, BodyTooSlow, ClientGone, UnsupportedMedia
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+
+class Exchange:
+    """Request in, response out. ``stall_s``: a client that takes no byte for so long is given up."""
+
+    __slots__ = (
+        "_receive",
+        "_send",
+        "finished",
+        "headers",
+        "method",
+        "path",
+        "query",
+        "sending_since",
+        "stall_s",
+        "started",
+        "streaming",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, stall_s: float) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")
+        self.headers: dict[bytes, bytes] = {name.lower(): value for name, value in scope.get("headers", ())}
+        self.stall_s = stall_s
+        self.started = False  # the status line is out
+        self.streaming = False
+        self.finished = False  # the last byte was handed over
+        self.sending_since = 0.0  # loop time; 0: nothing is being sent
+        self._receive = receive
+        self._send = send
+
+    def header(self, name: bytes) -> str | None:
+        """A header's value; bytes that are no ASCII text come out as they can."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    async def body(self, limit_bytes: int, deadline_s: float) -> bytes:
+        """The whole body. Raises UnsupportedMedia, BodyTooLarge, BodyTooSlow or ClientGone."""
+        self._expect_json()
+        announced = self.headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > limit_bytes:
+            raise _too_large(limit_bytes)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone("the client hung up while sending its request")
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > limit_bytes:
+                        raise _too_large(limit_bytes)
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise BodyTooSlow(f"the request body did not arrive within {deadline_s:g} s") from None
+
+    def _expect_json(self) -> None:
+        """Also keeps web pages of other origins out: they cannot send this type unasked."""
+        kind, _, parameters = (self.header(b"content-type") or "").partition(";")
+        charset = parameters.strip().lower().replace('"', "")
+        if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8", "charset=utf8"):
+            raise UnsupportedMedia(
+                f"the content type must be application/json in UTF-8, not '{self.header(b'content-type') or ''}'"
+            )
+        if (self.header(b"content-encoding") or "identity").lower() != "identity":
+            raise UnsupportedMedia("compressed request bodies are not accepted; send plain JSON")
+
+    async def respond(self, status: int, body: bytes, *, content_type: bytes = JSON, headers: Headers = ()) -> None:
+        """A whole response. Raises ClientGone when the client does not take it."""
+        try:
+            async with asyncio.timeout(self.stall_s):
+                await self.start(
+                    status, ((b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers)
+                )
+                self.finished = True
+                await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        except TimeoutError:
+            raise ClientGone(f"the client took nothing for {self.stall_s:g} s") from None
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Status line and headers."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        """One piece of a streamed body. Use within ``watch``, which gives up on a client that stalls."""
+        self.finished = not more
+        self.sending_since = asyncio.get_running_loop().time()
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self.sending_since = 0.0
+
+    def watch(self) -> "Watch":
+        """A section that ends with ClientGone as soon as the client hangs up or stalls. After the body was read."""
+        return Watch(self, self._receive)
+
+
+class Watch:
+    """Cancels the task inside it when nobody reads any more, and turns that into ClientGone."""
+
+    __slots__ = ("_exchange", "_reason", "_receive", "_task", "_timer", "_watcher")
+
+    def __init__(self, exchange: Exchange, receive: Receive) -> None:
+        self._exchange = exchange
+        self._receive = receive
+        self._reason = ""
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._watcher = asyncio.create_task(self._hear_disconnect())
+        self._timer = self._arm()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.cancel()
+        self._timer.cancel()
+        if self._reason and kind is asyncio.CancelledError and self._task.uncancel() == 0:
+            raise ClientGone(self._reason) from None
+
+    async def _hear_disconnect(self) -> None:
+        try:
+            while (await self._receive())["type"] != "http.disconnect":  # noqa: ASYNC110 - it is the event
+                await asyncio.sleep(0)  # a server that repeats itself must not hold the loop
+        except OSError:
+            pass  # the connection is no more: that is what this waits for
+        if not self._exchange.finished:  # servers also call it a disconnect when the response is complete
+            self._give_up("the client hung up")
+
+    def _arm(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._exchange.stall_s / 4, self._check_stall)
+
+    def _check_stall(self) -> None:
+        since, stall_s = self._exchange.sending_since, self._exchange.stall_s
+        if since and asyncio.get_running_loop().time() - since >= stall_s:
+            self._give_up(f"the client took nothing for {stall_s:g} s")
+        else:
+            self._timer = self._arm()
+
+    def _give_up(self, reason: str) -> None:
+        if not self._reason:
+            self._reason = reason
+            self._task.cancel()
+
+
+def _too_large(limit_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request body is larger than {limit_bytes} bytes, the limit of this server")

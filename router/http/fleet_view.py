@@ -1,0 +1,100 @@
+"""The fleet as ``/admin/fleet`` shows it: plain JSON values, made from a snapshot."""
+
+import math
+from typing import Any
+
+from router.domain.snapshot import FleetSnapshot, WorkerView
+from router.domain.worker import Hardware, ModelInstance, Speed
+
+
+def fleet_body(fleet: FleetSnapshot) -> dict[str, Any]:
+    """``{"workers": [...]}``, in the order of their node names."""
+    views = sorted(fleet.workers, key=lambda view: (view.profile.node, view.worker_id))
+    return {"version": fleet.version, "workers": [_worker(view, fleet.taken_at) for view in views]}
+
+
+def _worker(view: WorkerView, now: float) -> dict[str, Any]:
+    profile, load = view.profile, view.load
+    return {
+        "node": profile.node,
+        "worker_id": view.worker_id,
+        "state": str(view.state),
+        "cordoned": view.cordoned,
+        "suspended_s": max(0.0, view.suspended_until - now) if math.isfinite(view.suspended_until) else 0.0,
+        "suspended_reason": view.suspended_reason if view.suspended_until > now else "",
+        "engine": profile.engine,
+        "engine_version": profile.engine_version,
+        "platform": profile.platform,
+        "version": profile.version,
+        "protocol_version": profile.protocol_version,
+        "hardware": _hardware(profile.hardware),
+        "labels": dict(profile.labels),
+        "models": [_model(instance) for instance in view.models],
+        "running": load.running,
+        "waiting": load.waiting,
+        "inflight": view.inflight.requests,
+        "prefill_tokens_pending": load.prefill_tokens_pending,
+        "context_tokens": load.context_tokens,
+        "expected_remaining_tokens": load.expected_remaining_tokens,
+        "kv_used": load.kv_used,
+        "tokens_per_s": load.tokens_per_s,
+        "step_sequence": load.step_sequence,
+        "load_age_s": max(0.0, now - load.observed_at) if load.observed_at else None,
+        "rtt_s": view.rtt_s,
+    }
+
+
+def _hardware(hardware: Hardware) -> dict[str, Any]:
+    return {
+        "kind": hardware.kind,
+        "name": hardware.name,
+        "count": hardware.count,
+        "memory_bytes": hardware.memory_bytes,
+        "usable_memory_bytes": hardware.usable_memory_bytes,
+        "bandwidth_bytes_per_s": hardware.bandwidth_bytes_per_s,
+        "cores": hardware.cores,
+        "compute_capability": hardware.compute_capability,
+        "interconnect": hardware.interconnect,
+        "on_battery": hardware.on_battery,
+        "low_power": hardware.low_power,
+        "details": dict(hardware.details),
+    }
+
+
+def _model(instance: ModelInstance) -> dict[str, Any]:
+    return {
+        "model": instance.model,
+        "quantization": instance.quantization,
+        "state": str(instance.state),
+        "error": instance.error,
+        "slots": instance.slots,
+        "context": instance.context_tokens,
+        "format": instance.format,
+        "bits_per_weight": instance.bits_per_weight,
+        "weights_bytes": instance.weights_bytes,
+        "parameters": instance.parameters,
+        "kv_capacity_tokens": instance.kv_capacity_tokens,
+        "lineage": instance.lineage,
+        "perplexity_ratio": instance.perplexity_ratio,
+        "file": instance.file,
+        "capabilities": {
+            name: getattr(instance.capabilities, name)
+            for name in ("can_continue", "can_score", "can_embed", "structured_output", "logprobs", "seed", "chat")
+        },
+        "speed": _speed(instance.speed),
+    }
+
+
+def _speed(speed: Speed | None) -> dict[str, Any] | None:
+    if speed is None:
+        return None
+    alone_s = speed.step_s(1, 0)
+    return {
+        "measured": speed.measured,
+        "base_s": speed.base_s,
+        "per_sequence_s": speed.per_sequence_s,
+        "per_context_token_s": speed.per_context_token_s,
+        "prefill_tokens_per_s": speed.prefill_tokens_per_s,
+        "prefill_base_s": speed.prefill_base_s,
+        "decode_tokens_per_s": 1.0 / alone_s if alone_s > 0 else None,
+    }

@@ -1,0 +1,33 @@
+"""Model names as clients write them: ``name``, ``name@q8_0`` (that quantization only), ``name@>=q6_k`` (or better)."""
+
+import re
+
+from router.domain.request import ModelRef
+from router.errors import InvalidRequest
+
+_NAME = re.compile(r"[^\s@\x00-\x1f\x7f][^@\x00-\x1f\x7f]{0,199}")
+_QUANTIZATION = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,31}")
+
+
+def parse_model(text: str) -> ModelRef:
+    """Raises InvalidRequest naming ``model``."""
+    name, at, rule = text.partition("@")
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            "Invalid model name: expected NAME, NAME@QUANTIZATION or NAME@>=QUANTIZATION", param="model"
+        )
+    if not at:
+        return ModelRef(name=name)
+    if rule.startswith(">="):
+        return ModelRef(name=name, floor=parse_quantization(rule[2:], param="model"))
+    return ModelRef(name=name, pinned=parse_quantization(rule, param="model"))
+
+
+def parse_quantization(text: str, *, param: str) -> str:
+    """The canonical, lower-case name. Raises InvalidRequest naming ``param``."""
+    canonical = text.strip().lower()
+    if not _QUANTIZATION.fullmatch(canonical):
+        raise InvalidRequest(
+            f"Invalid value for '{param}': a quantization is named like q8_0, q4_k_m, awq or fp16", param=param
+        )
+    return canonical
