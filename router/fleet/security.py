@@ -3,7 +3,7 @@
     security = await build_security(config, clock=…, is_live=…, replicas=lambda: service.replicas, offers=…)
     service  = FleetService(…, gate=security.gate, enroller=security.enroller, …)
     control  = Control(…, intent=security.intent)
-    listening = await security.listen(service, replica_id=…, rank=…)     # Listening: ports, replica, stop()
+    listening = await security.listen(service, replica_id=…, rank=…, membership=…)  # Listening: ports, replica, stop()
     service.replicas = [listening.replica]                               # and those of its siblings
     …
     await listening.stop(); await security.close()
@@ -16,6 +16,7 @@ Plain loopback (``grpc.plain_loopback`` and a loopback ``grpc.host``) lets any w
 else is TLS with certificates of the pool's CA.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -27,9 +28,11 @@ from router.domain.ids import WorkerId
 from router.fleet.authority import Authority, new_authority
 from router.fleet.control import Intent
 from router.fleet.credentials import StoredCredentials
+from router.fleet.decisions import follow_decisions
 from router.fleet.enrolment import TokenEnroller
 from router.fleet.gate import Gate
 from router.fleet.listeners import Listening, advertised_host, start_listeners, uses_tls
+from router.fleet.membership import Membership
 from router.fleet.open_pool import Offers, OpenEnroller, OpenGate
 from router.fleet.service import Enroller, FleetService
 from router.fleet.stored_gate import CertificateGate, LoopbackGate, StoredIntent
@@ -53,9 +56,15 @@ class Security:
     intent: Intent
     credentials: StoredCredentials
     enrol_address: str = ""
+    following: asyncio.Task[None] | None = None
 
-    async def listen(self, service: FleetService, *, replica_id: str, rank: int = 0) -> Listening:
-        """Start the gRPC servers, and note in the store where joiners dial. Raises ConfigError."""
+    async def listen(
+        self, service: FleetService, *, replica_id: str, rank: int = 0, membership: Membership | None = None
+    ) -> Listening:
+        """Start the gRPC servers, and note in the store where joiners dial. Raises ConfigError.
+
+        With ``membership``, revocations and cordons made elsewhere are followed until ``close``.
+        """
         listening = await start_listeners(
             service,
             self.enroller,
@@ -68,10 +77,15 @@ class Security:
         if listening.enrol_address:
             self.enrol_address = listening.enrol_address
             await self.store.remember(ENROL_ADDRESS, listening.enrol_address)
+        if membership is not None:
+            self.following = asyncio.create_task(follow_decisions(self.store, membership, service), name="decisions")
         return listening
 
     async def close(self) -> None:
         """Let go of the store."""
+        if self.following is not None:
+            self.following.cancel()
+            await asyncio.gather(self.following, return_exceptions=True)
         await self.store.close()
 
 

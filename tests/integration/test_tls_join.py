@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
@@ -15,7 +15,7 @@ from router.fleet.authority import SERVER_HOURS
 from router.fleet.listeners import start_listeners
 from tests.support.echo_engine import EchoEngine
 from tests.support.tls_pool import Head, ShiftedClock, head
-from workers import codec
+from workers import codec, joining
 from workers.credentials import open_channel, open_enrolment_channel
 from workers.engines.base import ModelSpec
 from workers.enrol import EnrolFailed
@@ -23,6 +23,7 @@ from workers.facts import Hardware, Profile
 from workers.join_token import parse_token
 from workers.joining import Joined, join_pool, renew
 from workers.pinning import NotTheRouter, Unreachable
+from workers.pool_files import Membership, PoolFiles
 from workers.session import CHANNEL_OPTIONS, SessionLimits
 from workers.worker import Ended, Worker, WorkerSetup
 
@@ -178,6 +179,44 @@ async def test_revocation_cuts_the_session_at_once_and_holds_after_a_restart(tmp
                 await FleetStub(channel).Renew(codec.renew_request(files.certificate_request()), timeout=10)
 
 
+async def test_a_revocation_made_on_the_store_reaches_a_running_session(pool: Head, tmp_path: Path) -> None:
+    """Another replica, or a command on the head while HTTP is down: the session here ends too."""
+    joined = await join(pool, await pool.token(), tmp_path / "mac")
+    async with running(worker_of(joined)) as task:
+        await pool.until(joined.membership.worker_id, WorkerState.READY)
+        await pool.security.store.set_cordoned(joined.membership.worker_id, True)
+        await changed_until(pool, lambda: pool.membership.find("mac").cordoned)
+        await pool.security.store.revoke(joined.membership.worker_id, "mac", "lost", 1.0)
+        ended = await asyncio.wait_for(task, 10)
+    assert "revoked: lost" in ended.reason
+
+
+async def test_no_secret_is_ever_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Tokens, keys and certificates' keys stay out of logs and audit lines, also when they are refused."""
+    async with head(tmp_path / "head") as pool:
+        token = await pool.token()
+        joined = await join(pool, token, tmp_path / "mac")
+        with pytest.raises(EnrolFailed) as refusal:
+            await join(pool, token, tmp_path / "other")
+        made = await pool.security.credentials.create_key({"name": "me"})
+        lines = [str(line) for line in await pool.security.store.audit_lines(1000)]
+    out, err = capfd.readouterr()
+    everything = out + err + str(refusal.value) + "".join(lines)
+    assert "join.admitted" in everything
+    for secret in (token.rsplit(".", 1)[1], made["key"], joined.files.key.read_text().splitlines()[1]):
+        assert secret not in everything
+
+
+async def changed_until(pool: Head, there: Callable[[], bool]) -> None:
+    """Wait for a change of the fleet that makes ``there`` true."""
+    changed = asyncio.Event()
+    pool.membership.on_change(lambda _: changed.set())
+    async with asyncio.timeout(20):
+        while not there():
+            changed.clear()
+            await changed.wait()
+
+
 async def hello(pool: Head, joined: Joined, message: pb.Hello) -> pb.RouterCommand:
     """Say hello with a certificate; the first command that is no dismissal."""
     async with open_channel(pool.session_address, joined.files.security(), CHANNEL_OPTIONS) as channel:
@@ -245,9 +284,45 @@ async def test_a_certificate_is_renewed_for_its_own_key_only(pool: Head, tmp_pat
             await FleetStub(channel).Renew(codec.renew_request(other.files.certificate_request()), timeout=10)
 
 
-@pytest.mark.parametrize(
-    "request_pem", [b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"x" * 20_000]
-)
+@pytest.mark.parametrize("expired", [False, True])
+async def test_renewal_goes_on_by_itself_and_outlives_an_expired_certificate(
+    pool: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expired: bool
+) -> None:
+    """In time over the session's port; too late (the lid was closed) by enrolling with the same key."""
+    joined = await join(pool, await pool.token(), tmp_path / "mac")
+    kept: list[Membership] = []
+    enough = asyncio.Event()
+    keep = PoolFiles.keep
+
+    def counted(files: PoolFiles, certificate_pem: bytes, membership: Membership) -> None:
+        keep(files, certificate_pem, membership)
+        kept.append(membership)
+        if len(kept) == 2:
+            enough.set()
+
+    monkeypatch.setattr(PoolFiles, "keep", counted)
+    monkeypatch.setattr(joining, "RENEW_AT", 0.0)
+    if expired:
+        monkeypatch.setattr(joining.time, "time", lambda: joined.membership.expires_at_unix_s + 3600)
+    task = asyncio.create_task(joining.keep_renewed(joined.files, PROFILE))
+    await asyncio.wait_for(enough.wait(), 20)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert {one.worker_id for one in kept} == {joined.membership.worker_id}
+
+
+async def test_renewal_stops_when_the_machine_was_revoked(
+    pool: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not knock for ever."""
+    joined = await join(pool, await pool.token(), tmp_path / "mac")
+    await pool.security.store.revoke(joined.membership.worker_id, "mac", "sold", 1.0)
+    monkeypatch.setattr(joining, "RENEW_AT", 0.0)
+    await asyncio.wait_for(joining.keep_renewed(joined.files, PROFILE), 20)
+    assert any("sold" in reason for reason in await pool.audit("renew.refused"))
+
+
+@pytest.mark.parametrize("request_pem", [b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"x" * 20_000])
 async def test_a_bad_certificate_request_is_refused(pool: Head, tmp_path: Path, request_pem: bytes) -> None:
     """One line, no token used."""
     token = await pool.token()

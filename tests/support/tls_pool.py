@@ -110,7 +110,7 @@ async def head(
         clock=clock,
     )
     control = Control(membership=membership, service=service, intent=security.intent)
-    listening = await security.listen(service, replica_id="replica-0")
+    listening = await security.listen(service, replica_id="replica-0", membership=membership)
     service.replicas = [listening.replica]
     made.append(Head(security, membership, service, control, listening))
     try:
