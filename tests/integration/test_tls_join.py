@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
+import msgspec
 import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
@@ -303,7 +304,8 @@ async def test_renewal_goes_on_by_itself_and_outlives_an_expired_certificate(
     monkeypatch.setattr(PoolFiles, "keep", counted)
     monkeypatch.setattr(joining, "RENEW_AT", 0.0)
     if expired:
-        monkeypatch.setattr(joining.time, "time", lambda: joined.membership.expires_at_unix_s + 3600)
+        ended = msgspec.structs.replace(joined.membership, expires_at_unix_s=1.0)
+        keep(joined.files, joined.files.certificate.read_bytes(), ended)
     task = asyncio.create_task(joining.keep_renewed(joined.files, PROFILE))
     await asyncio.wait_for(enough.wait(), 20)
     task.cancel()
