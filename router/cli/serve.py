@@ -36,12 +36,12 @@ def serve(
     """Serve the OpenAI-compatible endpoint and let workers in.
 
     Examples:
-
       allsorts serve
 
       allsorts serve --port 9000 --grpc-port 9100 --without-ray
 
       allsorts serve --config deploy/allsorts.toml --replicas 2
+
     """
     http = {"host": host, "port": port}
     grpc = {"host": grpc_host, "port": grpc_port, "enrol_port": enrol_port}

@@ -39,10 +39,10 @@ def up(
     """Start a router and one llama.cpp worker per quantization; serve until Ctrl-C.
 
     Examples:
-
       allsorts up
 
       allsorts up --port 9000 --quantizations q8_0,q4_k_m,q4_0
+
     """
     wanted = [name.strip() for name in quantizations.split(",") if name.strip()]
     for flag, number in (("--port", port), ("--grpc-port", grpc_port)):
