@@ -8,7 +8,7 @@ import structlog
 from protos.allsorts.v1 import fleet_pb2 as pb
 from router.domain.ids import WorkerId
 from router.domain.worker import WorkerState
-from router.errors import InvalidRequest
+from router.errors import InvalidRequest, NotFound
 from router.fleet.lifecycle import Event
 from router.fleet.member import Member
 from router.fleet.membership import Membership
@@ -26,6 +26,10 @@ class Intent(Protocol):
 
     async def revoke(self, worker_id: str, node: str, reason: str) -> None:
         """Remember a revocation for good."""
+        ...
+
+    async def worker_named(self, node: str) -> str | None:
+        """The id of a worker that is known by this node name or id, though it may not be in the fleet now."""
         ...
 
 
@@ -73,8 +77,15 @@ class Control:
         self._membership.set_cordoned(member, True)
 
     async def revoke(self, node: str, reason: str) -> None:
-        """Cut the worker off at once and for good; its streams move."""
-        member = self._membership.find(node)
+        """Cut the worker off at once and for good; its streams move. It need not be here: a stolen machine is not."""
+        try:
+            member = self._membership.find(node)
+        except NotFound:
+            absent = await self._intent.worker_named(node)
+            if absent is None:
+                raise
+            await self._intent.revoke(absent, node, reason)
+            return
         await self._intent.revoke(member.worker_id, member.profile.node, reason)
         self._membership.event(member.worker_id, Event.REVOKED)
         self._service.end_worker(member.worker_id, f"revoked: {reason}", permanent=True)

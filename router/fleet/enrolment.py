@@ -17,6 +17,7 @@ from router.errors import NotAllowed
 from router.fleet.authority import Authority, BadRequest, request_fingerprint
 from router.fleet.join_token import BadToken, JoinToken, parse_token
 from router.fleet.open_pool import Offers, clean_node_name, new_worker_id
+from router.state.backend import StoreFailed
 from router.state.records import AuditLine, WorkerRecord
 from router.state.store import JoinRefused, Store
 
@@ -59,6 +60,8 @@ class TokenEnroller:
             certificate = self._authority.sign_worker(request.certificate_request, worker.worker_id, self._clock.wall())
         except (NotAllowed, BadRequest, BadToken) as refusal:
             await self._refuse(context, "join.refused", node, str(refusal))
+        except StoreFailed as error:
+            await _try_later(context, error)
         await self._audit("join.admitted", worker.worker_id, context.peer(), f"node {worker.node}")
         log.info("join.admitted", worker=worker.worker_id, node=worker.node, peer=context.peer())
         return pb.EnrolReply(
@@ -83,6 +86,8 @@ class TokenEnroller:
             certificate = self._authority.sign_worker(request.certificate_request, worker_id, self._clock.wall())
         except (NotAllowed, BadRequest) as refusal:
             await self._refuse(context, "renew.refused", worker_id, str(refusal))
+        except StoreFailed as error:
+            await _try_later(context, error)
         log.info("certificate.renewed", worker=worker_id)
         return pb.RenewReply(certificate=certificate.pem, expires_at_unix_s=certificate.expires_at_unix_s)
 
@@ -120,7 +125,16 @@ class TokenEnroller:
 
     async def _audit(self, event: str, subject: str, peer: str, reason: str) -> None:
         line = AuditLine(at=self._clock.wall(), event=event, subject=subject, peer=peer, reason=reason)
-        await self._store.audit(line)
+        try:
+            await self._store.audit(line)
+        except StoreFailed as error:  # the decision stands; the log has it
+            log.error("audit.failed", event_not_kept=event, subject=subject, reason=str(error))
+
+
+async def _try_later(context: Any, error: StoreFailed) -> NoReturn:
+    log.error("enrolment.failed", reason=str(error))
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "the router cannot read its store now; try again later")
+    raise AssertionError("abort raises")
 
 
 def peer_worker_id(context: Any) -> str | None:

@@ -94,6 +94,10 @@ class OpenGate:
         """Remember a revocation until the router stops."""
         self._revoked[worker_id] = reason
 
+    async def worker_named(self, node: str) -> str | None:
+        """The id of a worker that was issued one under this node name."""
+        return next((one for one, issued in self._issued.items() if node in (one, issued.node)), None)
+
     def _unique(self, name: str) -> str:
         taken = {issued.node for issued in self._issued.values()}
         candidate, number = name, 1

@@ -67,6 +67,11 @@ class StoredIntent:
         await self._store.revoke(worker_id, node, reason, self._clock.wall())
         await self._audit("worker.revoked", worker_id, reason)
 
+    async def worker_named(self, node: str) -> str | None:
+        """The id of a worker that is known by this node name or id."""
+        workers = await self._store.workers()
+        return next((one.worker_id for one in workers if node in (one.worker_id, one.node)), None)
+
     async def _audit(self, event: str, subject: str, reason: str) -> None:
         await self._store.audit(AuditLine(at=self._clock.wall(), event=event, subject=subject, reason=reason))
 

@@ -12,7 +12,7 @@ class OpenAuthenticator:
         if not is_loopback(host):
             raise ConfigError(
                 f"without API keys the router listens on loopback only, not on {host}; "
-                "make a key first: allsorts key create --scopes admin"
+                "make a key first: allsorts key create --name me --scopes serve,observe,admin"
             )
 
     async def authenticate(self, authorization: str | None, scope: Scope) -> Principal:  # noqa: ARG002 - all may

@@ -3,11 +3,18 @@
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from router.errors import AllsortsError
+
 T = TypeVar("T")
 
 
-class StoreFailed(Exception):
-    """The backend did not do it: what, where, what to do; one line."""
+class StoreFailed(AllsortsError):
+    """The backend did not do it: what, where, what to do; one line. Nothing was changed."""
+
+    code = "store_unavailable"
+    kind = "service_unavailable"
+    http_status = 503
+    retryable = True
 
 
 class Transaction(Protocol):

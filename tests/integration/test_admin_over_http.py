@@ -1,0 +1,88 @@
+"""The operator's commands against a running router: keys, scopes, tokens, drain and revoke over HTTP."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from router.cli.office import RouterOffice
+from router.domain.clock import ManualClock
+from router.errors import ConfigError
+from router.http.asgi import HttpApp
+from router.http.auth import StoredAuthenticator
+from router.telemetry.metrics import Metrics
+from tests.support.tls_pool import Head, head
+from workers.facts import Hardware, Profile
+from workers.join_token import parse_token
+from workers.joining import join_pool
+
+PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
+
+
+class NoExplainer:
+    def explain(self, request_id: str) -> None:
+        return None
+
+
+class NoPipeline:
+    async def answer(self, request: object) -> None:
+        raise NotImplementedError
+
+
+@contextlib.asynccontextmanager
+async def serving(pool: Head, clock: ManualClock) -> AsyncIterator[str]:
+    """The pool's HTTP surface on a free loopback port."""
+    security = pool.security
+    app = HttpApp(
+        pipeline=NoPipeline(),  # type: ignore[arg-type]
+        fleet=pool.membership,
+        control=pool.control,
+        credentials=security.credentials,
+        explainer=NoExplainer(),
+        authenticator=StoredAuthenticator(store=security.store, clock=clock, host="127.0.0.1"),
+        metrics=Metrics(),
+        config=security.config,
+        clock=security.clock,
+        ready=lambda: (True, ""),
+    )
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def test_tokens_keys_and_revocation_over_http_with_scopes(tmp_path: Path) -> None:
+    """Open on loopback until the first key; then 401 without, 403 without the scope, and everything with admin."""
+    clock = ManualClock()
+    async with head(tmp_path / "head") as pool, serving(pool, clock) as url:
+        nobody = RouterOffice(url, "")
+        made = await nobody.create_key({"name": "me", "scopes": ["admin", "observe", "serve"]})
+        admin = RouterOffice(url, made["key"])
+        user = await admin.create_key({"name": "user"})
+        clock.advance(1.5)  # keys are read again after a second
+        with pytest.raises(ConfigError, match=r"HTTP 401.*ALLSORTS_API_KEY"):
+            await nobody.list_keys()
+        with pytest.raises(ConfigError, match=r"HTTP 403.*lacks the scope 'admin'"):
+            await RouterOffice(url, user["key"]).list_keys()
+        assert {one["name"] for one in await admin.list_keys()} == {"me", "user"}
+        token = await admin.create_token(ttl_s=60, uses=1, labels={"site": "lab"})
+        joined = await join_pool(pool.enrol_address, parse_token(token["token"]), PROFILE, tmp_path / "mac")
+        with pytest.raises(ConfigError, match="HTTP 404"):
+            await admin.call("POST", "/admin/revoke", {"node": "nobody"})
+        await admin.call("POST", "/admin/revoke", {"node": "mac", "reason": "stolen"})  # it is not connected
+        record = await pool.security.store.worker(joined.membership.worker_id)
+        assert record is not None
+        assert record.revoked_reason == "stolen"
+        with pytest.raises(ConfigError, match=r"HTTP 400.*scopes"):
+            await admin.create_key({"name": "x", "scopes": ["root"]})
+        await admin.delete_key(user["key_id"])
+        with pytest.raises(ConfigError, match="no API key"):
+            await admin.delete_key(user["key_id"])
