@@ -13,6 +13,7 @@ class Admitted:
     worker_id: WorkerId
     node: str = ""  # the unique name given at enrolment; empty: the one it claims
     labels: dict[str, str] = field(default_factory=dict)
+    own_labels: bool = True  # whether labels it claims itself count; not where labels say who may see prompts
     cordoned: bool = False
 
 

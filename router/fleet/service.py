@@ -117,6 +117,8 @@ class FleetService(pb_grpc.FleetServicer):
             )
         check_hello(hello)
         admitted = await self._gate.admit(hello.worker_id, _peer_worker_id(context))
+        if not admitted.own_labels:
+            hello.profile.labels.clear()
         session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
         profile = codec.profile_from(hello, admitted.worker_id, admitted.labels, admitted.node)
         member = self._membership.join(

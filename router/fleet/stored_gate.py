@@ -29,7 +29,11 @@ class CertificateGate:
             raise NotAllowed("this worker is not enrolled here; join again with a new token")
         _refuse_revoked(record)
         return Admitted(
-            worker_id=WorkerId(record.worker_id), node=record.node, labels=record.labels, cordoned=record.cordoned
+            worker_id=WorkerId(record.worker_id),
+            node=record.node,
+            labels=record.labels,
+            own_labels=False,  # or a worker could let itself see a tenant's prompts
+            cordoned=record.cordoned,
         )
 
 

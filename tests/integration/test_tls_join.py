@@ -240,6 +240,15 @@ async def test_a_worker_cannot_speak_as_another(pool: Head, tmp_path: Path) -> N
         await hello(pool, mac, pb.Hello(protocol_version=1, worker_id=other.membership.worker_id))
 
 
+async def test_a_worker_cannot_give_itself_labels(pool: Head, tmp_path: Path) -> None:
+    """Labels say which prompts a machine may see: only the operator's count."""
+    joined = await join(pool, await pool.token(labels={"site": "lab"}), tmp_path / "mac")
+    message = pb.Hello(protocol_version=1, worker_id=joined.membership.worker_id)
+    message.profile.labels.update({"site": "clinic", "clearance": "secret"})
+    await hello(pool, joined, message)
+    assert dict(pool.membership.find("mac").profile.labels) == {"site": "lab"}
+
+
 async def test_two_machines_of_one_name_get_two_names(pool: Head, tmp_path: Path) -> None:
     """Names are made unique at enrolment."""
     for folder, name in (("one", "mac"), ("two", "mac-2")):
