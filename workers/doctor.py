@@ -1,0 +1,37 @@
+"""``allsorts doctor``: what is wrong with this machine or its way to a pool, and what to do about it."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.cli import set_up_logging
+from workers.doctor_report import diagnose
+
+
+def doctor(
+    address: Annotated[
+        str, typer.Argument(metavar="[HOST:PORT]", help="Where this machine cannot join; empty: this machine alone.")
+    ] = "",
+    token: Annotated[
+        str,
+        typer.Option(envvar="ALLSORTS_TOKEN", help="The join token; it is examined, not used up.", show_default=False),
+    ] = "",
+    engine: Annotated[str, typer.Option(help="The engine that is to serve.")] = "llama.cpp",
+    model: Annotated[Path | None, typer.Option(metavar="FILE", help="A model file: does it fit the memory?")] = None,
+    node: Annotated[str, typer.Option(help="This machine's name in the pool, if it joined under another.")] = "",
+    state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,
+) -> None:
+    """Find out why a join fails; exits with 1 when something is to be mended.
+
+    Examples:
+      allsorts doctor
+
+      allsorts doctor head.local:8099 --token as1.…
+
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand between the findings
+    set_up_logging("error")
+    raise typer.Exit(asyncio.run(diagnose(address, token, engine=engine, model=model, node=node, state_dir=state_dir)))
