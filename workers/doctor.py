@@ -17,7 +17,7 @@ def doctor(
     ] = "",
     token: Annotated[
         str,
-        typer.Option(envvar="ALLSORTS_TOKEN", help="The join token; it is examined, not used up.", show_default=False),
+        typer.Option(envvar="ALLSORTS_TOKEN", help="The join token; examined, not used up.", show_default=False),
     ] = "",
     engine: Annotated[str, typer.Option(help="The engine that is to serve.")] = "llama.cpp",
     model: Annotated[Path | None, typer.Option(metavar="FILE", help="A model file: does it fit the memory?")] = None,

@@ -30,7 +30,7 @@ from workers.facts import Hardware, Profile
 from workers.join_token import BadToken, JoinToken, parse_token
 from workers.joining import split_address
 from workers.machine import this_machine
-from workers.pinning import NotTheRouter, Shown, Unreachable, fetch, pin
+from workers.pinning import NotTheRouter, Shown, Unreachable, fetch, pin, system_reason
 from workers.pool_files import PoolFiles
 from workers.session import CHANNEL_OPTIONS
 
@@ -110,7 +110,7 @@ async def check_reach(host: str, port: int, *, platform: str = sys.platform) -> 
     except TimeoutError:
         return Finding(check="address", ok=False, detail=f"{where} does not answer", remedy=_silent_remedy(ip, port))
     except OSError as error:
-        detail = f"{where}: {error.strerror or error}"
+        detail = f"{where}: {system_reason(error)}"
         return Finding(check="address", ok=False, detail=detail, remedy=_refused_remedy(error, ip, port, platform))
     writer.close()
     with contextlib.suppress(OSError):

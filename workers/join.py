@@ -137,12 +137,18 @@ class _Steps:
 
     async def serve(self) -> tuple[int, str]:
         """Join and serve until stopped; exit status and why."""
-        from workers.server import serve
-
         hardware, profile = await self._look_around()
         joined = await self._join(profile)
         config = self._configure(joined)
         set_up_logging("warning" if sys.stderr.isatty() else config.log_level)
+        with joined.files.in_use():
+            return await self._serve(config, joined, hardware, profile)
+
+    async def _serve(
+        self, config: WorkerConfig, joined: Joined, hardware: Hardware, profile: Profile
+    ) -> tuple[int, str]:
+        from workers.server import serve
+
         renewal = asyncio.create_task(keep_renewed(joined.files, profile), name="certificate renewal")
         try:
             ended = await serve(

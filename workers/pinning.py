@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import os
 import ssl
 from dataclasses import dataclass
 
@@ -48,6 +49,11 @@ class Shown:
         return hashlib.sha256(self.authority_der).digest()
 
 
+def system_reason(error: OSError) -> str:
+    """What the system calls it; asyncio puts its own words into ``strerror``."""
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
 async def fetch(host: str, port: int) -> Shown:
     """Shake hands with a router and read the CA it shows. Raises Unreachable, NotTheRouter."""
     context = ssl.create_default_context()
@@ -66,7 +72,7 @@ async def fetch(host: str, port: int) -> Shown:
     except TimeoutError as error:
         raise Unreachable(f"{where} does not answer within {FETCH_DEADLINE_S:.0f} s", error) from None
     except OSError as error:
-        raise Unreachable(f"{where} cannot be reached: {error.strerror or error}", error) from None
+        raise Unreachable(f"{where} cannot be reached: {system_reason(error)}", error) from None
     del reader
     try:
         connection = writer.get_extra_info("ssl_object")

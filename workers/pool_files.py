@@ -4,9 +4,12 @@ One folder per pool and node name, ``STATE_DIR/pools/<CA's hash>-<node>/``; file
 replaced as a whole, so that a power cut leaves the old one or the new one.
 """
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -82,6 +85,19 @@ class PoolFiles:
         """Keep what enrolment or renewal gave."""
         self._write(self.certificate, certificate_pem)
         self._write(self._membership, msgspec.json.encode(membership))
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While one process serves under this identity, no other may. Raises OSError."""
+        with (self.folder / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise OSError(
+                    "another process serves here under this name already; stop it, or give this one a name of its "
+                    "own with --node"
+                ) from None
+            yield
 
     def forget(self) -> None:
         """Remove everything."""

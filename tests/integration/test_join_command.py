@@ -37,6 +37,8 @@ async def test_the_printed_line_joins_serves_answers_and_comes_back_without_its_
     async with joining(*line[2:], *more, "--no-benchmark") as process:
         member = await ready(pool, process)
         assert await ask(pool, member) == ANSWER
+        code, second = await run_to_end(line[2], *more, "--no-benchmark")
+        assert (code, "another process serves here" in second) == (1, True), second
         process.send_signal(signal.SIGTERM)
         _, err = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 0
