@@ -6,12 +6,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from router.config import HttpConfig
-from router.errors import InvalidRequest, NotFound
+from router.errors import NotFound
 from router.http.decoding import decode
 from router.http.exchange import Exchange
 from router.http.fleet_view import fleet_body
 from router.http.interfaces import Credentials, Explainer, FleetControl, FleetReader
 from router.http.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
+from router.state.api_keys import KeyRules
 
 T = TypeVar("T")
 
@@ -19,6 +20,7 @@ DRAIN_DEADLINE_S = 30.0
 """When the operator names none."""
 
 LONGEST_ID = 128
+"""Characters of an unknown id that an error repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,30 +73,25 @@ class Admin:
         return {"keys": await self.credentials.list_keys()}
 
     async def create_key(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
-        """POST /admin/keys; the rules are checked where keys are made."""
-        return await self.credentials.create_key(await self._read(exchange, dict[str, Any]))
+        """POST /admin/keys."""
+        rules = await self._read(exchange, KeyRules)
+        return await self.credentials.create_key(msgspec.to_builtins(rules))
 
     async def delete_key(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """DELETE /admin/keys/{id}."""
-        key_id = _identifier(rest)
-        await self.credentials.delete_key(key_id)
-        return {"key_id": key_id, "deleted": True}
+        await self.credentials.delete_key(rest)
+        return {"key_id": rest, "deleted": True}
 
     async def explain(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /admin/explain/{request_id}."""
-        request_id = _identifier(rest)
-        record = self.explainer.explain(request_id)
+        record = self.explainer.explain(rest)
         if record is None:
-            raise NotFound(f"no decision record of '{request_id}': it was not sampled, has aged out, or never was")
+            raise NotFound(
+                f"no decision record of '{rest[:LONGEST_ID]}': it was not sampled, has aged out, or never was"
+            )
         return record
 
     async def _read(self, exchange: Exchange, kind: type[T]) -> T:
         return decode(
             msgspec.json.Decoder(kind), await exchange.body(self.config.body_limit_bytes, self.config.body_deadline_s)
         )
-
-
-def _identifier(text: str) -> str:
-    if not 0 < len(text) <= LONGEST_ID or not text.isprintable():
-        raise InvalidRequest(f"an id has 1 to {LONGEST_ID} printable characters")
-    return text

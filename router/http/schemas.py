@@ -65,7 +65,10 @@ class ContentPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One message. Answers may be sent back as they came: their empty fields are accepted."""
 
-    role: Literal["developer", "system", "user", "assistant", "tool", "function"]
+    role: Annotated[
+        Literal["developer", "system", "user", "assistant", "tool", "function"],
+        Meta(extra_json_schema={"enum": ["developer", "system", "user", "assistant"]}),
+    ]
     content: _Text | Annotated[list[ContentPart], Meta(min_length=1, max_length=MOST_MESSAGES)] | None = None
     name: Annotated[str, Meta(max_length=64)] | None = None
     refusal: _Nothing = None

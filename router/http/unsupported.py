@@ -55,7 +55,9 @@ def refuse_unsupported(call: GenerationFields) -> None:
 def refuse_unsupported_in_message(message: Message, where: str) -> None:
     """The same for one message; ``where`` is its path, such as ``messages[2]``."""
     if message.role in ("tool", "function"):
-        raise UnsupportedParameter(f"Unsupported value for '{where}.role': tools are not served yet", param=where)
+        raise UnsupportedParameter(
+            f"Unsupported value for '{where}.role': tools are not served yet", param=f"{where}.role"
+        )
     _check(message, _MESSAGE, where + ".")
 
 

@@ -1,0 +1,243 @@
+"""The HTTP surface over a small real pipeline in memory: it answers word by word, and keeps count of what runs."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import uvicorn
+
+from router.config import HttpConfig
+from router.domain.answer import AnswerHead, Chunk, Continuation
+from router.domain.clock import SystemClock
+from router.domain.ids import WorkerId
+from router.domain.request import InferenceRequest
+from router.domain.snapshot import FleetSnapshot
+from router.domain.stream import FinishReason, TokenLogprob, Usage
+from router.errors import AllsortsError, NotFound, UnknownModel
+from router.http.asgi import HttpApp
+from router.http.interfaces import Authenticator
+from router.http.open_access import OpenAuthenticator
+from router.telemetry.metrics import Metrics
+from tests.support import fleets
+
+WORDS = ("Par", "is ", "is ", "the ", "cap", "ital.")
+MOVE = Continuation(
+    from_node="mac",
+    to_node="h100",
+    from_quantization="q4_k_m",
+    to_quantization="q8_0",
+    at_token=3,
+    reason="the session broke",
+)
+
+
+@dataclass
+class WordPipeline:
+    """Answers every request for model ``m`` with ``WORDS``. ``gate`` holds the answer back before its first word."""
+
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    accept: asyncio.Event = field(default_factory=asyncio.Event)
+    refuse_with: Exception | None = None
+    break_with: AllsortsError | None = None  # after two words
+    endless: bool = False
+    moves: tuple[Continuation, ...] = ()
+    requests: list[InferenceRequest] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+        self.accept.set()
+
+    async def answer(self, request: InferenceRequest) -> "WordAnswer":
+        """Waits for ``accept``, then answers or raises ``error``."""
+        self.requests.append(request)
+        self.running.add(request.request_id)
+        self.started.set()
+        try:
+            await self.accept.wait()
+            if request.model.name != "m":
+                raise UnknownModel(f"The model '{request.model}' does not exist", param="model")
+            if self.refuse_with is not None:
+                raise self.refuse_with
+        except BaseException:
+            self.end(request)
+            raise
+        return WordAnswer(self, request)
+
+    def end(self, request: InferenceRequest) -> None:
+        """Nothing of this request runs any more."""
+        self.running.discard(request.request_id)
+        self.ended.set()
+
+
+class WordAnswer:
+    """One answer of a WordPipeline."""
+
+    def __init__(self, pipeline: WordPipeline, request: InferenceRequest) -> None:
+        self._pipeline = pipeline
+        self._request = request
+        self._chunks = self._generate()
+        self.head = AnswerHead(
+            request_id=request.request_id,
+            worker_id=WorkerId("w1"),
+            node="mac",
+            model="m",
+            quantization=request.model.pinned or "q4_k_m",
+            prompt_tokens=7,
+        )
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self._chunks
+
+    async def aclose(self) -> None:
+        """Stops the generation."""
+        await self._chunks.aclose()
+        self._pipeline.end(self._request)
+
+    async def _generate(self) -> AsyncGenerator[Chunk, None]:
+        pipeline, sampling = self._pipeline, self._request.sampling
+        words = WORDS[: sampling.max_tokens]
+        for index, word in enumerate(words):
+            await pipeline.gate.wait()
+            if pipeline.break_with is not None and index == 2:
+                raise pipeline.break_with
+            logprobs = (_logprob(word, sampling.top_logprobs),) if sampling.logprobs else ()
+            yield Chunk(text=word, token_count=1, logprobs=logprobs)
+        while pipeline.endless:
+            yield Chunk(text="again " * 1000, token_count=1)
+            await asyncio.sleep(0)
+        yield Chunk(
+            finish_reason=FinishReason.STOP if len(words) == len(WORDS) else FinishReason.LENGTH,
+            usage=Usage(prompt_tokens=7, completion_tokens=len(words), cached_tokens=2),
+            continuations=pipeline.moves,
+        )
+
+
+def _logprob(word: str, top: int) -> TokenLogprob:
+    rivals = ((5, word.encode(), -0.5), (6, b"\xc3", float("-inf")))
+    return TokenLogprob(token_id=5, token=word.encode(), logprob=-0.5, top=rivals[:top])
+
+
+class StillFleet:
+    """One worker, which does not change. Also everything an operator does, written down."""
+
+    def __init__(self) -> None:
+        self._snapshot = fleets.snapshot(fleets.worker("mac", fleets.instance("q4_k_m")), at=1.0)
+        self.done: list[tuple[Any, ...]] = []
+        self.keys: dict[str, dict[str, Any]] = {}
+
+    def snapshot(self) -> FleetSnapshot:
+        return self._snapshot
+
+    def known_models(self) -> tuple[str, ...]:
+        return ("m", "away")
+
+    async def drain(self, node: str, deadline_s: float) -> None:
+        self._do("drain", node, deadline_s)
+
+    async def undrain(self, node: str) -> None:
+        self._do("undrain", node)
+
+    async def cordon(self, node: str) -> None:
+        self._do("cordon", node)
+
+    async def revoke(self, node: str, reason: str) -> None:
+        self._do("revoke", node, reason)
+
+    def _do(self, what: str, node: str, *more: Any) -> None:
+        if node != "mac":
+            raise NotFound(f"no node '{node}' in the fleet; there are: mac")
+        self.done.append((what, node, *more))
+
+    async def create_token(self, *, ttl_s: float, uses: int, labels: Mapping[str, str]) -> dict[str, Any]:
+        return {"token": "t", "ttl_s": ttl_s, "uses": uses, "labels": dict(labels)}
+
+    async def create_key(self, rules: Mapping[str, Any]) -> dict[str, Any]:
+        key_id = f"key-{len(self.keys)}"
+        self.keys[key_id] = {"key_id": key_id, "name": rules["name"]}
+        return {**self.keys[key_id], "key": "sk-as-secret"}
+
+    async def list_keys(self) -> list[dict[str, Any]]:
+        return list(self.keys.values())
+
+    async def delete_key(self, key_id: str) -> None:
+        if self.keys.pop(key_id, None) is None:
+            raise NotFound(f"no API key '{key_id}'")
+
+    def explain(self, request_id: str) -> dict[str, Any] | None:
+        return {"request_id": request_id, "candidates": []} if request_id == "req-known" else None
+
+
+@dataclass
+class Surface:
+    """The app and what it stands on."""
+
+    app: HttpApp
+    pipeline: WordPipeline
+    fleet: StillFleet
+    metrics: Metrics
+
+    def client(self) -> httpx.AsyncClient:
+        """A client that calls the app in process; whole answers only."""
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://router")
+
+    async def chat(self, **changes: Any) -> httpx.Response:
+        """POST a chat; ``changes`` go into the body, None removes a field."""
+        body = {"model": "m", "messages": [{"role": "user", "content": "What is the capital of France?"}], **changes}
+        async with self.client() as client:
+            return await client.post("/v1/chat/completions", json=body)
+
+
+def surface(
+    *,
+    config: HttpConfig | None = None,
+    authenticator: Authenticator | None = None,
+    ready: tuple[bool, str] = (True, ""),
+    **pipeline: Any,
+) -> Surface:
+    """A surface over a fresh pipeline and fleet."""
+    words, fleet, metrics = WordPipeline(**pipeline), StillFleet(), Metrics()
+    app = HttpApp(
+        pipeline=words,
+        fleet=fleet,
+        control=fleet,
+        credentials=fleet,
+        explainer=fleet,
+        authenticator=authenticator or OpenAuthenticator("127.0.0.1"),
+        metrics=metrics,
+        config=config or HttpConfig(),
+        clock=SystemClock(),
+        ready=lambda: ready,
+    )
+    return Surface(app, words, fleet, metrics)
+
+
+def events(text: str) -> list[Any]:
+    """The data of a stream's events, JSON decoded; ``[DONE]`` stays text."""
+    parts = [part.removeprefix("data: ") for part in text.split("\n\n") if part]
+    return [part if part == "[DONE]" else json.loads(part) for part in parts]
+
+
+@asynccontextmanager
+async def on_loopback(app: HttpApp) -> AsyncIterator[str]:
+    """The app under uvicorn on a free port; yields its URL, and has stopped when the block ends."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+    )
+    task = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            await asyncio.sleep(0.005)
+            if task.done():
+                task.result()
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await task

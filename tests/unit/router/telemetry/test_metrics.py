@@ -1,0 +1,56 @@
+"""Metrics count requests, never tokens one by one, and read the fleet only when scraped."""
+
+from router.domain.stream import Usage
+from router.telemetry.metrics import Metrics
+from tests.support import fleets
+
+
+def test_a_request_is_counted_with_its_times_and_tokens() -> None:
+    metrics = Metrics()
+    metrics.request_ended(
+        model="m", quantization="q8_0", status="200", e2e_s=2.1, ttft_s=0.1,
+        usage=Usage(prompt_tokens=10, completion_tokens=21, cached_tokens=4),
+    )  # fmt: skip
+    text = metrics.render().decode()
+    labels = '{model="m",quantization="q8_0"}'
+    assert f"allsorts_prompt_tokens_total{labels} 10.0" in text
+    assert f"allsorts_cached_tokens_total{labels} 4.0" in text
+    assert f"allsorts_output_tokens_total{labels} 21.0" in text
+    assert f"allsorts_ttft_seconds_sum{labels} 0.1" in text
+    assert f"allsorts_tpot_seconds_sum{labels} 0.1" in text
+
+
+def test_an_aborted_request_counts_its_tokens_but_no_end_to_end_time() -> None:
+    metrics = Metrics()
+    metrics.request_ended(
+        model="m", quantization="q8_0", status="aborted", e2e_s=1.0, ttft_s=0.5, usage=Usage(completion_tokens=3)
+    )
+    text = metrics.render().decode()
+    assert 'allsorts_output_tokens_total{model="m",quantization="q8_0"} 3.0' in text
+    assert "allsorts_e2e_seconds_count{" not in text
+
+
+def test_moves_sheds_and_decisions_are_counted() -> None:
+    metrics = Metrics()
+    metrics.continued("q4_k_m", "q8_0")
+    metrics.shed("no_capacity")
+    metrics.placement_decided(0.0002)
+    text = metrics.render().decode()
+    assert 'allsorts_continued_total{from_quantization="q4_k_m",to_quantization="q8_0"} 1.0' in text
+    assert 'allsorts_shed_total{reason="no_capacity"} 1.0' in text
+    assert "allsorts_placement_seconds_count 1.0" in text
+
+
+def test_two_routers_in_one_process_do_not_share_figures() -> None:
+    one, other = Metrics(), Metrics()
+    one.shed("overloaded")
+    assert b'reason="overloaded"' not in other.render()
+
+
+def test_the_fleet_is_read_at_every_scrape() -> None:
+    metrics = Metrics()
+    seen = [fleets.snapshot()]
+    metrics.watch_fleet(lambda: seen[-1])
+    assert b'node="mac"' not in metrics.render()
+    seen.append(fleets.snapshot(fleets.worker("mac", cordoned=True)))
+    assert b'allsorts_worker_cordoned{node="mac"} 1.0' in metrics.render()
