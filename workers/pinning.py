@@ -51,7 +51,9 @@ class Shown:
 
 def system_reason(error: OSError) -> str:
     """What the system calls it; asyncio puts its own words into ``strerror``."""
-    return os.strerror(error.errno) if error.errno else str(error)
+    if error.errno is not None and error.errno > 0:  # name resolution has negative numbers of its own
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 async def fetch(host: str, port: int) -> Shown:

@@ -56,6 +56,23 @@ async def test_a_transaction_sees_its_own_writes(make_backend: Callable[[], Back
     backend.close()
 
 
+async def test_writers_that_race_lose_nothing(make_backend: Callable[[], Backend]) -> None:
+    """Two replicas that read, add one and write, end at the sum: transactions do not overlap."""
+
+    def add_one(tx: Transaction) -> None:
+        tx.put("count", "n", b"%d" % (int(tx.get("count", "n") or b"0") + 1))
+
+    def many(backend: Backend) -> None:
+        for _ in range(25):
+            backend.transact(add_one)
+
+    backends = [make_backend() for _ in range(3)]
+    await asyncio.gather(*(asyncio.to_thread(many, backend) for backend in backends))
+    assert backends[0].transact(lambda tx: tx.get("count", "n")) == b"75"
+    for backend in backends:
+        backend.close()
+
+
 async def test_logs_keep_their_newest_entries(make_backend: Callable[[], Backend]) -> None:
     """A log is bounded; the oldest entries go."""
     backend = make_backend()
