@@ -5,8 +5,6 @@ Nothing is changed by looking: the token is examined, not used, and no certifica
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 import socket
 import sys
 import tempfile
@@ -32,6 +30,7 @@ from workers.joining import split_address
 from workers.machine import this_machine
 from workers.pinning import NotTheRouter, Shown, Unreachable, fetch, pin, system_reason
 from workers.pool_files import PoolFiles
+from workers.remedies import WRONG_PORT, engine_remedy, refusal_remedy, refused_remedy, silent_remedy
 from workers.session import CHANNEL_OPTIONS
 
 CONNECT_DEADLINE_S = 6.0
@@ -58,7 +57,7 @@ async def local_checks(*, engine: str, model: Path | None, hardware: Hardware | 
         await made.close()
         yield Finding(check="engine", ok=True, detail=detail)
     except EngineError as error:
-        yield Finding(check="engine", ok=False, detail=str(error), remedy=_engine_remedy(engine))
+        yield Finding(check="engine", ok=False, detail=str(error), remedy=engine_remedy(engine))
     if model is not None:
         yield _memory(model, hardware or this_machine())
 
@@ -86,7 +85,7 @@ async def connection_checks(
     try:
         shown = await fetch(host, port)
     except (NotTheRouter, Unreachable) as error:
-        yield Finding(check="certificate", ok=False, detail=str(error), remedy=_PORT_REMEDY)
+        yield Finding(check="certificate", ok=False, detail=str(error), remedy=WRONG_PORT)
         return
     yield check_clock(shown, time.time())
     files = PoolFiles.find(state_dir or Path(platformdirs.user_state_dir("allsorts")), address, node or _node())
@@ -108,10 +107,10 @@ async def check_reach(host: str, port: int, *, platform: str = sys.platform) -> 
         async with asyncio.timeout(CONNECT_DEADLINE_S):
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
-        return Finding(check="address", ok=False, detail=f"{where} does not answer", remedy=_silent_remedy(ip, port))
+        return Finding(check="address", ok=False, detail=f"{where} does not answer", remedy=silent_remedy(ip, port))
     except OSError as error:
         detail = f"{where}: {system_reason(error)}"
-        return Finding(check="address", ok=False, detail=detail, remedy=_refused_remedy(error, ip, port, platform))
+        return Finding(check="address", ok=False, detail=detail, remedy=refused_remedy(error, ip, port, platform))
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -177,7 +176,7 @@ async def _knock(address: str, token: JoinToken | None, files: PoolFiles | None,
             reply = await FleetStub(channel).Enrol(request, timeout=CALL_DEADLINE_S)
     except grpc.aio.AioRpcError as error:
         detail = error.details() or error.code().name
-        return _Knock(Finding(check=what, ok=False, detail=detail, remedy=_refusal_remedy(detail)))
+        return _Knock(Finding(check=what, ok=False, detail=detail, remedy=refusal_remedy(detail)))
     detail = "good for this machine" if token else f"known as {reply.worker_id}"
     return _Knock(Finding(check=what, ok=True, detail=detail), tuple(one.address for one in reply.replicas))
 
@@ -210,50 +209,6 @@ def _memory(model: Path, hardware: Hardware) -> Finding:
         remedy = "take a smaller quantization (`allsorts fit` shows what fits), or close what uses the memory"
         return Finding(check="memory", ok=False, detail=detail, remedy=remedy)
     return Finding(check="memory", ok=True, detail=detail)
-
-
-def _engine_remedy(engine: str) -> str:
-    extras = {"llama.cpp": "llama", "vllm": "vllm"}
-    return f"pip install 'allsorts[{extras[engine]}]'" if engine in extras else "choose another with --engine"
-
-
-_PORT_REMEDY = "use the address that `allsorts token create` printed: it is the enrolment port, not the HTTP one"
-
-
-def _silent_remedy(ip: str, port: int) -> str:
-    return (
-        f"a firewall drops it, or {ip} is not the head's address in this network: on the head, allow TCP port {port} "
-        "(macOS: System Settings, Network, Firewall; Linux: ufw allow or firewall-cmd), and look at its addresses"
-    )
-
-
-def _refused_remedy(error: OSError, ip: str, port: int, platform: str) -> str:
-    local = ipaddress.ip_address(ip.partition("%")[0]).is_private
-    if error.errno == errno.EHOSTUNREACH and platform == "darwin" and local:
-        return (
-            "macOS keeps this program from the local network: allow the terminal under System Settings, Privacy & "
-            "Security, Local Network, then start it anew"
-        )
-    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return f"there is no route to {ip}: are both machines in one network (or VPN)?"
-    if error.errno == errno.ECONNREFUSED:
-        return (
-            f"nothing listens on port {port} at {ip}: is the router running, started with --grpc-host 0.0.0.0 (or that "
-            "address), and is this the enrolment port?"
-        )
-    return _silent_remedy(ip, port)
-
-
-def _refusal_remedy(reason: str) -> str:
-    remedies = {
-        "expired": "on the head: allsorts token create --ttl 1h",
-        "used already": "on the head: allsorts token create (one per machine, or --uses N)",
-        "not known here": "on the head: allsorts token create, and paste its whole line",
-        "revoked": "the operator cut this machine off; remove its keys with `allsorts leave --forget` to start over",
-        "protocol": "install the same version on both machines: pip install --upgrade allsorts",
-        "another pool": "make the token on the head that you mean to join",
-    }
-    return next((remedy for part, remedy in remedies.items() if part in reason), "look at the router's log")
 
 
 def _pinned(files: PoolFiles | None) -> bytes:

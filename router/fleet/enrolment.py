@@ -18,8 +18,9 @@ from router.fleet.authority import Authority, BadRequest, request_fingerprint
 from router.fleet.join_token import BadToken, JoinToken, parse_token
 from router.fleet.open_pool import Offers, clean_node_name, new_worker_id
 from router.state.backend import StoreFailed
+from router.state.join_rules import JoinRefused
 from router.state.records import AuditLine, WorkerRecord
-from router.state.store import JoinRefused, Store
+from router.state.store import Store
 
 log = structlog.get_logger()
 

@@ -6,34 +6,36 @@ Calls run in a thread of the store's own, one after the other, so that a slow di
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from router.state.backend import Backend, StoreFailed, Transaction
+from router.state.join_rules import (
+    MAX_WORKERS,
+    JoinRefused,
+    all_records,
+    by_key,
+    get_record,
+    keep_bounded,
+    known_token,
+    redeem,
+    stranger,
+    why_not,
+)
 from router.state.records import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
 
 T = TypeVar("T")
-S = TypeVar("S", bound=msgspec.Struct)
 
 AUDIT_KEEP = 10_000
 MAX_KEYS = 10_000
 MAX_TOKENS = 10_000
-MAX_WORKERS = 16_384
 TOKEN_KEPT_S = 30 * 86400.0
 """How long an expired token is remembered, so that its late user is told that it expired."""
 
 CALL_DEADLINE_S = 15.0
 
 _encode = msgspec.json.encode
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinRefused:
-    """The token does not let this machine in; ``reason`` may be told to whoever holds the token."""
-
-    reason: str
 
 
 class Store(Protocol):
@@ -104,7 +106,7 @@ class BackedStore:
         """The pool's CA; ``fresh`` becomes it when there is none."""
 
         def work(tx: Transaction) -> AuthorityRecord:
-            found = _get(tx, "authority", "ca", AuthorityRecord)
+            found = get_record(tx, "authority", "ca", AuthorityRecord)
             if found is None:
                 tx.put("authority", "ca", _encode(fresh))
             return found or fresh
@@ -117,14 +119,14 @@ class BackedStore:
         """Keep a key."""
 
         def work(tx: Transaction) -> None:
-            _bounded(tx, "key", MAX_KEYS, "API keys")
+            keep_bounded(tx, "key", MAX_KEYS, "API keys")
             tx.put("key", key.key_id, _encode(key))
 
         await self._transact(work)
 
     async def keys(self) -> list[KeyRecord]:
         """Every key."""
-        return await self._transact(lambda tx: _all(tx, "key", KeyRecord))
+        return await self._transact(lambda tx: all_records(tx, "key", KeyRecord))
 
     async def delete_key(self, key_id: str) -> bool:
         """Forget a key; False when there is none of this id."""
@@ -136,10 +138,10 @@ class BackedStore:
         """Keep a token; forgets those long expired."""
 
         def work(tx: Transaction) -> None:
-            for old in _all(tx, "token", TokenRecord):
+            for old in all_records(tx, "token", TokenRecord):
                 if old.expires_at + TOKEN_KEPT_S < now:
                     tx.delete("token", old.token_id)
-            _bounded(tx, "token", MAX_TOKENS, "join tokens")
+            keep_bounded(tx, "token", MAX_TOKENS, "join tokens")
             tx.put("token", token.token_id, _encode(token))
 
         await self._transact(work)
@@ -148,35 +150,35 @@ class BackedStore:
         self, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
     ) -> WorkerRecord | JoinRefused:
         """Let a machine in with a token; see ``Store``."""
-        return await self._transact(lambda tx: _redeem(tx, token_id, secret_sha256, worker, now))
+        return await self._transact(lambda tx: redeem(tx, token_id, secret_sha256, worker, now))
 
     async def examine(self, token_id: str, secret_sha256: str, now: float) -> JoinRefused | None:
         """Whether a token would let one more machine in; uses nothing up. None: it would."""
 
         def work(tx: Transaction) -> JoinRefused | None:
-            token = _known_token(tx, token_id, secret_sha256)
-            return token if isinstance(token, JoinRefused) else _why_not(token, now)
+            token = known_token(tx, token_id, secret_sha256)
+            return token if isinstance(token, JoinRefused) else why_not(token, now)
 
         return await self._transact(work)
 
     async def worker(self, worker_id: str) -> WorkerRecord | None:
         """A worker by id."""
-        return await self._transact(lambda tx: _get(tx, "worker", worker_id, WorkerRecord))
+        return await self._transact(lambda tx: get_record(tx, "worker", worker_id, WorkerRecord))
 
     async def worker_by_key(self, key_fingerprint: str) -> WorkerRecord | None:
         """A worker by its public key."""
-        return await self._transact(lambda tx: _by_key(tx, key_fingerprint))
+        return await self._transact(lambda tx: by_key(tx, key_fingerprint))
 
     async def workers(self) -> list[WorkerRecord]:
         """Everyone who was ever let in, the revoked included."""
-        return await self._transact(lambda tx: _all(tx, "worker", WorkerRecord))
+        return await self._transact(lambda tx: all_records(tx, "worker", WorkerRecord))
 
     async def note_worker(self, worker: WorkerRecord) -> None:
         """Remember a worker that needed no token; one already known stays as it is."""
 
         def work(tx: Transaction) -> None:
             if tx.get("worker", worker.worker_id) is None:
-                _bounded(tx, "worker", MAX_WORKERS, "workers")
+                keep_bounded(tx, "worker", MAX_WORKERS, "workers")
                 tx.put("worker", worker.worker_id, _encode(worker))
 
         await self._transact(work)
@@ -185,7 +187,7 @@ class BackedStore:
         """Remember a cordon, or lift it. A worker not yet known is remembered with nothing but this."""
 
         def work(tx: Transaction) -> None:
-            known = _get(tx, "worker", worker_id, WorkerRecord) or _stranger(worker_id)
+            known = get_record(tx, "worker", worker_id, WorkerRecord) or stranger(worker_id)
             tx.put("worker", worker_id, _encode(msgspec.structs.replace(known, cordoned=cordoned)))
 
         await self._transact(work)
@@ -194,7 +196,7 @@ class BackedStore:
         """Remember a revocation for good; the first one stands."""
 
         def work(tx: Transaction) -> None:
-            known = _get(tx, "worker", worker_id, WorkerRecord) or _stranger(worker_id, node)
+            known = get_record(tx, "worker", worker_id, WorkerRecord) or stranger(worker_id, node)
             if known.revoked_at is None:
                 revoked = msgspec.structs.replace(known, revoked_at=now, revoked_reason=reason)
                 tx.put("worker", worker_id, _encode(revoked))
@@ -220,87 +222,3 @@ class BackedStore:
         """A small fact; None when it was never said."""
         found = await self._transact(lambda tx: tx.get("fact", name))
         return None if found is None else msgspec.json.decode(found, type=str)
-
-
-def _redeem(
-    tx: Transaction, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
-) -> WorkerRecord | JoinRefused:
-    token = _known_token(tx, token_id, secret_sha256)
-    if isinstance(token, JoinRefused):
-        return token
-    earlier = token.used_by.get(worker.key_fingerprint)
-    if earlier is not None and (known := _get(tx, "worker", earlier, WorkerRecord)) is not None:
-        return _unless_revoked(known)
-    if (refused := _why_not(token, now)) is not None:
-        return refused
-    known = _by_key(tx, worker.key_fingerprint)
-    if known is not None:
-        admitted = _unless_revoked(known)
-        if isinstance(admitted, JoinRefused):
-            return admitted
-        worker = msgspec.structs.replace(known, labels={**known.labels, **token.labels}, token_id=token_id)
-    else:
-        _bounded(tx, "worker", MAX_WORKERS, "workers")
-        worker = msgspec.structs.replace(
-            worker, node=_unique_node(tx, worker.node), labels=dict(token.labels), token_id=token_id, enrolled_at=now
-        )
-        tx.put("worker_key", worker.key_fingerprint, _encode(worker.worker_id))
-    tx.put("worker", worker.worker_id, _encode(worker))
-    used_by = {**token.used_by, worker.key_fingerprint: worker.worker_id}
-    tx.put("token", token_id, _encode(msgspec.structs.replace(token, used_by=used_by)))
-    return worker
-
-
-def _known_token(tx: Transaction, token_id: str, secret_sha256: str) -> TokenRecord | JoinRefused:
-    """Nothing is told about a token to someone who does not hold its secret."""
-    token = _get(tx, "token", token_id, TokenRecord)
-    if token is None or token.secret_sha256 != secret_sha256:
-        return JoinRefused(reason="the token is not known here; make a new one with `allsorts token create`")
-    return token
-
-
-def _why_not(token: TokenRecord, now: float) -> JoinRefused | None:
-    if now > token.expires_at:
-        return JoinRefused(reason="the token has expired; make a new one with `allsorts token create`")
-    if len(token.used_by) >= token.uses:
-        return JoinRefused(reason="the token was used already, with another key; make a new one for this machine")
-    return None
-
-
-def _unless_revoked(worker: WorkerRecord) -> WorkerRecord | JoinRefused:
-    if worker.revoked_at is None:
-        return worker
-    return JoinRefused(reason=f"this machine was revoked: {worker.revoked_reason or 'no reason given'}")
-
-
-def _unique_node(tx: Transaction, name: str) -> str:
-    """Names of revoked workers stay taken: a new machine must not be mistaken for one that was thrown out."""
-    taken = {worker.node for worker in _all(tx, "worker", WorkerRecord)}
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
-
-
-def _by_key(tx: Transaction, key_fingerprint: str) -> WorkerRecord | None:
-    found = tx.get("worker_key", key_fingerprint)
-    return None if found is None else _get(tx, "worker", msgspec.json.decode(found, type=str), WorkerRecord)
-
-
-def _stranger(worker_id: str, node: str = "") -> WorkerRecord:
-    return WorkerRecord(worker_id=worker_id, node=node or worker_id, key_fingerprint="")
-
-
-def _get(tx: Transaction, kind: str, key: str, struct: type[S]) -> S | None:
-    found = tx.get(kind, key)
-    return None if found is None else msgspec.json.decode(found, type=struct)
-
-
-def _all(tx: Transaction, kind: str, struct: type[S]) -> list[S]:
-    return [msgspec.json.decode(value, type=struct) for _, value in tx.items(kind)]
-
-
-def _bounded(tx: Transaction, kind: str, limit: int, what: str) -> None:
-    if len(tx.items(kind)) >= limit:
-        raise StoreFailed(f"the store holds {limit} {what}, its limit; delete some first")

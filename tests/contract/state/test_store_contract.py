@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from router.state.backend import Backend, Transaction
+from router.state.join_rules import JoinRefused
 from router.state.records import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
-from router.state.store import BackedStore, JoinRefused
+from router.state.store import BackedStore
 
 
 def token(uses: int = 1, expires_at: float = 100.0, labels: dict[str, str] | None = None) -> TokenRecord:

@@ -1,0 +1,52 @@
+"""What to do about a join that fails, cause by cause: the sentences below the doctor's findings."""
+
+import errno
+import ipaddress
+
+
+def engine_remedy(engine: str) -> str:
+    """For an engine that cannot be made."""
+    extras = {"llama.cpp": "llama", "vllm": "vllm"}
+    return f"pip install 'allsorts[{extras[engine]}]'" if engine in extras else "choose another with --engine"
+
+
+WRONG_PORT = "use the address that `allsorts token create` printed: it is the enrolment port, not the HTTP one"
+
+
+def silent_remedy(ip: str, port: int) -> str:
+    """For an address from which nothing comes back."""
+    return (
+        f"a firewall drops it, or {ip} is not the head's address in this network: on the head, allow TCP port {port} "
+        "(macOS: System Settings, Network, Firewall; Linux: ufw allow or firewall-cmd), and look at its addresses"
+    )
+
+
+def refused_remedy(error: OSError, ip: str, port: int, platform: str) -> str:
+    """For a connection that the system refused, by its error number."""
+    local = ipaddress.ip_address(ip.partition("%")[0]).is_private
+    if error.errno == errno.EHOSTUNREACH and platform == "darwin" and local:
+        return (
+            "macOS keeps this program from the local network: allow the terminal under System Settings, Privacy & "
+            "Security, Local Network, then start it anew"
+        )
+    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return f"there is no route to {ip}: are both machines in one network (or VPN)?"
+    if error.errno == errno.ECONNREFUSED:
+        return (
+            f"nothing listens on port {port} at {ip}: is the router running, started with --grpc-host 0.0.0.0 (or that "
+            "address), and is this the enrolment port?"
+        )
+    return silent_remedy(ip, port)
+
+
+def refusal_remedy(reason: str) -> str:
+    """For a router's refusal, by its reason."""
+    remedies = {
+        "expired": "on the head: allsorts token create --ttl 1h",
+        "used already": "on the head: allsorts token create (one per machine, or --uses N)",
+        "not known here": "on the head: allsorts token create, and paste its whole line",
+        "revoked": "the operator cut this machine off; remove its keys with `allsorts leave --forget` to start over",
+        "protocol": "install the same version on both machines: pip install --upgrade allsorts",
+        "another pool": "make the token on the head that you mean to join",
+    }
+    return next((remedy for part, remedy in remedies.items() if part in reason), "look at the router's log")
