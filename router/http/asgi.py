@@ -24,6 +24,7 @@ from router.http.errors import error_body, error_event, error_headers, unexpecte
 from router.http.exchange import Exchange
 from router.http.inference import Inference
 from router.http.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
+from router.http.open_access import refuse_foreign_host
 from router.http.openai_bodies import model_bodies
 from router.http.openapi import document
 from router.placement.filters import Quality
@@ -128,7 +129,10 @@ class HttpApp:
     async def _authenticate(self, exchange: Exchange, route: Route) -> Principal | None:
         if route.scope is None:
             return None
-        return await self._authenticator.authenticate(exchange.header(b"authorization"), route.scope)
+        principal = await self._authenticator.authenticate(exchange.header(b"authorization"), route.scope)
+        if not principal.key_id:
+            refuse_foreign_host(exchange.header(b"host"))
+        return principal
 
     async def _infer(
         self, exchange: Exchange, kind: RequestKind, principal: Principal, request_id: RequestId, arrived_at: float

@@ -92,6 +92,7 @@ class Inference:
             arrived_at=progress.arrived_at,
             longest_s=self.config.request_deadline_s,
             quality_header=exchange.header(b"x-allsorts-quality"),
+            estimate=self._estimate,
         )
         call = self._understand(kind, body, arrival)
         request = call.request
@@ -103,9 +104,7 @@ class Inference:
             try:
                 progress.head = answer.head
                 progress.model = answer.head.model
-                self.sizes.learn(
-                    request.model.name, request.prompt_bytes, len(request.messages), answer.head.prompt_tokens
-                )
+                self._learn(request, answer.head.prompt_tokens)
                 if call.stream:
                     await self._stream(exchange, call, answer, progress)
                 else:
@@ -118,15 +117,15 @@ class Inference:
             call = chat_call(decode(self._chat, body), arrival, self.quality)
         else:
             call = completion_call(decode(self._completion, body), arrival, self.quality)
-        request = call.request
-        if isinstance(request.prompt, tuple):
-            size = len(request.prompt)
-        else:
-            size = self.sizes.estimate(
-                request.model.name, request.prompt_bytes, len(request.messages), self.fleet.snapshot()
-            )
-        request = replace(request, prompt_tokens_estimate=size)
-        return replace(call, request=replace(request, expected_output_tokens=round(self.expect_output(request))))
+        expected = round(self.expect_output(call.request))
+        return replace(call, request=replace(call.request, expected_output_tokens=expected)) if expected else call
+
+    def _estimate(self, model: str, prompt_bytes: int, messages: int) -> int:
+        return self.sizes.estimate(model, prompt_bytes, messages, self.fleet.snapshot())
+
+    def _learn(self, request: InferenceRequest, prompt_tokens: int) -> None:
+        if not isinstance(request.prompt, tuple):  # token ids were counted, not guessed
+            self.sizes.learn(request.model.name, request.prompt_bytes, len(request.messages), prompt_tokens)
 
     # -- answers -----------------------------------------------------------------------------------------
 

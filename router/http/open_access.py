@@ -2,7 +2,7 @@
 
 from router.domain.addresses import is_loopback
 from router.domain.principal import LOCAL, Principal, Scope
-from router.errors import ConfigError
+from router.errors import ConfigError, NotAllowed
 
 
 class OpenAuthenticator:
@@ -25,3 +25,17 @@ class OpenAuthenticator:
 
     def charge(self, principal: Principal, tokens: int) -> None:
         """No limits, nothing to count."""
+
+
+def refuse_foreign_host(host: str | None) -> None:
+    """Raises NotAllowed for a keyless request under another name than this machine's own.
+
+    A web page can point its own domain at 127.0.0.1 and then counts as the same origin to the browser; its name in
+    the Host header gives it away.
+    """
+    if host is None or is_loopback(host) or is_loopback(host.rpartition(":")[0]):
+        return
+    raise NotAllowed(
+        f"without an API key this router answers only to localhost and 127.0.0.1, not to '{host[:100]}'; "
+        "make a key: allsorts key create"
+    )

@@ -1,6 +1,8 @@
 """A client's request, typed and within bounds, into the router's own terms. Rules between fields are checked here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 from router.domain.ids import RequestId
 from router.domain.principal import Principal
@@ -37,6 +39,7 @@ class Arrival:
     arrived_at: float  # monotonic
     longest_s: float  # the server's own deadline
     quality_header: str | None = None
+    estimate: Callable[[str, int, int], int]  # tokens of a prompt: model, bytes, messages
 
 
 def chat_call(body: ChatRequest, arrival: Arrival, quality: Quality) -> Call:
@@ -49,25 +52,17 @@ def chat_call(body: ChatRequest, arrival: Arrival, quality: Quality) -> Call:
             "Give 'max_completion_tokens' or 'max_tokens', not two different ones", param="max_completion_tokens"
         )
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    sampling = replace(_sampling(body, limit), logprobs=bool(body.logprobs), top_logprobs=(body.top_logprobs or 0))
+    sampling = _sampling(body, limit, body.top_logprobs or 0 if body.logprobs else None)
     messages = tuple(_message(message, f"messages[{index}]") for index, message in enumerate(body.messages))
-    request = _request(body, arrival, quality, RequestKind.CHAT, sampling, serialise(messages))
-    return _call(body, replace(request, messages=messages))
+    return _call(body, _request(body, arrival, quality, sampling, messages))
 
 
 def completion_call(body: CompletionRequest, arrival: Arrival, quality: Quality) -> Call:
     """Raises InvalidRequest naming the parameter at fault."""
     refuse_unsupported(body)
-    prompt = _prompt(body.prompt)
-    wanted = body.logprobs
     # OpenAI's default for this endpoint, unlike the chat's, is a short answer.
-    sampling = replace(
-        _sampling(body, 16 if body.max_tokens is None else body.max_tokens),
-        logprobs=wanted is not None,
-        top_logprobs=wanted or 0,
-    )
-    request = _request(body, arrival, quality, RequestKind.COMPLETION, sampling, serialise(prompt))
-    return _call(body, replace(request, prompt=prompt))
+    limit = 16 if body.max_tokens is None else body.max_tokens
+    return _call(body, _request(body, arrival, quality, _sampling(body, limit, body.logprobs), _prompt(body.prompt)))
 
 
 def _call(body: GenerationFields, request: InferenceRequest) -> Call:
@@ -78,21 +73,34 @@ def _call(body: GenerationFields, request: InferenceRequest) -> Call:
 
 
 def _request(
-    body: GenerationFields, arrival: Arrival, quality: Quality, kind: RequestKind, sampling: Sampling, prompt: bytes
+    body: GenerationFields,
+    arrival: Arrival,
+    quality: Quality,
+    sampling: Sampling,
+    content: tuple[ChatMessage, ...] | str | tuple[int, ...],
 ) -> InferenceRequest:
     principal = arrival.principal
     longest = arrival.longest_s if body.deadline_s is None else min(body.deadline_s, arrival.longest_s)
+    model = _model(body, arrival, quality)
+    serial = serialise(content)
+    chat = isinstance(body, ChatRequest)
+    counted = not chat and isinstance(content, tuple)  # token ids
     return InferenceRequest(
         request_id=arrival.request_id,
-        kind=kind,
-        model=_model(body, arrival, quality),
+        kind=RequestKind.CHAT if chat else RequestKind.COMPLETION,
+        model=model,
+        messages=cast("tuple[ChatMessage, ...]", content) if chat else (),
+        prompt="" if chat else cast("str | tuple[int, ...]", content),
         sampling=sampling,
         tenant=principal.tenant,
         priority=_priority(body.priority, principal),
         slo=_slo(body.slo) or principal.slo,
         required_labels=principal.required_labels,
-        prompt_bytes=len(prompt),
-        block_hashes=hash_chain(prompt),
+        prompt_bytes=len(serial),
+        block_hashes=hash_chain(serial),
+        prompt_tokens_estimate=len(content)
+        if counted
+        else arrival.estimate(model.name, len(serial), len(content) if chat else 0),
         arrived_at=arrival.arrived_at,
         deadline_at=arrival.arrived_at + longest,
         never_quantized=principal.never_quantized,
@@ -108,7 +116,9 @@ def _model(body: GenerationFields, arrival: Arrival, quality: Quality) -> ModelR
         if model.pinned:
             raise InvalidRequest(f"The model name pins {model.pinned}; leave 'quality' out", param="quality")
         model = replace(model, floor=_stricter(model.floor, floor, quality))
-    return replace(model, floor=_stricter(model.floor, arrival.principal.quality_floor, quality))
+    if arrival.principal.quality_floor:
+        model = replace(model, floor=_stricter(model.floor, arrival.principal.quality_floor, quality))
+    return model
 
 
 def _stricter(one: str | None, other: str | None, quality: Quality) -> str | None:
@@ -130,7 +140,8 @@ def _slo(slo: Slo | None) -> SloTargets | None:
     return SloTargets(ttft_s=slo.ttft_s, ttft_per_prompt_token_s=slo.ttft_per_prompt_token_s or 0.0, tpot_s=slo.tpot_s)
 
 
-def _sampling(body: GenerationFields, max_tokens: int | None) -> Sampling:
+def _sampling(body: GenerationFields, max_tokens: int | None, logprobs: int | None) -> Sampling:
+    """``logprobs``: how many rivals of each token; None: no log-probabilities."""
     stop = body.stop
     return Sampling(
         max_tokens=max_tokens,
@@ -143,6 +154,8 @@ def _sampling(body: GenerationFields, max_tokens: int | None) -> Sampling:
         repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
         seed=None if body.seed is None else body.seed & _SEED_BITS,
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+        logprobs=logprobs is not None,
+        top_logprobs=logprobs or 0,
         ignore_eos=bool(body.ignore_eos),
     )
 

@@ -185,7 +185,7 @@ class Surface:
 
     def client(self) -> httpx.AsyncClient:
         """A client that calls the app in process; whole answers only."""
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://router")
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1")
 
     async def chat(self, **changes: Any) -> httpx.Response:
         """POST a chat; ``changes`` go into the body, None removes a field."""

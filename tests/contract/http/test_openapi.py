@@ -11,14 +11,15 @@ from tests.support.http_surface import surface
 
 
 class HttpOnly:
-    """The surface behind a lifespan that does nothing: schemathesis speaks to whole applications."""
+    """The surface behind a lifespan that does nothing, under whatever name it is called."""
 
     def __init__(self) -> None:
         self.surface = surface()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
-            await self.surface.app(scope, receive, send)
+            headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            await self.surface.app({**scope, "headers": headers}, receive, send)
             return
         while True:
             message = await receive()

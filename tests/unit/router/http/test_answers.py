@@ -37,6 +37,15 @@ async def test_a_continued_answer_says_so_and_names_who_finished() -> None:
     assert told["continuations"][0]["at_token"] == 3
 
 
+async def test_workers_counts_teach_the_guess_but_token_ids_need_none() -> None:
+    on = surface()
+    async with on.client() as client:
+        await client.post("/v1/completions", json={"model": "m", "prompt": list(range(100, 200))})
+        await client.post("/v1/completions", json={"model": "m", "prompt": "x" * 140})
+        await client.post("/v1/completions", json={"model": "m", "prompt": "x" * 140})
+    assert [request.prompt_tokens_estimate for request in on.pipeline.requests] == [100, 35, 7]
+
+
 async def test_parameters_arrive_in_the_pipeline_as_they_were_sent() -> None:
     on = surface()
     await on.chat(
@@ -160,6 +169,25 @@ async def test_every_path_asks_for_its_scope(path: str, key: str, status: int) -
         assert reply.headers["www-authenticate"].startswith("Bearer")
     if status == 429:
         assert reply.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8000", 200),
+        ("localhost:8000", 200),
+        ("localhost", 200),
+        ("[::1]:8000", 200),
+        ("evil.example:8000", 403),
+        ("127.0.0.1.evil.example", 403),
+    ],
+)
+async def test_without_a_key_only_this_machines_own_names_are_answered(host: str, status: int) -> None:
+    """A web page that points its own domain at 127.0.0.1 must not reach an open router."""
+    async with surface().client() as client:
+        reply = await client.get("/admin/fleet", headers={"host": host})
+        health = await client.get("/healthz", headers={"host": host})
+    assert (reply.status_code, health.status_code) == (status, 200)
 
 
 async def test_a_keys_rules_go_with_its_requests_and_its_tokens_are_counted() -> None:

@@ -214,10 +214,25 @@ async def test_a_disconnect_on_a_real_socket_aborts_the_generation() -> None:
         _, writer = await asyncio.open_connection(host, int(port))
         body = BODY % b"false"
         writer.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
             b"content-length: %d\r\n\r\n%b" % (len(body), body)
         )
         await on.pipeline.started.wait()
         writer.close()
         await on.pipeline.ended.wait()
         assert not on.pipeline.running
+
+
+async def test_a_reader_that_stalls_on_a_real_socket_is_given_up() -> None:
+    on = surface(config=HttpConfig(stall_s=0.2), endless=True)
+    async with on_loopback(on.app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        body = BODY % b"true"
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        await on.pipeline.ended.wait()
+        assert not on.pipeline.running
+        writer.close()
