@@ -9,9 +9,17 @@ import asyncio
 from router.admission.interfaces import AdmissionControl, Dispatch, Shed, Verdict
 from router.domain.clock import Clock
 from router.domain.ids import RequestId, WorkerId
-from router.domain.placement import Placed
+from router.domain.placement import NoCandidate, Placed
 from router.domain.request import InferenceRequest
-from router.errors import AllsortsError, DeadlineExceeded, RateLimited, Unavailable, UnknownModel
+from router.errors import (
+    AllsortsError,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    RateLimited,
+    Unavailable,
+    UnknownModel,
+    UnsupportedParameter,
+)
 from router.fleet.membership import Membership
 
 
@@ -101,4 +109,14 @@ def error_of(shed: Shed) -> AllsortsError:
         return RateLimited(shed.reason, retry_after_s=shed.retry_after_s)
     if shed.code == "deadline":
         return DeadlineExceeded(shed.reason, retry_after_s=shed.retry_after_s)
+    why = frozenset() if shed.no_candidate is None else _passed_over(shed.no_candidate)
+    if why == {"context"}:  # by the estimate, with room for its error; a worker would say the same with exact counts
+        return ContextLengthExceeded(f"prompt and max_tokens are too long for every worker: {shed.reason}")
+    if why == {"capability"}:
+        return UnsupportedParameter(f"no worker of this model can do that: {shed.reason}")
     return Unavailable(shed.reason, retry_after_s=shed.retry_after_s or 1.0)
+
+
+def _passed_over(result: NoCandidate) -> frozenset[str]:
+    """Filters that removed workers which the client's own rules had left."""
+    return frozenset(e.filter for e in result.exclusions) - {"model", "pin", "quality", "labels"}

@@ -200,7 +200,7 @@ class Inference:
 
     def _note_chunk(self, progress: Progress, chunk: Chunk) -> None:
         progress.tokens += chunk.token_count
-        if progress.first_token_at is None and chunk.token_count:
+        if progress.first_token_at is None and (chunk.text or chunk.logprobs):
             progress.first_token_at = self.clock.now()
 
     def _note_end(self, progress: Progress, chunk: Chunk) -> Usage:

@@ -1,0 +1,36 @@
+"""What a client hears of a request that admission refused: its own fault is a 400, the fleet's a 503."""
+
+import pytest
+
+from router.admission.interfaces import Shed
+from router.dispatch.waiting_room import error_of
+from router.domain.ids import RequestId, WorkerId
+from router.domain.placement import Exclusion, NoCandidate
+
+
+def shed(code: str, *filters: str) -> Shed:
+    """Refused with ``code``; one worker was removed by each filter."""
+    exclusions = tuple(Exclusion(worker_id=WorkerId(name), node=name, filter=name, reason="why") for name in filters)
+    why = NoCandidate(model="m", exclusions=exclusions)
+    return Shed(request_id=RequestId("r"), code=code, reason=why.reasons(), no_candidate=why)
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "code"),
+    [
+        (shed("unknown_model"), 404, "model_not_found"),
+        (shed("rate_limited"), 429, "rate_limit_exceeded"),
+        (shed("deadline"), 504, "deadline_exceeded"),
+        (shed("overloaded"), 503, "no_capacity"),
+        (shed("no_worker", "context"), 400, "context_length_exceeded"),
+        (shed("no_worker", "context", "model", "pin"), 400, "context_length_exceeded"),
+        (shed("no_worker", "context", "state"), 503, "no_capacity"),
+        (shed("no_worker", "capability", "model"), 400, "unsupported_parameter"),
+        (shed("no_worker", "pin"), 503, "no_capacity"),
+        (shed("no_worker"), 503, "no_capacity"),
+    ],
+)
+def test_a_refusal_becomes_the_error_of_whoever_is_at_fault(refused: Shed, status: int, code: str) -> None:
+    error = error_of(refused)
+    assert (error.http_status, error.code) == (status, code)
+    assert refused.reason in error.message
