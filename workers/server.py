@@ -13,6 +13,7 @@ from workers.config import ModelConfig, Option, WorkerConfig, public_name
 from workers.credentials import ChannelSecurity
 from workers.engines.base import ModelSpec
 from workers.engines.openai_compatible import discover
+from workers.engines.simulated.hardware import declared_hardware
 from workers.engines.table import make_engine
 from workers.enrol import Enrolment, IdentityFile, enrol_anywhere
 from workers.facts import Hardware, Profile
@@ -38,7 +39,7 @@ async def serve(
     Raises LoadError (no such engine, package missing), EnrolFailed, ConfigError: one clear line each.
     """
     models = await _model_specs(config)
-    hardware = hardware or this_machine()
+    hardware = hardware or _declared_hardware(config, models) or this_machine()
     probe = make_engine(config.engine)  # a missing package is said before anything else happens
     profile = Profile(
         node=config.node,
@@ -68,6 +69,13 @@ async def serve(
         return await Worker(setup).run(signals=signals)
     finally:
         identity.close()
+
+
+def _declared_hardware(config: WorkerConfig, models: tuple[ModelSpec, ...]) -> Hardware | None:
+    """A simulated worker is the machine its first profile describes, not the one it happens to run on."""
+    if config.engine != "simulated" or not models:
+        return None
+    return declared_hardware(models[0].path, models[0].quantization)
 
 
 async def _enrol(

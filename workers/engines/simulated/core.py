@@ -1,0 +1,412 @@
+"""A continuous-batching engine as a pure machine: ``submit``, ``abort``, ``step(now)``; time is whatever it is told.
+
+Scheduling is that of vLLM and of llama.cpp with chunked prefill: every step gives each decoding sequence a token and
+spends what is left of the chunk on prefill, first come first served; sequences are admitted while slots and KV cache
+last; when the cache overflows the youngest is preempted and computed again later.
+
+A stretch of steps in which the batch does not change is one *segment*, advanced in closed form: its step time grows
+linearly with the context, so the time of step j is a quadratic in j. A thousand tokens of thirty sequences cost a
+few operations.
+"""
+
+import heapq
+import math
+import random
+from collections import deque
+from collections.abc import Iterator
+
+from workers.engines.base import LoadFigures
+from workers.engines.simulated.parameters import EngineParameters
+from workers.engines.simulated.prefix_cache import PrefixCache
+from workers.engines.simulated.segment import Segment
+from workers.engines.simulated.sequence import Event, EventKind, Sequence_, SequenceKey, Stage
+
+NEVER = math.inf
+_FULL = 0.99
+"""Share of the KV cache up to which new sequences are admitted; the rest is for those that grow."""
+
+
+class SimulatedCore:
+    """``parameters`` are the true ones. ``rng`` draws the noise; the same seed gives the same run."""
+
+    def __init__(self, parameters: EngineParameters, rng: random.Random) -> None:
+        self.parameters = parameters
+        self.cache = PrefixCache()
+        self.factor = 1.0
+        self.steps_done = 0
+        self.prefill_progress = 0
+        self.preemptions = 0
+        self.busy_s = 0.0
+        self._rng = rng
+        self._jitter = random.Random(rng.random())
+        self._sequences: dict[SequenceKey, Sequence_] = {}
+        self._waiting: deque[Sequence_] = deque()
+        self._prefilling: deque[Sequence_] = deque()
+        self._decoding: dict[SequenceKey, Sequence_] = {}
+        self._finishes: list[tuple[int, int, Sequence_]] = []  # heap: step of the last token, order, sequence
+        self._context = 0  # tokens held by decoding sequences at the segment's start
+        self._own = 0  # KV tokens outside shared blocks
+        self._pending = 0  # tokens waiting for prefill
+        self._segment: Segment | None = None
+        self._events: list[Event] = []
+        self._order = 0
+        self._last: tuple[float, int, int] = (0.0, 0, 0)  # seconds, batch, prefill tokens of the last step
+        self._held_since: float | None = None  # nothing moves from here on
+        self._free_at = 0.0
+
+    # ------------------------------------------------------------ what is asked of it
+
+    def submit(self, now: float, sequence: Sequence_) -> None:
+        """Queue a sequence. ``now`` may not lie before the last ``step``."""
+        sequence.stage = Stage.WAITING
+        sequence.to_prefill = sequence.whole_prompt
+        self._sequences[sequence.key] = sequence
+        self._pending += sequence.to_prefill
+        self._enqueue(sequence)
+        self._interrupt(now)
+
+    def abort(self, now: float, key: SequenceKey) -> Sequence_ | None:
+        """End a sequence at once; its room is free from the next step on. Unknown keys are ignored."""
+        sequence = self._sequences.get(key)
+        if sequence is None:
+            return None
+        self._settle(now)
+        self._remove(sequence)
+        sequence.ended_at = now
+        self._events.append(Event(EventKind.ABORTED, sequence, now))
+        self._interrupt(now)
+        return sequence
+
+    def step(self, now: float) -> list[Event]:
+        """Everything up to ``now``: whole steps only. Returns what changed, in order of time."""
+        if self._held_since is None:
+            while self._segment is not None and self._segment.ends_at <= now:
+                self._complete(self._segment)
+            if self._segment is None and (self._waiting or self._prefilling or self._decoding):
+                self._plan(max(now, self._free_at))
+        events, self._events = self._events, []
+        return events
+
+    def next_event_at(self) -> float:
+        """When the batch next changes by itself; infinite when idle or held."""
+        if self._held_since is not None or self._segment is None:
+            return NEVER
+        return self._segment.ends_at
+
+    def next_step_at(self, now: float) -> float:
+        """When the step that runs at ``now`` ends."""
+        if self._held_since is not None or self._segment is None:
+            return NEVER
+        segment = self._segment
+        return segment.at(min(segment.done(now) + 1, segment.steps))
+
+    def __len__(self) -> int:
+        """Sequences here, running and waiting."""
+        return len(self._sequences)
+
+    def sequences(self) -> Iterator[Sequence_]:
+        """All that are here."""
+        return iter(self._sequences.values())
+
+    def produced(self, sequence: Sequence_, now: float) -> int:
+        """Output tokens of a sequence by ``now``."""
+        return sequence.produced(self._steps(now))
+
+    # ------------------------------------------------------------ faults
+
+    def hold(self, now: float) -> None:
+        """Stop making steps, with everything where it is, until ``release``."""
+        if self._held_since is None:
+            self._settle(now)
+            self._held_since = now
+
+    def release(self, now: float) -> None:
+        """Go on after ``hold``."""
+        if self._held_since is None:
+            return
+        if self._segment is not None:
+            self._segment.starts_at += now - self._held_since
+        self._free_at = now
+        self._held_since = None
+
+    def slow(self, now: float, factor: float) -> None:
+        """Take ``factor`` times as long for every step from the next one on; 1 is as new."""
+        if factor <= 0:
+            raise ValueError(f"a factor is above zero, not {factor}")
+        self.factor = factor
+        self._interrupt(now)
+
+    def clear(self, now: float) -> None:
+        """Abort everything and forget the prefix cache: the model is unloaded."""
+        for key in list(self._sequences):
+            self.abort(now, key)
+        self._segment = None
+        self.cache = PrefixCache()
+
+    # ------------------------------------------------------------ load
+
+    def load(self, now: float) -> LoadFigures:
+        """The figures a worker reports."""
+        done = self._segment.done(now) if self._segment is not None and self._held_since is None else 0
+        steps = self.steps_done + done
+        batch = len(self._decoding)
+        remaining = 0
+        for sequence in self._decoding.values():
+            left = sequence.expected_tokens - sequence.produced(steps)
+            remaining += max(1, left)
+        for sequence in self._prefilling:
+            remaining += max(sequence.expected_tokens - sequence.produced_before, 1)
+        for sequence in self._waiting:
+            remaining += max(sequence.expected_tokens - sequence.produced_before, 1)
+        grown = done * batch
+        held = self.cache.held_tokens + self._own + grown
+        last_s, last_batch, last_prefill = self._last_step(done)
+        return LoadFigures(
+            running=batch + len(self._prefilling),
+            waiting=len(self._waiting),
+            prefill_tokens_pending=self._pending,
+            context_tokens=self._context + grown + sum(one.prefilled for one in self._prefilling),
+            expected_remaining_tokens=remaining,
+            kv_used=min(held / self.parameters.kv_capacity_tokens, 1.0),
+            step_sequence=steps,
+            prefill_progress=self.prefill_progress,
+            tokens_per_s=last_batch / last_s if last_s > 0 else 0.0,
+            last_step_s=last_s,
+            last_step_batch=last_batch,
+            last_step_prefill_tokens=last_prefill,
+        )
+
+    def _last_step(self, done: int) -> tuple[float, int, int]:
+        segment = self._segment
+        if done == 0 or segment is None:
+            return self._last
+        noise = max(self._jitter.gauss(1.0, self.parameters.noise), 0.2)
+        return (segment.step_s + (done - 1) * segment.growth_s) * noise, len(self._decoding), 0
+
+    # ------------------------------------------------------------ segments
+
+    def _steps(self, now: float) -> int:
+        if self._segment is None or self._held_since is not None:
+            return self.steps_done
+        return self.steps_done + self._segment.done(now)
+
+    def _interrupt(self, now: float) -> None:
+        """The batch is to change: let the step under way be the segment's last."""
+        if self._held_since is not None:
+            return
+        if self._segment is None:
+            if self._waiting or self._prefilling or self._decoding:
+                self._plan(max(now, self._free_at))
+        else:
+            self._segment.cut(now)
+
+    def _settle(self, now: float) -> None:
+        """Write down the whole steps of the segment so far, so that counts are those of ``now``."""
+        segment = self._segment
+        if segment is None or self._held_since is not None or segment.steps == 1:
+            return
+        done = min(segment.done(now), segment.steps - 1)
+        if done > 0:
+            self._advance(done, segment.at(done), segment)
+            segment.skip(done)
+
+    def _advance(self, steps: int, now: float, segment: Segment) -> None:
+        batch = len(self._decoding)
+        if batch:
+            last_s = segment.step_s + (steps - 1) * segment.growth_s
+            self._last = (last_s, batch, 0)
+        self.busy_s += now - segment.starts_at
+        self.steps_done += steps
+        self._context += steps * batch
+        self._own += steps * batch
+
+    def _complete(self, segment: Segment) -> None:
+        now = segment.ends_at
+        self._segment = None
+        self._advance(segment.steps, now, segment)
+        if segment.prefill:
+            tokens = 0
+            for sequence, count in segment.prefill:
+                if sequence.stage is Stage.PREFILLING:  # else it was aborted meanwhile
+                    tokens += count
+                    self._prefilled(sequence, count, now)
+            self.prefill_progress += tokens
+            self._last = (now - segment.starts_at, segment.batch, tokens)
+        finishes, steps = self._finishes, self.steps_done
+        while finishes and finishes[0][0] <= steps:
+            _, order, sequence = heapq.heappop(finishes)
+            if sequence.stage is Stage.DECODING and sequence.order == order:
+                self._finish(sequence, now)
+        self._plan(now)
+
+    def _plan(self, now: float) -> None:
+        """The next segment: admit, share out the chunk, or decode until something happens."""
+        self._admit()
+        self._make_room(now)
+        p = self.parameters
+        batch = len(self._decoding)
+        if self._prefilling:
+            prefill, prefill_s = self._chunk(max(p.chunk_tokens - batch, 1))
+            prefill_s += p.prefill_base_s
+            took = p.decode_s(batch, self._context) + prefill_s if batch else max(p.base_s, prefill_s)
+            self._segment = Segment(now, 1, took * self._noise(1), 0.0, prefill, batch)
+        elif batch:
+            steps = self._steps_to_next_change(batch)
+            noise = self._noise(steps)
+            step_s = p.decode_s(batch, self._context) * noise
+            self._segment = Segment(now, steps, step_s, p.per_context_token_s * batch * noise, (), batch)
+        else:
+            self._segment = None
+
+    def _steps_to_next_change(self, batch: int) -> int:
+        """Until the first sequence ends or the KV cache is full."""
+        finishes = self._finishes
+        while finishes[0][2].stage is not Stage.DECODING or finishes[0][2].order != finishes[0][1]:
+            heapq.heappop(finishes)  # was aborted or preempted
+        return min(finishes[0][0] - self.steps_done, max(self._room() // batch, 1))
+
+    def _room(self) -> int:
+        return self.parameters.kv_capacity_tokens - self._own - self.cache.held_tokens
+
+    def _make_room(self, now: float) -> None:
+        """For one more token of everyone: first the idle blocks go, then the youngest sequence."""
+        room = self._room()
+        while room < len(self._decoding) > 1:
+            self._preempt(now)
+            room = self._room()
+        if self.cache.idle_tokens:
+            self.cache.shrink(max(room - len(self._decoding), 0))
+
+    def _noise(self, steps: int) -> float:
+        """The mean of so many steps' noise, and the fault's factor."""
+        return max(self._rng.gauss(1.0, self.parameters.noise / math.sqrt(steps)), 0.2) * self.factor
+
+    # ------------------------------------------------------------ sequences
+
+    def _enqueue(self, sequence: Sequence_) -> None:
+        """First come first served within a priority."""
+        if sequence.priority and self._waiting:
+            for place, other in enumerate(self._waiting):
+                if other.priority < sequence.priority:
+                    self._waiting.insert(place, sequence)
+                    return
+        self._waiting.append(sequence)
+
+    def _admit(self) -> None:
+        p = self.parameters
+        limit = p.kv_capacity_tokens * _FULL
+        while self._waiting and len(self._prefilling) + len(self._decoding) < p.slots:
+            sequence = self._waiting[0]
+            depth = self.cache.match(sequence.block_hashes)
+            cached = min(depth * sequence.block_tokens, sequence.whole_prompt - 1)
+            used = sequence.block_hashes[: cached // sequence.block_tokens]
+            cached = len(used) * sequence.block_tokens
+            need = sequence.whole_prompt - cached
+            held = self.cache.held_tokens + self._own
+            if held and held + need + self.cache.tokens_to_revive(used) > limit:
+                return
+            self._waiting.popleft()
+            self._order += 1
+            sequence.order = self._order
+            sequence.stage = Stage.PREFILLING
+            self._pending -= sequence.to_prefill
+            self.cache.use(used, sequence.block_tokens)
+            sequence.used_blocks = used
+            sequence.cached_tokens = sequence.prefilled = cached
+            sequence.to_prefill = need
+            self._pending += need
+            sequence.own_tokens = need
+            self._own += need
+            if self.cache.idle_tokens:
+                self.cache.shrink(max(p.kv_capacity_tokens - self._own - self.cache.held_tokens, 0))
+            self._prefilling.append(sequence)
+
+    def _chunk(self, budget: int) -> tuple[list[tuple[Sequence_, int]], float]:
+        """Who prefills how many tokens in the next step, and the seconds that takes."""
+        p = self.parameters
+        plan: list[tuple[Sequence_, int]] = []
+        seconds = 0.0
+        for sequence in self._prefilling:
+            count = min(sequence.to_prefill, budget)
+            before = sequence.prefilled + count / 2.0
+            seconds += count * p.prefill_token_s * (1.0 + p.prefill_attention * before)
+            plan.append((sequence, count))
+            budget -= count
+            if budget <= 0:
+                break
+        return plan, seconds
+
+    def _prefilled(self, sequence: Sequence_, count: int, now: float) -> None:
+        sequence.to_prefill -= count
+        sequence.prefilled += count
+        self._pending -= count
+        if sequence.to_prefill > 0:
+            return
+        self._prefilling.remove(sequence)
+        self._share(sequence)
+        sequence.stage = Stage.DECODING
+        sequence.decoding_since = self.steps_done
+        self._decoding[sequence.key] = sequence
+        self._context += sequence.whole_prompt + 1
+        self._own += 1
+        sequence.own_tokens += 1
+        if sequence.first_at is None:
+            sequence.first_at = now
+            self._events.append(Event(EventKind.FIRST_TOKEN, sequence, now))
+        last = self.steps_done + sequence.output_tokens - sequence.produced_before - 1
+        heapq.heappush(self._finishes, (last, sequence.order, sequence))
+
+    def _share(self, sequence: Sequence_) -> None:
+        """The prompt's whole blocks become the cache's, for others to find."""
+        new = sequence.block_hashes[len(sequence.used_blocks) :]
+        whole = min(len(new), sequence.own_tokens // sequence.block_tokens)
+        if whole <= 0:
+            return
+        new = new[:whole]
+        self.cache.use(new, sequence.block_tokens)
+        sequence.used_blocks = (*sequence.used_blocks, *new)
+        sequence.own_tokens -= whole * sequence.block_tokens
+        self._own -= whole * sequence.block_tokens
+
+    def _finish(self, sequence: Sequence_, now: float) -> None:
+        self._remove(sequence)
+        sequence.ended_at = now
+        self._events.append(Event(EventKind.FINISHED, sequence, now))
+
+    def _remove(self, sequence: Sequence_) -> None:
+        del self._sequences[sequence.key]
+        self._leave(sequence)
+        sequence.stage = Stage.ENDED
+
+    def _leave(self, sequence: Sequence_) -> None:
+        """Give back whatever it holds, wherever it stands."""
+        if sequence.stage is Stage.WAITING:
+            self._waiting.remove(sequence)
+            self._pending -= sequence.to_prefill
+            return
+        self.cache.release(sequence.used_blocks)
+        sequence.used_blocks = ()
+        if sequence.stage is Stage.PREFILLING:
+            self._prefilling.remove(sequence)
+            self._pending -= sequence.to_prefill
+            self._own -= sequence.own_tokens
+            return
+        produced = sequence.produced(self.steps_done)
+        grown = self.steps_done - sequence.decoding_since
+        self._context -= sequence.whole_prompt + 1 + grown
+        self._own -= sequence.own_tokens + grown
+        sequence.produced_before = produced
+        del self._decoding[sequence.key]
+
+    def _preempt(self, now: float) -> None:
+        """The youngest gives its cache back and is computed again, first in the queue."""
+        sequence = max(self._decoding.values(), key=lambda one: one.order)
+        self._leave(sequence)
+        sequence.prefilled = sequence.cached_tokens = 0
+        sequence.preemptions += 1
+        self.preemptions += 1
+        sequence.stage = Stage.WAITING
+        sequence.to_prefill = sequence.whole_prompt
+        self._pending += sequence.to_prefill
+        self._waiting.appendleft(sequence)
+        self._events.append(Event(EventKind.PREEMPTED, sequence, now))

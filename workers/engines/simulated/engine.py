@@ -1,0 +1,375 @@
+"""The simulated engine on a real clock, behind the same interface as every other engine.
+
+One model at a time per profile; several models share the machine only in so far as each has a core of its own.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from workers.engines.base import (
+    Accepted,
+    CacheChange,
+    Capabilities,
+    Delta,
+    Embedded,
+    EngineFailed,
+    FinishReason,
+    Job,
+    LoadedModel,
+    LoadError,
+    LoadFigures,
+    ModelSpec,
+    Progress,
+    RefusalCode,
+    Refused,
+    Scored,
+    StepResult,
+)
+from workers.engines.simulated.content import FINGERPRINT, count_prompt
+from workers.engines.simulated.core import NEVER, SimulatedCore
+from workers.engines.simulated.delivery import Speaker, speaker_for
+from workers.engines.simulated.faults import NO_FAULT, POLL_S, ControlFile, Fault, FaultError
+from workers.engines.simulated.profile import ProfileError, SimulatedProfile, read_profile
+from workers.engines.simulated.sequence import EventKind, SequenceKey
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING = 4096
+"""Jobs a model queues; beyond it the answer is BUSY."""
+
+_ABLE = Capabilities(can_continue=True, logprobs=True, seed=True, can_load=True, publishes_cache=True)
+
+
+@dataclass(slots=True)
+class _Model:
+    """One loaded model: its core, its jobs, what was said and not yet read."""
+
+    loaded: LoadedModel
+    profile: SimulatedProfile
+    core: SimulatedCore
+    speakers: dict[SequenceKey, Speaker] = field(default_factory=dict)
+    ended: list[Delta] = field(default_factory=list)
+
+
+class SimulatedEngine:
+    """See ``workers.engines.base.Engine``. Options of a model: ``shape`` (a name in profile.SHAPES), ``seed``,
+    ``control`` (path of the control file, see ``faults``).
+    """
+
+    kind = "simulated"
+    version = "1"
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[str, str], _Model] = {}
+        self._controls: dict[tuple[str, str], ControlFile] = {}
+        self._leftovers: list[Delta] = []
+        self._wake = asyncio.Event()
+        self._dead = ""
+        self._fault: Fault = NO_FAULT
+        self._stalled_until = NEVER
+        self._polled_at = 0.0
+
+    # ------------------------------------------------------------ models
+
+    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+        """Read the profile and take as long as the machine would. Raises LoadError."""
+        profile = _read(spec)
+        key = (spec.name, profile.quantization)
+        if key in self._models:
+            raise LoadError(f"{spec.path}: {spec.name}@{profile.quantization} is loaded already")
+        parts = 10
+        for part in range(parts):
+            progress(part / parts, "reading weights")
+            await asyncio.sleep(profile.declared.load_s / parts)
+        loaded = _loaded(spec, profile)
+        core = SimulatedCore(profile.true, random.Random(profile.behaviour.seed))
+        self._models[key] = _Model(loaded, profile, core)
+        control = _control(spec)
+        if control is not None:
+            self._controls[key] = control
+        self._wake.set()
+        return loaded
+
+    async def unload(self, name: str, quantization: str) -> None:
+        """Forget a model; what it ran ends aborted."""
+        model = self._models.get((name, quantization))
+        if model is None:
+            return
+        now = time.monotonic()
+        for key in list(model.speakers):
+            self._abort(model, key, now)
+        del self._models[name, quantization]
+        self._controls.pop((name, quantization), None)
+        self._leftovers.extend(model.ended)
+        self._wake.set()
+        await asyncio.sleep(model.profile.declared.unload_s)
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """What is loaded now."""
+        return tuple(model.loaded for model in self._models.values())
+
+    # ------------------------------------------------------------ jobs
+
+    async def submit(self, job: Job) -> Accepted:
+        """Count and queue. Raises Refused, EngineFailed."""
+        if self._dead:
+            raise EngineFailed(self._dead)
+        model = self._find(job)
+        prompt_tokens = count_prompt(job)
+        limit = model.loaded.context_tokens
+        behaviour = model.profile.behaviour
+        speaker = speaker_for(
+            job,
+            prompt_tokens=prompt_tokens,
+            context_tokens=limit,
+            mu=behaviour.answer_mu,
+            sigma=behaviour.answer_sigma,
+            salt=behaviour.salt,
+        )
+        asked = job.sampling.max_tokens
+        if speaker.sequence.output_tokens < 1 or (asked is not None and prompt_tokens + asked > limit):
+            raise Refused(
+                RefusalCode.CONTEXT_LENGTH,
+                f"{prompt_tokens} prompt tokens and {asked or 1} of output do not fit a context of {limit}",
+                prompt_tokens=prompt_tokens,
+                max_tokens=asked or 0,
+                context_tokens=limit,
+            )
+        if len(model.core) >= MAX_WAITING:
+            raise Refused(RefusalCode.BUSY, f"{MAX_WAITING} requests are here already")
+        now = time.monotonic()
+        self._collect(model, now)
+        model.speakers[speaker.sequence.key] = speaker
+        model.core.submit(now, speaker.sequence)
+        self._wake.set()
+        return Accepted(prompt_tokens=prompt_tokens, cached_tokens=speaker.sequence.cached_tokens)
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        """End a job; unknown ones are ignored."""
+        key = (request_id, attempt)
+        for model in self._models.values():
+            if key in model.speakers:
+                self._abort(model, key, time.monotonic())
+                self._wake.set()
+
+    async def steps(self) -> AsyncIterator[StepResult]:
+        """One result per engine step with news. Raises EngineFailed when a fault kills the engine."""
+        while True:
+            now = time.monotonic()
+            self._poll_faults(now)
+            if self._dead:
+                raise EngineFailed(self._dead)
+            result = self._result(now)
+            if result is not None:
+                yield result
+            await self._sleep(time.monotonic())
+
+    def load_figures(self) -> LoadFigures:
+        """The load now, all models together; zeros when told to lie."""
+        if self._fault.lie == "idle":
+            return LoadFigures()
+        now = time.monotonic()
+        loads = [model.core.load(now) for model in self._models.values()]
+        if len(loads) == 1:
+            return loads[0]
+        return _sum(loads)
+
+    async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
+        """Not able: it has no language model to score with."""
+        del model, quantization, text, token_ids
+        raise Refused(RefusalCode.UNSUPPORTED, "the simulated engine cannot score tokens")
+
+    async def embed(self, model: str, quantization: str, text: str) -> Embedded:
+        """Not able."""
+        del model, quantization, text
+        raise Refused(RefusalCode.UNSUPPORTED, "the simulated engine has no embeddings")
+
+    async def close(self) -> None:
+        """End everything. Idempotent."""
+        for name, quantization in list(self._models):
+            await self.unload(name, quantization)
+        self._wake.set()
+
+    # ------------------------------------------------------------ inside
+
+    def _find(self, job: Job) -> _Model:
+        model = self._models.get((job.model, job.quantization))
+        if model is None and not job.quantization:
+            model = next((one for (name, _), one in self._models.items() if name == job.model), None)
+        if model is None:
+            raise Refused(RefusalCode.MODEL_NOT_LOADED, f"{job.model}@{job.quantization} is not loaded here")
+        return model
+
+    def _abort(self, model: _Model, key: SequenceKey, now: float) -> None:
+        self._collect(model, now)
+        speaker = model.speakers.pop(key, None)
+        if speaker is None:
+            return  # it ended in the meantime
+        model.core.abort(now, key)
+        produced = max(speaker.sequence.produced_before, speaker.said)
+        delta = speaker.speak(produced, FinishReason.ABORTED)
+        assert delta is not None
+        model.ended.append(delta)
+
+    def _collect(self, model: _Model, now: float) -> None:
+        """Bring the core up to now; ended jobs become their last deltas."""
+        for event in model.core.step(now):
+            if event.kind is EventKind.FINISHED:
+                speaker = model.speakers.pop(event.sequence.key, None)
+                if speaker is not None:
+                    delta = speaker.speak(event.sequence.output_tokens, speaker.reason)
+                    assert delta is not None
+                    model.ended.append(delta)
+
+    def _result(self, now: float) -> StepResult | None:
+        deltas, self._leftovers = self._leftovers, []
+        changes: list[CacheChange] = []
+        for model in self._models.values():
+            self._collect(model, now)
+            deltas += model.ended
+            model.ended = []
+            for speaker in model.speakers.values():
+                delta = speaker.speak(model.core.produced(speaker.sequence, now), None)
+                if delta is not None:
+                    deltas.append(delta)
+            stored, evicted = model.core.cache.drain_changes()
+            if stored or evicted:
+                changes.append(
+                    CacheChange(
+                        model=model.loaded.name, quantization=model.loaded.quantization, stored=stored, evicted=evicted
+                    )
+                )
+        if not deltas and not changes:
+            return None
+        return StepResult(deltas=tuple(deltas), load=self.load_figures(), cache=tuple(changes))
+
+    async def _sleep(self, now: float) -> None:
+        """Until the next step boundary, a new job, or the next look at the control file."""
+        until = min((model.core.next_step_at(now) for model in self._models.values()), default=NEVER)
+        if self._controls:
+            until = min(until, self._polled_at + POLL_S)
+        if self._wake.is_set():
+            self._wake.clear()
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), None if until == NEVER else max(until - now, 0.0) + 1e-5)
+        self._wake.clear()
+
+    # ------------------------------------------------------------ faults
+
+    def inject(self, fault: Fault) -> None:
+        """Change what is wrong, as the control file does."""
+        now = time.monotonic()
+        old, self._fault = self._fault, fault
+        self._stalled_until = now + fault.stall_s if fault.stall_s else NEVER
+        for model in self._models.values():
+            self._collect(model, now)
+            if fault.hang or fault.stall_s:
+                model.core.hold(now)
+            else:
+                model.core.release(now)
+            if fault.slow != old.slow:
+                model.core.slow(now, fault.slow)
+        if fault.crash:
+            self._dead = fault.crash
+        self._wake.set()
+        if fault != old:
+            log.warning("engine.fault", fault=repr(fault))
+        if fault.exit is not None:
+            os._exit(fault.exit)
+
+    def _poll_faults(self, now: float) -> None:
+        if self._fault.stall_s and now >= self._stalled_until:
+            self._stalled_until = NEVER
+            for model in self._models.values():
+                model.core.release(now)
+        if now < self._polled_at + POLL_S:
+            return
+        self._polled_at = now
+        for control in self._controls.values():
+            try:
+                fault = control.changed()
+            except FaultError as error:
+                log.error("engine.fault_unreadable", reason=str(error))
+                continue
+            if fault is not None:
+                self.inject(fault)
+
+
+def _read(spec: ModelSpec) -> SimulatedProfile:
+    seed = spec.options.get("seed")
+    try:
+        return read_profile(
+            spec.path,
+            quantization=spec.quantization,
+            shape=str(spec.options.get("shape", "")),
+            context_tokens=spec.context_tokens,
+            slots=spec.slots,
+            seed=None if seed is None else int(seed),
+        )
+    except ProfileError as error:
+        raise LoadError(str(error)) from None
+
+
+def _control(spec: ModelSpec) -> ControlFile | None:
+    """Where faults are asked for: the option ``control``, or beside a profile that is a file."""
+    named = str(spec.options.get("control", ""))
+    if not named and not Path(spec.path).is_file():
+        return None
+    return ControlFile(Path(named or f"{spec.path}.control"))
+
+
+def _loaded(spec: ModelSpec, profile: SimulatedProfile) -> LoadedModel:
+    shape, declared = profile.shape, profile.declared
+    return LoadedModel(
+        name=spec.name,
+        quantization=profile.quantization,
+        format="simulated",
+        context_tokens=declared.context_tokens,
+        slots=declared.slots,
+        capabilities=_ABLE,
+        bits_per_weight=8.0 * profile.weights_bytes / shape.parameters,
+        weights_bytes=int(profile.weights_bytes),
+        parameters=int(shape.parameters),
+        layers=shape.layers,
+        kv_heads=shape.kv_heads,
+        head_dim_k=shape.head_dim,
+        head_dim_v=shape.head_dim,
+        kv_capacity_tokens=declared.kv_capacity_tokens,
+        kv_bytes_per_token=shape.kv_bytes_per_token,
+        block_tokens=64,
+        tokenizer_fingerprint=FINGERPRINT,
+        chat_template_fingerprint=FINGERPRINT,
+        file=Path(spec.path).name,
+        tokens_per_byte=0.15,
+    )
+
+
+def _sum(loads: list[LoadFigures]) -> LoadFigures:
+    """Several models on one machine: counts add up; the last step is that of the busiest."""
+    if not loads:
+        return LoadFigures()
+    busiest = max(loads, key=lambda one: one.running)
+    return LoadFigures(
+        running=sum(one.running for one in loads),
+        waiting=sum(one.waiting for one in loads),
+        prefill_tokens_pending=sum(one.prefill_tokens_pending for one in loads),
+        context_tokens=sum(one.context_tokens for one in loads),
+        expected_remaining_tokens=sum(one.expected_remaining_tokens for one in loads),
+        kv_used=max(one.kv_used for one in loads),
+        step_sequence=sum(one.step_sequence for one in loads),
+        prefill_progress=sum(one.prefill_progress for one in loads),
+        tokens_per_s=sum(one.tokens_per_s for one in loads),
+        last_step_s=busiest.last_step_s,
+        last_step_batch=busiest.last_step_batch,
+        last_step_prefill_tokens=busiest.last_step_prefill_tokens,
+    )

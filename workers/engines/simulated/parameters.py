@@ -1,0 +1,159 @@
+"""What a simulated engine is made of: one machine, one model shape, one quantization, put together to step times.
+
+DESIGN.md's formula: ``step = t0 + weight_bytes / (e * bandwidth) + b * c + C * kv_bytes / (e * bandwidth)``. Pure.
+"""
+
+import random
+from dataclasses import dataclass, field, replace
+
+GIB = 2.0**30
+
+BITS_PER_WEIGHT = {
+    "fp32": 32.0,
+    "fp16": 16.0,
+    "bf16": 16.0,
+    "fp8": 8.0,
+    "int8": 8.0,
+    "q8_0": 8.501,
+    "q6_k": 6.563,
+    "q5_k_m": 5.704,
+    "q4_k_m": 4.894,
+    "q4_1": 5.0,
+    "q4_0": 4.5,
+    "q3_k_m": 3.89,
+    "q2_k": 3.159,
+    "awq": 4.5,
+    "gptq": 4.5,
+}
+"""Whole-file bits per weight (FACTS.md). AWQ and GPTQ: 4.156 on quantized layers plus fp16 embeddings and head,
+4.5 or so over an 8B file."""
+
+REFERENCE_LAYERS = 32
+"""Machines state t0 for a 32-layer model; it scales with layers (FACTS.md, decode speed)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One kind of hardware with the engine on it. ``step_base_s``: t0 at 32 layers. Sources in profiles/*.toml."""
+
+    name: str
+    memory_bytes: float
+    usable_bytes: float  # what an engine may fill with weights and KV cache
+    bandwidth_bytes_per_s: float
+    efficiency: float  # share of the bandwidth that decode reaches
+    step_base_s: float
+    prefill_flops: float  # effective, at 16 bit
+    decode_flops: float  # effective, when many sequences decode together
+    compute_share: dict[str, float] = field(default_factory=dict)  # of both, by quantization
+    chunk_tokens: int = 512  # tokens per step: decode first, the rest prefill
+    slots: int = 16
+    load_bytes_per_s: float = 2e9
+    engine: str = "llama.cpp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """A model's figures, from its config.json."""
+
+    parameters: float
+    layers: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """At 16 bit: layers * kv_heads * head_dim * 2 (K and V) * 2 bytes (FACTS.md)."""
+        return self.layers * self.kv_heads * self.head_dim * 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineParameters:
+    """What the core runs on. Seconds and tokens."""
+
+    base_s: float
+    per_sequence_s: float
+    per_context_token_s: float
+    prefill_token_s: float
+    prefill_attention: float = 0.0  # a prefilled token costs this share more per context token before it
+    prefill_base_s: float = 0.0  # a step that prefills costs this on top
+    slots: int = 16
+    chunk_tokens: int = 512
+    kv_capacity_tokens: int = 65_536
+    context_tokens: int = 8192
+    noise: float = 0.03  # relative standard deviation of one step
+    load_s: float = 1.0
+    unload_s: float = 0.05
+
+    def decode_s(self, batch: int, context_tokens: float) -> float:
+        """One decode step of ``batch`` sequences that hold ``context_tokens`` together."""
+        return self.base_s + self.per_sequence_s * batch + self.per_context_token_s * context_tokens
+
+
+class DoesNotFit(ValueError):
+    """The weights leave no room for a KV cache on this machine; the message is one line."""
+
+
+def weights_bytes(shape: ModelShape, quantization: str) -> float:
+    """File size. Raises ValueError for a quantization without a known size."""
+    bits = BITS_PER_WEIGHT.get(quantization)
+    if bits is None:
+        raise ValueError(f"unknown quantization {quantization!r}; known are {', '.join(BITS_PER_WEIGHT)}")
+    return shape.parameters * bits / 8.0
+
+
+def combine(
+    machine: Machine, shape: ModelShape, quantization: str, *, context_tokens: int = 0, slots: int = 0
+) -> EngineParameters:
+    """The declared parameters of this model at this quantization on this machine. Raises DoesNotFit, ValueError."""
+    weights = weights_bytes(shape, quantization)
+    free = machine.usable_bytes - weights
+    capacity = int(free / shape.kv_bytes_per_token)
+    if capacity < 512:
+        raise DoesNotFit(
+            f"{weights / GIB:.1f} GiB of weights ({quantization}) do not fit {machine.usable_bytes / GIB:.1f} GiB "
+            f"usable of {machine.name} with room for a KV cache; choose a smaller quantization or machine"
+        )
+    reached = machine.efficiency * machine.bandwidth_bytes_per_s
+    share = machine.compute_share.get(quantization, 1.0)
+    flops = 2.0 * shape.parameters
+    return EngineParameters(
+        base_s=machine.step_base_s * shape.layers / REFERENCE_LAYERS + weights / reached,
+        per_sequence_s=flops / (machine.decode_flops * share),
+        per_context_token_s=shape.kv_bytes_per_token / reached,
+        prefill_token_s=flops / (machine.prefill_flops * share),
+        # Attention adds 4 * layers * hidden operations per token and context token to the 2 * parameters of the rest.
+        prefill_attention=4.0 * shape.layers * shape.hidden / flops,
+        slots=slots or machine.slots,
+        chunk_tokens=machine.chunk_tokens,
+        kv_capacity_tokens=capacity,
+        context_tokens=min(context_tokens or 32_768, capacity),
+        load_s=weights / machine.load_bytes_per_s,
+    )
+
+
+def hidden(declared: EngineParameters, spread: float, rng: random.Random) -> EngineParameters:
+    """The parameters a machine really has: each within ``spread`` (0.2: 20%) of what it declares."""
+
+    def off() -> float:
+        return rng.uniform(1.0 - spread, 1.0 + spread)
+
+    return replace(
+        declared,
+        base_s=declared.base_s * off(),
+        per_sequence_s=declared.per_sequence_s * off(),
+        per_context_token_s=declared.per_context_token_s * off(),
+        prefill_token_s=declared.prefill_token_s * off(),
+    )
+
+
+def times(parameters: EngineParameters, factor: float) -> EngineParameters:
+    """The same engine, ``factor`` times as slow in everything."""
+    return replace(
+        parameters,
+        base_s=parameters.base_s * factor,
+        per_sequence_s=parameters.per_sequence_s * factor,
+        per_context_token_s=parameters.per_context_token_s * factor,
+        prefill_token_s=parameters.prefill_token_s * factor,
+        prefill_base_s=parameters.prefill_base_s * factor,
+    )
