@@ -117,9 +117,12 @@ def combine(
     reached = machine.efficiency * machine.bandwidth_bytes_per_s
     share = machine.compute_share.get(quantization, 1.0)
     flops = 2.0 * shape.parameters
+    per_sequence_s = flops / (machine.decode_flops * share)
+    # A single sequence computes while its weights are being read: its share is in the base already.
+    alone_s = machine.step_base_s * shape.layers / REFERENCE_LAYERS + weights / reached
     return EngineParameters(
-        base_s=machine.step_base_s * shape.layers / REFERENCE_LAYERS + weights / reached,
-        per_sequence_s=flops / (machine.decode_flops * share),
+        base_s=max(alone_s - per_sequence_s, alone_s / 2.0),
+        per_sequence_s=per_sequence_s,
         per_context_token_s=shape.kv_bytes_per_token / reached,
         prefill_token_s=flops / (machine.prefill_flops * share),
         # Attention adds 4 * layers * hidden operations per token and context token to the 2 * parameters of the rest.

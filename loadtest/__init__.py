@@ -1,0 +1,1 @@
+"""Load tests, simulations and benchmarks of the endpoint."""

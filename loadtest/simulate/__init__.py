@@ -1,0 +1,1 @@
+"""Discrete-event simulation of a whole pool: the server's own placement, admission and simulated engines."""

@@ -1,0 +1,225 @@
+"""Fleet files: which machines, which model at which quantization on each, and which models are asked for.
+
+[fleet]
+name = "home_lab"
+[[worker]]
+node = "m4-max"                # one name, or a prefix when count is above 1
+profile = "m4-max-128gb"       # a machine that ships with the simulated engine, or a profile's path
+model = "llama-3.1-8b"         # a shape of the simulated engine
+quantization = "q8_0"
+count = 1                      # optional, as are context_tokens, slots, rtt_ms
+[[demand]]
+model = "llama-3.1-8b"
+share = 0.9
+floor = "q8_0"                 # optional: the quality floor of these requests
+"""
+
+import random
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loadtest.simulate.located import TomlLines, error_at
+from router.domain.ids import WorkerId
+from router.domain.worker import Capabilities, Hardware, ModelInstance, Speed, WorkerProfile
+from workers.engines.simulated.parameters import EngineParameters, hidden
+from workers.engines.simulated.profile import ProfileError, SimulatedProfile, read_profile
+
+_WORKER = ("node", "profile", "model", "quantization", "count", "context_tokens", "slots", "rtt_ms")
+_DEMAND = ("model", "share", "floor")
+MAX_WORKERS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSpec:
+    """One worker: what it declares. What it really is, the simulation draws."""
+
+    node: str
+    model: str
+    declared: EngineParameters
+    profile: WorkerProfile
+    instance: ModelInstance
+    rtt_s: float
+
+    @property
+    def worker_id(self) -> WorkerId:
+        """Also the node's name."""
+        return self.profile.worker_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """A kind of request: model, quality floor, share of all requests."""
+
+    model: str
+    share: float
+    floor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSpec:
+    """A fleet and what is asked of it."""
+
+    name: str
+    nodes: tuple[NodeSpec, ...]
+    demand: tuple[Demand, ...]
+
+    def true_parameters(self, seed: int, spread: float = 0.2) -> tuple[EngineParameters, ...]:
+        """What each machine really is, hidden from every policy."""
+        return tuple(hidden(node.declared, spread, random.Random(f"{seed}/{node.node}")) for node in self.nodes)
+
+
+def read_fleet(path: str | Path) -> FleetSpec:
+    """A fleet from a file. Raises InputError naming file, line and field."""
+    source = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise error_at(source, None, "", f"cannot be read ({getattr(error, 'strerror', None) or 'not text'})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise error_at(source, None, "", str(error)) from None
+    return _Reader(source, TomlLines(text), values).fleet()
+
+
+class _Reader:
+    def __init__(self, source: str, lines: TomlLines, values: Mapping[str, Any]) -> None:
+        self.source, self.lines, self.values = source, lines, values
+
+    def fleet(self) -> FleetSpec:
+        for table in self.values:
+            if table not in ("fleet", "worker", "demand"):
+                raise self._wrong(table, 0, "", f"unknown table [{table}]; known are fleet, worker, demand")
+        nodes: list[NodeSpec] = []
+        for index, entry in enumerate(self._tables("worker")):
+            nodes += self._nodes(index, entry)
+            if len(nodes) > MAX_WORKERS:
+                raise self._wrong("worker", index, "count", f"makes more than {MAX_WORKERS} workers")
+        self._unique(nodes)
+        models = {node.model for node in nodes}
+        demand = tuple(self._demand(index, entry, models) for index, entry in enumerate(self._tables("demand")))
+        name = self.values.get("fleet", {}).get("name") or Path(self.source).stem
+        total = sum(one.share for one in demand)
+        return FleetSpec(
+            name=str(name),
+            nodes=tuple(nodes),
+            demand=tuple(replace(one, share=one.share / total) for one in demand),
+        )
+
+    def _tables(self, name: str) -> list[Mapping[str, Any]]:
+        tables = self.values.get(name, [])
+        if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
+            raise self._wrong(name, 0, "", f"write [[{name}]], once for each")
+        if not tables:
+            raise error_at(self.source, None, f"[[{name}]]", "is missing: at least one is needed")
+        return tables
+
+    def _nodes(self, index: int, entry: Mapping[str, Any]) -> list[NodeSpec]:
+        self._known("worker", index, entry, _WORKER)
+        for field in ("node", "profile", "model", "quantization"):
+            if not isinstance(entry.get(field), str) or not entry[field]:
+                raise self._wrong("worker", index, field, "is missing, or not a text")
+        count = self._number("worker", index, entry, "count", 1, least=1)
+        profile = self._profile(index, entry)
+        rtt_s = self._number("worker", index, entry, "rtt_ms", 1.0, least=0) / 1000.0
+        if count == 1:
+            return [_node(str(entry["node"]), entry, profile, rtt_s)]
+        return [_node(f"{entry['node']}-{number}", entry, profile, rtt_s) for number in range(int(count))]
+
+    def _profile(self, index: int, entry: Mapping[str, Any]) -> SimulatedProfile:
+        try:
+            return read_profile(
+                entry["profile"],
+                quantization=entry["quantization"],
+                shape=entry["model"],
+                context_tokens=int(self._number("worker", index, entry, "context_tokens", 16_384, least=512)),
+                slots=int(self._number("worker", index, entry, "slots", 0, least=0)),
+            )
+        except ProfileError as error:
+            message = str(error).removeprefix(f"{entry['profile']}: ")
+            field = "profile"
+            for name in ("quantization", "model"):
+                if repr(entry[name]) in message or f"({entry[name]})" in message:
+                    field = name
+            raise self._wrong("worker", index, field, f"is no use: {message}") from None
+
+    def _demand(self, index: int, entry: Mapping[str, Any], models: set[str]) -> Demand:
+        self._known("demand", index, entry, _DEMAND)
+        model = entry.get("model")
+        if model not in models:
+            raise self._wrong("demand", index, "model", f"{model!r} is served by no worker of this fleet")
+        share = self._number("demand", index, entry, "share", 1.0, least=0)
+        if share <= 0:
+            raise self._wrong("demand", index, "share", "must be above zero")
+        floor = entry.get("floor")
+        if floor is not None and not isinstance(floor, str):
+            raise self._wrong("demand", index, "floor", f'names a quantization such as "q8_0", not {floor!r}')
+        return Demand(model=model, share=share, floor=floor)
+
+    def _number(
+        self, table: str, index: int, entry: Mapping[str, Any], field: str, default: float, *, least: float
+    ) -> float:
+        value = entry.get(field, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 1e9:
+            raise self._wrong(table, index, field, f"must be a number of at least {least:g}, not {value!r}")
+        return value
+
+    def _known(self, table: str, index: int, entry: Mapping[str, Any], fields: tuple[str, ...]) -> None:
+        for field in entry:
+            if field not in fields:
+                raise self._wrong(table, index, field, f"is not a field of [[{table}]]; known are {', '.join(fields)}")
+
+    def _unique(self, nodes: list[NodeSpec]) -> None:
+        seen: set[str] = set()
+        for node in nodes:
+            if node.node in seen:
+                raise error_at(self.source, None, "worker.node", f"{node.node!r} is there twice")
+            seen.add(node.node)
+
+    def _wrong(self, table: str, index: int, field: str, problem: str) -> Exception:
+        return error_at(self.source, self.lines.line(table, index, field), f"{table}.{field}" if field else "", problem)
+
+
+def _node(name: str, entry: Mapping[str, Any], profile: SimulatedProfile, rtt_s: float) -> NodeSpec:
+    declared, shape, machine = profile.declared, profile.shape, profile.machine
+    speed = Speed(
+        base_s=declared.base_s,
+        per_sequence_s=declared.per_sequence_s,
+        per_context_token_s=declared.per_context_token_s,
+        prefill_tokens_per_s=1.0 / declared.prefill_token_s,
+        prefill_base_s=declared.prefill_base_s,
+    )
+    return NodeSpec(
+        node=name,
+        model=entry["model"],
+        declared=declared,
+        rtt_s=rtt_s,
+        profile=WorkerProfile(
+            worker_id=WorkerId(name),
+            incarnation="1",
+            node=name,
+            hardware=Hardware(
+                kind="simulated",
+                name=f"simulated {machine.name}",
+                memory_bytes=int(machine.memory_bytes),
+                bandwidth_bytes_per_s=machine.bandwidth_bytes_per_s,
+            ),
+            engine="simulated",
+        ),
+        instance=ModelInstance(
+            model=entry["model"],
+            quantization=profile.quantization,
+            format="simulated",
+            weights_bytes=int(profile.weights_bytes),
+            parameters=int(shape.parameters),
+            layers=shape.layers,
+            context_tokens=declared.context_tokens,
+            slots=declared.slots,
+            kv_capacity_tokens=declared.kv_capacity_tokens,
+            kv_bytes_per_token=shape.kv_bytes_per_token,
+            capabilities=Capabilities(can_continue=True, publishes_cache=True),
+            speed=speed,
+        ),
+    )
