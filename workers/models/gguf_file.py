@@ -80,6 +80,11 @@ def read_gguf(path: Path) -> GgufFacts:
     return _facts(path, _Fields(reader), weights, sum(int(t.n_elements) for t in reader.tensors))
 
 
+def quantization_from_file_type(number: int) -> str:
+    """The quantization ``general.file_type`` stands for; empty when unknown."""
+    return _FILE_TYPES.get(number, "")
+
+
 def quantization_from_name(name: str) -> str:
     """The quantization a file name claims, canonical; empty when it claims none. A last resort."""
     found = _NAME.search(Path(name).stem)

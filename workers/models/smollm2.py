@@ -20,6 +20,14 @@ PUBLIC_NAME = "smollm2-135m"
 SOURCE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _FTYPES = {"fp16": 1, "q4_0": 2, "q8_0": 7, "q3_k_m": 12, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}
 _STRING = 3  # LLAMA_KV_OVERRIDE_TYPE_STR
+_TEMPLATE_KEY = "tokenizer.chat_template"
+PLAIN_CHATML = (
+    "{% for m in messages %}<|im_start|>{{m['role']}}\n{{m['content']}}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant{{'\\n'}}"
+)
+"""The packaged template without its default system message: at four bits that message ("You are … SmolLM") makes the
+model answer English questions in broken French, with llama.cpp's own server too. llama.cpp overrides at most 127
+characters."""
 
 
 def packaged_model() -> Path:
@@ -45,14 +53,17 @@ def requantize(source: Path, target: Path, quantization: str, threads: int = 2) 
     parameters.nthread = threads
     parameters.ftype = _FTYPES[quantization]
     parameters.allow_requantize = True
-    overrides = (llama_cpp.llama_model_kv_override * 2)()
-    overrides[0].tag = _STRING
-    overrides[0].key = LINEAGE_KEY.encode()
-    overrides[0].value.val_str = f"requantized from {was}".encode()
+    texts = {LINEAGE_KEY: f"requantized from {was}; plain ChatML template", _TEMPLATE_KEY: PLAIN_CHATML}
+    overrides = (llama_cpp.llama_model_kv_override * (len(texts) + 1))()  # the last one, empty, ends the list
+    for override, (key, text) in zip(overrides, texts.items(), strict=False):
+        override.tag = _STRING
+        override.key = key.encode()
+        override.value.val_str = text.encode()
     parameters.kv_overrides = ctypes.cast(overrides, ctypes.POINTER(llama_cpp.llama_model_kv_override))
     unfinished = target.with_suffix(f".{os.getpid()}.part")
     try:
-        failed = llama_cpp.llama_model_quantize(str(source).encode(), str(unfinished).encode(), ctypes.byref(parameters))
+        paths = str(source).encode(), str(unfinished).encode()
+        failed = llama_cpp.llama_model_quantize(*paths, ctypes.byref(parameters))
         if failed:
             raise LoadError(f"{target}: llama.cpp could not requantize {source} to {quantization}")
         unfinished.replace(target)

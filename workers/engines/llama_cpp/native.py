@@ -183,9 +183,9 @@ class NativeModel:
 
     # -- memory of sequences -----------------------------------------------------------------------------
 
-    def trim(self, sequence: int, length: int) -> None:
-        """Keep the first ``length`` tokens of a sequence."""
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
+    def trim(self, sequence: int, length: int) -> bool:
+        """Keep the first ``length`` tokens of a sequence; False when this model's memory cannot be cut there."""
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1))
 
     def copy(self, source: int, target: int) -> None:
         """Copy a whole sequence. With separate streams a partial copy would abort the process: trim afterwards."""

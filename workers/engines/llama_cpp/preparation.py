@@ -41,6 +41,23 @@ class Preparation:
             deadline_at=time.monotonic() + job.deadline_s if job.deadline_s > 0 else FOREVER,
         )
 
+    def to_score(self, text: str, token_ids: tuple[int, ...]) -> list[int]:
+        """Tokens to score; raises Refused when there are fewer than two or more than the context holds."""
+        tokens = list(token_ids) or self._model.tokenize(text, special=False, add_start=self._model.adds_start)
+        self._check_ids(tokens)
+        if len(tokens) < 2:
+            raise Refused(RefusalCode.INVALID, "scoring needs at least two tokens", parameter="text")
+        if len(tokens) > self._context_tokens:
+            reason = f"this model's context holds {self._context_tokens} tokens, the text has {len(tokens)}"
+            raise Refused(RefusalCode.CONTEXT_LENGTH, reason, prompt_tokens=len(tokens), parameter="text")
+        return tokens
+
+    def _check_ids(self, tokens: list[int]) -> None:
+        wrong = next((token for token in tokens if not 0 <= token < self._model.vocab_size), None)
+        if wrong is not None:
+            reason = f"token id {wrong} is outside the vocabulary of {self._model.vocab_size} tokens"
+            raise Refused(RefusalCode.INVALID, reason, parameter="prompt")
+
     def _prompt(self, job: Job) -> list[int]:
         if job.messages:
             prompt = self._model.tokenize(self._template.render(job.messages), special=True, add_start=False)
@@ -48,10 +65,7 @@ class Preparation:
             prompt = self._model.tokenize(job.prompt, special=False, add_start=self._model.adds_start)
         else:
             prompt = list(job.prompt)
-            wrong = next((token for token in prompt if not 0 <= token < self._model.vocab_size), None)
-            if wrong is not None:
-                reason = f"token id {wrong} is outside the vocabulary of {self._model.vocab_size} tokens"
-                raise Refused(RefusalCode.INVALID, reason, parameter="prompt")
+            self._check_ids(prompt)
         if not prompt:
             start = self._model.start_token
             if start < 0:
@@ -60,7 +74,7 @@ class Preparation:
         return prompt
 
     def _sent(self, resume: ContinueFrom | None) -> list[int]:
-        """Tokens the client already has: the very ids when they mean the same here and spell the text, else its text."""
+        """Tokens the client already has: its ids when they mean the same here and spell the text, else the text's."""
         if resume is None:
             return []
         ids = list(resume.token_ids)

@@ -18,7 +18,6 @@ class Slot:
 
     index: int
     tokens: list[int] = field(default_factory=list)
-    hashes: tuple[int, ...] = ()  # of the text blocks its prompt consisted of
     busy: bool = False
     used_at: int = 0  # a counter, not a time
 
@@ -69,17 +68,25 @@ class Slots:
             return Assignment(slot=oldest.index, reused=reused, copy_from=best.index)
         return Assignment(slot=oldest.index, reused=shared[oldest.index])
 
-    def take(self, assignment: Assignment, tokens: list[int]) -> Slot:
-        """Mark the slot busy; ``tokens`` is its sequence's own list, cut to what is computed."""
+    def take(self, assignment: Assignment, computed: list[int]) -> Slot:
+        """Mark the slot busy; ``computed`` is what its memory holds now, extended by the caller step by step."""
         slot = self.all[assignment.slot]
         slot.busy = True
-        slot.tokens = tokens
+        slot.tokens = computed
         return slot
 
-    def release(self, index: int, computed: list[int]) -> None:
-        """The sequence ended; ``computed`` stays in the slot's memory for whoever shares it."""
+    def release(self, index: int) -> None:
+        """The sequence ended; what it computed stays in memory for whoever shares it."""
         slot = self.all[index]
         slot.busy = False
-        slot.tokens = computed
         self._clock += 1
         slot.used_at = self._clock
+
+    def borrow(self) -> Slot | None:
+        """The idle slot whose memory is missed least, emptied; None when all are busy."""
+        idle = [slot for slot in self.all if not slot.busy]
+        if not idle:
+            return None
+        slot = min(idle, key=lambda one: (bool(one.tokens), one.used_at))
+        slot.tokens = []
+        return slot

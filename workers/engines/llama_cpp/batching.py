@@ -1,0 +1,260 @@
+"""Continuous batching over one context: admit, plan, decode, sample. One thread calls it; nothing here waits."""
+
+import time
+from dataclasses import dataclass, field
+
+from workers.engines.base import (
+    CacheChange,
+    Delta,
+    FinishReason,
+    LoadFigures,
+    Scored,
+    StepResult,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+from workers.engines.llama_cpp.native import Logits, NativeModel
+from workers.engines.llama_cpp.options import Options
+from workers.engines.llama_cpp.residence import Residence
+from workers.engines.llama_cpp.sampling import log_probabilities
+from workers.engines.llama_cpp.scheduler import Plan, plan_batch
+from workers.engines.llama_cpp.sequence import Sequence
+from workers.engines.llama_cpp.slots import Slots
+
+SCORE_CHUNK_TOKENS = 32
+"""Rows whose logits are kept at once while scoring: 32 rows of a 150,000-word vocabulary are 19 MB."""
+RATE_WINDOW = 0.9
+"""Weight of the past in the smoothed token rate."""
+
+
+@dataclass(slots=True)
+class _Counters:
+    steps: int = 0
+    prefilled: int = 0
+    tokens_per_s: float = 0.0
+    last_step_s: float = 0.0
+    last_batch: int = 0
+    last_prefill: int = 0
+
+
+@dataclass(slots=True)
+class Batching:
+    """The jobs of one model: waiting, running, and the slots they run in."""
+
+    model: NativeModel
+    options: Options
+    name: str
+    quantization: str
+    _slots: Slots = field(init=False)
+    _waiting: list[Sequence] = field(default_factory=list)
+    _running: list[Sequence] = field(default_factory=list)  # in order of arrival
+    _ended: list[Delta] = field(default_factory=list)  # since the last step
+    _blocks: Residence = field(default_factory=Residence)
+    _counters: _Counters = field(default_factory=_Counters)
+
+    def __post_init__(self) -> None:
+        self._slots = Slots(self.options.slots)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._running or self._waiting or self._ended)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a prepared job; the higher priority first, then the earlier."""
+        at = len(self._waiting)
+        while at > 0 and self._waiting[at - 1].job.priority < sequence.job.priority:
+            at -= 1
+        self._waiting.insert(at, sequence)
+
+    def abort(self, key: tuple[str, int], error: str = "") -> None:
+        """End one job; its slot is free at once."""
+        for sequence in (*self._running, *self._waiting):
+            if sequence.key == key:
+                self._end(sequence, FinishReason.ABORTED, error)
+                return
+
+    def abort_all(self, error: str) -> None:
+        """End every job."""
+        for sequence in (*self._running, *self._waiting):
+            self._end(sequence, FinishReason.ABORTED, error)
+
+    def step(self) -> StepResult:
+        """Admit what fits, run one batch, and tell what came of it."""
+        started = time.perf_counter()
+        self._expire()
+        self._admit()
+        plan = plan_batch(self._running, self.options.prefill_tokens)
+        if plan.tokens:
+            self.model.decode(plan.tokens, plan.positions, plan.slots, plan.wanted)
+            self._advance(plan)
+            self._count(plan, time.perf_counter() - started)
+        deltas, self._ended = self._ended, []
+        deltas += [self._delta(sequence) for sequence in self._running if sequence.produced > sequence.reported]
+        return StepResult(deltas=tuple(deltas), load=self.figures(), cache=self._cache_changes())
+
+    def last_words(self) -> StepResult:
+        """What ended since the last step, without running another."""
+        deltas, self._ended = self._ended, []
+        return StepResult(deltas=tuple(deltas), load=self.figures())
+
+    # -- the parts of a step -------------------------------------------------------------------------------
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for sequence in [one for one in (*self._running, *self._waiting) if one.deadline_at <= now]:
+            self._end(sequence, FinishReason.ABORTED, "the request's deadline passed")
+
+    def _admit(self) -> None:
+        while self._waiting:
+            sequence = self._waiting[0]
+            assignment = self._slots.assign(sequence.tokens)
+            if assignment is None:
+                return
+            self._waiting.pop(0)
+            reused = assignment.reused
+            if assignment.copy_from is not None:
+                self.model.copy(assignment.copy_from, assignment.slot)
+            if not self.model.trim(assignment.slot, reused):
+                reused = 0  # memory that cannot be cut in the middle (recurrent layers) starts anew
+                self.model.trim(assignment.slot, 0)
+            self._slots.take(assignment, sequence.tokens[:reused])
+            self._blocks.keep(assignment.slot, sequence.job.block_hashes)
+            sequence.slot = assignment.slot
+            sequence.computed = reused
+            sequence.cached_tokens = min(reused, sequence.prompt_tokens)
+            self._running.append(sequence)
+
+    def _advance(self, plan: Plan) -> None:
+        for sequence, share in plan.shares:
+            start = sequence.computed
+            self._slots.all[sequence.slot].tokens.extend(sequence.tokens[start : start + share])
+            sequence.computed = start + share
+        for row, sequence in plan.sampled:
+            if sequence.prefilling:
+                self._blocks.replace(sequence.slot, sequence.job.block_hashes)
+            self._sample(sequence, self.model.logits(row))
+
+    def _sample(self, sequence: Sequence, logits: Logits) -> None:
+        sampling = sequence.job.sampling
+        token = sequence.sampler.draw(logits)
+        if self.model.ends_generation(token) and not sampling.ignore_eos:
+            self._end(sequence, FinishReason.STOP)
+            return
+        piece = self.model.piece(token)
+        sequence.tokens.append(token)
+        sequence.produced += 1
+        sequence.new_ids.append(token)
+        if sampling.logprobs:
+            sequence.logprobs.append(self._logprob(logits, token, piece, sampling.top_logprobs))
+        sequence.text.append(sequence.detokenizer.feed(piece))
+        if sequence.detokenizer.stopped:
+            self._end(sequence, FinishReason.STOP)
+        elif sequence.produced >= sequence.budget:
+            self._end(sequence, FinishReason.LENGTH)
+
+    def _logprob(self, logits: Logits, token: int, piece: bytes, top: int) -> TokenLogprob:
+        value, rivals = log_probabilities(logits, token, top)
+        return TokenLogprob(
+            token_id=token,
+            token=piece,
+            logprob=value,
+            top=tuple(TopLogprob(token_id=one, token=self.model.piece(one), logprob=p) for one, p in rivals),
+        )
+
+    def _end(self, sequence: Sequence, reason: FinishReason, error: str = "") -> None:
+        if sequence in self._waiting:
+            self._waiting.remove(sequence)
+        else:
+            self._running.remove(sequence)
+            self._slots.release(sequence.slot)
+        sequence.text.append(sequence.detokenizer.flush())
+        self._ended.append(self._delta(sequence, reason, error))
+
+    def _delta(self, sequence: Sequence, reason: FinishReason | None = None, error: str = "") -> Delta:
+        usage = None
+        if reason is not None:
+            usage = Usage(
+                prompt_tokens=sequence.prompt_tokens,
+                completion_tokens=sequence.produced,
+                cached_tokens=sequence.cached_tokens,
+            )
+        delta = Delta(
+            request_id=sequence.job.request_id,
+            attempt=sequence.job.attempt,
+            position=sequence.reported,
+            text="".join(sequence.text),
+            token_ids=tuple(sequence.new_ids) if sequence.job.return_token_ids else (),
+            token_count=sequence.produced - sequence.reported,
+            text_tokens=sequence.detokenizer.text_tokens,
+            finish_reason=reason,
+            usage=usage,
+            logprobs=tuple(sequence.logprobs),
+            error=error,
+        )
+        sequence.reported = sequence.produced
+        sequence.text.clear()
+        sequence.new_ids.clear()
+        sequence.logprobs.clear()
+        return delta
+
+    # -- figures -------------------------------------------------------------------------------------------
+
+    def _count(self, plan: Plan, seconds: float) -> None:
+        counters = self._counters
+        counters.steps += 1
+        counters.prefilled += plan.prefill_tokens
+        rate = len(plan.sampled) / seconds
+        counters.tokens_per_s = RATE_WINDOW * counters.tokens_per_s + (1 - RATE_WINDOW) * rate
+        counters.last_step_s, counters.last_batch = seconds, plan.decoding
+        counters.last_prefill = plan.prefill_tokens
+
+    def figures(self) -> LoadFigures:
+        """The load now."""
+        held = sum(sequence.computed for sequence in self._running)
+        unread = sum(sequence.pending for sequence in self._running if sequence.prefilling)
+        everyone = (*self._running, *self._waiting)
+        counters = self._counters
+        return LoadFigures(
+            running=len(self._running),
+            waiting=len(self._waiting),
+            prefill_tokens_pending=unread + sum(len(sequence.tokens) for sequence in self._waiting),
+            context_tokens=held,
+            expected_remaining_tokens=sum(sequence.expected_remaining for sequence in everyone),
+            kv_used=held / (self.options.slots * self.options.context_tokens),
+            step_sequence=counters.steps,
+            prefill_progress=counters.prefilled,
+            tokens_per_s=counters.tokens_per_s if self._running else 0.0,
+            last_step_s=counters.last_step_s,
+            last_step_batch=counters.last_batch,
+            last_step_prefill_tokens=counters.last_prefill,
+        )
+
+    def _cache_changes(self) -> tuple[CacheChange, ...]:
+        stored, evicted = self._blocks.take()
+        if not stored and not evicted:
+            return ()
+        return (CacheChange(model=self.name, quantization=self.quantization, stored=stored, evicted=evicted),)
+
+    # -- scoring -------------------------------------------------------------------------------------------
+
+    def score(self, tokens: list[int]) -> Scored | None:
+        """Log-probabilities by teacher forcing; None while every slot is busy."""
+        slot = self._slots.borrow()
+        if slot is None:
+            return None
+        self._blocks.replace(slot.index, ())
+        self.model.trim(slot.index, 0)
+        values: list[float] = []
+        chunk = min(SCORE_CHUNK_TOKENS, self.options.prefill_tokens)
+        for start in range(0, len(tokens) - 1, chunk):
+            rows = tokens[start : min(start + chunk, len(tokens) - 1)]
+            count = len(rows)
+            self.model.decode(rows, list(range(start, start + count)), [slot.index] * count, [True] * count)
+            values += [
+                log_probabilities(self.model.logits(row), tokens[start + row + 1], 0)[0] for row in range(count)
+            ]
+        self.model.trim(slot.index, 0)
+        return Scored(token_ids=tuple(tokens[1:]), logprobs=tuple(values))
+

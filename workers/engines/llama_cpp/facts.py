@@ -1,0 +1,70 @@
+"""What a loaded GGUF model says of itself, as the worker reports it."""
+
+import hashlib
+
+from workers.engines.base import Capabilities, LoadedModel, ModelSpec
+from workers.engines.llama_cpp.native import NativeModel
+from workers.engines.llama_cpp.options import Options
+from workers.models.gguf_file import LINEAGE_KEY, quantization_from_file_type, quantization_from_name
+
+CAPABILITIES = Capabilities(
+    can_continue=True, can_score=True, logprobs=True, seed=True, can_load=True, publishes_cache=True
+)
+BYTES_PER_VALUE = 2
+"""The KV cache holds f16."""
+_SAMPLE = (
+    "The quick brown fox jumps over the lazy dog. In 1969, three people flew to the Moon and back; two of them walked "
+    "on it. def mean(values): return sum(values) / len(values)  # raises ZeroDivisionError when there are none"
+)
+
+
+def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template: str) -> LoadedModel:
+    """Facts from the file's metadata; the quantization falls back to what the file's name claims."""
+    arch = model.meta("general.architecture")
+    layers = _number(model.meta(f"{arch}.block_count"))
+    heads = _number(model.meta(f"{arch}.attention.head_count"))
+    kv_heads = _number(model.meta(f"{arch}.attention.head_count_kv")) or heads
+    head_dim = _number(model.meta(f"{arch}.embedding_length")) // heads if heads else 0
+    head_dim_k = _number(model.meta(f"{arch}.attention.key_length")) or head_dim
+    head_dim_v = _number(model.meta(f"{arch}.attention.value_length")) or head_dim
+    sample = model.tokenize(_SAMPLE, special=False, add_start=False)
+    return LoadedModel(
+        name=spec.name,
+        quantization=spec.quantization or _quantization(model, spec.path),
+        format="gguf",
+        context_tokens=options.context_tokens,
+        slots=options.slots,
+        capabilities=CAPABILITIES,
+        bits_per_weight=8.0 * model.weights_bytes / model.parameters if model.parameters else 0.0,
+        weights_bytes=model.weights_bytes,
+        parameters=model.parameters,
+        active_parameters=_active(model, arch),
+        layers=layers,
+        kv_heads=kv_heads,
+        head_dim_k=head_dim_k,
+        head_dim_v=head_dim_v,
+        kv_capacity_tokens=options.slots * options.context_tokens,
+        kv_bytes_per_token=layers * kv_heads * (head_dim_k + head_dim_v) * BYTES_PER_VALUE,
+        tokenizer_fingerprint=model.tokenizer_fingerprint(),
+        chat_template_fingerprint=hashlib.sha256(template.encode()).hexdigest()[:16] if template else "",
+        lineage=model.meta(LINEAGE_KEY),
+        file=spec.path.rpartition("/")[2],
+        tokens_per_byte=len(sample) / len(_SAMPLE.encode()),
+    )
+
+
+def _quantization(model: NativeModel, path: str) -> str:
+    kind = model.meta("general.file_type")
+    return (quantization_from_file_type(int(kind)) if kind.isdigit() else "") or quantization_from_name(path)
+
+
+def _active(model: NativeModel, arch: str) -> int:
+    experts = _number(model.meta(f"{arch}.expert_count"))
+    used = _number(model.meta(f"{arch}.expert_used_count"))
+    return model.parameters * used // experts if experts and used else model.parameters
+
+
+def _number(text: str) -> int:
+    """A metadata value as a number; some architectures list one per layer: the largest is what memory must hold."""
+    values = [int(part) for part in text.strip("[]").split(",") if part.strip().isdigit()]
+    return max(values, default=0)

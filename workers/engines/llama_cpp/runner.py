@@ -1,0 +1,200 @@
+"""The thread of one loaded model: loads it, steps it while there is work, frees it at the end."""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+from workers.engines.base import (
+    CacheChange,
+    EngineFailed,
+    Job,
+    LoadedModel,
+    LoadFigures,
+    ModelSpec,
+    RefusalCode,
+    Refused,
+    Scored,
+    StepResult,
+)
+from workers.engines.llama_cpp.batching import Batching
+from workers.engines.llama_cpp.chat import ChatTemplate
+from workers.engines.llama_cpp.facts import loaded_model
+from workers.engines.llama_cpp.native import NativeModel
+from workers.engines.llama_cpp.options import Options
+from workers.engines.llama_cpp.preparation import Preparation
+from workers.engines.llama_cpp.sequence import Sequence
+
+Publish = Callable[[StepResult], None]
+Died = Callable[[str], None]
+Command = Callable[[Batching], None]
+
+
+class Runner:
+    """One model. ``publish`` and ``died`` are called from its thread; every other method from anywhere."""
+
+    def __init__(self, spec: ModelSpec, options: Options, publish: Publish, died: Died) -> None:
+        self._spec = spec
+        self._options = options
+        self._publish = publish
+        self._died = died
+        self._wake = threading.Condition()
+        self._commands: deque[Command] = deque()
+        self._scores: deque[tuple[list[int], Future[Scored]]] = deque()
+        self._stopping = ""
+        self._preparing = 0
+        self._preparation: Preparation | None = None
+        self._model: NativeModel | None = None
+        self._thread: threading.Thread | None = None
+        self.failed = ""
+        self.figures = LoadFigures()
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    def start(self, progress: Callable[[float, str], None]) -> "Future[LoadedModel]":
+        """Begin to load; the future has the model's facts or LoadError."""
+        loaded: Future[LoadedModel] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(loaded, progress), name=f"llama.cpp {self._spec.name}", daemon=True
+        )
+        self._thread.start()
+        return loaded
+
+    def stop(self, reason: str) -> None:
+        """End what runs, free the model, wait for the thread. Blocks for at most a step."""
+        with self._wake:
+            self._stopping = reason
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, loaded: "Future[LoadedModel]", progress: Callable[[float, str], None]) -> None:
+        try:
+            batching, facts = self._load(progress)
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asked for the model
+            loaded.set_exception(error)
+            return
+        loaded.set_result(facts)
+        try:
+            self._loop(batching)
+        except Exception as error:  # noqa: BLE001 - the thread's last words
+            self.failed = f"{type(error).__name__}: {error}"
+            self._died(self.failed)
+        finally:
+            self._free(batching)
+
+    def _load(self, progress: Callable[[float, str], None]) -> tuple[Batching, LoadedModel]:
+        path = Path(self._spec.path)
+        model = NativeModel(path, self._options, lambda fraction: progress(0.9 * fraction, f"reading {path.name}"))
+        try:
+            template = ChatTemplate(model)
+            facts = loaded_model(model, self._spec, self._options, template.source)
+        except BaseException:
+            model.close()
+            raise
+        self._model = model
+        self._preparation = Preparation(
+            model, template, self._options.context_tokens, facts.tokenizer_fingerprint
+        )
+        progress(1.0, "loaded")
+        return Batching(model, self._options, facts.name, facts.quantization), facts
+
+    def _loop(self, batching: Batching) -> None:
+        while True:
+            with self._wake:
+                while not (self._stopping or self._commands or self._scores or batching.busy):
+                    self._wake.wait()
+                commands, self._commands = self._commands, deque()
+            for command in commands:
+                command(batching)
+            if self._stopping:
+                return
+            self._score(batching)
+            if batching.busy:
+                result = batching.step()
+                self.figures = result.load
+                self._publish(result)
+
+    def _free(self, batching: Batching) -> None:
+        """Last results, then the memory; nobody may still be tokenizing."""
+        reason = self._stopping or self.failed
+        with self._wake:
+            self._stopping = reason
+            commands, self._commands = self._commands, deque()
+            self._wake.wait_for(lambda: self._preparing == 0)
+        for _, future in self._scores:
+            future.set_exception(EngineFailed(reason))
+        if not self.failed:
+            for command in commands:
+                command(batching)
+            batching.abort_all(reason)
+            batching.model.close()
+            self._publish(replace(batching.last_words(), cache=(self._cleared(batching),)))
+        else:
+            batching.model.close()
+        self.figures = replace(batching.figures(), running=0, waiting=0)
+
+    @staticmethod
+    def _cleared(batching: Batching) -> CacheChange:
+        return CacheChange(model=batching.name, quantization=batching.quantization, cleared=True)
+
+    # -- jobs ------------------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> Sequence:
+        """Count, prepare and queue; blocks while tokenizing. Raises Refused, EngineFailed."""
+        with self._using() as preparation:
+            waiting = self.figures.waiting + len(self._commands)
+            if waiting >= self._options.queue_limit:
+                raise Refused(RefusalCode.BUSY, f"{waiting} requests wait here already; the limit is reached")
+            sequence = preparation.prepare(job)
+            self._send(lambda batching: batching.add(sequence))
+            return sequence
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        """End a job within a step."""
+        self._send(lambda batching: batching.abort((request_id, attempt)))
+
+    def score(self, text: str, token_ids: tuple[int, ...]) -> "Future[Scored]":
+        """Score once a slot is free. Raises Refused, EngineFailed."""
+        with self._using() as preparation:
+            tokens = preparation.to_score(text, token_ids)
+            future: Future[Scored] = Future()
+            with self._wake:
+                self._scores.append((tokens, future))
+                self._wake.notify_all()
+            return future
+
+    def _score(self, batching: Batching) -> None:
+        if not self._scores:
+            return
+        tokens, future = self._scores[0]
+        scored = batching.score(tokens)
+        if scored is not None:
+            self._scores.popleft()
+            if future.set_running_or_notify_cancel():
+                future.set_result(scored)
+
+    def _send(self, command: Command) -> None:
+        with self._wake:
+            self._commands.append(command)
+            self._wake.notify_all()
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[Preparation]:
+        """Keep the model's vocabulary alive for the length of the block."""
+        with self._wake:
+            if self.failed:
+                raise EngineFailed(self.failed)
+            if self._stopping or self._preparation is None:
+                raise Refused(RefusalCode.MODEL_NOT_LOADED, f"'{self._spec.name}' is being unloaded")
+            self._preparing += 1
+        try:
+            yield self._preparation
+        finally:
+            with self._wake:
+                self._preparing -= 1
+                self._wake.notify_all()
+
