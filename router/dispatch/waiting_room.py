@@ -5,6 +5,8 @@ comes, and turns verdicts into results.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 
 from router.admission.interfaces import AdmissionControl, Dispatch, Shed, Verdict
 from router.domain.clock import Clock
@@ -26,7 +28,15 @@ from router.fleet.membership import Membership
 class WaitingRoom:
     """Hands each request its placement, or the reason why there is none."""
 
-    def __init__(self, *, admission: AdmissionControl, membership: Membership, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        admission: AdmissionControl,
+        membership: Membership,
+        clock: Clock,
+        decided: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._decided = decided  # hears the seconds each decision took
         self._admission = admission
         self._membership = membership
         self._clock = clock
@@ -69,7 +79,10 @@ class WaitingRoom:
     def _pump(self) -> None:
         self._pump_scheduled = False
         while self._waiting:
+            started = time.perf_counter()
             verdicts = self._admission.pump(self._membership.snapshot(), self._clock.now())
+            if verdicts:
+                self._decided((time.perf_counter() - started) / len(verdicts))
             for verdict in verdicts:
                 self._settle(verdict)
             if not any(isinstance(verdict, Dispatch) for verdict in verdicts):

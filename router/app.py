@@ -1,0 +1,215 @@
+"""Composition root of one router replica: an ASGI object whose lifespan opens and closes the gRPC listeners.
+
+Ray Serve runs it inside the ingress replica (``router.ray_app``), uvicorn runs the very same object
+(``allsorts serve --without-ray``), and tests call it in process.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from router.admission.control import Admission
+from router.admission.limits import AdmissionLimits
+from router.config import RouterConfig
+from router.dispatch.dispatcher import Dispatcher
+from router.dispatch.waiting_room import WaitingRoom
+from router.domain.addresses import join_host_port
+from router.domain.clock import Clock, SystemClock
+from router.domain.ids import ReplicaId
+from router.domain.worker import WorkerState
+from router.errors import AllsortsError
+from router.fleet.control import Control
+from router.fleet.listeners import Listening, advertised_host
+from router.fleet.membership import Membership
+from router.fleet.security import Security, build_security
+from router.fleet.service import FleetService
+from router.http.asgi import HttpApp
+from router.http.auth import StoredAuthenticator, refuse_open_door
+from router.pipeline import Pipeline
+from router.placement.composition import ComposedPlacer
+from router.placement.placer import build_placer
+from router.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+WARM_UP_S = 10.0
+"""A replica that starts counts as ready once a worker is, or after this time: its workers may be away for longer."""
+
+
+class RouterNode:
+    """One router replica. ``rank`` tells replicas of one application apart and decides the session port."""
+
+    def __init__(self, config: RouterConfig, *, rank: int = 0, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self.membership = Membership(config.fleet, self.clock)
+        self.placer = _placer(config)
+        self._rank = rank
+        self._running: _Running | None = None
+        self._started_at = 0.0
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """ASGI 3."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http" and self._running is not None:
+            await self._running.http(scope, receive, send)
+        else:
+            raise ValueError(f"a router serves HTTP once it has started, not '{scope['type']}'")
+
+    async def start(self) -> None:
+        """Open the store and the listeners. Raises AllsortsError."""
+        self._running = await self._build()
+        self._started_at = self.clock.now()
+        log.info("router.started", rank=self._rank, sessions=self._running.listening.replica.address)
+
+    async def stop(self) -> None:
+        """End sessions and listeners, close the store. Idempotent."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        await running.service.end_all("the router stops")
+        await running.listening.stop()
+        await running.control.close()
+        await running.security.close()
+        log.info("router.stopped", rank=self._rank)
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether requests are worth sending here, and why not."""
+        if self._running is None:
+            return False, "the router has not started"
+        if self.clock.now() - self._started_at >= WARM_UP_S:
+            return True, ""
+        if any(view.state is WorkerState.READY for view in self.membership.snapshot().workers):
+            return True, ""
+        return False, "no worker is ready yet"
+
+    # -- putting it together -----------------------------------------------------------------------------------
+
+    async def _build(self) -> "_Running":
+        config, clock, membership = self.config, self.clock, self.membership
+        security = await build_security(
+            config,
+            replicas=lambda: service.replicas,
+            is_live=lambda worker_id: membership.session_of(worker_id) is not None,
+            clock=clock,
+        )
+        service = FleetService(
+            replica_id=ReplicaId(f"router-{self._rank}"),
+            membership=membership,
+            learner=self.placer,
+            gate=security.gate,
+            enroller=security.enroller,
+            config=config.fleet,
+            clock=clock,
+        )
+        try:
+            await refuse_open_door(security.store, config.http.host)
+            listening = await security.listen(
+                service, replica_id=f"router-{self._rank}", rank=self._rank, membership=membership
+            )
+        except BaseException:
+            await security.close()
+            raise
+        service.replicas = self._replicas(listening)
+        membership.on_gone(self.placer.forget)
+        control = Control(membership=membership, service=service, intent=security.intent)
+        http = self._http(security, control)
+        return _Running(security=security, service=service, listening=listening, control=control, http=http)
+
+    def _replicas(self, listening: Listening) -> list[pb.Replica]:
+        """This replica and its siblings: their session ports follow from their ranks."""
+        grpc = self.config.grpc
+        return [
+            listening.replica
+            if rank == self._rank
+            else pb.Replica(
+                replica_id=f"router-{rank}", address=join_host_port(advertised_host(grpc), grpc.port + rank)
+            )
+            for rank in range(max(self.config.replicas, self._rank + 1))
+        ]
+
+    def _http(self, security: Security, control: Control) -> HttpApp:
+        config, clock, membership, placer = self.config, self.clock, self.membership, self.placer
+        admission = Admission(placer=placer, limits=_limits(config), expected_output=placer.expected_output)
+        pipeline = Pipeline(
+            room=WaitingRoom(
+                admission=admission, membership=membership, clock=clock, decided=self.metrics.placement_decided
+            ),
+            dispatcher=Dispatcher(membership=membership, config=config.dispatch, clock=clock),
+            membership=membership,
+            placer=placer,
+            config=config.dispatch,
+            metrics=self.metrics,
+            clock=clock,
+        )
+        return HttpApp(
+            pipeline=pipeline,
+            fleet=membership,
+            control=control,
+            credentials=security.credentials,
+            explainer=placer,
+            authenticator=StoredAuthenticator(store=security.store, clock=clock, host=config.http.host),
+            metrics=self.metrics,
+            config=config,
+            clock=clock,
+            ready=self.ready,
+            expect_output=placer.expected_output,
+        )
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self.start()
+                except (AllsortsError, OSError) as error:
+                    log.error("router.not_started", reason=str(error))
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+class _Running:
+    """What exists between start and stop."""
+
+    def __init__(
+        self, *, security: Security, service: FleetService, listening: Listening, control: Control, http: HttpApp
+    ) -> None:
+        self.security = security
+        self.service = service
+        self.listening = listening
+        self.control = control
+        self.http = http
+
+
+def _placer(config: RouterConfig) -> ComposedPlacer:
+    placement = config.placement
+    return build_placer(
+        placement.policy,
+        rng=random.Random(placement.seed),
+        record_capacity=placement.record_capacity,
+        record_sample=placement.record_sample,
+        lambda_slo=placement.lambda_slo,
+        lambda_quality=placement.lambda_quality,
+        replicas=config.replicas,
+    )
+
+
+def _limits(config: RouterConfig) -> AdmissionLimits:
+    admission = config.admission
+    return AdmissionLimits(
+        queue_limit=admission.queue_limit, patience_s=admission.patience_s, depth_per_slot=admission.depth_per_slot
+    )

@@ -1,0 +1,105 @@
+"""``allsorts fleet``: who is in the pool, as one table."""
+
+import time
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from router.errors import ConfigError
+
+DEADLINE_S = 10.0
+WATCH_INTERVAL_S = 1.0
+URL = "http://127.0.0.1:8000"
+
+_COLUMNS = ("node", "hardware", "engine", "model", "quantization", "state", "run/wait", "kv", "tokens/s")
+_STATE_STYLES = {"ready": "green", "failed": "red", "gone": "red", "asleep": "yellow", "draining": "yellow"}
+
+
+def fleet(
+    url: Annotated[str, typer.Option("--url", envvar="ALLSORTS_URL", help="Where the router listens.")] = URL,
+    key: Annotated[str, typer.Option(envvar="ALLSORTS_API_KEY", help="An API key with the scope observe.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the router answers, as it is.")] = False,
+) -> None:
+    """Show every worker with its hardware, engine, model, quantization, state, load and measured speed.
+
+    Examples:
+
+      allsorts fleet
+
+      allsorts fleet --watch --url http://127.0.0.1:9000
+    """
+    console = Console()
+    if as_json:
+        console.print_json(data=read_fleet(url, key))
+        return
+    if not watch:
+        console.print(fleet_table(read_fleet(url, key)))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(fleet_table(read_fleet(url, key)), refresh=True)
+            time.sleep(WATCH_INTERVAL_S)
+
+
+def read_fleet(url: str, key: str = "") -> dict[str, Any]:
+    """What ``/admin/fleet`` answers. Raises ConfigError with the reason."""
+    address = f"{url.rstrip('/')}/admin/fleet"
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        reply = httpx.get(address, headers=headers, timeout=DEADLINE_S)
+        body = reply.json()
+    except httpx.HTTPError as error:
+        raise ConfigError(f"{address}: {error or type(error).__name__}; is the router running there?") from None
+    except ValueError:
+        raise ConfigError(f"{address}: the reply is not JSON; is this an allsorts router?") from None
+    if reply.status_code != 200:
+        raise ConfigError(f"{address}: {body.get('error', {}).get('message', reply.status_code)}")
+    return dict(body)
+
+
+def fleet_table(body: dict[str, Any]) -> Table:
+    """One row for each model of each worker; tokens/s are what the join benchmark measured for one stream."""
+    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    for worker in body["workers"]:
+        models = worker["models"] or [{}]
+        for model in models:
+            table.add_row(*_row(worker, model))
+    if not body["workers"]:
+        table.add_row("(no workers yet)", *[""] * (len(_COLUMNS) - 1))
+    return table
+
+
+def _row(worker: dict[str, Any], model: dict[str, Any]) -> list[str]:
+    state = worker["state"]
+    if state == "ready" and model.get("state") not in (None, "ready"):
+        state = model["state"]
+    style = _STATE_STYLES.get(state, "")
+    shown = f"[{style}]{state}[/{style}]" if style else state
+    if worker["cordoned"]:
+        shown += " (cordoned)"
+    reason = model.get("error") or worker["suspended_reason"]
+    speed = model.get("speed") or {}
+    rate = speed.get("decode_tokens_per_s")
+    return [
+        worker["node"],
+        hardware_line(worker["hardware"]),
+        worker["engine"],
+        model.get("model", "-"),
+        model.get("quantization", "-"),
+        f"{shown}: {reason}" if reason else shown,
+        f"{worker['running']}/{worker['waiting']}",
+        f"{100 * worker['kv_used']:.0f}%",
+        f"{rate:.1f}{'' if speed.get('measured') else ' (expected)'}" if rate else "-",
+    ]
+
+
+def hardware_line(hardware: dict[str, Any]) -> str:
+    """A machine in one short line: its count, its name, its memory."""
+    count = f"{hardware['count']}x " if hardware["count"] > 1 else ""
+    memory = hardware["memory_bytes"] / 2**30
+    return f"{count}{hardware['name']}" + (f", {memory:.0f} GiB" if memory else "")
