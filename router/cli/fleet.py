@@ -13,6 +13,7 @@ from router.errors import ConfigError
 
 DEADLINE_S = 10.0
 WATCH_INTERVAL_S = 1.0
+PLAIN_WIDTH = 140
 URL = "http://127.0.0.1:8000"
 
 _COLUMNS = ("node", "hardware", "engine", "model", "quantization", "state", "run/wait", "kv", "tokens/s")
@@ -33,7 +34,7 @@ def fleet(
 
       allsorts fleet --watch --url http://127.0.0.1:9000
     """
-    console = Console()
+    console = wide_console()
     if as_json:
         console.print_json(data=read_fleet(url, key))
         return
@@ -60,6 +61,12 @@ def read_fleet(url: str, key: str = "") -> dict[str, Any]:
     if reply.status_code != 200:
         raise ConfigError(f"{address}: {body.get('error', {}).get('message', reply.status_code)}")
     return dict(body)
+
+
+def wide_console() -> Console:
+    """The terminal; where there is none, wide enough for the table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 def fleet_table(body: dict[str, Any]) -> Table:

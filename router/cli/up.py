@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from router.cli.fleet import fleet_table
+from router.cli.fleet import fleet_table, wide_console
 from router.cli.processes import Child, stop_all
 from router.errors import ConfigError
 from router.serve_settings import port_taken
@@ -139,7 +139,7 @@ def _ready_workers(url: str) -> int:
 
 
 def _welcome(url: str, quantizations: list[str]) -> None:
-    out = Console()
+    out = wide_console()
     out.print(f"\nThe endpoint is [bold]{url}/v1[/bold]\n")
     body = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
     out.print(f"curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n", soft_wrap=True)
@@ -160,7 +160,7 @@ def _ask(url: str) -> None:
                 "messages": [{"role": "user", "content": "What is the capital of France?"}]}  # fmt: skip
     reply = httpx.post(f"{url}/v1/chat/completions", json=question, timeout=60)
     reply.raise_for_status()
-    Console().print(reply.json()["choices"][0]["message"]["content"])
+    Console().print(reply.json()["choices"][0]["message"]["content"], markup=False)
 
 
 def _watch(children: list[Child], stop: threading.Event) -> None:

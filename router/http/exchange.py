@@ -5,6 +5,7 @@ that stops reading is noticed by one timer, both per request, not per token.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,8 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+READ_AWAY_FACTOR = 8
+READ_AWAY_S = 5.0
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
@@ -61,6 +64,7 @@ class Exchange:
         self._expect_json()
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > limit_bytes:
+            await self._read_away(limit_bytes)
             raise _too_large(limit_bytes)
         parts: list[bytes] = []
         size = 0
@@ -73,12 +77,24 @@ class Exchange:
                     part = message.get("body", b"")
                     size += len(part)
                     if size > limit_bytes:
+                        await self._read_away(limit_bytes)
                         raise _too_large(limit_bytes)
                     parts.append(part)
                     if not message.get("more_body", False):
                         return b"".join(parts)
         except TimeoutError:
             raise BodyTooSlow(f"the request body did not arrive within {deadline_s:g} s") from None
+
+    async def _read_away(self, limit_bytes: int) -> None:
+        """Take the rest of a body that is refused, within bounds: most clients only listen once they have sent all."""
+        left = READ_AWAY_FACTOR * limit_bytes
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READ_AWAY_S):
+                while left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
 
     def _expect_json(self) -> None:
         """Also keeps web pages of other origins out: they cannot send this type unasked."""

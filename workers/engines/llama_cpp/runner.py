@@ -42,6 +42,7 @@ class Runner:
         self._publish = publish
         self._died = died
         self._wake = threading.Condition()
+        self._arriving: list[Sequence] = []
         self._commands: deque[Command] = deque()
         self._scores: deque[tuple[list[int], Future[Scored]]] = deque()
         self._stopping = ""
@@ -50,7 +51,23 @@ class Runner:
         self._model: NativeModel | None = None
         self._thread: threading.Thread | None = None
         self.failed = ""
-        self.figures = LoadFigures()
+        self._figures = LoadFigures()
+
+    @property
+    def figures(self) -> LoadFigures:
+        """The load now, with jobs that were accepted and not yet looked at."""
+        with self._wake:
+            arriving = self._arriving
+            if not arriving:
+                return self._figures
+            tokens = sum(len(sequence.tokens) for sequence in arriving)
+            return replace(
+                self._figures,
+                waiting=self._figures.waiting + len(arriving),
+                prefill_tokens_pending=self._figures.prefill_tokens_pending + tokens,
+                expected_remaining_tokens=self._figures.expected_remaining_tokens
+                + sum(sequence.expected_remaining for sequence in arriving),
+            )
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -105,37 +122,43 @@ class Runner:
     def _loop(self, batching: Batching) -> None:
         while True:
             with self._wake:
-                while not (self._stopping or self._commands or self._scores or batching.busy):
+                while not (self._stopping or self._arriving or self._commands or self._scores or batching.busy):
                     self._wake.wait()
-                commands, self._commands = self._commands, deque()
-            for command in commands:
-                command(batching)
+                self._hand_over(batching)
             if self._stopping:
                 return
             self._score(batching)
             if batching.busy:
                 result = batching.step()
-                self.figures = result.load
+                self._figures = result.load
                 self._publish(result)
+
+    def _hand_over(self, batching: Batching) -> None:
+        """New jobs and commands into the batching, with the lock held: the load never shows a job nowhere."""
+        for sequence in self._arriving:
+            batching.add(sequence)
+        self._arriving.clear()
+        while self._commands:
+            self._commands.popleft()(batching)
+        self._figures = batching.figures()
 
     def _free(self, batching: Batching) -> None:
         """Last results, then the memory; nobody may still be tokenizing."""
         reason = self._stopping or self.failed
         with self._wake:
             self._stopping = reason
-            commands, self._commands = self._commands, deque()
             self._wake.wait_for(lambda: self._preparing == 0)
+            if not self.failed:
+                self._hand_over(batching)
         for _, future in self._scores:
             future.set_exception(EngineFailed(reason))
         if not self.failed:
-            for command in commands:
-                command(batching)
             batching.abort_all(reason)
             batching.model.close()
             self._publish(replace(batching.last_words(), cache=(self._cleared(batching),)))
         else:
             batching.model.close()
-        self.figures = replace(batching.figures(), running=0, waiting=0)
+        self._figures = replace(batching.figures(), running=0, waiting=0)
 
     @staticmethod
     def _cleared(batching: Batching) -> CacheChange:
@@ -146,11 +169,13 @@ class Runner:
     def submit(self, job: Job) -> Sequence:
         """Count, prepare and queue; blocks while tokenizing. Raises Refused, EngineFailed."""
         with self._using() as preparation:
-            waiting = self.figures.waiting + len(self._commands)
+            waiting = self.figures.waiting
             if waiting >= self._options.queue_limit:
                 raise Refused(RefusalCode.BUSY, f"{waiting} requests wait here already; the limit is reached")
             sequence = preparation.prepare(job)
-            self._send(lambda batching: batching.add(sequence))
+            with self._wake:
+                self._arriving.append(sequence)
+                self._wake.notify_all()
             return sequence
 
     def abort(self, request_id: str, attempt: int) -> None:

@@ -1,0 +1,44 @@
+"""What all tests share: the model's files, and the check that nothing is left running."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+MODELS = Path(os.environ.get("ALLSORTS_MODELS", REPOSITORY / "build" / "models"))
+SETTLE_S = 5.0
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two engines with two threads each collapse on two cores
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def model_files() -> dict[str, Path]:
+    """GGUF files by quantization, made from the packaged weights when they are missing."""
+    from workers.models.smollm2 import make, quieten_llama
+
+    quieten_llama()
+    return make(MODELS, ["q8_0", "q4_k_m"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    """The suite's own check: every process that tests started has ended, and no socket of ours still listens."""
+    here = psutil.Process()
+    before = {child.pid for child in here.children(recursive=True)}
+    listening_before = _listening(here)
+    yield
+    started = [child for child in here.children(recursive=True) if child.pid not in before]
+    _, left = psutil.wait_procs(started, timeout=SETTLE_S)
+    left = [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert not left, f"left running: {[' '.join(one.cmdline())[:200] for one in left]}"
+    ports = _listening(here) - listening_before
+    assert not ports, f"still listening on {sorted(ports)}"
+
+
+def _listening(process: psutil.Process) -> set[int]:
+    connections = process.net_connections(kind="tcp")
+    return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
