@@ -30,7 +30,7 @@ QUIET: Mapping[str, str] = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
-HAPROXY_WRAPPER = Path(__file__).with_name("haproxy_loopback.sh")
+HAPROXY_WRAPPER = Path(__file__).with_name("haproxy.sh")
 
 
 def environment(*, work_dir: Path, loopback: bool) -> dict[str, str]:
@@ -42,9 +42,9 @@ def environment(*, work_dir: Path, loopback: bool) -> dict[str, str]:
     settings["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(work_dir / "server-state")
     settings["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port())
     settings["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port())
-    if loopback:
-        settings["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(_wrapper(work_dir))
-        settings["ALLSORTS_HAPROXY"] = haproxy_binary()
+    settings["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(_wrapper(work_dir))
+    settings["ALLSORTS_HAPROXY"] = haproxy_binary()
+    settings["ALLSORTS_LOOPBACK"] = "1" if loopback else ""
     return settings
 
 
@@ -85,7 +85,7 @@ def port_taken(host: str, port: int) -> bool:
 
 
 def _wrapper(work_dir: Path) -> Path:
-    """HAProxy's statistics and metrics listeners bind every interface; the wrapper keeps them on loopback."""
+    """A program that starts HAProxy with what Serve's template gets wrong put right (see the script)."""
     target = work_dir / "haproxy"
     target.write_text(HAPROXY_WRAPPER.read_text())
     target.chmod(target.stat().st_mode | stat.S_IXUSR)

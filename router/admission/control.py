@@ -48,6 +48,7 @@ class Admission:
         self._expiries: list[tuple[float, int, Waiting]] = []
         self._expiry_count = 0
         self._fresh_lanes: set[Hashable] = set()
+        self._sizes: dict[str, float] = {}
 
     @property
     def queued(self) -> int:
@@ -144,9 +145,14 @@ class Admission:
         if late is not None:
             self._refuse(waiting, late, verdicts)
             return snapshot, True
+        if not waiting.continuation and self._too_crowded(request, result):
+            return snapshot, False
         self._queue.served(waiting)
         self._drain.left(waiting.tokens, now)
         self._placer.dispatched(request, result, now)
+        size = max(request.prompt_tokens_estimate - result.prediction.cached_tokens, 1) + 64.0
+        name = request.model.name
+        self._sizes[name] = self._sizes.get(name, size) * 0.98 + 0.02 * size
         verdicts.append(Dispatch(request_id=request.request_id, placed=result))
         uncached = max(0, request.prompt_tokens_estimate - result.prediction.cached_tokens)
         output = int(self._expected_output(request))
@@ -186,6 +192,20 @@ class Admission:
             f"the target is {target:.1f} s"
         )
         return _shed(request, "overloaded", reason, retry_after_s=_at_least_one(expected - target))
+
+    def _too_crowded(self, request: InferenceRequest, placed: Placed) -> bool:
+        """Even where it goes best it would slow everyone beyond the TPOT target: better it waits while it still may.
+
+        Not where the target is out of reach however empty the worker: there waiting buys nothing.
+        """
+        if not self._limits.shed_late or request.slo is None or request.slo.tpot_s is None:
+            return False
+        seen = placed.prediction
+        size = max(request.prompt_tokens_estimate - seen.cached_tokens, 1) + 64.0
+        relative = self._sizes.get(request.model.name, size) / size
+        factor = self._limits.hold_factor * relative**self._limits.hold_by_size
+        most = request.slo.tpot_s * min(max(factor, 0.4), 1.1)
+        return seen.tpot_s > most and 0.0 < seen.tpot_alone_s <= 0.5 * (most + seen.tpot_s)
 
     def _hopeless(self, waiting: Waiting, why: NoCandidate, now: float, verdicts: list[Verdict]) -> bool:
         """Everyone is busy. Refuse what would still be waiting when its target has passed."""

@@ -84,17 +84,22 @@ def serve_ray(config: RouterConfig, address: str | None) -> None:
 
     work_dir = Path(tempfile.mkdtemp(prefix="allsorts-"))
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    _stop_on_signals(stop)
     try:
         loopback = serve_settings.loopback_only(config.http.host)
         serve_settings.apply(serve_settings.environment(work_dir=work_dir, loopback=loopback))
         _run_application(config, address)
+        _stop_on_signals(stop)  # once more: Ray has put its own handlers there, which end the process at once
         typer.echo(f"allsorts: serving on http://{config.http.host}:{config.http.port}/v1", err=True)
         stop.wait()
     finally:
         _stop_ray(own_cluster=address is None)
         shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
 
 
 def _run_application(config: RouterConfig, address: str | None) -> None:

@@ -25,6 +25,7 @@ class Prediction:
     tpot_s: float = 0.0
     e2e_s: float = 0.0
     cached_tokens: int = 0
+    tpot_alone_s: float = 0.0  # seconds per token there if nothing else ran; 0: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

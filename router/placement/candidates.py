@@ -45,6 +45,7 @@ class Column(IntEnum):
     INFLIGHT_PREFILL = 23
     OUTSTANDING = 24  # dispatched from here and not finished, whatever the load says
     CACHED_TOKENS = 25  # of this request's prompt
+    PREFILL_SHARE = 26  # of the last seconds that the worker spent prefilling: decode steps are longer by it
 
 
 COLUMNS = len(Column)

@@ -272,7 +272,7 @@ class ComposedPlacer:
         data[Column.CACHED_TOKENS] = np.minimum(depths[slots] * per_block, max(prompt - 1.0, 0.0))
 
     def _prediction(self, candidates: Candidates, facts: RequestFacts, scores: Scores, index: int) -> Prediction:
-        terms = scores.terms
+        terms, chosen = scores.terms, index
         if "ttft" not in terms:  # a policy blind to time: price its choice all the same
             alone = Candidates(
                 candidates.keys[index : index + 1],
@@ -290,6 +290,7 @@ class ComposedPlacer:
             tpot_s=tpot,
             e2e_s=ttft + tpot * max(facts.output_tokens - 1.0, 0.0),
             cached_tokens=int(cached),
+            tpot_alone_s=_tpot_alone(candidates.data[:, chosen], facts),
         )
 
     def _count(self, key: InstanceKey, change: int) -> None:
@@ -310,6 +311,13 @@ class _Dispatched:
     def __init__(self, expected: Expectation, record_id: str) -> None:
         self.expected = expected
         self.record_id = record_id
+
+
+def _tpot_alone(column: Floats, facts: RequestFacts) -> float:
+    """Seconds per token on this worker with nothing else there, halfway through the output."""
+    context = facts.prompt_tokens + 0.5 * facts.output_tokens
+    step = column[Column.BASE_S] + column[Column.PER_SEQUENCE_S] + column[Column.PER_CONTEXT_TOKEN_S] * context
+    return float(step)
 
 
 def _margin(cost: Floats, index: int) -> float:

@@ -67,6 +67,10 @@ def forecast(candidates: Candidates, facts: RequestFacts, replicas: int = 1) -> 
         # Completions come at slots / (mean remaining * tpot); with n queued before it a request waits for n + 1.
         ahead = (standing - batch_before + 1.0) * remaining / (standing * slots + _TINY)
         wait += np.where(grows, 0.0, ahead * tpot_before)
+    # While others' prompts are prefilled, tokens wait: decoding gets what share of the time is left.
+    left = 1.0 - data[Column.PREFILL_SHARE]
+    tpot_before = tpot_before / left
+    tpot_after = tpot_after / left
     uncached = np.maximum(facts.prompt_tokens - data[Column.CACHED_TOKENS], 1.0)
     prefill = prefill_base + uncached * token_s
     ttft = data[Column.RTT_S] + wait + prefill
@@ -103,9 +107,23 @@ TERMS = ("rtt", "wait", "prefill", "decode", "harm", "slo", "quality")
 """The terms that add up to the cost, in the order people read them."""
 
 
+def _stalls(seen: Forecast, facts: RequestFacts) -> Floats:
+    """Seconds beyond the TPOT target that this prompt's prefill costs those running, who stand still meanwhile.
+
+    A running request can take a stall as long as what it is ahead of its target over its whole output. A long answer
+    takes any prompt in its stride, a completion of twenty tokens does not.
+    """
+    if facts.tpot_target_s == _NO_TARGET:
+        return np.zeros_like(seen.prefill)
+    ahead = np.maximum(facts.tpot_target_s - seen.tpot_before, 0.0) * facts.output_tokens
+    stalls: Floats = seen.batch_before * np.maximum(seen.prefill - ahead, 0.0)
+    return stalls
+
+
 def _misses(seen: Forecast, facts: RequestFacts) -> Floats:
     """Seconds beyond the targets: of this request, and what it adds for those running, taken to want the same."""
     missed: Floats = np.maximum(seen.ttft + (facts.waited_s - facts.ttft_target_s), 0.0)
+    missed += _stalls(seen, facts)
     if seen.tpot_after.max() > facts.tpot_target_s:
         slow_after = np.maximum(seen.tpot_after - facts.tpot_target_s, 0.0)
         slow_before = np.maximum(seen.tpot_before - facts.tpot_target_s, 0.0)

@@ -16,6 +16,7 @@ from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import ModelInstance
 from router.placement.candidates import COLUMNS, Column, Floats, InstanceKey
 from router.placement.filters import Quality, Rules, not_served, standing_exclusion
+from router.placement.prefill_share import PrefillShare
 from router.placement.prefix_index import PrefixIndex
 from router.placement.speed_model import SpeedModel
 
@@ -55,6 +56,7 @@ class FleetTable:
         self._incarnations: dict[InstanceKey, str] = {}
         self._eligible: dict[Rules, Eligible] = {}
         self._known: dict[str, None] = {}
+        self._prefill_shares: dict[InstanceKey, PrefillShare] = {}
         self.data: Floats = np.zeros((COLUMNS, 0))
 
     def refresh(self, snapshot: FleetSnapshot) -> None:
@@ -116,6 +118,8 @@ class FleetTable:
             for instance in view.models:
                 self._rows[row] = (view, instance)
                 self._write_load(row, view)
+                if view.load is not old.load:
+                    self._write_prefill_share(row, view, instance)
                 row += 1
 
     def _rebuild(self, snapshot: FleetSnapshot) -> None:
@@ -132,6 +136,7 @@ class FleetTable:
             del self._incarnations[key]
             self._prefixes.forget(key)
             self._speeds.forget(key)
+            self._prefill_shares.pop(key, None)
 
     def _add(self, view: WorkerView, instance: ModelInstance, outstanding: dict[InstanceKey, float]) -> None:
         key = InstanceKey(view.worker_id, instance.model, instance.quantization)
@@ -153,6 +158,7 @@ class FleetTable:
         column[Column.OUTSTANDING] = outstanding.get(key, 0.0)
         self._write_speed(row, key)
         self._write_load(row, view)
+        self._write_prefill_share(row, view, instance)
 
     def _loss(self, instance: ModelInstance) -> float:
         if instance.perplexity_ratio > 0.0:  # measured beats tabulated
@@ -168,6 +174,15 @@ class FleetTable:
             1.0 / speed.prefill_tokens_per_s,
             speed.prefill_base_s,
         )
+
+    def _write_prefill_share(self, row: int, view: WorkerView, instance: ModelInstance) -> None:
+        key = InstanceKey(view.worker_id, instance.model, instance.quantization)
+        share = self._prefill_shares.get(key)
+        if share is None:
+            share = self._prefill_shares[key] = PrefillShare()
+        load = view.load
+        token_s = float(self.data[Column.PREFILL_TOKEN_S, row])
+        self.data[Column.PREFILL_SHARE, row] = share.update(load.prefill_progress, load.observed_at, token_s)
 
     def _write_load(self, row: int, view: WorkerView) -> None:
         load, claims = view.load, view.inflight
