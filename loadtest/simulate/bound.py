@@ -8,10 +8,12 @@ real prompts wait behind others, so what a policy reaches lies below.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
+from scipy.sparse import coo_array, vstack
 
 from loadtest.simulate.fleet import FleetSpec, NodeSpec
 from loadtest.simulate.router_side import SLO
@@ -19,7 +21,7 @@ from loadtest.simulate.traffic import BLOCK_TOKENS, Arrival
 from router.placement.tabulated_quality import TabulatedQuality
 from workers.engines.simulated.parameters import EngineParameters
 
-SAMPLE = 300
+SAMPLE = 1500
 """Requests of the traffic that stand for all."""
 
 Floats = NDArray[np.float64]
@@ -35,36 +37,43 @@ def best_goodput(
     """
     sample, uncached = _sample(arrivals)
     jobs, workers = len(sample), len(fleet.nodes)
-    flows = jobs * workers  # rate of job j on worker i at j * workers + i; the last variable is the offered rate
-    rows: list[Floats] = []
-    limits: list[float] = []
+    flows = jobs * workers  # the rate of job j on worker i stands at j * workers + i, the offered rate at the end
     possible = np.zeros((jobs, workers), dtype=bool)
+    blocks, limits = [], []
     for i, (node, p) in enumerate(zip(fleet.nodes, true, strict=True)):
         work, out, held = _demands(sample, uncached, p)
         possible[:, i] = _possible(sample, uncached, node, p)
-        for steps_per_rate, fixed in ((0.0, _least_steps()), (out / p.slots, 0.0), (held / p.kv_capacity_tokens, 0.0)):
-            row = np.zeros(flows + 1)
-            row[i:flows:workers] = work + p.base_s * np.asarray(steps_per_rate)
-            rows.append(row)
-            limits.append(max(1.0 - p.base_s * fixed, 0.0))
+        for more_steps, least_steps in (
+            (0.0, _least_steps()),
+            (out / p.slots, 0.0),
+            (held / p.kv_capacity_tokens, 0.0),
+        ):
+            seconds = work + p.base_s * np.asarray(more_steps)
+            place = (np.zeros(jobs, dtype=int), np.arange(jobs) * workers + i)
+            blocks.append(coo_array((seconds, place), shape=(1, flows + 1)))
+            limits.append(max(1.0 - p.base_s * least_steps, 0.0))
     if left_out is None:
         left_out = float(1.0 - possible.any(axis=1).mean())
-    share = 1.0 / jobs
-    for j in range(jobs):  # no more of a kind than is offered
-        row = np.zeros(flows + 1)
-        row[j * workers : (j + 1) * workers] = 1.0
-        row[-1] = -share
-        rows.append(row)
-        limits.append(0.0)
-    all_served = np.full(flows + 1, -1.0)  # ... and all but ``left_out`` of them
-    all_served[-1] = 1.0 - left_out
-    rows.append(all_served)
-    limits.append(0.0)
-    bounds = [(0.0, None if possible[j, i] else 0.0) for j in range(jobs) for i in range(workers)]
-    goal = np.full(flows + 1, -1.0)
-    goal[-1] = 0.0
-    solved = linprog(goal, A_ub=np.array(rows), b_ub=np.array(limits), bounds=[*bounds, (0.0, None)], method="highs")
+    blocks += [_no_more_than_offered(jobs, workers), _all_but(left_out, flows)]
+    limits += [0.0] * (jobs + 1)
+    bounds = [(0.0, None if able else 0.0) for able in possible.ravel().tolist()]
+    goal = np.append(np.full(flows, -1.0), 0.0)
+    solved = linprog(goal, A_ub=vstack(blocks).tocsc(), b_ub=limits, bounds=[*bounds, (0.0, None)], method="highs")
     return float(-solved.fun) if solved.status == 0 else 0.0
+
+
+def _no_more_than_offered(jobs: int, workers: int) -> Any:
+    """Over all workers, no more of a job than its share of the offered rate."""
+    row = np.concatenate([np.repeat(np.arange(jobs), workers), np.arange(jobs)])
+    column = np.concatenate([np.arange(jobs * workers), np.full(jobs, jobs * workers)])
+    value = np.concatenate([np.ones(jobs * workers), np.full(jobs, -1.0 / jobs)])
+    return coo_array((value, (row, column)), shape=(jobs, jobs * workers + 1))
+
+
+def _all_but(left_out: float, flows: int) -> Any:
+    """Of the offered rate, all but so much is served; the slack is for rounding."""
+    value = np.append(np.full(flows, -1.0), 1.0 - left_out - 1e-9)
+    return coo_array((value, (np.zeros(flows + 1, dtype=int), np.arange(flows + 1))), shape=(1, flows + 1))
 
 
 def alone(fleet: FleetSpec, arrivals: Sequence[Arrival], true: Sequence[EngineParameters]) -> dict[str, float]:

@@ -119,6 +119,8 @@ class RouterSide:
             kv_used=figures.kv_used,
             step_sequence=figures.step_sequence,
             last_command=last_command,
+            prefill_progress=figures.prefill_progress,
+            tokens_per_s=figures.tokens_per_s,
             last_step_s=figures.last_step_s,
             last_step_batch=figures.last_step_batch,
             last_step_prefill_tokens=figures.last_step_prefill_tokens,

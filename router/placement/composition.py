@@ -152,14 +152,16 @@ class ComposedPlacer:
             return
         self._policy.dispatched(decision.candidates, decision.index, decision.facts)
         column = decision.candidates.data[:, decision.index]
+        uncached = float(max(request.prompt_tokens_estimate - column[Column.CACHED_TOKENS], 1.0))
         expected = Expectation(
             key=key,
             batch=float(min(column[Column.STANDING] + column[Column.INFLIGHT_REQUESTS] + 1, column[Column.SLOTS])),
             context_tokens=float(column[Column.CONTEXT_HELD]) + request.prompt_tokens_estimate,
-            uncached_tokens=float(max(request.prompt_tokens_estimate - column[Column.CACHED_TOKENS], 1.0)),
+            uncached_tokens=uncached,
             wait_s=placed.prediction.wait_s,
             rtt_s=float(column[Column.RTT_S]),
             tpot_s=placed.prediction.tpot_s,
+            sent_tokens=self._speeds.sent(key, uncached),
         )
         record_id = self._records.open(decision)
         self._running[request.request_id, placed.worker_id] = _Dispatched(expected, record_id)

@@ -53,8 +53,4 @@ def _default_quality() -> Quality:
 
 
 def _default_predictor() -> SpeedPredictor:
-    try:
-        from router.capacity.speed import predict_speed
-    except ImportError:
-        return rough_speed
-    return predict_speed  # type: ignore[no-any-return]
+    return rough_speed

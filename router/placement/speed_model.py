@@ -29,6 +29,7 @@ class Expectation:
     wait_s: float
     rtt_s: float
     tpot_s: float
+    sent_tokens: float = 0.0  # prompt tokens sent to the instance up to this dispatch, this one's included
 
 
 class SpeedModel:
@@ -74,14 +75,25 @@ class SpeedModel:
         ):
             self._moved.add(key)
 
+    def sent(self, key: InstanceKey, uncached_tokens: float) -> float:
+        """A prompt goes to the instance; how many tokens went there so far."""
+        estimate = self._estimates.get(key)
+        if estimate is None:
+            return 0.0
+        estimate.sent_tokens += uncached_tokens
+        return estimate.sent_tokens
+
     def finished(self, expected: Expectation, outcome: Outcome, *, reports_steps: bool) -> None:
         """An attempt ended as usual: learn from its times what its steps did not tell."""
         estimate = self._estimates.get(expected.key)
         if estimate is None or outcome.ttft_s is None or outcome.completion_tokens < 2:
             return
-        tpot = (outcome.e2e_s - outcome.ttft_s) / (outcome.completion_tokens - 1)
+        steps = outcome.completion_tokens - 1
+        tpot = (outcome.e2e_s - outcome.ttft_s) / steps
         if not reports_steps:
-            estimate.learn(expected.batch, expected.context_tokens, 0.0, tpot)
+            # Prompts sent after this one were prefilled between its tokens.
+            between = (estimate.sent_tokens - expected.sent_tokens) / steps
+            estimate.learn(expected.batch, expected.context_tokens, between, tpot)
             if expected.wait_s <= 0.0:
                 prefill = outcome.ttft_s - expected.rtt_s
                 estimate.learn(expected.batch, expected.context_tokens, expected.uncached_tokens, prefill)
@@ -101,12 +113,13 @@ class SpeedModel:
 class _Estimate:
     """One instance's prior and what has been learnt about it."""
 
-    __slots__ = ("_incarnation", "_reported", "last_step", "prior", "rls")
+    __slots__ = ("_incarnation", "_reported", "last_step", "prior", "rls", "sent_tokens")
 
     def __init__(self, prior: Speed, reported: Speed | None, incarnation: str) -> None:
         self.prior = prior
         self.rls = RelativeLeastSquares(4)
         self.last_step = -1
+        self.sent_tokens = 0.0
         self._reported = reported
         self._incarnation = incarnation
 

@@ -35,7 +35,7 @@ class _ByBits:
 
     def loss(self, parameters: float, quantization: str) -> float:
         del parameters
-        return 2.0 ** (-_bits(quantization))
+        return float(2.0 ** (-_bits(quantization)))
 
 
 def _bits(name: str) -> float:
