@@ -126,7 +126,7 @@ class RouterNode:
         return _Running(security=security, service=service, listening=listening, control=control, http=http)
 
     def _replicas(self, listening: Listening) -> list[pb.Replica]:
-        """This replica and its siblings: their session ports follow from their ranks."""
+        """The list workers are told: this replica and its siblings, whose session ports follow from their ranks."""
         grpc = self.config.grpc
         return [
             listening.replica

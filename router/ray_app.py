@@ -34,14 +34,14 @@ class Router:
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = msgspec.convert(config, RouterConfig)
 
-    def __serve_build_asgi_app__(self) -> RouterNode:  # noqa: PLW3201 - Serve's name
+    def __serve_build_asgi_app__(self) -> RouterNode:
         """Serve calls this once, after the constructor."""
         configure_logging(self._config.log_level)
         return RouterNode(self._config, rank=_rank())
 
 
 def _rank() -> int:
-    """This replica's rank among the router's replicas; decides its session port."""
+    """The replica's rank among the router's replicas; decides its session port."""
     rank = getattr(serve.get_replica_context(), "rank", 0)
     return int(getattr(rank, "rank", rank) or 0)
 

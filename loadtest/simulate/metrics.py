@@ -68,20 +68,29 @@ class Figures:
     by_worker: dict[str, int] = field(default_factory=dict)
 
 
-def figures(served: Sequence[Served], busy_s: dict[str, float] | None = None) -> Figures:
-    """The figures over all but the warm-up. ``busy_s``: seconds each worker worked."""
-    counted = served[int(len(served) * WARM_UP) :]
+def figures(
+    served: Sequence[Served], busy_s: dict[str, float] | None = None, arrivals: Sequence[Arrival] | None = None
+) -> Figures:
+    """The figures over all but the warm-up. ``busy_s``: seconds each worker worked.
+
+    ``arrivals``: all that came, where ``served`` is what had ended when a run was given up; what had not counts as
+    inside the targets, which is the best that could be said of it.
+    """
+    came = arrivals if arrivals is not None else [one.arrival for one in served]
+    first = int(len(came) * WARM_UP)
+    counted = [one for one in served if one.arrival.number >= came[first].number]
     done = [one for one in counted if not one.shed]
-    span = max(counted[-1].arrival.at - counted[0].arrival.at, 1e-9)
-    offered = (len(counted) - 1) / span
-    within = sum(one.good for one in counted) / len(counted)
+    total = len(came) - first
+    offered = (total - 1) / max(came[-1].at - came[first].at, 1e-9)
+    within = 1.0 - sum(not one.good for one in counted) / total
+    span = came[-1].at
     whole = max((one.ended_at for one in served if not one.shed), default=span)
     prompt = sum(one.arrival.prompt_tokens for one in done)
     return Figures(
         offered=offered,
         goodput=offered * within,
         within=within,
-        requests=len(counted),
+        requests=total,
         shed=dict(Counter(one.shed for one in counted if one.shed)),
         ttft_s=_percentiles([one.ttft_s for one in done]),
         tpot_s=_percentiles([one.tpot_s for one in done if one.arrival.output_tokens > 1]),

@@ -96,22 +96,34 @@ class World:
         self._wakes = [NEVER] * setup.replicas
         self._running: dict[int, Served] = {}
         self.served: dict[int, Served] = {}
+        self._missed = 0
+        self._most_missed = NEVER
 
-    def run(self, progress: Callable[[int], None] | None = None) -> list[Served]:
-        """Until every request has ended; one ``Served`` for each, in order of arrival."""
+    def run(self, progress: Callable[[int], None] | None = None, *, give_up_at: float = 1.0) -> list[Served]:
+        """Until every request has ended; one ``Served`` for each that did, in order of arrival.
+
+        ``give_up_at``: stop as soon as more than this share of all requests has missed its targets; what has not
+        ended by then is left out.
+        """
         for arrival in self._arrivals:
             self._at(arrival.at, self._arrive, arrival)
         if self.setup.drift is not None:
             self._at(self.setup.drift.at, self._drift)
         queue, done = self._queue, 0
         total = len(self._arrivals)
-        while queue and len(self.served) < total:
+        self._most_missed = give_up_at * total
+        while queue and len(self.served) < total and self._missed <= self._most_missed:
             self.now, _, handler, arguments = heapq.heappop(queue)
             handler(*arguments)
             if progress is not None and len(self.served) >= done + 200:
                 done = len(self.served)
                 progress(done)
-        return [self.served[one.number] for one in self._arrivals]
+        return [self.served[one.number] for one in self._arrivals if one.number in self.served]
+
+    @property
+    def busy_s(self) -> dict[str, float]:
+        """Seconds each worker worked."""
+        return {spec.node: node.core.busy_s for spec, node in zip(self.setup.fleet.nodes, self.nodes, strict=True)}
 
     def _at(self, at: float, handler: Handler, *arguments: Any) -> None:
         self._count += 1
@@ -136,6 +148,7 @@ class World:
         for refusal in shed:
             arrival = self._arrivals[int(refusal.request_id)]
             self.served[arrival.number] = Served(arrival=arrival, shed=refusal.code)
+            self._missed += 1
         wake = router.admission.next_wakeup()
         if wake is not None and router.admission.queued and wake < self._wakes[replica]:
             self._wakes[replica] = wake
@@ -215,6 +228,7 @@ class World:
         served.cached_tokens = sequence.cached_tokens
         served.preemptions = sequence.preemptions
         self.served[number] = served
+        self._missed += not served.good
         outcome = Outcome(
             finished_at=served.ended_at,
             ttft_s=served.first_at - served.dispatched_at,

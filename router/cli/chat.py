@@ -27,10 +27,10 @@ def chat(
     """Talk to the pool.
 
     Examples:
-
       allsorts chat "What is the capital of France?"
 
       allsorts chat --model smollm2-135m@q8_0 --temperature 0.7
+
     """
     headers = {"authorization": f"Bearer {key}"} if key else {}
     timeout = httpx.Timeout(BETWEEN_TOKENS_S, connect=CONNECT_S)

@@ -29,10 +29,10 @@ def fleet(
     """Show every worker with its hardware, engine, model, quantization, state, load and measured speed.
 
     Examples:
-
       allsorts fleet
 
       allsorts fleet --watch --url http://127.0.0.1:9000
+
     """
     console = wide_console()
     if as_json:

@@ -33,7 +33,7 @@ class LazyGroup(TyperGroup):
         """All registered names."""
         return sorted(entry.name for entry in entry_points(group=GROUP))
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ARG002
         """The command, built from its entry point."""
         for entry in entry_points(group=GROUP):
             if entry.name == cmd_name:

@@ -58,8 +58,7 @@ def up(
         with console.status("starting the router") as status:
             children.append(_router(port, grpc_port, state_dir, without_ray=without_ray))
             _wait(lambda: _answers(url), children, stop, status, "the router")
-            for quantization in wanted:
-                children.append(_worker(quantization, models, grpc_port, slots, context, state_dir))
+            children += [_worker(one, models, grpc_port, slots, context, state_dir) for one in wanted]
             _wait(lambda: _ready_workers(url) >= len(wanted), children, stop, status, "the workers")
         if stop.is_set():
             return
@@ -145,7 +144,8 @@ def _welcome(url: str, quantizations: list[str]) -> None:
     out.print(f"curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n", soft_wrap=True)
     out.print(
         "python -c 'from openai import OpenAI; "
-        f'print(OpenAI(base_url="{url}/v1", api_key="none").chat.completions.create(model="{MODEL}@{quantizations[0]}", '
+        f'print(OpenAI(base_url="{url}/v1", api_key="none").chat.completions.create('
+        f'model="{MODEL}@{quantizations[0]}", '
         'messages=[{"role": "user", "content": "What is the capital of France?"}], temperature=0)'
         ".choices[0].message.content)'\n",
         soft_wrap=True,

@@ -66,15 +66,15 @@ class FleetService(pb_grpc.FleetServicer):
         self._sessions: set[WorkerSession] = set()
         self.replicas: list[pb.Replica] = []
 
-    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:
+    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
         """Delegated."""
         return await self._enroller.Enrol(request, context)
 
-    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:
+    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name
         """Delegated."""
         return await self._enroller.Renew(request, context)
 
-    async def Session(self, request_iterator: Any, context: Any) -> None:  # noqa: ARG002 - gRPC's signature
+    async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: ARG002, N802
         """One worker's lease, for as long as it lasts."""
         try:
             async with asyncio.timeout(HELLO_DEADLINE_S):
@@ -96,7 +96,7 @@ class FleetService(pb_grpc.FleetServicer):
         """End every session: the router stops."""
         for session in tuple(self._sessions):
             session.end(reason)
-        while self._sessions:
+        while self._sessions:  # noqa: ASYNC110 - each takes itself out
             await asyncio.sleep(0.01)
 
     def end_worker(self, worker_id: WorkerId, reason: str, *, permanent: bool) -> None:
@@ -150,7 +150,8 @@ class FleetService(pb_grpc.FleetServicer):
         watcher = asyncio.create_task(self._watch(session, member))
         reader = asyncio.create_task(_read(handler, context))
         try:
-            await asyncio.wait({reader, writer, watcher, session.ended}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {reader, writer, watcher, session.ended}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if session.ended.done():
                 await _flush_last_words(writer)
             if reader.done():

@@ -29,9 +29,7 @@ LONG_PROMPT: dict[str, Any] = {
 async def test_a_client_that_leaves_frees_its_slot(pool: Pool, body: dict[str, Any], stream: bool) -> None:
     """While it is being answered and in the middle of prefill; the answer would take far longer than the wait."""
     async with httpx.AsyncClient(timeout=60) as client:
-        asking = asyncio.create_task(
-            client.post(f"{pool.url}/v1/chat/completions", json={**body, "stream": stream})
-        )
+        asking = asyncio.create_task(client.post(f"{pool.url}/v1/chat/completions", json={**body, "stream": stream}))
         await pool.until_busy(True)
         if body is LONG_ANSWER:
             await asyncio.sleep(0.5)  # well into decoding

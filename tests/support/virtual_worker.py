@@ -32,7 +32,9 @@ class _Job:
 class VirtualWorker:
     """Serves what ``placer`` sends it, at ``true`` speed with a few percent of jitter; one worker in ``fleet``."""
 
-    def __init__(self, placer: ComposedPlacer, fleet: FleetSnapshot, true: Speed, *, reports_steps: bool = True) -> None:
+    def __init__(
+        self, placer: ComposedPlacer, fleet: FleetSnapshot, true: Speed, *, reports_steps: bool = True
+    ) -> None:
         self.placer = placer
         self.fleet = fleet
         self.true = true

@@ -112,9 +112,12 @@ def quieten_llama() -> None:
     llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-def _SILENT(level: int, text: bytes, data: int) -> None:  # noqa: N802 - a callback kept alive for ever
-    """Swallow one log line."""
+def _swallow(level: int, text: bytes, data: int) -> None:
+    """Take one log line and drop it."""
+
+
+_SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(_swallow)
+"""Kept for ever: llama.cpp calls it whenever it logs."""
 
 
 if __name__ == "__main__":

@@ -252,9 +252,6 @@ class Batching:
             rows = tokens[start : min(start + chunk, len(tokens) - 1)]
             count = len(rows)
             self.model.decode(rows, list(range(start, start + count)), [slot.index] * count, [True] * count)
-            values += [
-                log_probabilities(self.model.logits(row), tokens[start + row + 1], 0)[0] for row in range(count)
-            ]
+            values += [log_probabilities(self.model.logits(row), tokens[start + row + 1], 0)[0] for row in range(count)]
         self.model.trim(slot.index, 0)
         return Scored(token_ids=tuple(tokens[1:]), logprobs=tuple(values))
-

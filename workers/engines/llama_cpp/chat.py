@@ -2,7 +2,7 @@
 
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-from workers.engines.base import Message, Refused, RefusalCode
+from workers.engines.base import Message, RefusalCode, Refused
 from workers.engines.llama_cpp.native import NativeModel
 
 DEFAULT_TEMPLATE = (

@@ -43,12 +43,11 @@ class NativeModel:
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = options.gpu_layers if options.gpu_layers >= 0 else 0x7FFFFFFF
 
-        @llama_cpp.llama_progress_callback
         def report(fraction: float, _: Any) -> bool:
             progress(fraction)
             return True
 
-        parameters.progress_callback = report
+        parameters.progress_callback = llama_cpp.llama_progress_callback(report)
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not model:
             raise LoadError(

@@ -2,7 +2,7 @@
 
 import time
 
-from workers.engines.base import ContinueFrom, Job, Refused, RefusalCode
+from workers.engines.base import ContinueFrom, Job, RefusalCode, Refused
 from workers.engines.llama_cpp.chat import ChatTemplate
 from workers.engines.llama_cpp.detokenizer import Detokenizer
 from workers.engines.llama_cpp.native import NativeModel

@@ -113,9 +113,7 @@ class Runner:
             model.close()
             raise
         self._model = model
-        self._preparation = Preparation(
-            model, template, self._options.context_tokens, facts.tokenizer_fingerprint
-        )
+        self._preparation = Preparation(model, template, self._options.context_tokens, facts.tokenizer_fingerprint)
         progress(1.0, "loaded")
         return Batching(model, self._options, facts.name, facts.quantization), facts
 
@@ -222,4 +220,3 @@ class Runner:
             with self._wake:
                 self._preparing -= 1
                 self._wake.notify_all()
-

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -40,7 +41,8 @@ def refusal(status: int, body: str, upstream: Upstream, prompt_tokens: int) -> R
     line = error_line(parsed)
     if status in (400, 413, 422) and any(sign in line.lower() for sign in CONTEXT_SIGNS):
         # llama-server tells its counts; elsewhere they are in the words alone.
-        told = parsed.get("error") if isinstance(parsed, dict) and isinstance(parsed.get("error"), dict) else {}
+        error = parsed.get("error") if isinstance(parsed, dict) else None
+        told: dict[str, Any] = error if isinstance(error, dict) else {}
         return Refused(
             RefusalCode.CONTEXT_LENGTH,
             line,

@@ -22,7 +22,9 @@ def run(pool: VirtualWorker, requests: int, together: int, seed: int = 3) -> Non
     sent = pool.finished + pool.running
     while pool.finished < goal:
         while pool.running < together and sent < goal:
-            pool.send(request(f"{seed}-{sent}", prompt_tokens_estimate=rng.randrange(200, 3000)), rng.randrange(20, 200))
+            pool.send(
+                request(f"{seed}-{sent}", prompt_tokens_estimate=rng.randrange(200, 3000)), rng.randrange(20, 200)
+            )
             sent += 1
         pool.step()
 

@@ -1,0 +1,1 @@
+"""Other people's servers and classes, run beside ours on the same model and threads."""

@@ -1,0 +1,127 @@
+"""One thing to simulate as plain values, so that a pool of processes can share the work."""
+
+import random
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from loadtest.simulate.bound import alone, best_goodput
+from loadtest.simulate.fleet import FleetSpec, read_fleet
+from loadtest.simulate.metrics import Figures, figures
+from loadtest.simulate.router_side import NO_ADMISSION
+from loadtest.simulate.search import Knee, find_knee
+from loadtest.simulate.traces import read_trace
+from loadtest.simulate.traffic import GENERATORS, Arrival, at_rate, from_sizes
+from loadtest.simulate.world import REPORT_GAP_S, Drift, Setup, World
+from router.placement.policies import SCORERS
+
+ORACLE = frozenset({"weighted_round_robin", "weighted_least_request"})
+"""Policies that are given the true capacities at time zero as their weights."""
+
+SPEED_BLIND = ("round_robin", "random", "least_request", "power_of_two", "cache_aware", "llmd", "dynamo")
+
+POLICIES = tuple(SCORERS)
+
+GIVE_UP_AT = 0.12
+"""A run in which so many have missed is far beyond the knee: its end would teach nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """``traffic``: a generator's name or a trace's path. ``admission`` False: everything is dispatched at once."""
+
+    fleet: str
+    traffic: str
+    policy: str
+    seed: int = 1
+    requests: int = 1000
+    parameters: tuple[tuple[str, Any], ...] = ()
+    admission: bool = True
+    drift: bool = False  # one worker in four three times as slow, a third of the way through
+    replicas: int = 1
+    report_gap_s: float = REPORT_GAP_S
+    rate: float = 0.0  # 0: find the knee
+    start: float = 0.5  # where the search begins, as a share of the bound
+    precision: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A case's knee, or its figures at a given rate; the bounds beside it."""
+
+    case: Case
+    knee: Knee | None
+    figures: Figures | None
+    bound: float
+    quality_floor_broken: int
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+def traffic_at(case: Case, rate: float) -> list[Arrival]:
+    """The case's requests at an offered rate. Raises InputError for a trace that cannot be used."""
+    fleet = fleet_of(case.fleet)
+    rng = random.Random(case.seed)
+    generator = GENERATORS.get(case.traffic)
+    if generator is not None:
+        return generator(rate, case.requests, rng, fleet.demand)
+    sizes = _trace(case.traffic)
+    first = rng.randrange(max(len(sizes) - case.requests, 1))
+    return at_rate(from_sizes(sizes[first : first + case.requests], fleet.demand, rng), rate)
+
+
+def bound_of(case: Case) -> float:
+    """The fluid upper bound on goodput for this traffic on the fleet's true capacities."""
+    fleet = fleet_of(case.fleet)
+    return best_goodput(fleet, traffic_at(case, 1.0), fleet.true_parameters(case.seed))
+
+
+def run_at(case: Case, rate: float, *, give_up_at: float = 1.0) -> Figures:
+    """One simulation."""
+    fleet = fleet_of(case.fleet)
+    arrivals = traffic_at(case, rate)
+    parameters = dict(case.parameters)
+    if case.policy in ORACLE:
+        parameters["weights"] = alone(fleet, arrivals, fleet.true_parameters(case.seed))
+    setup = Setup(
+        fleet=fleet,
+        policy=case.policy,
+        seed=case.seed,
+        parameters=parameters,
+        limits=None if case.admission else NO_ADMISSION,
+        replicas=case.replicas,
+        report_gap_s=case.report_gap_s,
+        drift=Drift(at=arrivals[len(arrivals) // 3].at) if case.drift else None,
+    )
+    world = World(setup, arrivals)
+    served = world.run(give_up_at=give_up_at)
+    return figures(served, world.busy_s, arrivals)
+
+
+def solve(case: Case) -> Outcome:
+    """What the case asks for. For a pool of processes."""
+    bound = bound_of(case)
+    if case.rate > 0.0:
+        at = run_at(case, case.rate)
+        return Outcome(case=case, knee=None, figures=at, bound=bound, quality_floor_broken=at.quality_floor_broken)
+    broken = 0
+
+    def run(rate: float) -> Figures:
+        nonlocal broken
+        found = run_at(case, rate, give_up_at=GIVE_UP_AT)
+        broken += found.quality_floor_broken
+        return found
+
+    knee = find_knee(run, bound * case.start, precision=case.precision)
+    return Outcome(case=case, knee=knee, figures=knee.figures, bound=bound, quality_floor_broken=broken)
+
+
+@lru_cache(maxsize=8)
+def fleet_of(path: str) -> FleetSpec:
+    """A fleet file, read once."""
+    return read_fleet(path)
+
+
+@lru_cache(maxsize=2)
+def _trace(path: str) -> Any:
+    return read_trace(Path(path))

@@ -1,0 +1,1 @@
+"""What fits a machine, how fast it will run and what quality it costs. Pure: values in, values out."""
