@@ -34,10 +34,10 @@ Samples = dict[str, list[float]]
 
 
 def prompts(dice: random.Random, count: int) -> list[str]:
-    """Prompts without a common start, of lengths spread evenly over the range."""
+    """Prompts without a common start, of lengths spread by equal factors over the range, as real prompts are."""
     low, high = PROMPT_TOKENS
-    lengths = [low + (high - low) * index // max(1, count - 1) for index in range(count)] if count > 1 else [288]
-    return [_words(dice, length) for length in lengths]
+    middle = (index / (count - 1) if count > 1 else 0.5 for index in range(count))
+    return [_words(dice, round(low * (high / low) ** share)) for share in middle]
 
 
 def _words(dice: random.Random, count: int) -> str:
