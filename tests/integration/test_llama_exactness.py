@@ -1,0 +1,40 @@
+"""Greedy output on real weights does not depend on what else runs."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.contract.engines.rigs import Rig, Run
+from workers.engines.base import ModelSpec, Sampling
+from workers.engines.table import make_engine
+
+pytestmark = pytest.mark.model
+NEIGHBOURS = 15
+
+
+@pytest.mark.parametrize("quantization", ["q8_0"])
+async def test_a_greedy_answer_is_the_same_alone_and_among_fifteen_others(
+    model_files: dict[str, Path], quantization: str
+) -> None:
+    """With the default settings: flash attention, separate KV streams, one thread; token ids are compared."""
+    spec = ModelSpec(name="m", path=str(model_files[quantization]), context_tokens=512, slots=NEIGHBOURS + 1)
+    rig = Rig("llama.cpp", make_engine("llama.cpp"), spec)
+    sampling = Sampling(temperature=0.0, max_tokens=40, ignore_eos=True)
+    prompts = [f"Story {number}: once upon a time, " + "far away, " * (3 * number) for number in range(NEIGHBOURS + 1)]
+    try:
+        await rig.start()
+        alone = [await rig.run(rig.job(one, sampling=sampling, return_token_ids=True)) for one in prompts[:3]]
+        await rig.engine.unload("m", rig.loaded.quantization)
+        rig.loaded = await rig.engine.load(spec, lambda _fraction, _message: None)  # nothing cached
+        runs = [await rig.submit(rig.job(one, sampling=sampling, return_token_ids=True)) for one in prompts]
+        await asyncio.gather(*(run.end() for run in runs))
+    finally:
+        await rig.stop()
+    for before, after in zip(alone, runs, strict=False):
+        assert len(_ids(before)) == 40
+        assert _ids(before) == _ids(after)
+
+
+def _ids(run: Run) -> list[int]:
+    return [token for delta in run.deltas for token in delta.token_ids]
