@@ -1,4 +1,4 @@
-"""Decode prediction against the measured table of FACTS.md: how far ``predict_speed`` is off, with no tuning per machine.
+"""Decode prediction against the measured table of FACTS.md: how far ``predict_speed`` is off, untuned.
 
 Llama-2-7B Q4_0 and Q8_0, tg128, tokens a second (llama.cpp discussions 4167, 15013 and 10879).
 """

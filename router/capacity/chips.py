@@ -1,7 +1,6 @@
 """The hardware catalogue: what a chip's name stands for, and how to find it from what a system reports."""
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from router.capacity.chip_table import CHIPS, Chip, MemoryKind
