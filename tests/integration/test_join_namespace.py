@@ -6,6 +6,7 @@ Needs root and ``ip netns``; skipped elsewhere.
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -38,11 +39,14 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
 
 
+_NUMBERS = itertools.count()
+
+
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and iproute2")
-    number = os.getpid() % 16000
+    number = (os.getpid() + 3 * next(_NUMBERS)) % 16000  # the kernel takes a link away some time after its namespace
     name, net = f"as{number}", f"10.231.{number // 64}.{number % 64 * 4}".rsplit(".", 1)
     head_ip, mac_ip = (f"{net[0]}.{int(net[1]) + one}" for one in (1, 2))
     try:
