@@ -15,8 +15,8 @@ export OMP_NUM_THREADS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
-.PHONY: help up env env-dev model test test-quick test-vllm check format protos locks chaos clean \
-        bench-engine bench-simfidelity bench-placement
+.PHONY: help up env env-dev model test test-quick check format protos locks clean \
+        bench-engine bench-placement
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'

@@ -5,8 +5,8 @@ Llama-2-7B Q4_0 and Q8_0, tg128, tokens a second (llama.cpp discussions 4167, 15
 
 import json
 import statistics
-from typing import Any
 
+from router.capacity.speed import predict_speed
 from router.domain.worker import Hardware, ModelInstance
 
 SIZES = {"q4_0": 3_825_807_360, "q8_0": 7_161_089_024}
@@ -34,24 +34,18 @@ MEASURED: tuple[tuple[str, str, int, str, float], ...] = (
 """Kind, name, GPU cores, quantization, tokens a second. Chips whose bandwidth FACTS.md does not give are left out."""
 
 
-def measure() -> dict[str, float] | None:
-    """Median and worst relative error; None where ``router.capacity`` is not installed."""
-    errors = [abs(predicted / measured - 1.0) for _, _, predicted, measured in predictions() or ()]
-    if not errors:
-        return None
+def measure() -> dict[str, float]:
+    """Median and worst relative error."""
+    errors = [abs(predicted / measured - 1.0) for _, _, predicted, measured in predictions()]
     return {"median_error": round(statistics.median(errors), 4), "worst_error": round(max(errors), 4)}
 
 
-def predictions() -> list[tuple[str, str, float, float]] | None:
+def predictions() -> list[tuple[str, str, float, float]]:
     """Name, quantization, predicted and measured tokens a second."""
-    try:
-        from router.capacity.speed import predict_speed
-    except ImportError:
-        return None
     found = []
     for kind, name, cores, quantization, measured in MEASURED:
         hardware = Hardware(kind=kind, name=name, cores=cores, details=(("gpu_cores", str(cores)),) if cores else ())
-        speed: Any = predict_speed(hardware, _llama_2_7b(quantization))
+        speed = predict_speed(hardware, _llama_2_7b(quantization))
         found.append((name, quantization, 1.0 / speed.step_s(1, 64), measured))
     return found
 
@@ -74,7 +68,7 @@ def _llama_2_7b(quantization: str) -> ModelInstance:
 
 def main() -> None:
     """Print each prediction and the errors as JSON."""
-    for name, quantization, predicted, measured in predictions() or ():
+    for name, quantization, predicted, measured in predictions():
         print(f"{name:28s} {quantization:6s} {predicted:7.1f} {measured:7.1f}  {predicted / measured - 1:+.1%}")
     print(json.dumps(measure()))
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
@@ -88,7 +89,7 @@ class FleetService(pb_grpc.FleetServicer):
             log.warning("session.refused", reason=error.message, peer=context.peer())
             await context.write(pb.RouterCommand(sequence=1, dismiss=pb.Dismiss(reason=error.message, permanent=True)))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, error.message)
-        except (ProtocolViolation, OutOfBounds, AllsortsError) as error:
+        except (ProtocolViolation, OutOfBounds, DecodeError, AllsortsError) as error:
             log.warning("session.violation", reason=str(error), peer=context.peer())
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error)[:500])
 

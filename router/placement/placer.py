@@ -3,13 +3,14 @@
 import random
 from typing import Any
 
+from router.capacity.speed import predict_speed
 from router.placement.composition import ComposedPlacer
 from router.placement.cost import CostWeights
 from router.placement.filters import Quality
 from router.placement.policies import build_policy
 from router.placement.prefix_index import PrefixIndex
 from router.placement.record import RecordBook
-from router.placement.speed_model import SpeedPredictor, rough_speed
+from router.placement.speed_model import SpeedPredictor
 
 
 def build_placer(
@@ -53,4 +54,4 @@ def _default_quality() -> Quality:
 
 
 def _default_predictor() -> SpeedPredictor:
-    return rough_speed
+    return predict_speed

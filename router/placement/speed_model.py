@@ -151,24 +151,3 @@ class _Estimate:
 def usable(speed: Speed | None) -> bool:
     """A speed that prices anything: a worker that reports zeros has reported nothing."""
     return speed is not None and speed.prefill_tokens_per_s > 0.0 and speed.step_s(1, 0) > 0.0
-
-
-_FALLBACK_BANDWIDTH = 50e9
-_FALLBACK_WEIGHTS = 4e9
-
-
-def rough_speed(hardware: Hardware, instance: ModelInstance) -> Speed:
-    """Bytes read over bandwidth, for want of anything better; the first steps correct it.
-
-    Unknown bandwidth counts as 50 GB/s, a desktop CPU's memory; prefill as 20 tokens per decode step, the low end
-    of what llama.cpp does on CPUs.
-    """
-    bandwidth = hardware.bandwidth_bytes_per_s or _FALLBACK_BANDWIDTH
-    weights = float(instance.weights_bytes or _FALLBACK_WEIGHTS)
-    base = weights / (0.8 * bandwidth) + 0.002
-    return Speed(
-        base_s=base,
-        per_sequence_s=0.02 * base,
-        per_context_token_s=instance.kv_bytes_per_token / (0.8 * bandwidth),
-        prefill_tokens_per_s=20.0 / base,
-    )
