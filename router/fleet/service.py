@@ -1,6 +1,7 @@
 """The Fleet service: every worker's session ends up here; enrolment is delegated."""
 
 import asyncio
+import contextlib
 import itertools
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
 HELLO_DEADLINE_S = 10.0
+LAST_WRITE_S = 1.0
 
 
 class Enroller(Protocol):
@@ -147,7 +149,8 @@ class FleetService(pb_grpc.FleetServicer):
             session=session, member=member, membership=self._membership, learner=self._learner, clock=self._clock
         )
         self._sessions.add(session)
-        writer = asyncio.create_task(_write(session, context))
+        writing = asyncio.Lock()
+        writer = asyncio.create_task(_write(session, context, writing))
         watcher = asyncio.create_task(self._watch(session, member))
         reader = asyncio.create_task(_read(handler, context))
         try:
@@ -158,6 +161,7 @@ class FleetService(pb_grpc.FleetServicer):
             if reader.done():
                 reader.result()  # raises what went wrong, if anything did
         finally:
+            await _let_finish(writing)
             for task in (reader, writer, watcher):
                 task.cancel()
             await asyncio.gather(reader, writer, watcher, return_exceptions=True)
@@ -196,10 +200,20 @@ async def _read(handler: EventHandler, context: Any) -> None:
         handler.handle(event)
 
 
-async def _write(session: WorkerSession, context: Any) -> None:
+async def _write(session: WorkerSession, context: Any, writing: asyncio.Lock) -> None:
     while True:
         for command in await session.next_commands():
-            await context.write(command)
+            async with writing:
+                await context.write(command)
+
+
+async def _let_finish(writing: asyncio.Lock) -> None:
+    """Wait for a write under way, and let none begin: gRPC cannot end a call in the middle of one, and would leave
+    the peer waiting for ever.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WRITE_S):
+            await writing.acquire()
 
 
 async def _flush_last_words(writer: asyncio.Task[None]) -> None:
