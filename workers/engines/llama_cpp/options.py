@@ -20,7 +20,7 @@ class Options:
     context_tokens: int = DEFAULT_CONTEXT_TOKENS  # of each sequence
     slots: int = DEFAULT_SLOTS
     threads: int = 1
-    prefill_tokens: int = 256  # prompt tokens mixed into one step
+    prefill_tokens: int = 128  # prompt tokens mixed into one step: an abort waits for at most one step
     flash_attention: bool = True
     kv_unified: bool = False
     gpu_layers: int = -1  # all that fit, where there is a GPU
