@@ -10,65 +10,27 @@ starting from what the client already has: the client sees one unbroken stream.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field, replace
 
 import structlog
 
 from router.config import DispatchConfig
 from router.dispatch.attempt import Attempt
-from router.dispatch.continuation import Transcript
 from router.dispatch.dispatcher import Dispatcher
+from router.dispatch.journey import Journey
+from router.dispatch.refusals import raise_if_clients_fault, reason_of
 from router.dispatch.waiting_room import WaitingRoom
-from router.domain.answer import AnswerHead, Chunk, Continuation
+from router.domain.answer import AnswerHead, Chunk
 from router.domain.clock import Clock
 from router.domain.ids import WorkerId
-from router.domain.placement import Outcome, Placed
+from router.domain.placement import Placed
 from router.domain.request import InferenceRequest
-from router.domain.stream import (
-    Accepted,
-    AttemptEvent,
-    Delta,
-    FinishReason,
-    Refusal,
-    RefusalCode,
-    Returned,
-    SessionLost,
-    TokenLogprob,
-    Usage,
-)
-from router.errors import (
-    AllsortsError,
-    ContextLengthExceeded,
-    DeadlineExceeded,
-    InvalidRequest,
-    UnsupportedParameter,
-    WorkerFailed,
-)
+from router.domain.stream import Accepted, AttemptEvent, Refusal, RefusalCode, Returned, SessionLost, Usage
+from router.errors import AllsortsError, DeadlineExceeded, WorkerFailed
 from router.fleet.membership import Membership
 from router.placement.interfaces import Placer
 from router.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Journey:
-    """One request under way: its attempts, what it avoids, what the client already has."""
-
-    request: InferenceRequest
-    transcript: Transcript = field(default_factory=Transcript)
-    avoid: set[WorkerId] = field(default_factory=set)
-    attempts: int = 0
-    failures: int = 0  # attempts that failed otherwise than by a busy worker
-    busy: int = 0  # refusals in a row because the worker was full
-    attempt: Attempt | None = None
-    head: AnswerHead | None = None
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    last_failure: str = ""
-    last_placed: Placed | None = None
-    early: list[AttemptEvent] = field(default_factory=list)  # came together with the acceptance
-    finished: bool = False
 
 
 class Pipeline:
@@ -124,27 +86,21 @@ class Pipeline:
             raise WorkerFailed(f"gave up after {journey.failures} attempts; the last one: {journey.last_failure}")
         if journey.busy:
             await asyncio.sleep(min(1.0, 0.02 * 2.0**journey.busy))
-        continuation = journey.transcript.started
-        request = self._remaining(journey) if continuation else journey.request
-        avoid = self._avoidable(journey)
-        return await self._room.place(request, avoid=avoid, continuation=continuation or journey.attempts > 0)
+        continuation = journey.transcript.started or journey.attempts > 0
+        return await self._room.place(journey.remaining(), avoid=self._avoidable(journey), continuation=continuation)
 
     def _dispatch(self, journey: Journey, placed: Placed) -> Attempt | None:
-        """Send the request to its worker."""
+        """Send the request to its worker; None when it left in this very moment."""
         journey.attempts += 1
-        sampling = journey.request.sampling
-        left = None if sampling.max_tokens is None else sampling.max_tokens - journey.transcript.settled_tokens
         attempt = self._dispatcher.dispatch(
             journey.request,
             placed,
             number=journey.attempts,
-            max_tokens=left,
+            max_tokens=journey.tokens_left,
             resume=journey.transcript.resume(),
         )
         if attempt is None:
-            journey.failures += 1
-            journey.avoid.add(placed.worker_id)
-            journey.last_failure = f"{placed.node} left just before dispatch"
+            journey.failed(placed, "left just before dispatch")
             return None
         log.debug("dispatch.started", request=journey.request.request_id, node=placed.node, attempt=journey.attempts)
         journey.attempt = attempt
@@ -167,66 +123,30 @@ class Pipeline:
         return events[0]
 
     def _accepted(self, journey: Journey, attempt: Attempt, event: Accepted) -> None:
-        placed = attempt.placed
-        journey.busy = 0
-        instance = self._dispatcher.instance(placed)
-        journey.transcript.fingerprint = instance.tokenizer_fingerprint if instance else ""
-        if journey.last_placed is not None and journey.transcript.started:
-            self._moved(journey, journey.last_placed, placed)
-        journey.last_placed = placed
-        journey.cached_tokens = event.cached_tokens
-        if journey.head is None:
-            journey.prompt_tokens = event.prompt_tokens
-            journey.head = AnswerHead(
-                request_id=journey.request.request_id,
-                worker_id=placed.worker_id,
-                node=placed.node,
-                model=placed.model,
-                quantization=placed.quantization,
-                prompt_tokens=event.prompt_tokens,
+        instance = self._dispatcher.instance(attempt.placed)
+        move = journey.accepted(attempt.placed, event, instance.tokenizer_fingerprint if instance else "")
+        if move is not None:
+            self._metrics.continued(move.from_quantization, move.to_quantization)
+            log.info(
+                "stream.continued",
+                request=journey.request.request_id,
+                was=move.from_node,
+                now=move.to_node,
+                at_token=move.at_token,
             )
 
     def _not_taken(self, journey: Journey, attempt: Attempt, event: AttemptEvent) -> None:
         """A refusal or loss before acceptance: raise what is the client's fault, else try elsewhere."""
         placed = attempt.placed
-        attempt.end()
-        busy = isinstance(event, Refusal) and event.code is RefusalCode.BUSY
-        journey.busy = journey.busy + 1 if busy else 0
-        journey.failures += 0 if busy else 1
+        refused = isinstance(event, Refusal)
+        self._close_attempt(journey, "refused" if refused else "lost")
         if isinstance(event, Refusal):
-            self._close_attempt(journey, "refused")
-            self._raise_if_clients_fault(journey, event)
-            journey.last_failure = f"{placed.node}: {event.message}"
-            if event.code is RefusalCode.ENGINE_FAILED:
-                self._membership.failed(placed.worker_id, event.message)
-        else:
-            reason = _reason(event)
-            self._close_attempt(journey, "lost")
-            journey.last_failure = f"{placed.node}: {reason}"
-            if not isinstance(event, Returned):
-                self._membership.failed(placed.worker_id, reason)
-        journey.avoid.add(placed.worker_id)
+            tried = frozenset(journey.avoid | {placed.worker_id})
+            raise_if_clients_fault(event, journey.request, self._membership.snapshot(), tried)
+        journey.failed(placed, reason_of(event), busy=isinstance(event, Refusal) and event.code is RefusalCode.BUSY)
+        if _workers_fault(event):
+            self._membership.failed(placed.worker_id, reason_of(event))
         log.info("dispatch.failed", request=journey.request.request_id, node=placed.node, reason=journey.last_failure)
-
-    def _raise_if_clients_fault(self, journey: Journey, refusal: Refusal) -> None:
-        if refusal.code is RefusalCode.INVALID:
-            raise InvalidRequest(refusal.message, param=refusal.parameter or None)
-        elsewhere = self._elsewhere(journey, refusal)
-        if refusal.code is RefusalCode.CONTEXT_LENGTH and not elsewhere:
-            raise ContextLengthExceeded(refusal.message, param=refusal.parameter or "messages")
-        if refusal.code is RefusalCode.UNSUPPORTED and not elsewhere:
-            raise UnsupportedParameter(refusal.message, param=refusal.parameter or None)
-
-    def _elsewhere(self, journey: Journey, refusal: Refusal) -> bool:
-        """Whether another worker of the model could do what this one cannot."""
-        tried = journey.avoid | ({journey.attempt.placed.worker_id} if journey.attempt else set())
-        return any(
-            instance.context_tokens > refusal.context_tokens
-            for worker in self._membership.snapshot().workers
-            if worker.worker_id not in tried
-            for instance in worker.models
-            if instance.model == journey.request.model.name
-        )
 
     # -- the stream ------------------------------------------------------------------------------------
 
@@ -237,11 +157,15 @@ class Pipeline:
             while not journey.finished:
                 events = journey.early or await self._events(journey)
                 journey.early = []
-                chunk, trouble = self._absorb(journey, events)
-                if chunk is not None:
-                    yield chunk
-                if trouble is not None:
-                    last = await self._go_on_elsewhere(journey, trouble)
+                progress = journey.absorb(events, self._clock.now())
+                if progress.final is not None:
+                    self._complete(journey, progress.final.usage, str(progress.final.finish_reason))
+                    yield journey.last_chunk(progress, progress.final)
+                    return
+                if progress.chunk is not None:
+                    yield progress.chunk
+                if progress.trouble is not None:
+                    last = await self._go_on_elsewhere(journey, progress.trouble)
                     if last is not None:
                         yield last
         finally:
@@ -257,111 +181,30 @@ class Pipeline:
             raise DeadlineExceeded("the request's deadline passed before its answer was complete")
         return events
 
-    def _absorb(self, journey: Journey, events: list[AttemptEvent]) -> tuple[Chunk | None, AttemptEvent | None]:
-        """Merge waiting deltas into one chunk; anything that ends the attempt badly comes back as trouble."""
-        text: list[str] = []
-        logprobs: list[TokenLogprob] = []
-        tokens = 0
-        trouble: AttemptEvent | None = None
-        final: Delta | None = None
-        for event in events:
-            if not isinstance(event, Delta):
-                trouble = None if isinstance(event, Accepted) else event
-            elif event.finish_reason in (FinishReason.ERROR, FinishReason.ABORTED):
-                trouble = event
-            else:
-                self._note_first_token(journey, event)
-                logprobs.extend(journey.transcript.absorb(event))
-                text.append(event.text)
-                tokens += event.token_count
-                final = event if event.finish_reason is not None else None
-            if trouble is not None or final is not None:
-                break
-        if final is not None:
-            return self._complete(journey, final, "".join(text), tokens, tuple(logprobs)), None
-        if not tokens and not any(text):
-            return None, trouble
-        return Chunk(text="".join(text), token_count=tokens, logprobs=tuple(logprobs)), trouble
-
-    def _complete(
-        self, journey: Journey, final: Delta, text: str, tokens: int, logprobs: tuple[TokenLogprob, ...]
-    ) -> Chunk:
+    def _complete(self, journey: Journey, usage: Usage | None, ending: str) -> None:
         assert journey.attempt is not None
         journey.finished = True
         self._membership.succeeded(journey.attempt.placed.worker_id)
-        counted = final.usage or Usage()
-        self._close_attempt(journey, str(final.finish_reason), counted)
-        completion = journey.transcript.settled_tokens + counted.completion_tokens
-        return Chunk(
-            text=text,
-            token_count=tokens,
-            logprobs=logprobs,
-            finish_reason=final.finish_reason,
-            usage=Usage(
-                prompt_tokens=journey.prompt_tokens, completion_tokens=completion, cached_tokens=counted.cached_tokens
-            ),
-            continuations=tuple(journey.transcript.moves),
-        )
-
-    # -- going on elsewhere ----------------------------------------------------------------------------
+        self._close_attempt(journey, ending, usage or Usage())
 
     async def _go_on_elsewhere(self, journey: Journey, trouble: AttemptEvent) -> Chunk | None:
         """The attempt broke off: place what is left. Returns the last chunk when nothing is left to do."""
         attempt = journey.attempt
         assert attempt is not None
-        reason = _reason(trouble)
-        journey.last_failure = f"{attempt.placed.node}: {reason}"
+        returned = isinstance(trouble, Returned)
+        reason = reason_of(trouble)
         log.info("dispatch.broke_off", request=journey.request.request_id, node=attempt.placed.node, reason=reason)
-        if isinstance(trouble, Returned):
-            attempt.end()
-        else:
+        if not returned:
             attempt.abort()
             self._membership.failed(attempt.placed.worker_id, reason)
-        self._close_attempt(journey, "returned" if isinstance(trouble, Returned) else "lost")
-        journey.failures += 1
-        journey.avoid.add(attempt.placed.worker_id)
+        self._close_attempt(journey, "returned" if returned else "lost")
+        journey.failed(attempt.placed, reason)
         journey.transcript.settle()
-        limit = journey.request.sampling.max_tokens
-        if limit is not None and journey.transcript.settled_tokens >= limit:
-            return self._cut_at_limit(journey)
+        if journey.tokens_left is not None and journey.tokens_left <= 0:
+            journey.finished = True
+            return journey.cut_at_limit()
         await self._start(journey)
         return None
-
-    def _cut_at_limit(self, journey: Journey) -> Chunk:
-        """Every token the client asked for is with it; only the farewell was lost."""
-        journey.finished = True
-        usage = Usage(prompt_tokens=journey.prompt_tokens, completion_tokens=journey.transcript.settled_tokens)
-        return Chunk(finish_reason=FinishReason.LENGTH, usage=usage, continuations=tuple(journey.transcript.moves))
-
-    def _moved(self, journey: Journey, old: Placed, new: Placed) -> None:
-        journey.transcript.moves.append(
-            Continuation(
-                from_node=old.node,
-                to_node=new.node,
-                from_quantization=old.quantization,
-                to_quantization=new.quantization,
-                at_token=journey.transcript.settled_tokens,
-                reason=journey.last_failure,
-            )
-        )
-        self._metrics.continued(old.quantization, new.quantization)
-        log.info(
-            "stream.continued",
-            request=journey.request.request_id,
-            was=old.node,
-            now=new.node,
-            at_token=journey.transcript.settled_tokens,
-        )
-
-    def _remaining(self, journey: Journey) -> InferenceRequest:
-        """The request as placement should see it now: longer prompt, fewer tokens to go."""
-        done = journey.transcript.settled_tokens
-        return replace(
-            journey.request,
-            continues=True,
-            prompt_tokens_estimate=(journey.prompt_tokens or journey.request.prompt_tokens_estimate) + done,
-            expected_output_tokens=max(1, journey.request.expected_output_tokens - done),
-        )
 
     def _avoidable(self, journey: Journey) -> frozenset[WorkerId]:
         """Workers that failed this request, unless that leaves nobody who serves its model."""
@@ -373,7 +216,7 @@ class Pipeline:
         )
         return frozenset(journey.avoid) if others else frozenset()
 
-    # -- bookkeeping -----------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------------
 
     def stop(self, journey: Journey) -> None:
         """Nobody reads any more: abort what runs. Idempotent."""
@@ -390,11 +233,6 @@ class Pipeline:
         delay = min(max(0.0, journey.request.deadline_at - self._clock.now()) + 0.001, 86_400.0)
         return asyncio.get_running_loop().call_later(delay, expire)
 
-    def _note_first_token(self, journey: Journey, delta: Delta) -> None:
-        attempt = journey.attempt
-        if attempt is not None and attempt.first_token_at is None and delta.token_count:
-            attempt.first_token_at = self._clock.now()
-
     def _close_attempt(self, journey: Journey, ending: str, usage: Usage | None = None) -> None:
         """Release the claim and tell placement what happened."""
         attempt, journey.attempt = journey.attempt, None
@@ -402,17 +240,7 @@ class Pipeline:
             return
         attempt.end()
         self._membership.release(attempt.placed.worker_id, journey.request.request_id)
-        now = self._clock.now()
-        first = attempt.first_token_at
-        outcome = Outcome(
-            finished_at=now,
-            ttft_s=None if first is None else first - attempt.started_at,
-            e2e_s=now - attempt.started_at,
-            prompt_tokens=usage.prompt_tokens if usage else journey.prompt_tokens,
-            cached_tokens=usage.cached_tokens if usage else journey.cached_tokens,
-            completion_tokens=usage.completion_tokens if usage else journey.transcript.output_tokens,
-            ending=ending,
-        )
+        outcome = journey.outcome(attempt, ending, usage, self._clock.now())
         self._placer.finished(journey.request, attempt.placed, outcome)
 
 
@@ -442,9 +270,8 @@ class LiveAnswer:
                 await self._chunks.aclose()
 
 
-def _reason(event: AttemptEvent) -> str:
-    if isinstance(event, (SessionLost, Returned)):
-        return event.reason
-    if isinstance(event, Delta):
-        return event.error or f"the worker ended the stream ({event.finish_reason})"
-    return f"unexpected answer {type(event).__name__}"
+def _workers_fault(event: AttemptEvent) -> bool:
+    """Whether the circuit breaker should hear of it."""
+    if isinstance(event, Refusal):
+        return event.code is RefusalCode.ENGINE_FAILED
+    return not isinstance(event, Returned)

@@ -1,0 +1,48 @@
+"""What a worker's word means for the request: the client's own fault is raised, anything else is a reason."""
+
+from router.domain.ids import WorkerId
+from router.domain.request import InferenceRequest
+from router.domain.snapshot import FleetSnapshot
+from router.domain.stream import AttemptEvent, Delta, Refusal, RefusalCode, Returned, SessionLost
+from router.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
+
+
+def raise_if_clients_fault(
+    refusal: Refusal, request: InferenceRequest, fleet: FleetSnapshot, tried: frozenset[WorkerId]
+) -> None:
+    """Raise what the client must change: a bad value at once, a limit only when no other worker goes further."""
+    if refusal.code is RefusalCode.INVALID:
+        raise InvalidRequest(refusal.message, param=refusal.parameter or None)
+    if refusal.code not in (RefusalCode.CONTEXT_LENGTH, RefusalCode.UNSUPPORTED):
+        return
+    if _goes_further(refusal, request, fleet, tried):
+        return
+    if refusal.code is RefusalCode.CONTEXT_LENGTH:
+        raise ContextLengthExceeded(refusal.message, param=refusal.parameter or "messages")
+    raise UnsupportedParameter(refusal.message, param=refusal.parameter or None)
+
+
+def reason_of(event: AttemptEvent) -> str:
+    """Why an attempt ended without an answer, in a few words."""
+    match event:
+        case Refusal():
+            return event.message
+        case SessionLost() | Returned():
+            return event.reason
+        case Delta():
+            return event.error or f"the worker ended the stream ({event.finish_reason})"
+        case _:
+            return f"unexpected answer {type(event).__name__}"
+
+
+def _goes_further(
+    refusal: Refusal, request: InferenceRequest, fleet: FleetSnapshot, tried: frozenset[WorkerId]
+) -> bool:
+    """Whether an untried worker of the model has a longer context than the one that refused."""
+    return any(
+        instance.context_tokens > refusal.context_tokens
+        for worker in fleet.workers
+        if worker.worker_id not in tried
+        for instance in worker.models
+        if instance.model == request.model.name
+    )
