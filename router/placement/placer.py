@@ -11,6 +11,7 @@ from router.placement.policies import build_policy
 from router.placement.prefix_index import PrefixIndex
 from router.placement.record import RecordBook
 from router.placement.speed_model import SpeedPredictor
+from router.placement.tabulated_quality import TabulatedQuality
 
 
 def build_placer(
@@ -29,7 +30,7 @@ def build_placer(
 ) -> ComposedPlacer:
     """A placer with its filters, learners and records.
 
-    ``policy``: a name of ``policies.POLICIES``; ``parameters``: that policy's own. ``replicas``: router replicas
+    ``policy``: a name of ``policies.SCORERS``; ``parameters``: that policy's own. ``replicas``: router replicas
     that serve the same workers. ``record_sample``: share of decisions recorded. Raises ValueError for an unknown
     policy or parameter.
     """
@@ -39,18 +40,12 @@ def build_placer(
         own = {"lambda_slo": lambda_slo, "lambda_quality": lambda_quality, "replicas": float(replicas), **own}
     return ComposedPlacer(
         build_policy(policy, rng, **own),
-        quality=quality or _default_quality(),
+        quality=quality or TabulatedQuality(),
         predict_speed=predict_speed or _default_predictor(),
         weights=weights,
         records=RecordBook(capacity=record_capacity, sample=record_sample),
         prefixes=PrefixIndex(capacity_blocks=prefix_blocks),
     )
-
-
-def _default_quality() -> Quality:
-    from router.placement.tabulated_quality import TabulatedQuality
-
-    return TabulatedQuality()
 
 
 def _default_predictor() -> SpeedPredictor:

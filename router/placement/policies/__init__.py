@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from router.placement.interfaces import Placer
 from router.placement.policies.cache_aware import CacheAware
 from router.placement.policies.cost import CostPolicy
 from router.placement.policies.dynamo import Dynamo
@@ -41,16 +40,3 @@ def build_policy(name: str, rng: random.Random, **parameters: Any) -> Policy:
         return factory(rng=rng, **parameters)
     except TypeError as error:
         raise ValueError(f"policy '{name}' does not take these parameters: {', '.join(parameters)}") from error
-
-
-def _placer(policy: str) -> Callable[..., Placer]:
-    def build(*, rng: random.Random, **options: Any) -> Placer:
-        from router.placement.placer import build_placer  # it builds on this package
-
-        return build_placer(policy, rng=rng, **options)
-
-    return build
-
-
-POLICIES: dict[str, Callable[..., Placer]] = {name: _placer(name) for name in SCORERS}
-"""Whole placers by policy name; keywords as in ``router.placement.placer.build_placer``."""
