@@ -12,6 +12,7 @@ from ray import serve
 
 from router.app import RouterNode
 from router.config import RouterConfig, load_config
+from router.serve_settings import OWN_CLUSTER
 from router.telemetry.logging import configure_logging
 
 APPLICATION = "allsorts"
@@ -32,6 +33,8 @@ class Router:
     """One router replica. Serve runs the ASGI lifespan, which starts and stops the node's gRPC server."""
 
     def __init__(self, config: dict[str, Any]) -> None:
+        if os.environ.get(OWN_CLUSTER):
+            keep_internal_port_on_loopback()
         self._config = msgspec.convert(config, RouterConfig)
 
     def __serve_build_asgi_app__(self) -> RouterNode:
@@ -44,6 +47,18 @@ def _rank() -> int:
     """The replica's rank among the router's replicas; decides its session port."""
     rank = getattr(serve.get_replica_context(), "rank", 0)
     return int(getattr(rank, "rank", rank) or 0)
+
+
+def keep_internal_port_on_loopback() -> None:
+    """Serve (2.60) binds a replica's port for calls between deployments to every interface, and unpickles what comes.
+
+    Nothing here calls it, Serve has no setting for it, and whoever reached it could run code; so on a cluster of one
+    machine it stays on that machine. Runs before the replica binds, which is after the deployment's constructor.
+    """
+    from ray.serve._private import replica
+
+    bind_port = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: bind_port(server, address.replace("[::]", "127.0.0.1"))
 
 
 def bind(config: RouterConfig) -> Any:

@@ -30,6 +30,9 @@ QUIET: Mapping[str, str] = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+OWN_CLUSTER = "ALLSORTS_OWN_CLUSTER"
+"""Set where Ray was started by ``allsorts serve`` for itself: one machine, so its internal ports stay on loopback."""
+
 HAPROXY_WRAPPER = Path(__file__).with_name("haproxy.sh")
 
 
@@ -45,6 +48,7 @@ def environment(*, work_dir: Path, loopback: bool) -> dict[str, str]:
     settings["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(_wrapper(work_dir))
     settings["ALLSORTS_HAPROXY"] = haproxy_binary()
     settings["ALLSORTS_LOOPBACK"] = "1" if loopback else ""
+    settings[OWN_CLUSTER] = "1"
     return settings
 
 

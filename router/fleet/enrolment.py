@@ -17,6 +17,7 @@ from router.errors import NotAllowed
 from router.fleet.authority import Authority, BadRequest, request_fingerprint
 from router.fleet.join_token import BadToken, JoinToken, parse_token
 from router.fleet.open_pool import Offers, clean_node_name, new_worker_id
+from router.fleet.peers import peer_worker_id
 from router.state.backend import StoreFailed
 from router.state.join_rules import JoinRefused
 from router.state.records import AuditLine, WorkerRecord
@@ -136,12 +137,6 @@ async def _try_later(context: Any, error: StoreFailed) -> NoReturn:
     log.error("enrolment.failed", reason=str(error))
     await context.abort(grpc.StatusCode.UNAVAILABLE, "the router cannot read its store now; try again later")
     raise AssertionError("abort raises")
-
-
-def peer_worker_id(context: Any) -> str | None:
-    """The worker id in the client certificate (its common name); None without one."""
-    names = context.auth_context().get("x509_common_name")
-    return names[0].decode() if names else None
 
 
 def _refuse_revoked(worker: WorkerRecord) -> None:

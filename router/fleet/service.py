@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import math
 from typing import Any, Protocol
 
 import grpc
@@ -21,6 +22,7 @@ from router.fleet.events import EventHandler, Learner, ProtocolViolation
 from router.fleet.gate import Gate
 from router.fleet.member import Member
 from router.fleet.membership import Membership
+from router.fleet.peers import peer_certificate_end, peer_worker_id
 from router.fleet.session import WorkerSession
 from router.fleet.watchdog import Signs, Verdict, judge
 
@@ -74,8 +76,12 @@ class FleetService(pb_grpc.FleetServicer):
         return await self._enroller.Enrol(request, context)
 
     async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name
-        """Delegated."""
-        return await self._enroller.Renew(request, context)
+        """Delegated; whoever may renew may also keep the session that stands on the old certificate."""
+        reply = await self._enroller.Renew(request, context)
+        session = self._membership.session_of(WorkerId(peer_worker_id(context) or ""))
+        if session is not None:
+            session.valid_until = self._valid_until(reply.expires_at_unix_s)
+        return reply
 
     async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: ARG002, N802
         """One worker's lease, for as long as it lasts."""
@@ -119,10 +125,11 @@ class FleetService(pb_grpc.FleetServicer):
                 f"{OLDEST_PROTOCOL_VERSION}-{PROTOCOL_VERSION}; update the older one"
             )
         check_hello(hello)
-        admitted = await self._gate.admit(hello.worker_id, _peer_worker_id(context))
+        admitted = await self._gate.admit(hello.worker_id, peer_worker_id(context))
         if not admitted.own_labels:
             hello.profile.labels.clear()
         session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
+        session.valid_until = self._valid_until(peer_certificate_end(context))
         profile = codec.profile_from(hello, admitted.worker_id, admitted.labels, admitted.node)
         member = self._membership.join(
             session, profile, tuple(codec.instance_from(m) for m in hello.models), cordoned=admitted.cordoned
@@ -171,9 +178,16 @@ class FleetService(pb_grpc.FleetServicer):
                 for worker_id in self._membership.forget_gone():
                     log.info("worker.forgotten", worker=worker_id)
 
+    def _valid_until(self, certificate_end: float | None) -> float:
+        """On the monotonic clock: a wall clock that jumps ends no session."""
+        return math.inf if certificate_end is None else self._clock.now() + certificate_end - self._clock.wall()
+
     async def _watch(self, session: WorkerSession, member: Member) -> None:
         while True:
             await asyncio.sleep(self._config.ping_interval_s)
+            if session.expired:
+                session.end("its certificate has ended; the worker comes back with a fresh one")
+                return
             session.ping()
             signs = Signs(
                 now=self._clock.now(),
@@ -219,9 +233,3 @@ async def _let_finish(writing: asyncio.Lock) -> None:
 async def _flush_last_words(writer: asyncio.Task[None]) -> None:
     """Give a dismissal a moment to reach the worker before the stream closes."""
     await asyncio.wait({writer}, timeout=0.2)
-
-
-def _peer_worker_id(context: Any) -> str | None:
-    """The worker id in the client certificate (its common name); None without TLS."""
-    names = context.auth_context().get("x509_common_name")
-    return names[0].decode() if names else None

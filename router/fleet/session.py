@@ -5,6 +5,7 @@ watchdog measures silence, round trips and engine progress: an engine can hang u
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -34,6 +35,7 @@ class WorkerSession:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.last_heard = clock.now()
         self.progress_at = clock.now()
+        self.valid_until = math.inf  # monotonic second at which the certificate it stands on ends
         self._clock = clock
         self._sequence = 0
         self._outbox: deque[pb.RouterCommand] = deque()
@@ -123,6 +125,11 @@ class WorkerSession:
         self.send(pb.RouterCommand(abort=pb.Abort(request_id=key[0], attempt=key[1])))
 
     # -- signs of life -------------------------------------------------------------------------------
+
+    @property
+    def expired(self) -> bool:
+        """Whether the certificate it stands on has ended."""
+        return self._clock.now() >= self.valid_until
 
     def heard(self) -> None:
         """A message arrived."""

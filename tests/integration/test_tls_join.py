@@ -11,6 +11,7 @@ import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
+from router.domain.ids import WorkerId
 from router.domain.worker import WorkerState
 from router.fleet.authority import SERVER_HOURS
 from router.fleet.listeners import start_listeners
@@ -377,3 +378,40 @@ async def test_private_files_are_private(pool: Head, tmp_path: Path) -> None:
     for file in joined.files.folder.iterdir():
         assert file.stat().st_mode & 0o077 == 0, file
     assert joined.files.folder.stat().st_mode & 0o077 == 0
+
+
+class SkippingClock(ShiftedClock):
+    """Hours pass, on both clocks, when the test says so."""
+
+    def now(self) -> float:
+        return super().now() + self.shift_s
+
+
+async def test_a_session_ends_with_its_certificate(tmp_path: Path) -> None:
+    """Nobody stays for ever on a certificate that would not be accepted again."""
+    clock = SkippingClock()
+    async with head(tmp_path / "head", clock=clock, ping_interval_s=0.05) as pool:
+        joined = await join(pool, await pool.token(), tmp_path / "mac")
+        async with running(worker_of(joined)):
+            await pool.until(joined.membership.worker_id, WorkerState.READY)
+            session = pool.membership.session_of(WorkerId(joined.membership.worker_id))
+            assert session is not None
+            clock.shift_s = joined.membership.expires_at_unix_s - clock.wall() + 1.0
+            reason = await asyncio.wait_for(session.ended, 10)
+            assert "certificate has ended" in reason
+
+
+async def test_a_renewed_certificate_keeps_the_session(tmp_path: Path) -> None:
+    """Renewal happens beside the streams, which do not notice."""
+    clock = SkippingClock()
+    async with head(tmp_path / "head", clock=clock, ping_interval_s=0.05, silence_s=1e9) as pool:
+        joined = await join(pool, await pool.token(), tmp_path / "mac")
+        async with running(worker_of(joined)):
+            await pool.until(joined.membership.worker_id, WorkerState.READY)
+            session = pool.membership.session_of(WorkerId(joined.membership.worker_id))
+            assert session is not None
+            clock.shift_s = (joined.membership.expires_at_unix_s - clock.wall()) / 2
+            await renew(joined.files)
+            clock.shift_s = joined.membership.expires_at_unix_s - SkippingClock().wall() + 1.0
+            assert not session.expired
+            assert not session.ended.done()

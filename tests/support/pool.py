@@ -34,6 +34,7 @@ class Pool:
     port: int
     grpc_port: int
     state_dir: Path
+    process_id: int = 0
     said: list[str] = field(default_factory=list)
     status: int | None = None
 
@@ -72,6 +73,7 @@ def running_pool(kind: str, state_dir: Path, models: Path) -> Iterator[Pool]:
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
     )
+    pool.process_id = process.pid
     try:
         _wait_until_ready(process, state_dir / "up.log")
         yield pool

@@ -1,0 +1,56 @@
+"""Which sockets a pool opens, and where: read from the system for every process the command started."""
+
+import ipaddress
+
+import psutil
+import pytest
+
+from tests.support.pool import Pool
+
+
+def family(pool: Pool) -> list[psutil.Process]:
+    """The command and all that came from it, Ray's processes too: those that carry the pool's state or ancestry."""
+    command = psutil.Process(pool.process_id)
+    return [command, *command.children(recursive=True)]
+
+
+def listening(processes: list[psutil.Process]) -> dict[tuple[str, int], str]:
+    """Address and port of each listening TCP socket, and whose it is."""
+    found = {}
+    for process in processes:
+        try:
+            for one in process.net_connections(kind="tcp"):
+                if one.status == psutil.CONN_LISTEN and one.laddr:
+                    found[one.laddr.ip, one.laddr.port] = process.name()
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_every_socket_of_an_open_pool_listens_on_loopback(pool: Pool) -> None:
+    """Without keys nothing may be reached from elsewhere: not the endpoint, not HAProxy, nothing inside Ray."""
+    sockets = listening(family(pool))
+    ports = {port for _, port in sockets}
+    assert {pool.port, pool.grpc_port} <= ports
+    if pool.kind == "ray":
+        names = " ".join(sockets.values())
+        assert "haproxy" in names, names
+        assert "raylet" in names, names
+    beyond = {where: name for where, name in sockets.items() if not loopback(where[0])}
+    assert not beyond, beyond
+
+
+def loopback(address: str) -> bool:
+    """Whether the address is of this machine alone, also when written as IPv4 inside IPv6."""
+    parsed = ipaddress.ip_address(address)
+    inner = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (inner or parsed).is_loopback
+
+
+@pytest.mark.parametrize(
+    ("address", "alone"),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_the_check_knows_loopback_from_the_rest(address: str, alone: bool) -> None:
+    """A check that cannot fail is none."""
+    assert loopback(address) is alone
