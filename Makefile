@@ -16,7 +16,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .PHONY: help up env env-dev model test test-quick check format protos locks clean \
-        bench-engine bench-placement
+        bench-engine bench-placement bench-simfidelity
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -91,6 +91,12 @@ locks: $(READY)/dev ## write requirements/*.lock anew
 
 bench-engine: $(READY)/dev ## our llama.cpp engine against the high-level class and llama.cpp's own server
 	@$(PY) -m loadtest.bench.engine $(ARGS)
+
+bench-simfidelity: $(READY)/dev ## the simulated engine, given a join benchmark's profile, against that real worker
+	@$(PY) -m loadtest.bench.simfidelity $(ARGS)
+
+bench-placement: $(READY)/dev ## every policy on two fleets and three kinds of traffic, simulated; decision time
+	@$(PY) -m loadtest.bench.placement $(ARGS)
 
 clean: ## remove environments, models and results
 	@rm -rf $(VENV) .venv-vllm build .allsorts

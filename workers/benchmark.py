@@ -202,6 +202,7 @@ class _Probe:
                     context_tokens=load.context_tokens,
                     prefill_tokens=load.last_step_prefill_tokens,
                     step_s=load.last_step_s,
+                    prefills=load.last_step_prefills,
                 )
             )
         for delta in result.deltas:
@@ -304,6 +305,7 @@ class _Probe:
                 context_tokens=one.context_tokens,
                 prefill_tokens=one.prefill_tokens,
                 step_s=one.step_s + between_s,
+                prefills=one.prefills,
             )
             for one in steps
             if one.batch or one.prefill_tokens

@@ -66,6 +66,7 @@ _LOAD_FIELDS = (
     "last_step_s",
     "last_step_batch",
     "last_step_prefill_tokens",
+    "last_step_prefills",
 )
 _SPEED_FIELDS = (
     "base_s",

@@ -33,6 +33,7 @@ class StepSample:
     context_tokens: int  # in all sequences together
     prefill_tokens: int  # prefilled in the same step; 0: pure decode
     step_s: float
+    prefills: int = 0  # sequences those tokens belong to; 0: not told, counted as one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,9 @@ from workers.facts import Speed, StepSample
 
 Floats = NDArray[np.float64]
 
+ROUNDS = 4
+"""Reweighting settles to three digits within three."""
+
 
 def non_negative_least_squares(rows: Floats, values: Floats) -> Floats:
     """The x >= 0 that minimises |rows @ x - values|, exactly.
@@ -37,8 +40,8 @@ def fit_speed(
     """The cost parameters that explain the samples best; None when no decode step was seen.
 
     Decode first: ``step_s = base_s + per_sequence_s * b + per_context_token_s * C`` over steps without prefill.
-    Then prefill: what a step took beyond its decode part, ``prefill_base_s + tokens / prefill_tokens_per_s``.
-    Errors are relative: every row is divided by its time, so that short steps count as much as long ones.
+    Then prefill: what a step took beyond its decode part, ``prefill_base_s`` for each sequence that prefilled and
+    ``tokens / prefill_tokens_per_s``. Errors are relative, so that short steps count as much as long ones.
     """
     decode = [one for one in samples if one.prefill_tokens == 0 and one.batch > 0 and one.step_s > 0]
     if not decode:
@@ -49,6 +52,7 @@ def fit_speed(
         per_sequence_s=per_sequence_s,
         per_context_token_s=per_context_token_s,
         prefill_tokens_per_s=0.0,
+        samples=tuple(samples),
     )
     prefill_base_s, prefill_token_s = _fit_prefill(samples, decode_only)
     alone_s = decode_only.step_s(1, min(one.context_tokens for one in decode))
@@ -67,21 +71,61 @@ def fit_speed(
 
 def _fit_decode(decode: Sequence[StepSample]) -> tuple[float, float, float]:
     times = np.array([one.step_s for one in decode])
-    rows = np.array([(1.0, one.batch, one.context_tokens) for one in decode]) / times[:, None]
-    base_s, per_sequence_s, per_context_token_s = non_negative_least_squares(rows, np.ones(len(decode)))
+    rows = np.array([(1.0, one.batch, one.context_tokens) for one in decode])
+    base_s, per_sequence_s, per_context_token_s = _relative_fit(rows, times, np.zeros(len(decode)))
     return float(base_s), float(per_sequence_s), float(per_context_token_s)
 
 
 def _fit_prefill(samples: Sequence[StepSample], decode: Speed) -> tuple[float, float]:
-    """Fixed seconds and seconds a token of prefill; zeros when no prefill was seen."""
+    """Fixed seconds a prefilling sequence and seconds a token of prefill; zeros when no prefill was seen."""
     prefill = [one for one in samples if one.prefill_tokens > 0 and one.step_s > 0]
     if not prefill:
         return 0.0, 0.0
     times = np.array([one.step_s for one in prefill])
-    decode_s = np.array([decode.step_s(one.batch, one.context_tokens) if one.batch else 0.0 for one in prefill])
-    rows = np.array([(1.0, one.prefill_tokens) for one in prefill]) / times[:, None]
-    fixed_s, token_s = non_negative_least_squares(rows, np.clip((times - decode_s) / times, 0.0, None))
+    curve = decode_curve_s(decode, max(one.batch for one in prefill))
+    decode_s = np.array([_step_s(decode, curve, one) for one in prefill])
+    rows = np.array([(max(one.prefills, 1), one.prefill_tokens) for one in prefill])
+    fixed_s, token_s = _relative_fit(rows, times, decode_s)
     return float(fixed_s), float(token_s)
+
+
+def _relative_fit(rows: Floats, times: Floats, known_s: Floats) -> Floats:
+    """The x >= 0 for which ``known_s + rows @ x`` is nearest to ``times``, short and long steps counting alike.
+
+    Rows are divided by the time the last round predicted. Dividing by the measured time would favour steps that
+    happened to be quick, and put every prediction below the mean.
+    """
+    scale, solution = times, np.zeros(rows.shape[1])
+    for _ in range(ROUNDS):
+        solution = non_negative_least_squares(rows / scale[:, None], np.clip(times - known_s, 0.0, None) / scale)
+        scale = np.maximum(known_s + rows @ solution, 1e-9)
+    return solution
+
+
+def decode_curve_s(speed: Speed, slots: int) -> tuple[float, ...]:
+    """Mean seconds of a step of 1, 2, … ``slots`` sequences, context apart; between batches that were seen, a line.
+
+    Kernels change with the batch (a matrix times one vector is another program than times sixteen), so steps do
+    not grow evenly with it. Empty when fewer than two batches were seen.
+    """
+    seen: dict[int, list[float]] = {}
+    for one in speed.samples:
+        if one.prefill_tokens == 0 and one.batch > 0 and one.step_s > 0:
+            seen.setdefault(one.batch, []).append(one.step_s - speed.per_context_token_s * one.context_tokens)
+    if len(seen) < 2:
+        return ()
+    batches = sorted(seen)
+    means = [float(np.mean(seen[batch])) for batch in batches]
+    inner = np.interp(np.arange(1, slots + 1), batches, means)
+    beyond = np.maximum(np.arange(1, slots + 1) - batches[-1], 0) * speed.per_sequence_s
+    return tuple(float(one) for one in np.maximum(inner + beyond, 0.0))
+
+
+def _step_s(speed: Speed, curve: tuple[float, ...], like: StepSample) -> float:
+    """What decoding took in a step that also prefilled: by the curve, which a few batches bend away from the line."""
+    if not 0 < like.batch <= len(curve):
+        return speed.step_s(like.batch, like.context_tokens) if like.batch else 0.0
+    return curve[like.batch - 1] + speed.per_context_token_s * like.context_tokens
 
 
 def predicted_step_s(speed: Speed, sample: StepSample) -> float:
@@ -89,7 +133,8 @@ def predicted_step_s(speed: Speed, sample: StepSample) -> float:
     decode_s = speed.step_s(sample.batch, sample.context_tokens) if sample.batch else 0.0
     if not sample.prefill_tokens or not speed.prefill_tokens_per_s:
         return decode_s
-    return decode_s + speed.prefill_base_s + sample.prefill_tokens / speed.prefill_tokens_per_s
+    fixed_s = speed.prefill_base_s * max(sample.prefills, 1)
+    return decode_s + fixed_s + sample.prefill_tokens / speed.prefill_tokens_per_s
 
 
 def median_relative_error(speed: Speed) -> float:

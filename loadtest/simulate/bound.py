@@ -22,26 +22,38 @@ from router.placement.tabulated_quality import TabulatedQuality
 from workers.engines.simulated.parameters import EngineParameters
 
 SAMPLE = 1500
-"""Requests of the traffic that stand for all."""
+"""Requests of the traffic that stand for all..."""
+
+FLOWS = 60_000
+"""...unless times the workers they make more unknowns than this: then fewer do."""
+
+MAY_MISS = 0.05
+"""Share of the requests that goodput allows outside the targets, so that a policy may as well not serve them."""
 
 Floats = NDArray[np.float64]
 
 
 def best_goodput(
-    fleet: FleetSpec, arrivals: Sequence[Arrival], true: Sequence[EngineParameters], *, left_out: float | None = None
+    fleet: FleetSpec,
+    arrivals: Sequence[Arrival],
+    true: Sequence[EngineParameters],
+    *,
+    left_out: float | None = MAY_MISS,
+    clairvoyant: bool = False,
 ) -> float:
     """Requests a second inside the targets, in the proportions of ``arrivals``.
 
     ``left_out``: share of the requests that need not be served; the programme leaves out the dearest. None: exactly
-    those are left out that no worker could serve in time even if it had nothing else to do.
+    those are left out that no worker could serve in time even if it had nothing else to do. ``clairvoyant``: output
+    lengths are known, so that long answers are left out before long prompts.
     """
-    sample, uncached = _sample(arrivals)
+    sample, uncached = _sample(arrivals, max(min(SAMPLE, FLOWS // len(fleet.nodes)), 50))
     jobs, workers = len(sample), len(fleet.nodes)
     flows = jobs * workers  # the rate of job j on worker i stands at j * workers + i, the offered rate at the end
     possible = np.zeros((jobs, workers), dtype=bool)
     blocks, limits = [], []
     for i, (node, p) in enumerate(zip(fleet.nodes, true, strict=True)):
-        work, out, held = _demands(sample, uncached, p)
+        work, out, held = _demands(sample, uncached, p, clairvoyant=clairvoyant)
         possible[:, i] = _possible(sample, uncached, node, p)
         for more_steps, least_steps in (
             (0.0, _least_steps()),
@@ -52,8 +64,9 @@ def best_goodput(
             place = (np.zeros(jobs, dtype=int), np.arange(jobs) * workers + i)
             blocks.append(coo_array((seconds, place), shape=(1, flows + 1)))
             limits.append(max(1.0 - p.base_s * least_steps, 0.0))
-    if left_out is None:
-        left_out = float(1.0 - possible.any(axis=1).mean())
+    impossible = float(1.0 - possible.any(axis=1).mean())
+    if left_out is None or impossible > left_out:
+        left_out = impossible
     blocks += [_no_more_than_offered(jobs, workers), _all_but(left_out, flows)]
     limits += [0.0] * (jobs + 1)
     bounds = [(0.0, None if able else 0.0) for able in possible.ravel().tolist()]
@@ -82,7 +95,7 @@ def alone(fleet: FleetSpec, arrivals: Sequence[Arrival], true: Sequence[EnginePa
     Requests that a worker cannot serve inside the targets are left out of its mix; a worker that can serve none
     keeps a token weight.
     """
-    sample, uncached = _sample(arrivals)
+    sample, uncached = _sample(arrivals, SAMPLE)
     weights: dict[str, float] = {}
     for node, p in zip(fleet.nodes, true, strict=True):
         mine = np.array([one.model == node.model for one in sample])
@@ -90,7 +103,7 @@ def alone(fleet: FleetSpec, arrivals: Sequence[Arrival], true: Sequence[EnginePa
         if not able.any():
             weights[node.worker_id] = 1e-6
             continue
-        work, out, held = _demands(sample, uncached, p)
+        work, out, held = _demands(sample, uncached, p, clairvoyant=True)
         a, b, c = (float(x[able].mean()) for x in (work, out, held))
         rate = min(
             max(1.0 - p.base_s * _least_steps(), 0.0) / a,
@@ -106,7 +119,7 @@ def _least_steps() -> float:
     return 1.0 / SLO.tpot_s
 
 
-def _sample(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], Floats]:
+def _sample(arrivals: Sequence[Arrival], size: int) -> tuple[list[Arrival], Floats]:
     """Evenly spread requests, and the prompt tokens of each that nobody sent before."""
     seen: set[int] = set()
     uncached = []
@@ -118,17 +131,22 @@ def _sample(arrivals: Sequence[Arrival]) -> tuple[list[Arrival], Floats]:
                 break
         uncached.append(max(one.prompt_tokens - fresh * BLOCK_TOKENS, 1))
         seen.update(one.block_hashes)
-    places = np.unique(np.linspace(0, len(arrivals) - 1, min(SAMPLE, len(arrivals))).astype(int))
+    places = np.unique(np.linspace(0, len(arrivals) - 1, min(size, len(arrivals))).astype(int))
     return [arrivals[k] for k in places], np.array([uncached[k] for k in places], dtype=float)
 
 
-def _demands(sample: Sequence[Arrival], uncached: Floats, p: EngineParameters) -> tuple[Floats, Floats, Floats]:
+def _demands(
+    sample: Sequence[Arrival], uncached: Floats, p: EngineParameters, *, clairvoyant: bool
+) -> tuple[Floats, Floats, Floats]:
     """Per request: seconds of work beside the steps' fixed part, output tokens, context tokens times output tokens."""
     prompt = np.array([one.prompt_tokens for one in sample], dtype=float)
     out = np.array([one.output_tokens for one in sample], dtype=float)
-    context = prompt + out / 2.0
+    square = out * out
+    if not clairvoyant:
+        out, square = np.full_like(out, out.mean()), np.full_like(out, square.mean())
+    held = prompt * out + square / 2.0
     prefill = uncached * p.prefill_token_s * (1.0 + p.prefill_attention * (prompt - uncached / 2.0))
-    return prefill + out * (p.per_sequence_s + p.per_context_token_s * context), out, out * context
+    return prefill + out * p.per_sequence_s + p.per_context_token_s * held, out, held
 
 
 def _possible(sample: Sequence[Arrival], uncached: Floats, node: NodeSpec, p: EngineParameters) -> NDArray[np.bool_]:

@@ -143,6 +143,7 @@ class Load:
     last_step_s: float = 0.0
     last_step_batch: int = 0
     last_step_prefill_tokens: int = 0
+    last_step_prefills: int = 0  # sequences those tokens belong to; 0: the engine does not tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,6 +156,7 @@ def load_from(message: pb.Load, observed_at: float) -> Load:
         last_step_s=message.last_step_s,
         last_step_batch=message.last_step_batch,
         last_step_prefill_tokens=message.last_step_prefill_tokens,
+        last_step_prefills=message.last_step_prefills,
     )
 
 

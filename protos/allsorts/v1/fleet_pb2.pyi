@@ -986,6 +986,7 @@ class Load(_message.Message):
     LAST_STEP_S_FIELD_NUMBER: _builtins.int
     LAST_STEP_BATCH_FIELD_NUMBER: _builtins.int
     LAST_STEP_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
+    LAST_STEP_PREFILLS_FIELD_NUMBER: _builtins.int
     observed_at_unix_s: _builtins.float
     running: _builtins.int
     waiting: _builtins.int
@@ -1010,6 +1011,8 @@ class Load(_message.Message):
     """sequences that decoded in it"""
     last_step_prefill_tokens: _builtins.int
     """prompt tokens prefilled in it"""
+    last_step_prefills: _builtins.int
+    """sequences those belong to; 0: the engine does not tell"""
     def __init__(
         self,
         *,
@@ -1027,10 +1030,11 @@ class Load(_message.Message):
         last_step_s: _builtins.float = ...,
         last_step_batch: _builtins.int = ...,
         last_step_prefill_tokens: _builtins.int = ...,
+        last_step_prefills: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "expected_remaining_tokens", b"expected_remaining_tokens", "kv_used", b"kv_used", "last_command", b"last_command", "last_step_batch", b"last_step_batch", "last_step_prefill_tokens", b"last_step_prefill_tokens", "last_step_s", b"last_step_s", "observed_at_unix_s", b"observed_at_unix_s", "prefill_progress", b"prefill_progress", "prefill_tokens_pending", b"prefill_tokens_pending", "running", b"running", "step_sequence", b"step_sequence", "tokens_per_s", b"tokens_per_s", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "expected_remaining_tokens", b"expected_remaining_tokens", "kv_used", b"kv_used", "last_command", b"last_command", "last_step_batch", b"last_step_batch", "last_step_prefill_tokens", b"last_step_prefill_tokens", "last_step_prefills", b"last_step_prefills", "last_step_s", b"last_step_s", "observed_at_unix_s", b"observed_at_unix_s", "prefill_progress", b"prefill_progress", "prefill_tokens_pending", b"prefill_tokens_pending", "running", b"running", "step_sequence", b"step_sequence", "tokens_per_s", b"tokens_per_s", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

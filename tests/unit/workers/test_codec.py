@@ -51,6 +51,7 @@ figures = st.builds(
     last_step_s=real,
     last_step_batch=uint32,
     last_step_prefill_tokens=uint32,
+    last_step_prefills=uint32,
 )
 
 

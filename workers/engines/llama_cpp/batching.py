@@ -36,6 +36,7 @@ class _Counters:
     last_step_s: float = 0.0
     last_batch: int = 0
     last_prefill: int = 0
+    last_prefills: int = 0
 
 
 @dataclass(slots=True)
@@ -208,7 +209,7 @@ class Batching:
         rate = len(plan.sampled) / seconds
         counters.tokens_per_s = RATE_WINDOW * counters.tokens_per_s + (1 - RATE_WINDOW) * rate
         counters.last_step_s, counters.last_batch = seconds, plan.decoding
-        counters.last_prefill = plan.prefill_tokens
+        counters.last_prefill, counters.last_prefills = plan.prefill_tokens, plan.prefills
 
     def figures(self) -> LoadFigures:
         """The load now."""
@@ -229,6 +230,7 @@ class Batching:
             last_step_s=counters.last_step_s,
             last_step_batch=counters.last_batch,
             last_step_prefill_tokens=counters.last_prefill,
+            last_step_prefills=counters.last_prefills,
         )
 
     def _cache_changes(self) -> tuple[CacheChange, ...]:

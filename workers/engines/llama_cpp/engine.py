@@ -150,6 +150,7 @@ class LlamaCppEngine:
             last_step_s=busiest.last_step_s,
             last_step_batch=busiest.last_step_batch,
             last_step_prefill_tokens=busiest.last_step_prefill_tokens,
+            last_step_prefills=busiest.last_step_prefills,
         )
 
     def _publish(self, result: StepResult) -> None:

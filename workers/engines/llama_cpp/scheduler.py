@@ -23,6 +23,7 @@ class Plan:
     shares: list[tuple[Sequence, int]] = field(default_factory=list)  # tokens computed for each sequence
     decoding: int = 0
     prefill_tokens: int = 0
+    prefills: int = 0  # sequences that prefill
 
 
 def plan_batch(sequences: Iterable[Sequence], prefill_budget: int) -> Plan:
@@ -55,5 +56,6 @@ def _add(plan: Plan, sequence: Sequence, share: int) -> None:
         plan.sampled.append((len(plan.tokens) - 1, sequence))
     if sequence.prefilling:
         plan.prefill_tokens += share
+        plan.prefills += 1
     else:
         plan.decoding += 1

@@ -50,7 +50,7 @@ class SimulatedCore:
         self._segment: Segment | None = None
         self._events: list[Event] = []
         self._order = 0
-        self._last: tuple[float, int, int] = (0.0, 0, 0)  # seconds, batch, prefill tokens of the last step
+        self._last: tuple[float, int, int, int] = (0.0, 0, 0, 0)  # seconds, batch, prefill tokens, prefills of a step
         self._held_since: float | None = None  # nothing moves from here on
         self._free_at = 0.0
 
@@ -160,7 +160,7 @@ class SimulatedCore:
             remaining += max(sequence.expected_tokens - sequence.produced_before, 1)
         grown = done * batch
         held = self.cache.held_tokens + self._own + grown
-        last_s, last_batch, last_prefill = self._last_step(done)
+        last_s, last_batch, last_prefill, last_prefills = self._last_step(done)
         return LoadFigures(
             running=batch + len(self._prefilling),
             waiting=len(self._waiting),
@@ -174,14 +174,15 @@ class SimulatedCore:
             last_step_s=last_s,
             last_step_batch=last_batch,
             last_step_prefill_tokens=last_prefill,
+            last_step_prefills=last_prefills,
         )
 
-    def _last_step(self, done: int) -> tuple[float, int, int]:
+    def _last_step(self, done: int) -> tuple[float, int, int, int]:
         segment = self._segment
         if done == 0 or segment is None:
             return self._last
         noise = max(self._jitter.gauss(1.0, self.parameters.noise), 0.2)
-        return (segment.step_s + (done - 1) * segment.growth_s) * noise, len(self._decoding), 0
+        return (segment.step_s + (done - 1) * segment.growth_s) * noise, len(self._decoding), 0, 0
 
     # ------------------------------------------------------------ segments
 
@@ -214,7 +215,7 @@ class SimulatedCore:
         batch = len(self._decoding)
         if batch:
             last_s = segment.step_s + (steps - 1) * segment.growth_s
-            self._last = (last_s, batch, 0)
+            self._last = (last_s, batch, 0, 0)
         self.busy_s += now - segment.starts_at
         self.steps_done += steps
         self._context += steps * batch
@@ -231,7 +232,7 @@ class SimulatedCore:
                     tokens += count
                     self._prefilled(sequence, count, now)
             self.prefill_progress += tokens
-            self._last = (now - segment.starts_at, segment.batch, tokens)
+            self._last = (now - segment.starts_at, segment.batch, tokens, len(segment.prefill))
         finishes, steps = self._finishes, self.steps_done
         while finishes and finishes[0][0] <= steps:
             _, order, sequence = heapq.heappop(finishes)
@@ -246,8 +247,8 @@ class SimulatedCore:
         p = self.parameters
         batch = len(self._decoding)
         if self._prefilling:
-            prefill, prefill_s = self._chunk(max(p.chunk_tokens - batch, 1))
-            prefill_s += p.prefill_base_s
+            prefill, prefill_s = self._chunk(p.prefill_budget(batch))
+            prefill_s += p.prefill_base_s * len(prefill)
             took = p.decode_s(batch, self._context) + prefill_s if batch else max(p.base_s, prefill_s)
             self._segment = Segment(now, 1, took * self._noise(1), 0.0, prefill, batch)
         elif batch:

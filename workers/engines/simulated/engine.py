@@ -372,4 +372,5 @@ def _sum(loads: list[LoadFigures]) -> LoadFigures:
         last_step_s=busiest.last_step_s,
         last_step_batch=busiest.last_step_batch,
         last_step_prefill_tokens=busiest.last_step_prefill_tokens,
+        last_step_prefills=busiest.last_step_prefills,
     )

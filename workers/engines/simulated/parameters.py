@@ -76,18 +76,27 @@ class EngineParameters:
     per_context_token_s: float
     prefill_token_s: float
     prefill_attention: float = 0.0  # a prefilled token costs this share more per context token before it
-    prefill_base_s: float = 0.0  # a step that prefills costs this on top
+    prefill_base_s: float = 0.0  # every sequence that prefills in a step costs this on top
     slots: int = 16
     chunk_tokens: int = 512
     kv_capacity_tokens: int = 65_536
     context_tokens: int = 8192
+    prefill_chunk_tokens: int = 0  # prompt tokens a step beside the decode tokens; 0: what those leave of the chunk
+    decode_curve_s: tuple[float, ...] = ()  # measured steps of 1, 2, … sequences, context apart; empty: the line
     noise: float = 0.03  # relative standard deviation of one step
     load_s: float = 1.0
     unload_s: float = 0.05
 
     def decode_s(self, batch: int, context_tokens: float) -> float:
         """One decode step of ``batch`` sequences that hold ``context_tokens`` together."""
+        curve = self.decode_curve_s
+        if 0 < batch <= len(curve):
+            return curve[batch - 1] + self.per_context_token_s * context_tokens
         return self.base_s + self.per_sequence_s * batch + self.per_context_token_s * context_tokens
+
+    def prefill_budget(self, batch: int) -> int:
+        """Prompt tokens of a step in which ``batch`` sequences decode."""
+        return self.prefill_chunk_tokens or max(self.chunk_tokens - batch, 1)
 
 
 class DoesNotFit(ValueError):
@@ -141,13 +150,17 @@ def hidden(declared: EngineParameters, spread: float, rng: random.Random) -> Eng
     def off() -> float:
         return rng.uniform(1.0 - spread, 1.0 + spread)
 
-    return replace(
+    true = replace(
         declared,
         base_s=declared.base_s * off(),
         per_sequence_s=declared.per_sequence_s * off(),
         per_context_token_s=declared.per_context_token_s * off(),
         prefill_token_s=declared.prefill_token_s * off(),
     )
+    if not declared.decode_curve_s:
+        return true
+    factor = off()
+    return replace(true, decode_curve_s=tuple(one * factor for one in declared.decode_curve_s))
 
 
 def times(parameters: EngineParameters, factor: float) -> EngineParameters:
@@ -159,4 +172,5 @@ def times(parameters: EngineParameters, factor: float) -> EngineParameters:
         per_context_token_s=parameters.per_context_token_s * factor,
         prefill_token_s=parameters.prefill_token_s * factor,
         prefill_base_s=parameters.prefill_base_s * factor,
+        decode_curve_s=tuple(one * factor for one in parameters.decode_curve_s),
     )

@@ -7,7 +7,8 @@ machine = "h100-sxm"              # a profile that ships, to start from; or all 
 [model]                           # shape = "llama-3.1-8b", or parameters, layers, kv_heads, head_dim, hidden;
                                   # quantization, context_tokens, slots
 [speed]                           # measured figures in place of derived ones: base_s, per_sequence_s,
-                                  # per_context_token_s, prefill_tokens_per_s, prefill_base_s, kv_capacity_tokens
+                                  # per_context_token_s, prefill_tokens_per_s, prefill_base_s, kv_capacity_tokens,
+                                  # chunk_tokens, prefill_chunk_tokens, decode_curve_s (a list: 1, 2, … sequences)
 [behaviour]                       # noise, hidden, wrong_by, seed, answer_mu, answer_sigma, salt
 """
 
@@ -57,7 +58,7 @@ _HARDWARE_REST = ("name", "engine", "compute_share")
 _SHAPE = ("parameters", "layers", "kv_heads", "head_dim", "hidden")
 _MODEL = ("shape", "quantization", "context_tokens", "slots", *_SHAPE)
 _SPEED = ("base_s", "per_sequence_s", "per_context_token_s", "prefill_tokens_per_s", "prefill_base_s")
-_COUNTS = ("kv_capacity_tokens", "chunk_tokens")
+_COUNTS = ("kv_capacity_tokens", "chunk_tokens", "prefill_chunk_tokens")
 _BEHAVIOUR = ("noise", "hidden", "wrong_by", "seed", "answer_mu", "answer_sigma", "salt", "load_s")
 
 
@@ -200,6 +201,14 @@ class _Tables:
             raise ProfileError(f"{self.source}: {where}.{field} must be a number that is not negative, not {value!r}")
         return float(value)
 
+    def numbers(self, table: Mapping[str, Any], where: str, field: str) -> tuple[float, ...]:
+        """A list of numbers above zero."""
+        values = table[field]
+        good = isinstance(values, list) and all(isinstance(one, int | float) and one > 0 for one in values)
+        if not good:
+            raise ProfileError(f"{self.source}: {where}.{field} must be a list of numbers above zero")
+        return tuple(float(one) for one in values)
+
     def _known(self, prefix: str, table: Mapping[str, Any], fields: tuple[str, ...]) -> None:
         for field in table:
             if field not in fields:
@@ -277,7 +286,7 @@ def _behaviour(tables: _Tables, seed: int | None) -> Behaviour:
 
 def _measured(tables: _Tables, derived: EngineParameters) -> EngineParameters:
     """Measured speeds take the place of derived ones."""
-    speed = tables.table("speed", (*_SPEED, *_COUNTS))
+    speed = tables.table("speed", (*_SPEED, *_COUNTS, "decode_curve_s"))
     changes: dict[str, Any] = {
         field: tables.number(speed, "speed", field, 0.0)
         for field in _SPEED
@@ -288,6 +297,8 @@ def _measured(tables: _Tables, derived: EngineParameters) -> EngineParameters:
         if rate == 0.0:
             raise ProfileError(f"{tables.source}: speed.prefill_tokens_per_s must be above zero")
         changes["prefill_token_s"] = 1.0 / rate
+    if "decode_curve_s" in speed:
+        changes["decode_curve_s"] = tables.numbers(speed, "speed", "decode_curve_s")
     for field in _COUNTS:
         if field in speed:
             changes[field] = int(tables.number(speed, "speed", field, 0.0))

@@ -1,0 +1,186 @@
+"""``allsorts simulate``: every policy on a fleet that need not exist, on a virtual clock."""
+
+import json
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from loadtest.simulate.cases import POLICIES, Case, Outcome, fleet_of, solve, traffic_at
+from loadtest.simulate.search import REQUIRED
+from router.errors import ConfigError
+
+WORKERS_SHOWN = 16
+"""Fleets up to this size get a column of utilisation per worker; larger ones the least, the mean and the most."""
+
+
+def simulate(
+    fleet: Annotated[str, typer.Option(help="A fleet file (deploy/fleets/*.toml), or the name of one there.")],
+    traffic: Annotated[
+        str, typer.Option(help="azure-like, code-like, agent-like, or a trace: Azure .csv, Mooncake .jsonl.")
+    ] = "azure-like",
+    policy: Annotated[str, typer.Option(help="A policy's name, several with commas between, or all.")] = "all",
+    rate: Annotated[float, typer.Option(help="Requests a second; 0 looks for the load at which goodput breaks.")] = 0.0,
+    requests: Annotated[int, typer.Option(min=20, help="Requests per run.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Draws traffic, machines and noise.")] = 1,
+    replicas: Annotated[int, typer.Option(min=1, max=64, help="Router replicas that share no memory.")] = 1,
+    report_gap: Annotated[float, typer.Option(min=0.001, help="Seconds between two load reports.")] = 0.05,
+    drift: Annotated[bool, typer.Option(help="One worker in four slows down 3x after a third of the run.")] = False,
+    admission: Annotated[bool, typer.Option(help="The router's own queue in front of the policy.")] = True,
+    processes: Annotated[int, typer.Option(min=1, help="Policies simulated at the same time.")] = 2,
+    out: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+) -> None:
+    """Play traffic on a fleet with the server's own placement, admission and simulated engines; compare policies."""
+    try:
+        base = Case(
+            fleet=fleet if "/" in fleet or fleet.endswith(".toml") else f"deploy/fleets/{fleet}.toml",
+            traffic=traffic,
+            policy="cost",
+            seed=seed,
+            requests=requests,
+            rate=rate,
+            replicas=replicas,
+            report_gap_s=report_gap,
+            drift=drift,
+            admission=admission,
+        )
+        fleet_of(base.fleet)
+        traffic_at(base, 1.0)
+        outcomes = _solve([_with_policy(base, name) for name in _policies(policy)], processes)
+    except ConfigError as error:
+        _fail(error.message)
+    _show(outcomes)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps([_figures(one) for one in outcomes], indent=2) + "\n", encoding="utf-8")
+
+
+def _policies(text: str) -> list[str]:
+    """Names from the command line; ConfigError for one that does not exist."""
+    names = list(POLICIES) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in POLICIES:
+            raise ConfigError(f"--policy: there is no policy '{name}'; the policies are all, {', '.join(POLICIES)}")
+    if not names:
+        raise ConfigError(f"--policy: names none; the policies are all, {', '.join(POLICIES)}")
+    return names
+
+
+def _with_policy(base: Case, policy: str) -> Case:
+    return Case(**{**_fields(base), "policy": policy})
+
+
+def _fields(case: Case) -> dict[str, Any]:
+    return {name: getattr(case, name) for name in Case.__dataclass_fields__}
+
+
+def _solve(cases: list[Case], processes: int) -> list[Outcome]:
+    """All cases, with a progress bar on a terminal; in the order given."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("simulating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(cases))
+        if processes == 1 or len(cases) == 1:
+            found = []
+            for case in cases:
+                progress.update(task, description=case.policy)
+                found.append(solve(case))
+                progress.advance(task)
+            return found
+        with ProcessPoolExecutor(max_workers=min(processes, len(cases))) as pool:
+            futures: dict[Future[Outcome], Case] = {pool.submit(solve, case): case for case in cases}
+            for future in as_completed(futures):
+                future.result()
+                progress.update(task, advance=1, description=futures[future].policy)
+        return [future.result() for future in futures]
+
+
+def _show(outcomes: list[Outcome]) -> None:
+    console = Console()
+    case = outcomes[0].case
+    spec = fleet_of(case.fleet)
+    at = f"at {case.rate:g} requests/s" if case.rate else f"at the last load with {REQUIRED:.0%} inside the targets"
+    console.print(
+        f"{spec.name}, {len(spec.nodes)} workers, {case.traffic}, {case.requests} requests, {at}; "
+        f"no policy can exceed {outcomes[0].bound:.2f} requests/s",
+        highlight=False,
+    )
+    console.print(_table(outcomes))
+    if len(spec.nodes) <= WORKERS_SHOWN:
+        console.print(_utilisation_table(outcomes, [node.node for node in spec.nodes]))
+
+
+def _table(outcomes: list[Outcome]) -> Table:
+    table = Table()
+    headings = ("goodput/s", "of bound", "TTFT p50", "p95", "p99", "TPOT p50 ms", "p95", "p99", "shed", "prefix hit")
+    table.add_column("policy")
+    for heading in (*headings, "busy least/mean/most", "fairness", "floors broken"):
+        table.add_column(heading, justify="right")
+    for one in sorted(outcomes, key=goodput, reverse=True):
+        table.add_row(one.case.policy, f"{goodput(one):.2f}", _share(goodput(one), one.bound), *_row(one))
+    return table
+
+
+def _row(one: Outcome) -> list[str]:
+    at = one.figures
+    if at is None:
+        return ["-"] * 10 + [str(one.quality_floor_broken)]
+    busy = list(at.utilisation.values())
+    return [
+        *(f"{at.ttft_s[name]:.2f}" for name in ("p50", "p95", "p99")),
+        *(f"{1000 * at.tpot_s[name]:.1f}" for name in ("p50", "p95", "p99")),
+        f"{sum(at.shed.values()) / at.requests:.1%}",
+        f"{at.prefix_hit:.1%}",
+        f"{min(busy):.0%}/{sum(busy) / len(busy):.0%}/{max(busy):.0%}",
+        f"{at.fairness:.3f}",
+        str(one.quality_floor_broken),
+    ]
+
+
+def _utilisation_table(outcomes: list[Outcome], nodes: list[str]) -> Table:
+    table = Table(title="share of the time each worker was busy")
+    table.add_column("policy")
+    for node in nodes:
+        table.add_column(node, justify="right")
+    for one in sorted(outcomes, key=goodput, reverse=True):
+        if one.figures is not None:
+            table.add_row(one.case.policy, *(f"{one.figures.utilisation.get(node, 0.0):.0%}" for node in nodes))
+    return table
+
+
+def goodput(one: Outcome) -> float:
+    """At the knee, or at the rate that was asked for."""
+    if one.knee is not None:
+        return one.knee.goodput
+    return one.figures.goodput if one.figures is not None else 0.0
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.2f}" if whole > 0 else "-"
+
+
+def _figures(one: Outcome) -> dict[str, Any]:
+    return {
+        **_fields(one.case),
+        "goodput": goodput(one),
+        "bound": one.bound,
+        "quality_floor_broken": one.quality_floor_broken,
+        "tried": {f"{rate:.4g}": share for rate, share in one.knee.tried.items()} if one.knee else {},
+        "figures": asdict(one.figures) if one.figures is not None else None,
+    }
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"allsorts simulate: {message}", err=True)
+    raise typer.Exit(1)
