@@ -1,63 +1,27 @@
 """The join benchmark: a few seconds on the loaded model, through the engine interface as any request.
 
-Streams are added step by step (1, 2, 4, 8, 12, 16 decoding together) at several context lengths, so that one ramp
-times pure decode at each batch, prefill alone, and prefill mixed into decode. The figures are fitted in
-``workers.speed_fit`` and kept in a file, keyed by machine, engine, model file and quantization.
+Streams are added step by step at several context lengths, which times pure decode at each context, prefill alone, and
+prefill mixed into decode. Then traffic: requests of all lengths come and go, and how many run wanders up to a limit.
+Sequences that come and go lie otherwise in an engine's memory than those that were added in order, and compute
+slower: it is their steps that requests will see. The figures are fitted in ``workers.speed_fit`` and kept in a file,
+keyed by machine, engine, model file and quantization.
 """
 
 import asyncio
-import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
 
+from workers.benchmark_probe import Probe
 from workers.benchmark_store import BenchmarkStore, benchmark_key
-from workers.engines.base import Delta, Engine, Job, LoadedModel, ModelSpec, Refused, Sampling, StepResult
+from workers.engines.base import Engine, LoadedModel, ModelSpec, Refused
 from workers.facts import Hardware, Speed, StepSample
 from workers.hub import StepHub
 from workers.speed_fit import fit_speed, median_relative_error
 
 log = structlog.get_logger(__name__)
-
-WORDS = [
-    "river",
-    "stone",
-    "window",
-    "garden",
-    "letter",
-    "winter",
-    "market",
-    "bridge",
-    "candle",
-    "forest",
-    "silver",
-    "morning",
-    "harbour",
-    "paper",
-    "mountain",
-    "kitchen",
-    "summer",
-    "travel",
-    "engine",
-    "copper",
-    "island",
-    "shadow",
-    "orange",
-    "planet",
-    "velvet",
-    "thunder",
-    "meadow",
-    "cotton",
-    "mirror",
-    "lantern",
-]
-"""Prompts are random words of these, different at every run: nothing is found in a prefix cache."""
-
-TOKENS_PER_WORD = 1.3
-"""Rough, to aim at a context length; what is recorded are the engine's own counts."""
 
 
 class Effort(StrEnum):
@@ -77,10 +41,21 @@ class Ramp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Requests that come and go, ``level_s`` seconds with at most each number of ``streams``."""
+
+    streams: tuple[int, ...]
+    level_s: float
+    prompt_tokens: tuple[int, ...] = (8, 16, 24, 48, 96, 160)  # drawn from
+    output_tokens: tuple[int, ...] = (3, 6, 12, 24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is measured; ``budget_s`` bounds when the next level may begin, four times that ends it whatever runs."""
 
     ramps: tuple[Ramp, ...]
+    traffic: Traffic
     budget_s: float
 
 
@@ -90,19 +65,19 @@ PLANS = {
             Ramp(context_tokens=24, batches=(1, 2, 4, 8, 16), steps=4),
             Ramp(context_tokens=160, batches=(1, 4), steps=4),
         ),
+        traffic=Traffic(streams=(4, 16), level_s=0.5),
         budget_s=3.0,
     ),
     Effort.FULL: Plan(
         ramps=(
-            Ramp(context_tokens=32, batches=(1, 2, 4, 8, 12, 15, 16), steps=8),
-            Ramp(context_tokens=200, batches=(1, 4, 8), steps=8),
+            Ramp(context_tokens=32, batches=(1, 16), steps=8),
+            Ramp(context_tokens=200, batches=(1, 4), steps=8),
             Ramp(context_tokens=600, batches=(1, 2), steps=8),
         ),
-        budget_s=12.0,
+        traffic=Traffic(streams=(4, 8, 16), level_s=3.0),
+        budget_s=16.0,
     ),
 }
-
-MAX_SAMPLES = 1024
 
 
 class JoinBenchmark:
@@ -148,20 +123,22 @@ class JoinBenchmark:
 
 async def measure(engine: Engine, hub: StepHub, loaded: LoadedModel, plan: Plan) -> tuple[StepSample, ...]:
     """Timed steps of this model. Raises Refused when the engine does not take the probes."""
-    probe = _Probe(engine, loaded)
+    probe = Probe(engine, loaded)
     with hub.listening(probe.hear):
         try:
             await probe.warm_up()
             started = time.monotonic()
             for ramp in plan.ramps:
                 await _climb(probe, ramp, loaded, started + plan.budget_s)
+            if probe.overheads:  # else the engine tells no steps, and there is nothing to learn from them
+                await _pass(probe, plan.traffic, loaded, started + plan.budget_s)
         finally:
             probe.abort_all()
         await probe.idle()
     return probe.samples()
 
 
-async def _climb(probe: "_Probe", ramp: Ramp, loaded: LoadedModel, deadline: float) -> None:
+async def _climb(probe: Probe, ramp: Ramp, loaded: LoadedModel, deadline: float) -> None:
     """One ramp: what does not fit the model's slots, context or KV cache, or the time, is left out."""
     room = loaded.context_tokens - ramp.steps * len(ramp.batches) * 8 - 16
     context = min(ramp.context_tokens, room)
@@ -175,138 +152,15 @@ async def _climb(probe: "_Probe", ramp: Ramp, loaded: LoadedModel, deadline: flo
     await probe.idle()
 
 
-@dataclass(slots=True)
-class _Probe:
-    """Keeps a number of streams going and notes every step."""
-
-    engine: Engine
-    loaded: LoadedModel
-    rng: random.Random = field(default_factory=random.Random)
-    live: dict[str, int] = field(default_factory=dict)  # request -> tokens it has written
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    steps: list[StepSample] = field(default_factory=list)
-    levels: list[StepSample] = field(default_factory=list)  # by the clock, over a whole level
-    overheads: list[float] = field(default_factory=list)  # seconds a step beyond what the engine says it took
-    sequence: int = -1
-    count: int = 0
-
-    # -------------------------------------------------------- hearing
-
-    def hear(self, result: StepResult) -> None:
-        load = result.load
-        if load.step_sequence != self.sequence and load.last_step_s > 0 and self.live:
-            self.sequence = load.step_sequence
-            self.steps.append(
-                StepSample(
-                    batch=load.last_step_batch,
-                    context_tokens=load.context_tokens,
-                    prefill_tokens=load.last_step_prefill_tokens,
-                    step_s=load.last_step_s,
-                    prefills=load.last_step_prefills,
-                )
-            )
-        for delta in result.deltas:
-            self._hear_delta(delta)
-        self.changed.set()
-
-    def _hear_delta(self, delta: Delta) -> None:
-        if delta.request_id in self.live:
-            self.live[delta.request_id] += delta.token_count
-            if delta.finish_reason is not None:
-                del self.live[delta.request_id]
-
-    async def _until(self, reached: Callable[[], bool]) -> None:
-        while not reached():
-            self.changed.clear()
-            await self.changed.wait()
-
-    # -------------------------------------------------------- acting
-
-    async def warm_up(self) -> None:
-        """One short request, not timed: first steps allocate and compile."""
-        await self.grow(1, 8)
-        await self._until(lambda: not self.live or min(self.live.values()) >= 4)
-        self.abort_all()
-        await self.idle()
-        self.steps.clear()
-        self.levels.clear()
-
-    async def grow(self, batch: int, context_tokens: int) -> None:
-        """Add streams until ``batch`` decode together."""
-        alone = not self.live
-        started = time.monotonic()
-        prompt_tokens = 0
-        while len(self.live) < batch:
-            prompt_tokens += await self._submit(context_tokens)
-        await self._until(lambda: all(self.live.values()))
-        if alone and batch == 1:
-            waited_s = time.monotonic() - started
-            self.levels.append(StepSample(batch=0, context_tokens=0, prefill_tokens=prompt_tokens, step_s=waited_s))
-
-    async def _submit(self, context_tokens: int) -> int:
-        self.count += 1
-        request_id = f"benchmark-{id(self):x}-{self.count}"
-        words = [self.rng.choice(WORDS) for _ in range(max(2, int(context_tokens / TOKENS_PER_WORD)))]
-        job = Job(
-            request_id=request_id,
-            attempt=0,
-            model=self.loaded.name,
-            quantization=self.loaded.quantization,
-            prompt=f"{self.rng.randrange(10**6)} " + " ".join(words),
-            sampling=Sampling(temperature=0.0, ignore_eos=True, max_tokens=self._max_tokens(context_tokens)),
-        )
-        self.live[request_id] = 0
-        try:
-            accepted = await self.engine.submit(job)
-        except Refused:
-            del self.live[request_id]
-            raise
-        return accepted.prompt_tokens
-
-    def _max_tokens(self, context_tokens: int) -> int:
-        return max(8, min(512, self.loaded.context_tokens - 2 * context_tokens - 8))
-
-    async def decode(self, steps: int) -> None:
-        """Let every stream write ``steps`` more tokens; time the level by the clock."""
-        batch = len(self.live)
-        before, mark, started = dict(self.live), len(self.steps), time.monotonic()
-        await self._until(
-            lambda: any(name not in self.live or self.live[name] >= before[name] + steps for name in before)
-        )
-        elapsed_s = time.monotonic() - started
-        tokens = sum(self.live.get(name, at + steps) - at for name, at in before.items())
-        if not batch or tokens < batch:
-            return
-        cycle_s = elapsed_s * batch / tokens
-        seen = [one.step_s for one in self.steps[mark:] if one.prefill_tokens == 0 and one.batch == batch]
-        context = max((one.context_tokens for one in self.steps[mark:]), default=0)
-        self.levels.append(StepSample(batch=batch, context_tokens=context, prefill_tokens=0, step_s=cycle_s))
-        if seen:
-            self.overheads.append(max(0.0, cycle_s - sum(seen) / len(seen)))
-
-    def abort_all(self) -> None:
-        for request_id in list(self.live):
-            self.engine.abort(request_id, 0)
-
-    async def idle(self) -> None:
-        await self._until(lambda: not self.live)
-
-    # -------------------------------------------------------- result
-
-    def samples(self) -> tuple[StepSample, ...]:
-        """Every step, with what passes between two steps added; by the clock alone where the engine tells no steps."""
-        if not self.overheads:
-            return tuple(self.levels)
-        between_s = sorted(self.overheads)[len(self.overheads) // 2]
-        steps = self.steps if len(self.steps) <= MAX_SAMPLES else self.rng.sample(self.steps, MAX_SAMPLES)
-        return tuple(
-            StepSample(
-                batch=one.batch,
-                context_tokens=one.context_tokens,
-                prefill_tokens=one.prefill_tokens,
-                step_s=one.step_s + between_s,
-                prefills=one.prefills,
-            )
-            for one in steps
-            if one.batch or one.prefill_tokens
-        )
+async def _pass(probe: Probe, traffic: Traffic, loaded: LoadedModel, deadline: float) -> None:
+    """The traffic, from few streams to many."""
+    longest = loaded.context_tokens - max(traffic.output_tokens) - 16
+    prompts = [one for one in traffic.prompt_tokens if one <= longest]
+    for streams in traffic.streams:
+        if streams > loaded.slots or not prompts or time.monotonic() > deadline:
+            break
+        until = time.monotonic() + traffic.level_s
+        while time.monotonic() < until:
+            await probe.wander(streams, prompts, traffic.output_tokens)
+    probe.abort_all()
+    await probe.idle()

@@ -115,6 +115,10 @@ class Batching:
                 return
             self._waiting.pop(0)
             reused = assignment.reused
+            if assignment.move_to is not None:
+                self.model.copy(assignment.slot, assignment.move_to)
+                self._slots.move(assignment.slot, assignment.move_to)
+                self._blocks.copy(assignment.slot, assignment.move_to)
             if assignment.copy_from is not None:
                 self.model.copy(assignment.copy_from, assignment.slot)
             if not self.model.trim(assignment.slot, reused):

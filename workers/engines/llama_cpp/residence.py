@@ -34,6 +34,10 @@ class Residence:
                 self.evicted.append(block)
         self._slots[slot] = hashes
 
+    def copy(self, source: int, target: int) -> None:
+        """``target`` holds what ``source`` holds."""
+        self.replace(target, self._slots.get(source, ()))
+
     def take(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(stored, evicted) since the last call."""
         changes = tuple(self.stored), tuple(self.evicted)

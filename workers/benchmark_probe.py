@@ -1,0 +1,177 @@
+"""What the join benchmark measures with: keeps a number of streams going in an engine and notes every step."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from workers.engines.base import Delta, Engine, Job, LoadedModel, Refused, Sampling, StepResult
+from workers.facts import StepSample
+
+WORDS = [
+    "river", "stone", "window", "garden", "letter", "winter", "market", "bridge", "candle", "forest",
+    "silver", "morning", "harbour", "paper", "mountain", "kitchen", "summer", "travel", "engine", "copper",
+    "island", "shadow", "orange", "planet", "velvet", "thunder", "meadow", "cotton", "mirror", "lantern",
+]  # fmt: skip
+"""Prompts are random words of these, different at every run: nothing is found in a prefix cache."""
+
+TOKENS_PER_WORD = 1.3
+"""Rough, to aim at a context length; what is recorded are the engine's own counts."""
+
+MAX_SAMPLES = 1024
+
+WANDER_SHARE = 0.1
+"""Of steps after which another number of streams is wanted: less often than sequences end, so that gaps open."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """Keeps a number of streams going and notes every step."""
+
+    engine: Engine
+    loaded: LoadedModel
+    rng: random.Random = field(default_factory=random.Random)
+    live: dict[str, int] = field(default_factory=dict)  # request -> tokens it has written
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    steps: list[StepSample] = field(default_factory=list)
+    levels: list[StepSample] = field(default_factory=list)  # by the clock, over a whole level
+    overheads: list[float] = field(default_factory=list)  # seconds a step beyond what the engine says it took
+    sequence: int = -1
+    count: int = 0
+    wanted: int = 1  # streams, while traffic comes and goes
+
+    # -------------------------------------------------------- hearing
+
+    def hear(self, result: StepResult) -> None:
+        """What one engine step brought."""
+        load = result.load
+        if load.step_sequence != self.sequence and load.last_step_s > 0 and self.live:
+            self.sequence = load.step_sequence
+            self.steps.append(
+                StepSample(
+                    batch=load.last_step_batch,
+                    context_tokens=load.context_tokens,
+                    prefill_tokens=load.last_step_prefill_tokens,
+                    step_s=load.last_step_s,
+                    prefills=load.last_step_prefills,
+                )
+            )
+        for delta in result.deltas:
+            self._hear_delta(delta)
+        self.changed.set()
+
+    def _hear_delta(self, delta: Delta) -> None:
+        if delta.request_id in self.live:
+            self.live[delta.request_id] += delta.token_count
+            if delta.finish_reason is not None:
+                del self.live[delta.request_id]
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            self.changed.clear()
+            await self.changed.wait()
+
+    # -------------------------------------------------------- acting
+
+    async def warm_up(self) -> None:
+        """One short request, not timed: first steps allocate and compile."""
+        await self.grow(1, 8)
+        await self._until(lambda: not self.live or min(self.live.values()) >= 4)
+        self.abort_all()
+        await self.idle()
+        self.steps.clear()
+        self.levels.clear()
+
+    async def grow(self, batch: int, context_tokens: int) -> None:
+        """Add streams until ``batch`` decode together."""
+        alone = not self.live
+        started = time.monotonic()
+        prompt_tokens = 0
+        while len(self.live) < batch:
+            prompt_tokens += await self._submit(context_tokens)
+        await self._until(lambda: all(self.live.values()))
+        if alone and batch == 1:
+            waited_s = time.monotonic() - started
+            self.levels.append(StepSample(batch=0, context_tokens=0, prefill_tokens=prompt_tokens, step_s=waited_s))
+
+    async def wander(self, most: int, prompt_tokens: Sequence[int], output_tokens: Sequence[int]) -> None:
+        """Fill up to as many streams as are wanted just now, and wait for the engine's next word."""
+        if self.wanted > most or self.rng.random() < WANDER_SHARE:
+            self.wanted = self.rng.randint(1, most)
+        while len(self.live) < max(self.wanted, 1):
+            await self._submit(self.rng.choice(prompt_tokens), self.rng.choice(output_tokens))
+        self.changed.clear()
+        await self.changed.wait()
+
+    async def _submit(self, context_tokens: int, max_tokens: int = 0) -> int:
+        self.count += 1
+        request_id = f"benchmark-{id(self):x}-{self.count}"
+        words = [self.rng.choice(WORDS) for _ in range(max(2, int(context_tokens / TOKENS_PER_WORD)))]
+        job = Job(
+            request_id=request_id,
+            attempt=0,
+            model=self.loaded.name,
+            quantization=self.loaded.quantization,
+            prompt=f"{self.rng.randrange(10**6)} " + " ".join(words),
+            sampling=Sampling(
+                temperature=0.0, ignore_eos=True, max_tokens=max_tokens or self._max_tokens(context_tokens)
+            ),
+        )
+        self.live[request_id] = 0
+        try:
+            accepted = await self.engine.submit(job)
+        except Refused:
+            del self.live[request_id]
+            raise
+        return accepted.prompt_tokens
+
+    def _max_tokens(self, context_tokens: int) -> int:
+        return max(8, min(512, self.loaded.context_tokens - 2 * context_tokens - 8))
+
+    async def decode(self, steps: int) -> None:
+        """Let every stream write ``steps`` more tokens; time the level by the clock."""
+        batch = len(self.live)
+        before, mark, started = dict(self.live), len(self.steps), time.monotonic()
+        await self._until(
+            lambda: any(name not in self.live or self.live[name] >= before[name] + steps for name in before)
+        )
+        elapsed_s = time.monotonic() - started
+        tokens = sum(self.live.get(name, at + steps) - at for name, at in before.items())
+        if not batch or tokens < batch:
+            return
+        cycle_s = elapsed_s * batch / tokens
+        seen = [one.step_s for one in self.steps[mark:] if one.prefill_tokens == 0 and one.batch == batch]
+        context = max((one.context_tokens for one in self.steps[mark:]), default=0)
+        self.levels.append(StepSample(batch=batch, context_tokens=context, prefill_tokens=0, step_s=cycle_s))
+        if seen:
+            self.overheads.append(max(0.0, cycle_s - sum(seen) / len(seen)))
+
+    def abort_all(self) -> None:
+        """End what runs."""
+        for request_id in list(self.live):
+            self.engine.abort(request_id, 0)
+
+    async def idle(self) -> None:
+        """Wait until nothing runs."""
+        await self._until(lambda: not self.live)
+
+    # -------------------------------------------------------- result
+
+    def samples(self) -> tuple[StepSample, ...]:
+        """Every step, with what passes between two steps added; by the clock alone where the engine tells no steps."""
+        if not self.overheads:
+            return tuple(self.levels)
+        between_s = sorted(self.overheads)[len(self.overheads) // 2]
+        steps = self.steps if len(self.steps) <= MAX_SAMPLES else self.rng.sample(self.steps, MAX_SAMPLES)
+        return tuple(
+            StepSample(
+                batch=one.batch,
+                context_tokens=one.context_tokens,
+                prefill_tokens=one.prefill_tokens,
+                step_s=one.step_s + between_s,
+                prefills=one.prefills,
+            )
+            for one in steps
+            if one.batch or one.prefill_tokens
+        )
