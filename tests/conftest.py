@@ -24,6 +24,14 @@ def model_files() -> dict[str, Path]:
     return make(MODELS, ["q8_0", "q4_k_m"])
 
 
+@pytest.fixture(scope="session")
+def awq_folder() -> Path:
+    """The small AWQ model, which the environment of vLLM makes (``make env-vllm``)."""
+    folder = MODELS / "smollm2-135m-awq"
+    assert (folder / "config.json").exists(), f"{folder} is missing; make it with: make env-vllm"
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_running() -> Iterator[None]:
     """The suite's own check: every process that tests started has ended, and no socket of ours still listens."""

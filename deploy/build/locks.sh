@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes one lock per role into requirements/: pins and hashes, no addresses. Run by `make locks`.
-# All roles but vllm are resolved together first, so that any of them can share an environment.
+# All roles but vllm, whose torch and transformers want versions of their own, are resolved together first, so that any of them can share an environment.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 compile() { # compile OUTPUT [pip-compile arguments]
@@ -19,3 +19,4 @@ compile requirements/base.lock pyproject.toml -c "$together/all.txt"
 for role in router llama loadtest dev; do
   compile "requirements/$role.lock" --extra "$role" pyproject.toml -c "$together/all.txt"
 done
+compile requirements/vllm.lock requirements/vllm.in pyproject.toml

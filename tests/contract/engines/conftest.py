@@ -2,9 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.contract.engines.rigs import BRINGUPS, Rig, missing_module
 
@@ -15,7 +18,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "rig" in metafunc.fixturenames:
         rows = []
         for name, bringup in BRINGUPS.items():
-            marks = [pytest.mark.model] if bringup.needs_model else []
+            marks = list(bringup.marks)
             if module := missing_module(name):
                 marks.append(pytest.mark.skip(reason=f"{module} is not installed here"))
             rows.append(pytest.param(name, marks=marks, id=name))
@@ -23,10 +26,50 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+def q8_0_file(model_files: dict[str, Path]) -> Path:
+    return model_files["q8_0"]
+
+
+class Kept:
+    """Engines that take long to start, from test to test; one that a test unloaded or closed is not kept."""
+
+    def __init__(self) -> None:
+        self._rigs: dict[str, tuple[Rig, AsyncExitStack]] = {}
+
+    async def take(self, name: str, model: Path) -> Rig:
+        if name not in self._rigs:
+            stack = AsyncExitStack()
+            self._rigs[name] = await stack.enter_async_context(BRINGUPS[name].make(model)), stack
+        return self._rigs[name][0]
+
+    async def give_back(self, name: str) -> None:
+        rig, stack = self._rigs[name]
+        if rig.engine.models != (rig.loaded,):
+            del self._rigs[name]
+            await stack.aclose()
+
+    async def close(self) -> None:
+        for _, stack in self._rigs.values():
+            await stack.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kept() -> AsyncIterator[Kept]:
+    engines = Kept()
+    yield engines
+    await engines.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def rig(request: pytest.FixtureRequest, kept: Kept) -> AsyncIterator[Rig]:
     """The engine with its model loaded; afterwards every accepted job has had exactly one final delta."""
     bringup = BRINGUPS[request.param]
-    model = request.getfixturevalue("model_files")["q8_0"] if bringup.needs_model else None
+    model = request.getfixturevalue(bringup.needs) if bringup.needs else None
+    if bringup.kept:
+        yield (ready := await kept.take(request.param, model))
+        assert ready.failures == []
+        await kept.give_back(request.param)
+        return
     async with bringup.make(model) as ready:
         yield ready
         assert ready.failures == []

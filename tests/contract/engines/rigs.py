@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.third_party_server import running as third_party_server
 from workers.engines.base import (
     Accepted,
@@ -160,19 +162,40 @@ async def openai(model: Path) -> AsyncIterator[Rig]:
             yield rig
 
 
+@contextlib.asynccontextmanager
+async def vllm(model: Path) -> AsyncIterator[Rig]:
+    spec = ModelSpec(name="smollm2-135m", path=str(model), context_tokens=CONTEXT_TOKENS, slots=SLOTS)
+    async for rig in _serve("vllm", spec):
+        yield rig
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bringup:
     """One row of the matrix."""
 
     make: Callable[[Path], AbstractAsyncContextManager[Rig]]
     modules: tuple[str, ...]  # what must be installed
-    needs_model: bool
+    needs: str  # the fixture that gives its model's path; empty: none
+    marks: tuple[pytest.MarkDecorator, ...] = ()
+    kept: bool = False  # takes long to start: one for all tests, until one of them unloads it
 
 
 BRINGUPS: dict[str, Bringup] = {
-    "llama.cpp": Bringup(make=llama_cpp, modules=("llama_cpp", "workers.engines.llama_cpp"), needs_model=True),
-    "simulated": Bringup(make=simulated, modules=("workers.engines.simulated",), needs_model=False),
-    "openai": Bringup(make=openai, modules=("xllamacpp",), needs_model=True),
+    "llama.cpp": Bringup(
+        make=llama_cpp,
+        modules=("llama_cpp", "workers.engines.llama_cpp"),
+        needs="q8_0_file",
+        marks=(pytest.mark.model,),
+    ),
+    "simulated": Bringup(make=simulated, modules=("workers.engines.simulated",), needs=""),
+    "openai": Bringup(make=openai, modules=("xllamacpp",), needs="q8_0_file", marks=(pytest.mark.model,)),
+    "vllm": Bringup(
+        make=vllm,
+        modules=("vllm",),
+        needs="awq_folder",
+        marks=(pytest.mark.vllm, pytest.mark.timeout(600)),
+        kept=True,
+    ),
 }
 
 

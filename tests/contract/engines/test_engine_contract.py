@@ -16,6 +16,8 @@ from workers.engines.base import (
     Sampling,
 )
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # an engine that takes long to start lives from test to test
+
 
 def needs(rig: Rig, capability: str) -> None:
     if not getattr(rig.loaded.capabilities, capability):
@@ -261,7 +263,7 @@ async def test_unload_ends_what_runs_and_frees_the_memory(rig: Rig) -> None:
 
 async def test_what_cannot_be_loaded_says_why_and_leaves_the_rest_alone(rig: Rig) -> None:
     """A wrong path is a LoadError of one line that names it; the loaded model goes on."""
-    wrong = "http://127.0.0.1:9/v1" if rig.name == "openai" else "/no/such/model.gguf"
+    wrong = "http://127.0.0.1:9/v1" if rig.name == "openai" else "/no/such/model"
     with pytest.raises(LoadError) as error:
         await rig.engine.load(replace(rig.spec, name="other", path=wrong), lambda _fraction, _message: None)
     assert wrong in str(error.value)

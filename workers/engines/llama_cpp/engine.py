@@ -22,6 +22,7 @@ from workers.engines.base import (
 )
 from workers.engines.llama_cpp.options import options_of
 from workers.engines.llama_cpp.runner import Runner
+from workers.engines.load_sum import sum_of_loads
 
 Key = tuple[str, str]
 
@@ -133,25 +134,7 @@ class LlamaCppEngine:
 
     def load_figures(self) -> LoadFigures:
         """Of all models together."""
-        figures = [runner.figures for runner in self._runners.values()]
-        if len(figures) == 1:
-            return figures[0]
-        busiest = max(figures, key=lambda one: one.last_step_batch, default=LoadFigures())
-        return LoadFigures(
-            running=sum(one.running for one in figures),
-            waiting=sum(one.waiting for one in figures),
-            prefill_tokens_pending=sum(one.prefill_tokens_pending for one in figures),
-            context_tokens=sum(one.context_tokens for one in figures),
-            expected_remaining_tokens=sum(one.expected_remaining_tokens for one in figures),
-            kv_used=max((one.kv_used for one in figures), default=0.0),
-            step_sequence=sum(one.step_sequence for one in figures),
-            prefill_progress=sum(one.prefill_progress for one in figures),
-            tokens_per_s=sum(one.tokens_per_s for one in figures),
-            last_step_s=busiest.last_step_s,
-            last_step_batch=busiest.last_step_batch,
-            last_step_prefill_tokens=busiest.last_step_prefill_tokens,
-            last_step_prefills=busiest.last_step_prefills,
-        )
+        return sum_of_loads([runner.figures for runner in self._runners.values()])
 
     def _publish(self, result: StepResult) -> None:
         self._call(self._results.put_nowait, result)

@@ -1,10 +1,9 @@
 """What a loaded GGUF model says of itself, as the worker reports it."""
 
-import hashlib
-
 from workers.engines.base import Capabilities, LoadedModel, ModelSpec
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
+from workers.engines.prompts import template_fingerprint, tokens_per_byte
 from workers.models.gguf_file import LINEAGE_KEY, quantization_from_file_type, quantization_from_name
 
 CAPABILITIES = Capabilities(
@@ -12,10 +11,6 @@ CAPABILITIES = Capabilities(
 )
 BYTES_PER_VALUE = 2
 """The KV cache holds f16."""
-_SAMPLE = (
-    "The quick brown fox jumps over the lazy dog. In 1969, three people flew to the Moon and back; two of them walked "
-    "on it. def mean(values): return sum(values) / len(values)  # raises ZeroDivisionError when there are none"
-)
 
 
 def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template: str) -> LoadedModel:
@@ -27,7 +22,6 @@ def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template
     head_dim = _number(model.meta(f"{arch}.embedding_length")) // heads if heads else 0
     head_dim_k = _number(model.meta(f"{arch}.attention.key_length")) or head_dim
     head_dim_v = _number(model.meta(f"{arch}.attention.value_length")) or head_dim
-    sample = model.tokenize(_SAMPLE, special=False, add_start=False)
     return LoadedModel(
         name=spec.name,
         quantization=spec.quantization or _quantization(model, spec.path),
@@ -46,10 +40,10 @@ def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template
         kv_capacity_tokens=options.slots * options.context_tokens,
         kv_bytes_per_token=layers * kv_heads * (head_dim_k + head_dim_v) * BYTES_PER_VALUE,
         tokenizer_fingerprint=model.tokenizer_fingerprint(),
-        chat_template_fingerprint=hashlib.sha256(template.encode()).hexdigest()[:16] if template else "",
+        chat_template_fingerprint=template_fingerprint(template),
         lineage=model.meta(LINEAGE_KEY),
         file=spec.path.rpartition("/")[2],
-        tokens_per_byte=len(sample) / len(_SAMPLE.encode()),
+        tokens_per_byte=tokens_per_byte(model),
     )
 
 

@@ -4,7 +4,6 @@ Everything that touches ctypes is here. Not thread-safe: one thread owns a ``Nat
 """
 
 import ctypes
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from workers.engines.base import EngineError, LoadError
 from workers.engines.llama_cpp.options import Options
+from workers.engines.prompts import vocabulary_fingerprint
 from workers.models.gguf_file import check_gguf
 from workers.models.smollm2 import quieten_llama
 
@@ -113,11 +113,8 @@ class NativeModel:
 
     def tokenizer_fingerprint(self) -> str:
         """Hash of every token's text in order: equal exactly when token ids mean the same."""
-        digest = hashlib.sha256()
-        for token in range(self.vocab_size):
-            digest.update(llama_cpp.llama_vocab_get_text(self.vocab, token) or b"")
-            digest.update(b"\0")
-        return digest.hexdigest()[:16]
+        texts = (llama_cpp.llama_vocab_get_text(self.vocab, token) or b"" for token in range(self.vocab_size))
+        return vocabulary_fingerprint(texts)
 
     # -- text ------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.preparation import Preparation
 from workers.engines.llama_cpp.sequence import Sequence
+from workers.engines.prompts import Prompts
 
 Publish = Callable[[StepResult], None]
 Died = Callable[[str], None]
@@ -113,7 +114,8 @@ class Runner:
             model.close()
             raise
         self._model = model
-        self._preparation = Preparation(model, template, self._options.context_tokens, facts.tokenizer_fingerprint)
+        prompts = Prompts(model, template, self._options.context_tokens, facts.tokenizer_fingerprint)
+        self._preparation = Preparation(prompts)
         progress(1.0, "loaded")
         return Batching(model, self._options, facts.name, facts.quantization), facts
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from workers.engines.base import Job, TokenLogprob
-from workers.engines.llama_cpp.detokenizer import Detokenizer
+from workers.engines.detokenizer import Detokenizer
 from workers.engines.llama_cpp.sampling import Sampler
 
 

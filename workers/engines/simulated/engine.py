@@ -33,6 +33,7 @@ from workers.engines.base import (
     Scored,
     StepResult,
 )
+from workers.engines.load_sum import sum_of_loads
 from workers.engines.simulated.content import FINGERPRINT, count_prompt
 from workers.engines.simulated.core import NEVER, SimulatedCore
 from workers.engines.simulated.delivery import Speaker, speaker_for
@@ -181,7 +182,7 @@ class SimulatedEngine:
         loads = [model.core.load(now) for model in self._models.values()]
         if len(loads) == 1:
             return loads[0]
-        return _sum(loads)
+        return sum_of_loads(loads)
 
     async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
         """Not able: it has no language model to score with."""
@@ -351,26 +352,4 @@ def _loaded(spec: ModelSpec, profile: SimulatedProfile) -> LoadedModel:
         chat_template_fingerprint=FINGERPRINT,
         file=Path(spec.path).name,
         tokens_per_byte=0.15,
-    )
-
-
-def _sum(loads: list[LoadFigures]) -> LoadFigures:
-    """Several models on one machine: counts add up; the last step is that of the busiest."""
-    if not loads:
-        return LoadFigures()
-    busiest = max(loads, key=lambda one: one.running)
-    return LoadFigures(
-        running=sum(one.running for one in loads),
-        waiting=sum(one.waiting for one in loads),
-        prefill_tokens_pending=sum(one.prefill_tokens_pending for one in loads),
-        context_tokens=sum(one.context_tokens for one in loads),
-        expected_remaining_tokens=sum(one.expected_remaining_tokens for one in loads),
-        kv_used=max(one.kv_used for one in loads),
-        step_sequence=sum(one.step_sequence for one in loads),
-        prefill_progress=sum(one.prefill_progress for one in loads),
-        tokens_per_s=sum(one.tokens_per_s for one in loads),
-        last_step_s=busiest.last_step_s,
-        last_step_batch=busiest.last_step_batch,
-        last_step_prefill_tokens=busiest.last_step_prefill_tokens,
-        last_step_prefills=busiest.last_step_prefills,
     )

@@ -1,0 +1,146 @@
+"""The vLLM engine: loaded models by name and quantization, each with a core process of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from workers.engines.base import (
+    Accepted,
+    Delta,
+    Embedded,
+    EngineFailed,
+    Job,
+    LoadedModel,
+    LoadError,
+    LoadFigures,
+    ModelSpec,
+    Progress,
+    RefusalCode,
+    Refused,
+    Scored,
+    StepResult,
+)
+from workers.engines.load_sum import sum_of_loads
+from workers.engines.vllm.launch import Launcher
+from workers.engines.vllm.model import VllmModel
+from workers.engines.vllm.vocabulary import Vocabulary
+
+Key = tuple[str, str]
+
+
+class VllmEngine:
+    """Implements ``workers.engines.base.Engine``."""
+
+    kind = "vllm"
+
+    def __init__(self) -> None:
+        self._launcher = Launcher()
+        self._models: dict[Key, VllmModel] = {}
+        self._deltas: list[Delta] = []
+        self._failure = ""
+        self._wake = asyncio.Event()
+        self._loading = asyncio.Lock()
+
+    @property
+    def version(self) -> str:
+        """VLLM's own."""
+        import vllm
+
+        return str(vllm.__version__)
+
+    # ------------------------------------------------------------ models
+
+    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+        """Start a core process with the model; raises LoadError. One after the other: they share an environment."""
+        async with self._loading:
+            launched = await self._launcher.launch(spec, progress, self._wake.set)
+            try:
+                vocabulary = await asyncio.to_thread(
+                    Vocabulary, Path(spec.path), trust_remote_code=launched.options.trust_remote_code
+                )
+                model = VllmModel(launched, vocabulary, emit=self._emit, failed=self._died, changed=self._wake.set)
+            except BaseException:
+                await asyncio.to_thread(launched.llm.shutdown)
+                raise
+            progress(0.9, "warming up")
+            try:
+                await model.warm_up()
+            except BaseException:
+                await model.stop("the warm-up failed")
+                raise
+            progress(1.0, "ready")
+            key = (model.loaded.name, model.loaded.quantization)
+            if key in self._models:
+                await model.stop("loaded twice")
+                raise LoadError(f"{spec.path}: '{key[0]}' is loaded at {key[1]} already")
+            self._models[key] = model
+            return model.loaded
+
+    async def unload(self, name: str, quantization: str) -> None:
+        """Stop a model's process; unknown ones are ignored."""
+        model = self._models.pop((name, quantization), None)
+        if model is not None:
+            await model.stop(f"{name} is being unloaded")
+
+    @property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """What is loaded now."""
+        return tuple(one.loaded for one in self._models.values())
+
+    async def close(self) -> None:
+        """Unload everything."""
+        for key in tuple(self._models):
+            await self.unload(*key)
+        self._launcher.close()
+
+    def _model(self, name: str, quantization: str) -> VllmModel:
+        model = self._models.get((name, quantization))
+        if model is None:
+            raise Refused(RefusalCode.MODEL_NOT_LOADED, f"'{name}' at {quantization} is not loaded here")
+        return model
+
+    # ------------------------------------------------------------ jobs
+
+    async def submit(self, job: Job) -> Accepted:
+        """Count in a thread, then hand over. Raises Refused."""
+        return await self._model(job.model, job.quantization).submit(job)
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        """Stop a job; vLLM frees its blocks with its next step."""
+        for model in self._models.values():
+            if model.abort((request_id, attempt)):
+                return
+
+    async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
+        """Log-probabilities by one prefill."""
+        return await self._model(model, quantization).score(text, token_ids)
+
+    async def embed(self, model: str, quantization: str, text: str) -> Embedded:  # noqa: ARG002 - the interface
+        """Refused: a model loaded to generate keeps no embeddings."""
+        raise Refused(RefusalCode.UNSUPPORTED, f"'{model}' is loaded to generate; it has no embeddings")
+
+    # ------------------------------------------------------------ results
+
+    def _emit(self, delta: Delta) -> None:
+        self._deltas.append(delta)
+        self._wake.set()
+
+    def _died(self, reason: str) -> None:
+        self._failure = reason
+        self._wake.set()
+
+    async def steps(self) -> AsyncIterator[StepResult]:
+        """What came since the last one; the tokens of one of vLLM's steps arrive in one turn of the loop."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(0)
+            self._wake.clear()
+            deltas, self._deltas = self._deltas, []
+            cache = tuple(change for one in self._models.values() for change in one.cache_changes())
+            yield StepResult(deltas=tuple(deltas), load=self.load_figures(), cache=cache)
+            if self._failure:
+                raise EngineFailed(self._failure)
+
+    def load_figures(self) -> LoadFigures:
+        """Of all models together."""
+        return sum_of_loads([one.figures for one in self._models.values()])

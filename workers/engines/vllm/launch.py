@@ -1,0 +1,102 @@
+"""Starts vLLM's engine core for one model; what goes wrong becomes one LoadError that says why."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from workers.engines.base import LoadError, ModelSpec, Progress
+from workers.engines.vllm.config_facts import FolderFacts, read_folder
+from workers.engines.vllm.core_log import log_file, logging_config, reason_in
+from workers.engines.vllm.options import Options, engine_arguments, environment, options_of
+from workers.engines.vllm.statistics import Statistics, stat_logger
+
+OVERHEAD_BYTES = 1_500 * 2**20
+"""A core process on a CPU before any weights: torch and vLLM's own modules."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Launched:
+    """A running AsyncLLM and what it was started from."""
+
+    llm: Any
+    spec: ModelSpec
+    facts: FolderFacts
+    options: Options
+    events_at: str
+    statistics: Statistics = field(default_factory=Statistics)
+
+
+class Launcher:
+    """Starts one core after the other; keeps the folder for their log and sockets."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="allsorts-vllm-")
+        self._path = Path(self._folder.name)
+        self._number = 0
+
+    async def launch(self, spec: ModelSpec, progress: Progress, changed: Callable[[], None]) -> Launched:
+        """Read the folder, check, start. Raises LoadError. Takes half a minute on a CPU."""
+        options = options_of(spec)
+        facts = await asyncio.to_thread(read_folder, Path(spec.path))
+        progress(0.1, f"{facts.quantization}, {facts.weights_bytes / 1e9:.2f} GB of weights")
+        os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(await asyncio.to_thread(logging_config, self._path))
+        os.environ["VLLM_WORKER_MULTIPROCESSING_METHOD"] = "spawn"  # threads and forks do not go together
+        on_cpu = await asyncio.to_thread(_on_cpu)
+        os.environ.update(environment(options, on_cpu=on_cpu))
+        if on_cpu:
+            _check_memory(spec, facts, options)
+        self._number += 1
+        publishes = options.publish_cache and options.prefix_caching
+        events_at = f"ipc://{self._path}/kv-{self._number}" if publishes else ""
+        arguments = engine_arguments(spec, options, facts, on_cpu=on_cpu, events_at=events_at)
+        launched = Launched(llm=None, spec=spec, facts=facts, options=options, events_at=events_at)
+        progress(0.2, "starting vLLM's core process")
+        since = log_file(self._path).stat().st_size if log_file(self._path).exists() else 0
+        try:
+            launched.llm = await asyncio.to_thread(_start, arguments, launched.statistics, changed)
+        except Exception as error:
+            raise LoadError(f"{spec.path}: vLLM cannot load it: {self._why(error, since)}") from error
+        return launched
+
+    def _why(self, error: Exception, since: int) -> str:
+        """The core's own reason, where its log tells; else what the start raised."""
+        told = str(error).strip()
+        details = getattr(error, "errors", None)
+        if callable(details):  # pydantic's ValidationError has a page of text around one message
+            told = "; ".join(str(one.get("msg", "")).removeprefix("Value error, ") for one in details())
+        first = (told or type(error).__name__).splitlines()[0]
+        return (reason_in(self._path, since) if "initialization failed" in first else "") or first
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._folder.cleanup()
+
+
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def _check_memory(spec: ModelSpec, facts: FolderFacts, options: Options) -> None:
+    needed = facts.weights_bytes + options.kv_gib * 2**30 + OVERHEAD_BYTES
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise LoadError(
+            f"{spec.path}: needs about {needed / 2**30:.1f} GiB ({facts.weights_bytes / 2**30:.1f} of weights, "
+            f"{options.kv_gib} of KV cache, the rest vLLM itself), {free / 2**30:.1f} GiB are free; lower kv_gib or "
+            "choose a smaller quantization"
+        )
+
+
+def _start(arguments: dict[str, Any], statistics: Statistics, changed: Callable[[], None]) -> Any:
+    from vllm import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=[stat_logger(statistics, changed)])

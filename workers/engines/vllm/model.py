@@ -1,0 +1,251 @@
+"""One model in one vLLM engine: started, fed, listened to and stopped."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from workers.engines.base import (
+    Accepted,
+    CacheChange,
+    Capabilities,
+    Delta,
+    EngineFailed,
+    FinishReason,
+    Job,
+    LoadedModel,
+    LoadFigures,
+    RefusalCode,
+    Refused,
+    Sampling,
+    Scored,
+)
+from workers.engines.prompts import Prompts, template_fingerprint, tokens_per_byte
+from workers.engines.vllm.cache_events import CacheEvents
+from workers.engines.vllm.cache_mirror import CacheMirror
+from workers.engines.vllm.launch import Launched
+from workers.engines.vllm.options import Options
+from workers.engines.vllm.running import Running
+from workers.engines.vllm.sampling import output_of, sampling_parameters, scores_of, scoring_parameters
+from workers.engines.vllm.vocabulary import Vocabulary
+
+log = structlog.get_logger(__name__)
+
+TEXT_BLOCK_BYTES = 256
+"""Bytes of text that one of a job's ``block_hashes`` stands for (the contract)."""
+
+WATCH_S = 0.25
+"""How often the core process is asked whether it lives; a dead one also ends what runs by itself."""
+SCORE_DEADLINE_S = 120.0
+
+Key = tuple[str, int]
+
+
+class VllmModel:
+    """Owns an AsyncLLM. ``emit`` takes deltas, ``failed`` the reason when the core died, ``changed`` any news."""
+
+    def __init__(
+        self,
+        launched: Launched,
+        vocabulary: Vocabulary,
+        *,
+        emit: Callable[[Delta], None],
+        failed: Callable[[str], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._llm: Any = launched.llm
+        self._options = launched.options
+        self._statistics = launched.statistics
+        self._vocabulary = vocabulary
+        self._emit, self._failed = emit, failed
+        self._running: dict[Key, Running] = {}
+        self._number = 0
+        self.loaded = loaded_model(launched, vocabulary)
+        self._ends = frozenset(launched.facts.end_tokens) | frozenset({vocabulary.end_token} - {-1})
+        self._prompts = Prompts(vocabulary, vocabulary, self.loaded.context_tokens, self.loaded.tokenizer_fingerprint)
+        self._mirror = CacheMirror(self.loaded.block_tokens)
+        self._events = CacheEvents(launched.events_at, self._mirror, changed) if launched.events_at else None
+        self._watcher = asyncio.create_task(self._watch(), name=f"vllm core of {self.loaded.name}")
+
+    async def warm_up(self) -> None:
+        """The first use of each path costs seconds: sampling, log-probabilities, the prompt's log-probabilities."""
+        tokens = self._vocabulary.tokenize("Hello, world", special=False, add_start=False)
+        greedy = Sampling(temperature=0.0, logprobs=True, top_logprobs=2)
+        for number, parameters in enumerate((sampling_parameters(greedy, 2, self._ends), scoring_parameters())):
+            async for _ in self._llm.generate({"prompt_token_ids": tokens}, parameters, f"warm-up-{number}"):
+                pass
+
+    # ------------------------------------------------------------ jobs
+
+    async def submit(self, job: Job) -> Accepted:
+        """Count, then hand the job to vLLM. Raises Refused."""
+        prepared = await asyncio.to_thread(self._prompts.prepare, job)
+        waiting = self.figures.waiting
+        if waiting >= self._options.queue_limit:
+            raise Refused(RefusalCode.BUSY, f"{waiting} requests wait here already; the limit is reached")
+        self._number += 1
+        running = Running(
+            job=job,
+            prepared=prepared,
+            piece=self._vocabulary.piece,
+            ends=self._ends,
+            engine_id=f"{job.request_id}-{job.attempt}-{self._number}",
+        )
+        if self._events is not None:
+            self._mirror.prompt(prepared.tokens, job.block_hashes, _text_bytes(job), TEXT_BLOCK_BYTES)
+        self._running[running.key] = running
+        running.task = asyncio.create_task(self._run(running), name=f"vllm {job.request_id}")
+        return Accepted(prompt_tokens=len(prepared.prompt))
+
+    async def _run(self, running: Running) -> None:
+        job = running.job
+        try:
+            async with asyncio.timeout(job.deadline_s if job.deadline_s > 0 else None):
+                await self._listen(running)
+        except TimeoutError:
+            self._end(running, FinishReason.ABORTED, "the request's deadline passed")
+        except asyncio.CancelledError:
+            self._end(running, FinishReason.ABORTED)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever vLLM raises must end the job, not the worker
+            self._end(running, FinishReason.ERROR, f"vLLM: {_first_line(error)}")
+        finally:
+            self._running.pop(running.key, None)
+
+    async def _listen(self, running: Running) -> None:
+        parameters = sampling_parameters(running.job.sampling, running.prepared.budget, self._ends)
+        results = self._llm.generate(
+            {"prompt_token_ids": running.prepared.tokens},
+            parameters,
+            running.engine_id,
+            priority=0,
+        )
+        async with contextlib.aclosing(results):
+            async for result in results:
+                output = output_of(result, self._vocabulary.piece, running.job.sampling.top_logprobs)
+                delta = running.feed(output)
+                if delta.token_count or delta.text or delta.finish_reason is not None:
+                    self._emit(delta)
+                if running.ended:
+                    return  # a stop string: closing the generator aborts the request in vLLM
+        self._end(running, FinishReason.ERROR, "vLLM ended the request without a reason")
+
+    def _end(self, running: Running, reason: FinishReason, error: str = "") -> None:
+        if not running.ended:
+            self._emit(running.end(reason, error))
+
+    def abort(self, key: Key) -> bool:
+        """Stop a job; its last delta is emitted at once. False: it is not here."""
+        running = self._running.pop(key, None)
+        if running is None:
+            return False
+        self._end(running, FinishReason.ABORTED)
+        if running.task is not None:
+            running.task.cancel()
+        return True
+
+    async def score(self, text: str, token_ids: tuple[int, ...]) -> Scored:
+        """Log-probabilities of given tokens; raises Refused, EngineFailed."""
+        tokens = await asyncio.to_thread(self._prompts.to_score, text, token_ids)
+        self._number += 1
+        try:
+            async with asyncio.timeout(SCORE_DEADLINE_S):
+                results = self._llm.generate(
+                    {"prompt_token_ids": tokens}, scoring_parameters(), f"score-{self._number}"
+                )
+                final = [result async for result in results][-1]
+        except TimeoutError:
+            raise Refused(RefusalCode.BUSY, f"scoring took longer than {SCORE_DEADLINE_S:.0f} s") from None
+        except Exception as error:
+            raise EngineFailed(f"vLLM: {_first_line(error)}") from error
+        return Scored(token_ids=tuple(tokens[1:]), logprobs=scores_of(tokens, final.prompt_logprobs))
+
+    # ------------------------------------------------------------ state
+
+    @property
+    def figures(self) -> LoadFigures:
+        """The load now."""
+        return self._statistics.figures(self._running.values())
+
+    def cache_changes(self) -> tuple[CacheChange, ...]:
+        """What entered and left the prefix cache since the last call."""
+        stored, evicted = self._mirror.take()
+        if not stored and not evicted:
+            return ()
+        name, quantization = self.loaded.name, self.loaded.quantization
+        return (CacheChange(model=name, quantization=quantization, stored=stored, evicted=evicted),)
+
+    async def _watch(self) -> None:
+        while not self._llm.errored:  # noqa: ASYNC110 - vLLM offers nothing to wait for
+            await asyncio.sleep(WATCH_S)
+        self._failed(f"vLLM's core process of {self.loaded.name} died; the log of the worker says why")
+
+    async def stop(self, reason: str) -> None:
+        """End what runs, stop the core process and free its memory. Idempotent."""
+        if self._llm is None:
+            return
+        tasks = [one.task for one in self._running.values() if one.task is not None]
+        for running in list(self._running.values()):
+            self._end(running, FinishReason.ABORTED, reason)
+            self.abort(running.key)
+        self._watcher.cancel()
+        await asyncio.gather(self._watcher, *tasks, return_exceptions=True)
+        if self._events is not None:
+            await self._events.close()
+        llm, self._llm = self._llm, None
+        await asyncio.to_thread(llm.shutdown)
+
+
+def loaded_model(launched: Launched, vocabulary: Vocabulary) -> LoadedModel:
+    """Facts from the folder, and what vLLM made of it."""
+    spec, facts, cache = launched.spec, launched.facts, launched.llm.vllm_config.cache_config
+    context = int(launched.llm.model_config.max_model_len)
+    return LoadedModel(
+        name=spec.name,
+        quantization=spec.quantization or facts.quantization,
+        format=facts.format,
+        context_tokens=context,
+        slots=launched.options.slots,
+        capabilities=Capabilities(
+            can_continue=True,
+            can_score=True,
+            logprobs=True,
+            seed=True,
+            can_load=True,
+            publishes_cache=bool(launched.events_at),
+        ),
+        bits_per_weight=facts.bits_per_weight,
+        weights_bytes=facts.weights_bytes,
+        parameters=facts.parameters,
+        active_parameters=facts.active_parameters,
+        layers=facts.layers,
+        kv_heads=facts.kv_heads,
+        head_dim_k=facts.head_dim,
+        head_dim_v=facts.head_dim,
+        kv_capacity_tokens=int(cache.num_gpu_blocks or 0) * int(cache.block_size or 1),
+        kv_bytes_per_token=2 * facts.layers * facts.kv_heads * facts.head_dim * _cache_value_bytes(launched.options),
+        block_tokens=int(cache.block_size or 1),
+        tokenizer_fingerprint=vocabulary.fingerprint(),
+        chat_template_fingerprint=template_fingerprint(vocabulary.template),
+        lineage=facts.lineage,
+        file=Path(spec.path).name,
+        tokens_per_byte=tokens_per_byte(vocabulary),
+    )
+
+
+def _cache_value_bytes(options: Options) -> int:
+    return 1 if options.kv_dtype.startswith("fp8") else 2
+
+
+def _text_bytes(job: Job) -> int:
+    """Bytes of what the block hashes were computed on: the text, or each message's fields with their separators."""
+    if job.messages:
+        return sum(len(f"{m.role}{m.name}{m.content}".encode("utf-8", "replace")) + 3 for m in job.messages)
+    return len(job.prompt.encode("utf-8", "replace")) if isinstance(job.prompt, str) else 4 * len(job.prompt)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

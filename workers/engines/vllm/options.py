@@ -1,0 +1,94 @@
+"""What can be set when vLLM loads a model, and what vLLM is told. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from workers.engines.base import ModelSpec
+from workers.engines.option_values import option_values
+from workers.engines.vllm.config_facts import FolderFacts
+
+DEFAULT_SLOTS = 64
+DEFAULT_CONTEXT_TOKENS = 8192
+CPU_STEP_TOKENS = 256
+"""Tokens of one step on a CPU: an abort, and every other stream, waits for at most one step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Settings of one vLLM engine; 0 or empty: vLLM's own default."""
+
+    context_tokens: int = 0  # 0: the model's own, at most DEFAULT_CONTEXT_TOKENS
+    slots: int = DEFAULT_SLOTS
+    tensor_parallel: int = 1  # GPUs that share one model
+    memory_share: float = 0.9  # of the GPU's memory
+    threads: int = 1  # on a CPU
+    kv_gib: int = 1  # KV cache, on a CPU
+    step_tokens: int = 0  # tokens of one step, prompts and answers together
+    dtype: str = "auto"  # of activations: auto, float16, bfloat16, float32
+    kv_dtype: str = "auto"
+    quantization: str = ""  # vLLM's name of the kernel; empty: what config.json says
+    prefix_caching: bool = True
+    publish_cache: bool = True
+    eager: bool = False  # no CUDA graphs; always on a CPU, where the compiled path gave wrong text
+    queue_limit: int = 256  # jobs that may wait inside vLLM
+    trust_remote_code: bool = False
+
+
+def options_of(spec: ModelSpec) -> Options:
+    """Options from a spec; raises LoadError naming an unknown option and the nearest valid one."""
+    return option_values(Options, spec, "vllm", positive=("slots", "threads", "tensor_parallel", "kv_gib"))
+
+
+def context_of(options: Options, facts: FolderFacts) -> int:
+    """Tokens that prompt and answer may have together."""
+    return options.context_tokens or min(facts.context_tokens or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
+
+
+def engine_arguments(
+    spec: ModelSpec, options: Options, facts: FolderFacts, *, on_cpu: bool, events_at: str
+) -> dict[str, Any]:
+    """Keyword arguments of vLLM's AsyncEngineArgs. ``events_at``: where the engine publishes KV events, or empty."""
+    arguments: dict[str, Any] = {
+        "model": spec.path,
+        "tokenizer": spec.path,
+        "max_model_len": context_of(options, facts),
+        "max_num_seqs": options.slots,
+        "dtype": options.dtype,
+        "kv_cache_dtype": options.kv_dtype,
+        "enforce_eager": on_cpu or options.eager,
+        "enable_prefix_caching": options.prefix_caching,
+        "enable_chunked_prefill": True,
+        "trust_remote_code": options.trust_remote_code,
+        "generation_config": "vllm",  # sampling as the request says, not as the model's folder suggests
+        "enable_logging_iteration_details": True,  # what each step did, for the load figures
+        "disable_log_stats": False,
+        "logprobs_mode": "raw_logprobs",  # before temperature and penalties
+        "seed": 0,
+    }
+    step_tokens = options.step_tokens or (max(CPU_STEP_TOKENS, options.slots) if on_cpu else 0)
+    if step_tokens:
+        arguments["max_num_batched_tokens"] = step_tokens
+    if options.quantization:
+        arguments["quantization"] = options.quantization
+    if not on_cpu:
+        arguments["tensor_parallel_size"] = options.tensor_parallel
+        arguments["gpu_memory_utilization"] = options.memory_share
+    if events_at:
+        arguments["kv_events_config"] = {
+            "enable_kv_cache_events": True,
+            "publisher": "zmq",
+            "endpoint": events_at,
+        }
+    return arguments
+
+
+def environment(options: Options, *, on_cpu: bool) -> dict[str, str]:
+    """What vLLM reads from the environment of the process that starts its core."""
+    told = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    if on_cpu:
+        told |= {
+            "OMP_NUM_THREADS": str(options.threads),
+            "VLLM_CPU_KVCACHE_SPACE": str(options.kv_gib),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound threads of two workers meet on one core
+        }
+    return told
