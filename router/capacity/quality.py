@@ -1,9 +1,12 @@
 """What a quantization costs in quality: tabulated where it was measured, by bits elsewhere. Pure.
 
-The loss is relative perplexity against full precision. A measured ratio for the model at hand replaces it.
+Names may be written in any of the ways ``router.capacity.formats`` knows. The loss is relative perplexity against full
+precision. A measured ratio for the model at hand replaces it.
 """
 
 import math
+
+from router.capacity.formats import BY_NAME, FORMATS, Family, canonical
 
 MEASURED_70B: dict[str, float] = {
     "fp32": 0.0,
@@ -16,20 +19,16 @@ MEASURED_70B: dict[str, float] = {
 }
 """Llama 3.3 70B, perplexity against fp16's 4.12 (FACTS.md, "Quality")."""
 
-BITS_PER_WEIGHT: dict[str, float] = {
-    "iq1_s": 2.004, "iq1_m": 2.146, "iq2_xxs": 2.382, "iq2_xs": 2.588, "iq2_s": 2.740, "iq2_m": 2.929,
-    "q2_k_s": 2.970, "q2_k": 3.159, "iq3_xxs": 3.255, "iq3_xs": 3.498, "q3_k_s": 3.643, "iq3_s": 3.661,
-    "iq3_m": 3.763, "q3_k_m": 3.89, "q3_k_l": 4.298, "iq4_xs": 4.460, "q4_k_s": 4.667, "iq4_nl": 4.682,
-    "q4_k_m": 4.894, "q5_k_s": 5.570, "q5_k_m": 5.704, "q6_k": 6.563, "q8_0": 8.501, "q4_0": 4.5, "q4_1": 5.0,
-    "q5_0": 5.5, "q5_1": 6.0, "mxfp4": 4.25, "nf4": 4.13, "fp8": 8.0, "awq": 4.156, "gptq": 4.156, "fp16": 16.0,
-    "bf16": 16.0, "fp32": 32.0, "int8": 8.0,
-}  # fmt: skip
-"""Whole-file bits per weight (FACTS.md; llama.cpp ``tools/quantize/README.md``); block figures for the legacy types."""
+BITS_PER_WEIGHT: dict[str, float] = {one.name: one.bits_per_weight for one in FORMATS}
+"""By canonical name; sources in ``router.capacity.formats``."""
 
 LEGACY_PENALTY = 1.6
 """Round-to-nearest types without k-quants' nested scales lose more at the same bits: q4_0 against q4_k_m at 135M
 parameters, 24.5% against 7.4% (measured here), tempered towards larger models."""
-_LEGACY = frozenset({"q4_0", "q4_1", "q5_0", "q5_1", "nf4", "mxfp4"})
+_LEGACY = frozenset({Family.LEGACY, Family.NF4, Family.MXFP4})
+
+_EIGHT_BIT = frozenset({"fp8", "int8", "gptq-int8"})
+"""They differ from q8_0 by less than evaluations scatter: one floor stands for all of them."""
 
 _SLOPE = math.log(MEASURED_70B["q2_k"] / MEASURED_70B["q4_k_m"]) / (BITS_PER_WEIGHT["q4_k_m"] - BITS_PER_WEIGHT["q2_k"])
 """Loss falls by e to this per bit: the line through the two k-quants measured at 70B."""
@@ -56,11 +55,12 @@ def known_names() -> tuple[str, ...]:
 
 
 def _loss_70b(quantization: str) -> float:
-    tabulated = MEASURED_70B.get(quantization)
+    name = canonical(quantization)
+    tabulated = MEASURED_70B.get(name)
     if tabulated is not None:
         return tabulated
-    bits = BITS_PER_WEIGHT.get(quantization)
-    if bits is None:
+    known = BY_NAME.get("q8_0" if name in _EIGHT_BIT else name)
+    if known is None:
         return math.inf
-    by_bits = MEASURED_70B["q4_k_m"] * math.exp(_SLOPE * (BITS_PER_WEIGHT["q4_k_m"] - bits))
-    return by_bits * LEGACY_PENALTY if quantization in _LEGACY else by_bits
+    by_bits = MEASURED_70B["q4_k_m"] * math.exp(_SLOPE * (BITS_PER_WEIGHT["q4_k_m"] - known.bits_per_weight))
+    return by_bits * LEGACY_PENALTY if known.family in _LEGACY else by_bits
