@@ -25,9 +25,9 @@ from workers.engines.base import EngineError
 from workers.engines.table import make_engine
 from workers.enrol import EnrolFailed
 from workers.facts import Hardware, Profile
+from workers.hardware import this_machine
 from workers.join_token import BadToken, JoinToken, parse_token
 from workers.joining import split_address
-from workers.machine import this_machine
 from workers.pinning import NotTheRouter, Shown, Unreachable, fetch, pin, system_reason
 from workers.pool_files import PoolFiles
 from workers.remedies import WRONG_PORT, engine_remedy, refusal_remedy, refused_remedy, silent_remedy
@@ -59,7 +59,7 @@ async def local_checks(*, engine: str, model: Path | None, hardware: Hardware | 
     except EngineError as error:
         yield Finding(check="engine", ok=False, detail=str(error), remedy=engine_remedy(engine))
     if model is not None:
-        yield _memory(model, hardware or this_machine())
+        yield _memory(model, hardware if hardware is not None else await asyncio.to_thread(this_machine))
 
 
 async def connection_checks(

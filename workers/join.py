@@ -16,12 +16,12 @@ from workers import autostart
 from workers.choice import choose
 from workers.cli import EXPECTED, set_up_logging
 from workers.config import ModelConfig, WorkerConfig, parse_model, read_config
-from workers.engines.table import make_engine
+from workers.engines.table import accelerates, make_engine
 from workers.facts import Hardware, Profile
+from workers.hardware import this_machine
 from workers.join_token import BadToken, JoinToken, parse_token
 from workers.join_view import JoinView
 from workers.joining import Joined, join_pool, keep_renewed
-from workers.machine import this_machine
 from workers.pinning import NotTheRouter, Unreachable
 from workers.pool_files import PoolFiles
 from workers.versions import own_version
@@ -181,9 +181,9 @@ class _Steps:
         return 0, ""
 
     async def _look_around(self) -> tuple[Hardware, Profile]:
-        hardware = this_machine()
-        self._view.hardware(hardware)
         probe = make_engine(self._flags["engine"])  # a missing package is said before a token is used
+        hardware = await asyncio.to_thread(this_machine, gpu=accelerates(self._flags["engine"]))
+        self._view.hardware(hardware)
         profile = Profile(
             node=self._flags["node"] or socket.gethostname().partition(".")[0],
             hardware=hardware,

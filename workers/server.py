@@ -1,5 +1,6 @@
 """The composition root of a worker: from a configuration to a worker that serves until it is stopped."""
 
+import asyncio
 import os
 import platform
 from collections.abc import Callable
@@ -14,10 +15,10 @@ from workers.credentials import ChannelSecurity
 from workers.engines.base import ModelSpec
 from workers.engines.openai_compatible import discover
 from workers.engines.simulated.hardware import declared_hardware
-from workers.engines.table import make_engine
+from workers.engines.table import accelerates, make_engine
 from workers.enrol import Enrolment, IdentityFile, enrol_anywhere
 from workers.facts import Hardware, Profile
-from workers.machine import this_machine
+from workers.hardware import this_machine
 from workers.messages import ModelProgress
 from workers.versions import own_version
 from workers.worker import Ended, Worker, WorkerSetup
@@ -39,8 +40,10 @@ async def serve(
     Raises LoadError (no such engine, package missing), EnrolFailed, ConfigError: one clear line each.
     """
     models = await _model_specs(config)
-    hardware = hardware or _declared_hardware(config, models) or this_machine()
     probe = make_engine(config.engine)  # a missing package is said before anything else happens
+    hardware = hardware or _declared_hardware(config, models)
+    if hardware is None:
+        hardware = await asyncio.to_thread(this_machine, gpu=accelerates(config.engine))
     profile = Profile(
         node=config.node,
         hardware=hardware,

@@ -26,7 +26,7 @@ from loadtest.bench.fidelity_real import RealWorker
 from loadtest.bench.fidelity_virtual import VirtualWorker
 from workers.cli import set_up_logging
 from workers.engines.simulated.measured import profile_toml
-from workers.machine import this_machine
+from workers.hardware import this_machine
 from workers.models.smollm2 import make, quieten_llama
 
 ROUNDS = 5

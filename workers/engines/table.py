@@ -23,10 +23,22 @@ def _lazy(module: str, name: str, needs: str) -> EngineFactory:
 
 ENGINES: dict[str, EngineFactory] = {
     "llama.cpp": _lazy("workers.engines.llama_cpp", "LlamaCppEngine", "pip install 'allsorts[llama]'"),
-    "vllm": _lazy("workers.engines.vllm", "VllmEngine", "pip install 'allsorts[vllm]'"),
+    "vllm": _lazy("workers.engines.vllm.engine", "VllmEngine", "pip install 'allsorts[vllm]'"),
     "openai": _lazy("workers.engines.openai_compatible", "OpenAICompatibleEngine", "pip install allsorts"),
     "simulated": _lazy("workers.engines.simulated", "SimulatedEngine", "pip install allsorts"),
 }
+
+
+def accelerates(name: str) -> bool:
+    """Whether this engine, as it is installed here, computes on the machine's GPU; true when that cannot be told."""
+    try:
+        if name == "llama.cpp":
+            return bool(import_module("llama_cpp").llama_supports_gpu_offload())
+        if name == "vllm":
+            return "cpu" not in import_module("vllm").__version__
+    except (ImportError, OSError, AttributeError):
+        return True
+    return True
 
 
 def make_engine(name: str) -> Engine:
