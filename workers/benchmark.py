@@ -46,8 +46,8 @@ class Traffic:
 
     streams: tuple[int, ...]
     level_s: float
-    prompt_tokens: tuple[int, ...] = (8, 16, 24, 48, 96, 160)  # drawn from
-    output_tokens: tuple[int, ...] = (3, 6, 12, 24)
+    prompt_tokens: tuple[int, ...] = (4, 8, 16, 24, 32, 48, 64, 96)  # drawn from
+    output_tokens: tuple[int, ...] = (8, 16, 32, 64)  # long enough for many to decode together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +73,8 @@ PLANS = {
             Ramp(context_tokens=32, batches=(1, 16), steps=8),
             Ramp(context_tokens=600, batches=(1, 2), steps=8),
         ),
-        traffic=Traffic(streams=(4, 8, 16), level_s=3.0),
-        budget_s=16.0,
+        traffic=Traffic(streams=(4, 8, 16), level_s=3.5),
+        budget_s=18.0,
     ),
 }
 

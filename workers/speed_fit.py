@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.facts import Speed, StepSample
+from workers.speed_curves import decode_curve_s, decoding_s
 
 Floats = NDArray[np.float64]
 
@@ -83,7 +84,7 @@ def _fit_prefill(samples: Sequence[StepSample], decode: Speed) -> tuple[float, f
         return 0.0, 0.0
     times = np.array([one.step_s for one in prefill])
     curve = decode_curve_s(decode, max(one.batch for one in prefill))
-    decode_s = np.array([_step_s(decode, curve, one) for one in prefill])
+    decode_s = np.array([decoding_s(decode, curve, one.batch, one.context_tokens) for one in prefill])
     rows = np.array([(max(one.prefills, 1), one.prefill_tokens) for one in prefill])
     fixed_s, token_s = _relative_fit(rows, times, decode_s)
     return float(fixed_s), float(token_s)
@@ -100,32 +101,6 @@ def _relative_fit(rows: Floats, times: Floats, known_s: Floats) -> Floats:
         solution = non_negative_least_squares(rows / scale[:, None], np.clip(times - known_s, 0.0, None) / scale)
         scale = np.maximum(known_s + rows @ solution, 1e-9)
     return solution
-
-
-def decode_curve_s(speed: Speed, slots: int) -> tuple[float, ...]:
-    """Mean seconds of a step of 1, 2, … ``slots`` sequences, context apart; between batches that were seen, a line.
-
-    Kernels change with the batch (a matrix times one vector is another program than times sixteen), so steps do
-    not grow evenly with it. Empty when fewer than two batches were seen.
-    """
-    seen: dict[int, list[float]] = {}
-    for one in speed.samples:
-        if one.prefill_tokens == 0 and one.batch > 0 and one.step_s > 0:
-            seen.setdefault(one.batch, []).append(one.step_s - speed.per_context_token_s * one.context_tokens)
-    if len(seen) < 2:
-        return ()
-    batches = sorted(seen)
-    means = [float(np.mean(seen[batch])) for batch in batches]
-    inner = np.interp(np.arange(1, slots + 1), batches, means)
-    beyond = np.maximum(np.arange(1, slots + 1) - batches[-1], 0) * speed.per_sequence_s
-    return tuple(float(one) for one in np.maximum(inner + beyond, 0.0))
-
-
-def _step_s(speed: Speed, curve: tuple[float, ...], like: StepSample) -> float:
-    """What decoding took in a step that also prefilled: by the curve, which a few batches bend away from the line."""
-    if not 0 < like.batch <= len(curve):
-        return speed.step_s(like.batch, like.context_tokens) if like.batch else 0.0
-    return curve[like.batch - 1] + speed.per_context_token_s * like.context_tokens
 
 
 def predicted_step_s(speed: Speed, sample: StepSample) -> float:

@@ -1,14 +1,17 @@
 """Facts from a GGUF header: architecture, sizes, quantization, tokenizer and template fingerprints, lineage."""
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from workers.engines.base import LoadError
+from workers.models.gguf_header import BadGguf, Header, read_header
 
-MAGIC = b"GGUF"
+_TOKENIZER_ARRAYS = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")
+
 LINEAGE_KEY = "allsorts.lineage"
 """Written when this project requantizes a file, because a Q8_0 made from a Q4_1 is no better than the Q4_1."""
 
@@ -38,6 +41,7 @@ class GgufFacts:
     head_dim_k: int
     head_dim_v: int
     context_tokens: int
+    vocabulary: int
     tokenizer_fingerprint: str
     chat_template: str
     chat_template_fingerprint: str
@@ -49,35 +53,40 @@ class GgufFacts:
         return self.layers * self.kv_heads * (self.head_dim_k + self.head_dim_v) * 2
 
 
-def check_gguf(path: Path) -> None:
-    """Raise LoadError in one line when ``path`` cannot be a GGUF file."""
+def gguf_header(path: Path, *, keep_raw: tuple[str, ...] = ()) -> Header:
+    """The header of the file. Raises LoadError in one line when it is missing, truncated, corrupt or not GGUF."""
     if not path.exists():
         raise LoadError(f"{path}: no such file; check the path")
     if path.is_dir():
-        raise LoadError(f"{path}: is a folder; name the .gguf file inside it")
+        raise LoadError(f"{path}: is a folder; llama.cpp needs the .gguf file inside it{_beside(path)}")
     try:
-        with path.open("rb") as file:
-            magic = file.read(4)
+        return read_header(path, keep_raw=keep_raw)
+    except BadGguf as error:
+        raise LoadError(f"{path}: {error}; {_remedy(path, str(error))}") from None
     except OSError as error:
-        raise LoadError(f"{path}: cannot be read ({error.strerror})") from error
-    if magic != MAGIC:
-        raise LoadError(f"{path}: not a GGUF file (it starts with {magic!r}); llama.cpp needs a .gguf file")
+        raise LoadError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _beside(folder: Path) -> str:
+    """What the folder offers instead: its GGUF files, or the engine that takes such a folder."""
+    files = sorted(one.name for one in folder.glob("*.gguf"))[:3]
+    if files:
+        return f" ({', '.join(files)})"
+    return " (it holds a Hugging Face model: --engine vllm takes it)" if (folder / "config.json").exists() else ""
+
+
+def _remedy(path: Path, what: str) -> str:
+    if what.startswith("not a GGUF") and path.suffix in (".safetensors", ".bin", ".pt", ".pth"):
+        return "llama.cpp needs a .gguf file; --engine vllm takes the folder of this one"
+    if what.startswith("not a GGUF"):
+        return "llama.cpp needs a .gguf file"
+    return "download or convert it again"
 
 
 def read_gguf(path: Path) -> GgufFacts:
-    """Read the header of ``path``; raises LoadError when it is missing, truncated or corrupt."""
-    check_gguf(path)
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(str(path))
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError, MemoryError) as error:
-        raise LoadError(f"{path}: truncated or corrupt GGUF header; download or convert it again") from error
-    weights = sum(int(tensor.n_bytes) for tensor in reader.tensors)
-    end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
-    if end > path.stat().st_size or not reader.tensors:
-        raise LoadError(f"{path}: truncated: its tensors end at byte {end}, the file at {path.stat().st_size}")
-    return _facts(path, _Fields(reader), weights, sum(int(t.n_elements) for t in reader.tensors))
+    """Facts from the header of ``path``; raises LoadError when it is missing, truncated or corrupt."""
+    header = gguf_header(path, keep_raw=_TOKENIZER_ARRAYS)
+    return _facts(path, header)
 
 
 def quantization_from_file_type(number: int) -> str:
@@ -94,58 +103,58 @@ def quantization_from_name(name: str) -> str:
     return {"f16": "fp16", "f32": "fp32"}.get(claimed, claimed)
 
 
-class _Fields:
-    """Typed access to a reader's key-value pairs."""
-
-    def __init__(self, reader: Any) -> None:
-        self._fields = reader.fields
-
-    def get(self, key: str, default: Any) -> Any:
-        field = self._fields.get(key)
-        return default if field is None else field.contents()
-
-    def digest(self, *keys: str) -> str:
-        """Hash of the raw bytes of some fields; cheaper than decoding 100,000 token strings."""
-        digest = hashlib.sha256()
-        for key in keys:
-            field = self._fields.get(key)
-            if field is not None:
-                digest.update(key.encode())
-                for part in field.parts:
-                    digest.update(part.tobytes())
-        return digest.hexdigest()[:16]
+def _tokenizer_fingerprint(header: Header) -> str:
+    """Hash of the vocabulary as it stands in the file; equal exactly when token ids mean the same."""
+    digest = hashlib.sha256()
+    for key in ("tokenizer.ggml.model", "tokenizer.ggml.bos_token_id"):
+        digest.update(f"{key}={header.metadata.get(key)}\n".encode())
+    for key in _TOKENIZER_ARRAYS:
+        digest.update(key.encode() + b"\n" + header.raw.get(key, b""))
+    return digest.hexdigest()[:16]
 
 
-def _facts(path: Path, fields: _Fields, weights_bytes: int, parameters: int) -> GgufFacts:
-    arch = str(fields.get("general.architecture", ""))
-    heads = _scalar(fields.get(f"{arch}.attention.head_count", 0))
-    head_dim = _scalar(fields.get(f"{arch}.embedding_length", 0)) // heads if heads else 0
-    template = str(fields.get("tokenizer.chat_template", ""))
-    file_type = fields.get("general.file_type", None)
-    experts = _scalar(fields.get(f"{arch}.expert_count", 0))
-    used = _scalar(fields.get(f"{arch}.expert_used_count", 0))
+def _facts(path: Path, header: Header) -> GgufFacts:
+    said = header.metadata
+    arch = str(said.get("general.architecture", ""))
+    heads = _scalar(said.get(f"{arch}.attention.head_count", 0))
+    head_dim = _scalar(said.get(f"{arch}.embedding_length", 0)) // heads if heads else 0
+    template = said.get("tokenizer.chat_template", "")
+    template = template if isinstance(template, str) else ""
+    file_type = said.get("general.file_type")
+    experts = _scalar(said.get(f"{arch}.expert_count", 0))
+    used = _scalar(said.get(f"{arch}.expert_used_count", 0))
+    weights_bytes, parameters = header.weights_bytes, header.parameters
     return GgufFacts(
-        quantization=_FILE_TYPES.get(file_type, "") or quantization_from_name(path.name),
+        quantization=(quantization_from_file_type(file_type) if isinstance(file_type, int) else "")
+        or quantization_from_name(path.name),
         architecture=arch,
         bits_per_weight=8.0 * weights_bytes / parameters if parameters else 0.0,
         weights_bytes=weights_bytes,
         parameters=parameters,
         # attention and embeddings are shared; this is the share of the experts read per token
         active_parameters=parameters * used // experts if experts and used else parameters,
-        layers=_scalar(fields.get(f"{arch}.block_count", 0)),
-        kv_heads=_scalar(fields.get(f"{arch}.attention.head_count_kv", heads)),
-        head_dim_k=_scalar(fields.get(f"{arch}.attention.key_length", head_dim)),
-        head_dim_v=_scalar(fields.get(f"{arch}.attention.value_length", head_dim)),
-        context_tokens=_scalar(fields.get(f"{arch}.context_length", 0)),
-        tokenizer_fingerprint=fields.digest(
-            "tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.bos_token_id"
-        ),
+        layers=_scalar(said.get(f"{arch}.block_count", 0)),
+        kv_heads=_scalar(said.get(f"{arch}.attention.head_count_kv", heads)),
+        head_dim_k=_scalar(said.get(f"{arch}.attention.key_length", head_dim)),
+        head_dim_v=_scalar(said.get(f"{arch}.attention.value_length", head_dim)),
+        context_tokens=_scalar(said.get(f"{arch}.context_length", 0)),
+        vocabulary=_vocabulary(header, arch),
+        tokenizer_fingerprint=_tokenizer_fingerprint(header),
         chat_template=template,
         chat_template_fingerprint=hashlib.sha256(template.encode()).hexdigest()[:16] if template else "",
-        lineage=str(fields.get(LINEAGE_KEY, "")),
+        lineage=str(said.get(LINEAGE_KEY, "")),
     )
 
 
+def _vocabulary(header: Header, arch: str) -> int:
+    """Tokens the output layer tells apart: the longer side of the embedding's shape."""
+    told = _scalar(header.metadata.get(f"{arch}.vocab_size", 0))
+    embedding = next((one for one in header.tensors if one.name == "token_embd.weight"), None)
+    return told or (embedding.shape[-1] if embedding is not None else 0)
+
+
 def _scalar(value: Any) -> int:
-    """Some architectures give one number per layer; the largest is what memory must hold."""
-    return int(max(value)) if isinstance(value, list) else int(value)
+    """Some architectures give one number per layer; the largest is what memory must hold. Zero: no number."""
+    if isinstance(value, list):
+        return max((int(one) for one in value if isinstance(one, int | float)), default=0)
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0

@@ -14,7 +14,7 @@ BYTES_PER_VALUE = 2
 
 
 def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template: str) -> LoadedModel:
-    """Facts from the file's metadata; the quantization falls back to what the file's name claims."""
+    """Facts from the file's metadata."""
     arch = model.meta("general.architecture")
     layers = _number(model.meta(f"{arch}.block_count"))
     heads = _number(model.meta(f"{arch}.attention.head_count"))
@@ -24,7 +24,7 @@ def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template
     head_dim_v = _number(model.meta(f"{arch}.attention.value_length")) or head_dim
     return LoadedModel(
         name=spec.name,
-        quantization=spec.quantization or _quantization(model, spec.path),
+        quantization=_quantization(model, spec),
         format="gguf",
         context_tokens=options.context_tokens,
         slots=options.slots,
@@ -47,9 +47,11 @@ def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template
     )
 
 
-def _quantization(model: NativeModel, path: str) -> str:
+def _quantization(model: NativeModel, spec: ModelSpec) -> str:
+    """What the file says; where it does not, what was asked for, or what its name claims."""
     kind = model.meta("general.file_type")
-    return (quantization_from_file_type(int(kind)) if kind.isdigit() else "") or quantization_from_name(path)
+    told = quantization_from_file_type(int(kind)) if kind.isdigit() else ""
+    return told or spec.quantization or quantization_from_name(spec.path)
 
 
 def _active(model: NativeModel, arch: str) -> int:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from workers.engines.base import EngineError, LoadError
 from workers.engines.llama_cpp.options import Options
 from workers.engines.prompts import vocabulary_fingerprint
-from workers.models.gguf_file import check_gguf
 from workers.models.smollm2 import quieten_llama
 
 Logits = npt.NDArray[np.float32]
@@ -26,7 +25,6 @@ class NativeModel:
     """A model, its context and one reusable batch whose arrays are numpy's."""
 
     def __init__(self, path: Path, options: Options, progress: Callable[[float], None]) -> None:
-        check_gguf(path)
         quieten_llama()
         llama_cpp.llama_backend_init()
         self._model = self._load(path, options, progress)

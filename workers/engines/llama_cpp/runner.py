@@ -23,11 +23,13 @@ from workers.engines.base import (
 from workers.engines.llama_cpp.batching import Batching
 from workers.engines.llama_cpp.chat import ChatTemplate
 from workers.engines.llama_cpp.facts import loaded_model
+from workers.engines.llama_cpp.memory import check_memory
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.preparation import Preparation
 from workers.engines.llama_cpp.sequence import Sequence
 from workers.engines.prompts import Prompts
+from workers.models.gguf_file import read_gguf
 
 Publish = Callable[[StepResult], None]
 Died = Callable[[str], None]
@@ -106,6 +108,7 @@ class Runner:
 
     def _load(self, progress: Callable[[float, str], None]) -> tuple[Batching, LoadedModel]:
         path = Path(self._spec.path)
+        check_memory(path, read_gguf(path), self._options)
         model = NativeModel(path, self._options, lambda fraction: progress(0.9 * fraction, f"reading {path.name}"))
         try:
             template = ChatTemplate(model)

@@ -248,7 +248,6 @@ class SimulatedCore:
         batch = len(self._decoding)
         if self._prefilling:
             prefill, prefill_s = self._chunk(p.prefill_budget(batch))
-            prefill_s += p.prefill_base_s * len(prefill)
             took = p.decode_s(batch, self._context) + prefill_s if batch else max(p.base_s, prefill_s)
             self._segment = Segment(now, 1, took * self._noise(1), 0.0, prefill, batch)
         elif batch:
@@ -329,8 +328,7 @@ class SimulatedCore:
         seconds = 0.0
         for sequence in self._prefilling:
             count = min(sequence.to_prefill, budget)
-            before = sequence.prefilled + count / 2.0
-            seconds += count * p.prefill_token_s * (1.0 + p.prefill_attention * before)
+            seconds += p.prefill_s(count, sequence.prefilled + count / 2.0)
             plan.append((sequence, count))
             budget -= count
             if budget <= 0:

@@ -10,7 +10,10 @@ from collections import defaultdict
 from workers.engines.base import LoadedModel
 from workers.engines.simulated.parameters import GIB
 from workers.facts import Hardware, Speed
-from workers.speed_fit import decode_curve_s
+from workers.speed_curves import decode_curve_s, prefill_curve
+
+LEAST_S = 1e-6
+"""A profile's times are above zero."""
 
 FEWEST_STEPS = 3
 """A spread is taken from batches seen in at least so many steps."""
@@ -23,6 +26,7 @@ def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Sp
     flops = 2.0 * loaded.parameters / 1e12
     alone_s = speed.step_s(1, 64)
     curve = ", ".join(f"{one:.7f}" for one in decode_curve_s(speed, loaded.slots))
+    prefill = prefill_curve(speed, loaded.slots)
     chunk = max(one.prefill_tokens for one in speed.samples)
     lines = [
         "[hardware]",
@@ -53,6 +57,8 @@ def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Sp
         f"kv_capacity_tokens = {loaded.kv_capacity_tokens}",
         f"prefill_chunk_tokens = {chunk}  # the most that any step took",
         f"decode_curve_s = [{curve}]",
+        f"prefill_curve_tokens = [{', '.join(f'{tokens:.2f}' for tokens, _ in prefill)}]",
+        f"prefill_curve_s = [{', '.join(f'{max(seconds, LEAST_S):.7f}' for _, seconds in prefill)}]",
         "[behaviour]",
         "hidden = 0.0",
         f"noise = {step_noise(speed):.4f}",

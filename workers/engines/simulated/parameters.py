@@ -3,6 +3,7 @@
 DESIGN.md's formula: ``step = t0 + weight_bytes / (e * bandwidth) + b * c + C * kv_bytes / (e * bandwidth)``. Pure.
 """
 
+import bisect
 import random
 from dataclasses import dataclass, field, replace
 
@@ -83,6 +84,7 @@ class EngineParameters:
     context_tokens: int = 8192
     prefill_chunk_tokens: int = 0  # prompt tokens a step beside the decode tokens; 0: what those leave of the chunk
     decode_curve_s: tuple[float, ...] = ()  # measured steps of 1, 2, … sequences, context apart; empty: the line
+    prefill_curve: tuple[tuple[float, float], ...] = ()  # measured (tokens, seconds) of a prefill; empty: the line
     noise: float = 0.03  # relative standard deviation of one step
     load_s: float = 1.0
     unload_s: float = 0.05
@@ -93,6 +95,19 @@ class EngineParameters:
         if 0 < batch <= len(curve):
             return curve[batch - 1] + self.per_context_token_s * context_tokens
         return self.base_s + self.per_sequence_s * batch + self.per_context_token_s * context_tokens
+
+    def prefill_s(self, tokens: int, before: float) -> float:
+        """Prefill of ``tokens`` of one sequence in one step, after ``before`` others of its own, decoding apart."""
+        curve, stretch = self.prefill_curve, 1.0 + self.prefill_attention * before
+        if not curve:
+            return self.prefill_base_s + tokens * self.prefill_token_s * stretch
+        at = bisect.bisect_left(curve, (tokens,))
+        if at == 0:
+            return curve[0][1] * stretch
+        (left, left_s), (right, right_s) = curve[at - 1], curve[min(at, len(curve) - 1)]
+        if at == len(curve):
+            return (left_s + (tokens - left) * self.prefill_token_s) * stretch
+        return (left_s + (tokens - left) / (right - left) * (right_s - left_s)) * stretch
 
     def prefill_budget(self, batch: int) -> int:
         """Prompt tokens of a step in which ``batch`` sequences decode."""
@@ -159,8 +174,12 @@ def hidden(declared: EngineParameters, spread: float, rng: random.Random) -> Eng
     )
     if not declared.decode_curve_s:
         return true
-    factor = off()
-    return replace(true, decode_curve_s=tuple(one * factor for one in declared.decode_curve_s))
+    factor, prefill = off(), off()
+    return replace(
+        true,
+        decode_curve_s=tuple(one * factor for one in declared.decode_curve_s),
+        prefill_curve=tuple((tokens, one * prefill) for tokens, one in declared.prefill_curve),
+    )
 
 
 def times(parameters: EngineParameters, factor: float) -> EngineParameters:
@@ -173,4 +192,5 @@ def times(parameters: EngineParameters, factor: float) -> EngineParameters:
         prefill_token_s=parameters.prefill_token_s * factor,
         prefill_base_s=parameters.prefill_base_s * factor,
         decode_curve_s=tuple(one * factor for one in parameters.decode_curve_s),
+        prefill_curve=tuple((tokens, one * factor) for tokens, one in parameters.prefill_curve),
     )

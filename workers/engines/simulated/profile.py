@@ -8,7 +8,8 @@ machine = "h100-sxm"              # a profile that ships, to start from; or all 
                                   # quantization, context_tokens, slots
 [speed]                           # measured figures in place of derived ones: base_s, per_sequence_s,
                                   # per_context_token_s, prefill_tokens_per_s, prefill_base_s, kv_capacity_tokens,
-                                  # chunk_tokens, prefill_chunk_tokens, decode_curve_s (a list: 1, 2, … sequences)
+                                  # chunk_tokens, prefill_chunk_tokens, decode_curve_s (a list: 1, 2, … sequences),
+                                  # prefill_curve_tokens and prefill_curve_s (two lists)
 [behaviour]                       # noise, hidden, wrong_by, seed, answer_mu, answer_sigma, salt
 """
 
@@ -17,6 +18,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ _SHAPE = ("parameters", "layers", "kv_heads", "head_dim", "hidden")
 _MODEL = ("shape", "quantization", "context_tokens", "slots", *_SHAPE)
 _SPEED = ("base_s", "per_sequence_s", "per_context_token_s", "prefill_tokens_per_s", "prefill_base_s")
 _COUNTS = ("kv_capacity_tokens", "chunk_tokens", "prefill_chunk_tokens")
+_CURVE = ("prefill_curve_tokens", "prefill_curve_s")
 _BEHAVIOUR = ("noise", "hidden", "wrong_by", "seed", "answer_mu", "answer_sigma", "salt", "load_s")
 
 
@@ -284,9 +287,21 @@ def _behaviour(tables: _Tables, seed: int | None) -> Behaviour:
     return behaviour
 
 
+def _prefill_curve(tables: _Tables, speed: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
+    """Two lists of one length, the first rising."""
+    missing = next((field for field in _CURVE if field not in speed), None)
+    if missing is not None:
+        raise ProfileError(f"{tables.source}: speed.{missing} is missing")
+    tokens, seconds = (tables.numbers(speed, "speed", field) for field in _CURVE)
+    rises = all(one < other for one, other in pairwise(tokens))
+    if len(tokens) != len(seconds) or not rises:
+        raise ProfileError(f"{tables.source}: speed.{_CURVE[0]} must rise and be as long as speed.{_CURVE[1]}")
+    return tuple(zip(tokens, seconds, strict=True))
+
+
 def _measured(tables: _Tables, derived: EngineParameters) -> EngineParameters:
     """Measured speeds take the place of derived ones."""
-    speed = tables.table("speed", (*_SPEED, *_COUNTS, "decode_curve_s"))
+    speed = tables.table("speed", (*_SPEED, *_COUNTS, "decode_curve_s", *_CURVE))
     changes: dict[str, Any] = {
         field: tables.number(speed, "speed", field, 0.0)
         for field in _SPEED
@@ -299,6 +314,8 @@ def _measured(tables: _Tables, derived: EngineParameters) -> EngineParameters:
         changes["prefill_token_s"] = 1.0 / rate
     if "decode_curve_s" in speed:
         changes["decode_curve_s"] = tables.numbers(speed, "speed", "decode_curve_s")
+    if any(field in speed for field in _CURVE):
+        changes["prefill_curve"] = _prefill_curve(tables, speed)
     for field in _COUNTS:
         if field in speed:
             changes[field] = int(tables.number(speed, "speed", field, 0.0))

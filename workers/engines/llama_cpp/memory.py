@@ -1,0 +1,42 @@
+"""Whether a model fits before it is loaded: a refusal in one line is better than a machine that swaps or a kill."""
+
+from pathlib import Path
+
+import psutil
+
+from workers.engines.base import LoadError
+from workers.engines.llama_cpp.options import Options
+from workers.engines.table import accelerates
+from workers.hardware import this_machine
+from workers.models.gguf_file import GgufFacts
+
+GIB = 2**30
+PLATFORM_BYTES = 150 * 2**20
+"""What llama.cpp takes beside weights, cache and logits (gguf-parser-go; FACTS, overheads)."""
+GPU_PLATFORM_BYTES = 250 * 2**20
+"""The same on a GPU."""
+
+
+def check_memory(path: Path, facts: GgufFacts, options: Options) -> None:
+    """Raise LoadError when weights and cache do not fit what this machine says can be taken. Blocks while it asks."""
+    gpu = accelerates("llama.cpp") and options.gpu_layers != 0
+    machine = this_machine(gpu=gpu)
+    usable = machine.usable_memory_bytes
+    if usable and machine.kind == "nvidia" and options.gpu_layers > 0:
+        usable += psutil.virtual_memory().available  # the other layers stay with the processor
+    extra = PLATFORM_BYTES if machine.kind == "cpu" else GPU_PLATFORM_BYTES
+    refuse_if_too_large(path, facts, options, usable, extra)
+
+
+def refuse_if_too_large(path: Path, facts: GgufFacts, options: Options, usable: int, extra: int) -> None:
+    """Pure. ``usable`` 0: not known, so nothing is refused."""
+    cache = options.slots * options.context_tokens * facts.kv_bytes_per_token
+    logits = 4 * facts.vocabulary * (options.slots + options.prefill_tokens)
+    needed = facts.weights_bytes + cache + logits + extra
+    if not usable or needed <= usable:
+        return
+    raise LoadError(
+        f"{path}: needs {needed / GIB:.1f} GiB of memory ({facts.weights_bytes / GIB:.1f} for weights, "
+        f"{cache / GIB:.1f} for the KV cache of {options.slots} sequences of {options.context_tokens} tokens) and "
+        f"{usable / GIB:.1f} GiB can be taken here; lower --context or --slots, or choose a smaller quantization"
+    )
