@@ -140,15 +140,20 @@ class ModelShelf:
     # ------------------------------------------------------------ a dead engine
 
     def engine_failed(self, reason: str) -> bool:
-        """Mark every loaded model failed; says whether a restart is still allowed."""
+        """Say of every loaded model that it is gone; the answer is whether it will be loaded again."""
         if self._current is not None:
             self._current.cancel()
-        for report in self.reports:
-            if report.state is not ModelState.FAILED:
-                self._failed(report, f"the engine died: {reason}")
         now = time.monotonic()
         allowed = len(self._restarts) < MAX_RESTARTS or now - self._restarts[0] > RESTART_WINDOW_S
         self._restarts.append(now)
+        for report in self.reports:
+            if report.state is ModelState.FAILED:
+                continue
+            why = f"the engine died: {reason}"
+            if allowed:
+                self._set(replace(report, state=ModelState.LOADING, error=why, speed=None), 0.0, why)
+            else:
+                self._failed(report, why)
         return allowed
 
     async def reload(self, engine: Engine, hub: StepHub) -> None:

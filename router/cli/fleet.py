@@ -83,7 +83,7 @@ def fleet_table(body: dict[str, Any]) -> Table:
 
 def _row(worker: dict[str, Any], model: dict[str, Any]) -> list[str]:
     state = worker["state"]
-    if state == "ready" and model.get("state") not in (None, "ready"):
+    if model.get("state") == "failed" or (state == "ready" and model.get("state") not in (None, "ready")):
         state = model["state"]
     style = _STATE_STYLES.get(state, "")
     shown = f"[{style}]{state}[/{style}]" if style else state

@@ -20,8 +20,11 @@ from router.domain.snapshot import WorkerView
 from router.domain.worker import InstanceState, ModelInstance, WorkerState
 from router.placement.candidates import Column, Floats
 
-LASTING = frozenset({"model", "pin", "quality", "labels", "capability", "context"})
-"""Filters whose exclusions waiting does not cure."""
+LASTING = frozenset({"model", "pin", "quality", "labels", "capability", "context", "failed"})
+"""Filters whose exclusions waiting does not cure. A model that failed to load stays failed until somebody acts."""
+
+_LOADED = frozenset({InstanceState.READY, InstanceState.BENCHMARKING})
+"""States in which an instance's facts come from the loaded model, not from its file's name."""
 
 ESTIMATE_SLACK = 0.5
 """The router estimates prompt tokens from bytes. When by the estimate nobody has the context, those who would have
@@ -88,15 +91,18 @@ def not_served(view: WorkerView, model: str) -> Exclusion:
 
 def _lasting(view: WorkerView, instance: ModelInstance, rules: Rules, quality: Quality) -> Exclusion | None:
     held = instance.quantization
-    if rules.pinned and held != rules.pinned:
-        return _exclusion(view, instance, "pin", f"holds {held}, the request wants exactly {rules.pinned}")
-    if rules.floor and not quality.at_least(held, rules.floor):
-        return _exclusion(view, instance, "quality", f"{held} is below the floor {rules.floor}")
-    if rules.never_quantized and not quality.at_least(held, EIGHT_BIT_FLOOR):
-        return _exclusion(view, instance, "quality", f"{held} is quantized, which this tenant rules out")
+    if held or instance.state in _LOADED:
+        if rules.pinned and held != rules.pinned:
+            return _exclusion(view, instance, "pin", f"holds {held}, the request wants exactly {rules.pinned}")
+        if rules.floor and not quality.at_least(held, rules.floor):
+            return _exclusion(view, instance, "quality", f"{held} is below the floor {rules.floor}")
+        if rules.never_quantized and not quality.at_least(held, EIGHT_BIT_FLOOR):
+            return _exclusion(view, instance, "quality", f"{held} is quantized, which this tenant rules out")
     missing = [f"{k}={v}" for k, v in rules.labels if (k, v) not in view.profile.labels]
     if missing:
         return _exclusion(view, instance, "labels", f"lacks the label {', '.join(missing)}")
+    if instance.state not in _LOADED:
+        return None  # what it can do is not known yet; its state is the reason
     able = instance.capabilities
     if rules.continuation and not able.can_continue:
         return _exclusion(view, instance, "capability", f"{view.profile.engine} cannot continue another's answer")
@@ -108,6 +114,8 @@ def _lasting(view: WorkerView, instance: ModelInstance, rules: Rules, quality: Q
 
 
 def _state(view: WorkerView, instance: ModelInstance) -> Exclusion | None:
+    if instance.state is InstanceState.FAILED:
+        return _exclusion(view, instance, "failed", f"{instance.model} failed there: {instance.error or 'no reason'}")
     if view.state is not WorkerState.READY:
         return _exclusion(view, instance, "state", f"worker is {view.state.value}")
     if instance.state is not InstanceState.READY:
