@@ -1,0 +1,123 @@
+"""A router and its workers as processes of their own, started by their commands, ended by their ids."""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.pool import free_port
+
+STARTS_WITHIN_S = 60.0
+ENDS_WITHIN_S = 30.0
+
+
+@dataclass
+class OnePool:
+    """One router without Ray on loopback."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    grpc_port: int = field(default_factory=free_port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def fleet(self) -> dict[str, Any]:
+        return dict(httpx.get(f"{self.url}/admin/fleet", timeout=10).json())
+
+    def worker(self, node: str) -> dict[str, Any]:
+        """One worker as the router sees it; empty when it is not there."""
+        return next((one for one in self.fleet()["workers"] if one["node"] == node), {})
+
+    def models(self, node: str) -> dict[str, dict[str, Any]]:
+        return {one["model"]: one for one in self.worker(node).get("models", ())}
+
+    def until(self, reached: Callable[[], Any], within_s: float = STARTS_WITHIN_S) -> None:
+        """Wait for the router to see it. Polls: another process has no event to wait for."""
+        deadline = time.monotonic() + within_s
+        while not reached():
+            assert time.monotonic() < deadline, f"not within {within_s:.0f} s; the fleet is {self.fleet()}"
+            time.sleep(0.05)
+
+    def chat(self, model: str, *, words: str = "Name a colour.", max_tokens: int = 8) -> httpx.Response:
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": words}],
+            "max_tokens": max_tokens,
+            "temperature": 0,
+        }
+        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60)
+
+    @contextlib.contextmanager
+    def working(
+        self, node: str, *arguments: str, module: str = "workers.cli", memory_limit_bytes: int = 0
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """``allsorts worker`` (or a module that stands in for it); it is gone afterwards."""
+        command = [
+            sys.executable, "-m", module, "--router", f"127.0.0.1:{self.grpc_port}", "--node", node,
+            "--state-dir", str(self.folder / node), *arguments,
+        ]  # fmt: skip
+        limit = memory_limit_bytes
+        with (self.folder / f"{node}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "ALLSORTS_WORKER_BENCHMARK": "off"},
+            )
+            if limit:
+                resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
+            try:
+                yield process
+            finally:
+                end(process, signal.SIGTERM)
+
+    def said_by(self, node: str) -> str:
+        return (self.folder / f"{node}.log").read_text()
+
+
+def end(process: "subprocess.Popen[bytes]", how: signal.Signals) -> int:
+    """Ask a process to end; killed when it does not."""
+    if process.poll() is None:
+        process.send_signal(how)
+    try:
+        return process.wait(ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+@contextlib.contextmanager
+def one_pool(folder: Path) -> Iterator[OnePool]:
+    """A router that answers."""
+    pool = OnePool(folder)
+    command = [
+        sys.executable, "-m", "router.cli.main", "serve", "--without-ray", "--port", str(pool.port),
+        "--grpc-port", str(pool.grpc_port), "--state-dir", str(folder / "router"),
+    ]  # fmt: skip
+    with (folder / "router.log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + STARTS_WITHIN_S
+            while True:
+                assert process.poll() is None, (folder / "router.log").read_text()
+                assert time.monotonic() < deadline, (folder / "router.log").read_text()
+                with contextlib.suppress(httpx.HTTPError):
+                    pool.fleet()
+                    break
+                time.sleep(0.1)
+            yield pool
+        finally:
+            assert end(process, signal.SIGTERM) in (0, -signal.SIGTERM), (folder / "router.log").read_text()
