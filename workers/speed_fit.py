@@ -11,6 +11,9 @@ from workers.speed_curves import decode_curve_s, decoding_s
 
 Floats = NDArray[np.float64]
 
+CONTEXT_CONTRAST = 2.0
+"""Contexts of one batch tell something when the longest is three times the shortest."""
+
 ROUNDS = 4
 """Reweighting settles to three digits within three."""
 
@@ -72,9 +75,36 @@ def fit_speed(
 
 def _fit_decode(decode: Sequence[StepSample]) -> tuple[float, float, float]:
     times = np.array([one.step_s for one in decode])
-    rows = np.array([(1.0, one.batch, one.context_tokens) for one in decode])
-    base_s, per_sequence_s, per_context_token_s = _relative_fit(rows, times, np.zeros(len(decode)))
-    return float(base_s), float(per_sequence_s), float(per_context_token_s)
+    contexts = np.array([one.context_tokens for one in decode], dtype=np.float64)
+    batches = np.array([one.batch for one in decode], dtype=np.float64)
+    ones = np.ones(len(decode))
+    slope = _context_slope(batches, contexts, times)
+    if slope is None:
+        rows = np.column_stack((ones, batches, contexts))
+        base_s, per_sequence_s, slope = _relative_fit(rows, times, np.zeros(len(decode)))
+    else:
+        rows = np.column_stack((ones, batches))
+        base_s, per_sequence_s = _relative_fit(rows, times, slope * contexts)
+    return float(base_s), float(per_sequence_s), float(slope)
+
+
+def _context_slope(batches: Floats, contexts: Floats, times: Floats) -> float | None:
+    """Seconds a context token costs, from steps of one batch at unlike contexts; None when none differ enough.
+
+    Compared within batches, because steps do not grow evenly with the batch: a line through all would put that bend
+    on the context, which grows along.
+    """
+    above, below = 0.0, 0.0
+    for batch in np.unique(batches):
+        here = batches == batch
+        held, took = contexts[here], times[here]
+        if np.ptp(held) < CONTEXT_CONTRAST * max(float(held.min()), 1.0):
+            continue
+        apart = held - held.mean()
+        weight = 1.0 / float(took.mean()) ** 2
+        above += weight * float(apart @ (took - took.mean()))
+        below += weight * float(apart @ apart)
+    return max(above / below, 0.0) if below > 0 else None
 
 
 def _fit_prefill(samples: Sequence[StepSample], decode: Speed) -> tuple[float, float]:

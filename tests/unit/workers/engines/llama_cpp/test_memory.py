@@ -1,0 +1,45 @@
+"""What does not fit is refused before it is loaded, with figures and what to change."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workers.engines.base import LoadError
+from workers.engines.llama_cpp.memory import PLATFORM_BYTES, refuse_if_too_large
+from workers.engines.llama_cpp.options import Options
+from workers.models.gguf_file import GgufFacts
+
+GIB = 2**30
+LLAMA_8B_Q4_K_M = GgufFacts(
+    quantization="q4_k_m", architecture="llama", bits_per_weight=4.9, weights_bytes=int(4.6 * GIB),
+    parameters=8 * 10**9, active_parameters=8 * 10**9, layers=32, kv_heads=8, head_dim_k=128, head_dim_v=128,
+    context_tokens=131072, vocabulary=128256, tokenizer_fingerprint="", chat_template="", chat_template_fingerprint="", lineage="",
+)  # fmt: skip
+OPTIONS = Options(context_tokens=8192, slots=8)
+CACHE = 8 * 8192 * 128 * 1024  # 128 KiB a token (FACTS, KV cache)
+
+
+def test_weights_cache_logits_and_overhead_count() -> None:
+    """At exactly what is needed it fits; one byte less does not."""
+    logits = 4 * 128256 * (OPTIONS.slots + OPTIONS.prefill_tokens)
+    needed = LLAMA_8B_Q4_K_M.weights_bytes + CACHE + logits + PLATFORM_BYTES
+    refuse_if_too_large(Path("m.gguf"), LLAMA_8B_Q4_K_M, OPTIONS, needed, PLATFORM_BYTES)
+    with pytest.raises(LoadError):
+        refuse_if_too_large(Path("m.gguf"), LLAMA_8B_Q4_K_M, OPTIONS, needed - 1, PLATFORM_BYTES)
+
+
+def test_the_refusal_says_what_is_needed_and_what_to_lower() -> None:
+    """Both parts of the sum, what there is, and the two ways out."""
+    with pytest.raises(LoadError) as caught:
+        refuse_if_too_large(Path("m.gguf"), LLAMA_8B_Q4_K_M, OPTIONS, 8 * GIB, PLATFORM_BYTES)
+    line = str(caught.value)
+    assert "4.6 for weights" in line
+    assert "8.0 for the KV cache of 8 sequences of 8192 tokens" in line
+    assert "8.0 GiB can be taken here" in line
+    assert "lower --context or --slots" in line
+
+
+def test_memory_nobody_knows_refuses_nothing() -> None:
+    """A Mac whose working set could not be asked still loads what its owner wants."""
+    refuse_if_too_large(Path("m.gguf"), replace(LLAMA_8B_Q4_K_M, weights_bytes=10**15), OPTIONS, 0, PLATFORM_BYTES)
