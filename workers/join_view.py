@@ -35,7 +35,9 @@ class JoinView:
         count = f"{hardware.count} x " if hardware.count > 1 else ""
         usable = f", {hardware.usable_memory_bytes / 2**30:.1f} GiB for models" if hardware.usable_memory_bytes else ""
         cores = f", {hardware.cores} cores" if hardware.cores else ""
-        self.say(f"this machine: {count}{hardware.name}{cores}{usable}")
+        power = ", on battery" if hardware.on_battery else ""
+        power += ", in low-power mode" if hardware.low_power else ""
+        self.say(f"this machine: {count}{hardware.name}{cores}{usable}{power}")
 
     def ask(self, options: list[Option]) -> int:
         """Which of the options to serve; the first is the router's choice."""

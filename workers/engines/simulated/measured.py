@@ -10,7 +10,7 @@ from collections import defaultdict
 from workers.engines.base import LoadedModel
 from workers.engines.simulated.parameters import GIB
 from workers.facts import Hardware, Speed
-from workers.speed_curves import decode_curve_s, prefill_curve
+from workers.speed_curves import decode_curve_s, decoding_s, prefill_curve
 
 LEAST_S = 1e-6
 """A profile's times are above zero."""
@@ -61,21 +61,23 @@ def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Sp
         f"prefill_curve_s = [{', '.join(f'{max(seconds, LEAST_S):.7f}' for _, seconds in prefill)}]",
         "[behaviour]",
         "hidden = 0.0",
-        f"noise = {step_noise(speed):.4f}",
+        f"noise = {step_noise(speed, loaded.slots):.4f}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def step_noise(speed: Speed) -> float:
-    """Relative standard deviation of steps that do the same: pure decode, batch by batch."""
+def step_noise(speed: Speed, slots: int) -> float:
+    """Relative standard deviation of decode steps around what batch and context explain, batch by batch."""
+    curve = decode_curve_s(speed, slots)
     by_batch: dict[int, list[float]] = defaultdict(list)
     for one in speed.samples:
-        if one.prefill_tokens == 0 and one.batch > 0:
-            by_batch[one.batch].append(one.step_s)
+        expected_s = decoding_s(speed, curve, one.batch, one.context_tokens)
+        if one.prefill_tokens == 0 and one.batch > 0 and expected_s > 0:
+            by_batch[one.batch].append(one.step_s / expected_s)
     squares, count = 0.0, 0
-    for times in by_batch.values():
-        if len(times) >= FEWEST_STEPS:
-            mean = sum(times) / len(times)
-            squares += sum((one / mean - 1.0) ** 2 for one in times)
-            count += len(times) - 1
+    for ratios in by_batch.values():
+        if len(ratios) >= FEWEST_STEPS:
+            mean = sum(ratios) / len(ratios)
+            squares += sum((one / mean - 1.0) ** 2 for one in ratios)
+            count += len(ratios) - 1
     return math.sqrt(squares / count) if count else 0.0

@@ -14,7 +14,8 @@ GIB = 2**30
 LLAMA_8B_Q4_K_M = GgufFacts(
     quantization="q4_k_m", architecture="llama", bits_per_weight=4.9, weights_bytes=int(4.6 * GIB),
     parameters=8 * 10**9, active_parameters=8 * 10**9, layers=32, kv_heads=8, head_dim_k=128, head_dim_v=128,
-    context_tokens=131072, vocabulary=128256, tokenizer_fingerprint="", chat_template="", chat_template_fingerprint="", lineage="",
+    context_tokens=131072, vocabulary=128256, tokenizer_fingerprint="", chat_template="",
+    chat_template_fingerprint="", lineage="",
 )  # fmt: skip
 OPTIONS = Options(context_tokens=8192, slots=8)
 CACHE = 8 * 8192 * 128 * 1024  # 128 KiB a token (FACTS, KV cache)
