@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workers.facts import Speed
+from workers.facts import Speed, StepSample
 
 BUCKETS_PER_DOUBLING = 2
 """Prefills are averaged over lengths within a factor of 1.4."""
@@ -75,3 +75,23 @@ def decoding_s(speed: Speed, curve: Sequence[float], batch: int, context_tokens:
     if not 0 < batch <= len(curve):
         return speed.step_s(batch, context_tokens) if batch else 0.0
     return curve[batch - 1] + speed.per_context_token_s * context_tokens
+
+
+def prefilling_s(speed: Speed, curve: Sequence[tuple[float, float]], tokens: float) -> float:
+    """Seconds of one sequence's prefill: by the curve where it reaches, beyond it at the fitted rate."""
+    if not curve:
+        return speed.prefill_base_s + (tokens / speed.prefill_tokens_per_s if speed.prefill_tokens_per_s else 0.0)
+    lengths, seconds = zip(*curve, strict=True)
+    beyond_s = max(tokens - lengths[-1], 0.0) / speed.prefill_tokens_per_s if speed.prefill_tokens_per_s else 0.0
+    return float(np.interp(tokens, lengths, seconds)) + beyond_s
+
+
+def expected_step_s(
+    speed: Speed, decode: Sequence[float], prefill: Sequence[tuple[float, float]], like: StepSample
+) -> float:
+    """What both curves say about a step like this one."""
+    seconds = decoding_s(speed, decode, like.batch, like.context_tokens)
+    if like.prefill_tokens > 0:
+        prefills = max(like.prefills, 1)
+        seconds += prefills * prefilling_s(speed, prefill, like.prefill_tokens / prefills)
+    return seconds

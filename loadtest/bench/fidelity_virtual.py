@@ -1,7 +1,8 @@
 """The simulated worker of ``bench-simfidelity``: the engine's core on a virtual clock, with a frozen profile."""
 
 import random
-from collections.abc import Iterable
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.bench.fidelity_load import Request
@@ -9,9 +10,12 @@ from workers.engines.simulated.core import SimulatedCore
 from workers.engines.simulated.profile import read_profile
 from workers.engines.simulated.sequence import EventKind, Sequence_
 
+RUNS = 8
+"""Runs a prediction is made of: the noise of one would be taken for the machine's."""
+
 
 class VirtualWorker:
-    """Predicts what a worker with this profile does. Every run begins idle; the same seed gives the same run."""
+    """Predicts what a worker with this profile does: the outcome of several runs. Each begins idle."""
 
     def __init__(self, profile: Path, seed: int = 0) -> None:
         self._parameters = read_profile(str(profile)).true
@@ -22,12 +26,15 @@ class VirtualWorker:
         """Sequences that run together."""
         return self._parameters.slots
 
-    def _core(self) -> SimulatedCore:
-        return SimulatedCore(self._parameters, random.Random(self._seed))
+    def _core(self, run: int) -> SimulatedCore:
+        return SimulatedCore(self._parameters, random.Random(f"{self._seed}/{run}"))
 
-    def open(self, requests: Iterable[Request]) -> list[float]:
-        """Seconds to the first token of each request, in their order."""
-        core = self._core()
+    def open(self, requests: Sequence[Request], runs: int = RUNS) -> list[float]:
+        """Seconds to the first token of each request, of all runs."""
+        return [first for run in range(runs) for first in self._open(requests, run)]
+
+    def _open(self, requests: Sequence[Request], run: int) -> list[float]:
+        core = self._core(run)
         sequences = []
         for number, request in enumerate(requests):
             core.step(request.at_s)
@@ -37,9 +44,12 @@ class VirtualWorker:
             core.step(core.next_event_at())
         return [(one.first_at or 0.0) - one.arrived_at for one in sequences]
 
-    def closed(self, requests: Iterable[Request], streams: int, *, warm_s: float, seconds: float) -> float:
+    def closed(self, requests: Sequence[Request], streams: int, *, warm_s: float, seconds: float) -> float:
         """Output tokens a second between ``warm_s`` and ``seconds``, each stream asking again when it is answered."""
-        core = self._core()
+        return statistics.mean(self._closed(requests, streams, run, warm_s, seconds) for run in range(RUNS))
+
+    def _closed(self, requests: Sequence[Request], streams: int, run: int, warm_s: float, seconds: float) -> float:
+        core = self._core(run)
         queue = enumerate(requests)
         for _ in range(streams):
             core.submit(0.0, _sequence(*next(queue)))

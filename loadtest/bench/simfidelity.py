@@ -64,7 +64,7 @@ def knee(worker: VirtualWorker) -> float:
     low, high = 0.0, 64.0
     while high - low > 0.02 * high:
         rate = (low + high) / 2.0
-        firsts = worker.open(open_load(random.Random(0), rate, KNEE_RUN_S))
+        firsts = worker.open(open_load(random.Random(0), rate, KNEE_RUN_S), runs=1)
         if percentile(firsts, KNEE_SHARE) <= KNEE_TTFT_S:
             low = rate
         else:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from workers.engines.base import LoadFigures
+from workers.engines.simulated.noise import Noise
 from workers.engines.simulated.parameters import EngineParameters
 from workers.engines.simulated.prefix_cache import PrefixCache
 from workers.engines.simulated.segment import Segment
@@ -37,8 +38,8 @@ class SimulatedCore:
         self.prefill_progress = 0
         self.preemptions = 0
         self.busy_s = 0.0
-        self._rng = rng
         self._jitter = random.Random(rng.random())
+        self._noise = Noise(parameters, rng)
         self._sequences: dict[SequenceKey, Sequence_] = {}
         self._waiting: deque[Sequence_] = deque()
         self._prefilling: deque[Sequence_] = deque()
@@ -249,10 +250,10 @@ class SimulatedCore:
         if self._prefilling:
             prefill, prefill_s = self._chunk(p.prefill_budget(batch))
             took = p.decode_s(batch, self._context) + prefill_s if batch else max(p.base_s, prefill_s)
-            self._segment = Segment(now, 1, took * self._noise(1), 0.0, prefill, batch)
+            self._segment = Segment(now, 1, took * self._slowness(now, 1), 0.0, prefill, batch)
         elif batch:
             steps = self._steps_to_next_change(batch)
-            noise = self._noise(steps)
+            noise = self._slowness(now, steps)
             step_s = p.decode_s(batch, self._context) * noise
             self._segment = Segment(now, steps, step_s, p.per_context_token_s * batch * noise, (), batch)
         else:
@@ -277,9 +278,9 @@ class SimulatedCore:
         if self.cache.idle_tokens:
             self.cache.shrink(max(room - len(self._decoding), 0))
 
-    def _noise(self, steps: int) -> float:
+    def _slowness(self, now: float, steps: int) -> float:
         """The mean of so many steps' noise, and the fault's factor."""
-        return max(self._rng.gauss(1.0, self.parameters.noise / math.sqrt(steps)), 0.2) * self.factor
+        return self._noise.factor(now, steps) * self.factor
 
     # ------------------------------------------------------------ sequences
 

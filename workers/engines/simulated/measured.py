@@ -5,18 +5,21 @@ figures these are. Nothing is hidden and nothing perturbed: the simulated engine
 """
 
 import math
-from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from workers.engines.base import LoadedModel
 from workers.engines.simulated.parameters import GIB
 from workers.facts import Hardware, Speed
-from workers.speed_curves import decode_curve_s, decoding_s, prefill_curve
+from workers.speed_curves import decode_curve_s, expected_step_s, prefill_curve
 
 LEAST_S = 1e-6
 """A profile's times are above zero."""
 
 FEWEST_STEPS = 3
-"""A spread is taken from batches seen in at least so many steps."""
+"""A spread is taken from at least so many steps, or windows."""
+
+WINDOW_S = 1.0
 
 
 def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Speed) -> str:
@@ -27,6 +30,7 @@ def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Sp
     alone_s = speed.step_s(1, 64)
     curve = ", ".join(f"{one:.7f}" for one in decode_curve_s(speed, loaded.slots))
     prefill = prefill_curve(speed, loaded.slots)
+    spread = scatter(speed, loaded.slots)
     chunk = max(one.prefill_tokens for one in speed.samples)
     lines = [
         "[hardware]",
@@ -61,23 +65,57 @@ def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Sp
         f"prefill_curve_s = [{', '.join(f'{max(seconds, LEAST_S):.7f}' for _, seconds in prefill)}]",
         "[behaviour]",
         "hidden = 0.0",
-        f"noise = {step_noise(speed, loaded.slots):.4f}",
+        f"noise = {spread.noise:.4f}",
+        f"drift = {spread.drift:.4f}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def step_noise(speed: Speed, slots: int) -> float:
-    """Relative standard deviation of decode steps around what batch and context explain, batch by batch."""
-    curve = decode_curve_s(speed, slots)
-    by_batch: dict[int, list[float]] = defaultdict(list)
-    for one in speed.samples:
-        expected_s = decoding_s(speed, curve, one.batch, one.context_tokens)
-        if one.prefill_tokens == 0 and one.batch > 0 and expected_s > 0:
-            by_batch[one.batch].append(one.step_s / expected_s)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scatter:
+    """Relative standard deviations: of single steps, and of the machine's speed from one second to another."""
+
+    noise: float = 0.0
+    drift: float = 0.0
+
+
+def scatter(speed: Speed, slots: int) -> Scatter:
+    """How the benchmark's steps lie around what the curves say, in the order in which they were taken.
+
+    Steps are cut into windows of a second. What windows differ by, beyond what single steps' noise would make them
+    differ, is drift; the benchmark lasts some fifteen seconds, so slower changes stay unseen.
+    """
+    curve, prefill = decode_curve_s(speed, slots), prefill_curve(speed, slots)
+    steps = [(one, expected_step_s(speed, curve, prefill, one)) for one in speed.samples if one.step_s > 0]
+    windows: list[list[tuple[float, float]]] = [[]]
+    for one, expected_s in steps:
+        if expected_s <= 0:
+            continue
+        if sum(took for took, _ in windows[-1]) >= WINDOW_S:
+            windows.append([])
+        windows[-1].append((one.step_s, expected_s))
+    full = [window for window in windows if len(window) >= FEWEST_STEPS]
+    if not full:
+        return Scatter()
     squares, count = 0.0, 0
-    for ratios in by_batch.values():
-        if len(ratios) >= FEWEST_STEPS:
-            mean = sum(ratios) / len(ratios)
-            squares += sum((one / mean - 1.0) ** 2 for one in ratios)
-            count += len(ratios) - 1
-    return math.sqrt(squares / count) if count else 0.0
+    for window in full:
+        level = _level(window)
+        squares += sum((took / expected / level - 1.0) ** 2 for took, expected in window)
+        count += len(window) - 1
+    noise = math.sqrt(squares / count)
+    if len(full) < FEWEST_STEPS:
+        return Scatter(noise=noise)
+    levels = [_level(window) for window in full]
+    mean = sum(levels) / len(levels)
+    spread = sum((level / mean - 1.0) ** 2 for level in levels) / (len(levels) - 1)
+    by_noise = noise**2 * sum(_concentration(window) for window in full) / len(full)
+    return Scatter(noise=noise, drift=math.sqrt(max(spread - by_noise, 0.0)))
+
+
+def _level(window: Sequence[tuple[float, float]]) -> float:
+    return sum(took for took, _ in window) / sum(expected for _, expected in window)
+
+
+def _concentration(window: Sequence[tuple[float, float]]) -> float:
+    """1 / n for n steps of one length; more when a few long ones make up the window."""
+    return sum(expected**2 for _, expected in window) / sum(expected for _, expected in window) ** 2

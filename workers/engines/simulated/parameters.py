@@ -86,6 +86,8 @@ class EngineParameters:
     decode_curve_s: tuple[float, ...] = ()  # measured steps of 1, 2, … sequences, context apart; empty: the line
     prefill_curve: tuple[tuple[float, float], ...] = ()  # measured (tokens, seconds) of a prefill; empty: the line
     noise: float = 0.03  # relative standard deviation of one step
+    drift: float = 0.0  # that of the speed over minutes
+    drift_s: float = 5.0  # how long a slow spell lasts
     load_s: float = 1.0
     unload_s: float = 0.05
 

@@ -10,7 +10,7 @@ machine = "h100-sxm"              # a profile that ships, to start from; or all 
                                   # per_context_token_s, prefill_tokens_per_s, prefill_base_s, kv_capacity_tokens,
                                   # chunk_tokens, prefill_chunk_tokens, decode_curve_s (a list: 1, 2, … sequences),
                                   # prefill_curve_tokens and prefill_curve_s (two lists)
-[behaviour]                       # noise, hidden, wrong_by, seed, answer_mu, answer_sigma, salt
+[behaviour]                       # noise, drift, drift_s, hidden, wrong_by, seed, answer_mu, answer_sigma, salt
 """
 
 import random
@@ -62,7 +62,7 @@ _MODEL = ("shape", "quantization", "context_tokens", "slots", *_SHAPE)
 _SPEED = ("base_s", "per_sequence_s", "per_context_token_s", "prefill_tokens_per_s", "prefill_base_s")
 _COUNTS = ("kv_capacity_tokens", "chunk_tokens", "prefill_chunk_tokens")
 _CURVE = ("prefill_curve_tokens", "prefill_curve_s")
-_BEHAVIOUR = ("noise", "hidden", "wrong_by", "seed", "answer_mu", "answer_sigma", "salt", "load_s")
+_BEHAVIOUR = ("noise", "drift", "drift_s", "hidden", "wrong_by", "seed", "answer_mu", "answer_sigma", "salt", "load_s")
 
 
 class ProfileError(ValueError):
@@ -74,6 +74,8 @@ class Behaviour:
     """How the engine strays from its profile. ``wrong_by`` 2: it is really twice as slow as it says."""
 
     noise: float = 0.03
+    drift: float = 0.0
+    drift_s: float = 5.0
     hidden: float = 0.2
     wrong_by: float = 1.0
     seed: int = 0
@@ -148,7 +150,9 @@ def profile_from(
         )
     except ValueError as error:
         raise ProfileError(f"{source}: {error}") from None
-    declared = _measured(tables, replace(declared, noise=behaviour.noise))
+    declared = _measured(
+        tables, replace(declared, noise=behaviour.noise, drift=behaviour.drift, drift_s=behaviour.drift_s)
+    )
     if behaviour.load_s is not None:
         declared = replace(declared, load_s=behaviour.load_s)
     rng = random.Random(behaviour.seed)
@@ -282,8 +286,10 @@ def _behaviour(tables: _Tables, seed: int | None) -> Behaviour:
     if "salt" in table:
         values["salt"] = str(table["salt"])
     behaviour = Behaviour(**values)
-    if behaviour.hidden >= 1.0 or behaviour.wrong_by <= 0.0:
-        raise ProfileError(f"{tables.source}: behaviour.hidden is below 1 and behaviour.wrong_by above 0")
+    if behaviour.hidden >= 1.0 or behaviour.wrong_by <= 0.0 or behaviour.drift_s <= 0.0:
+        raise ProfileError(
+            f"{tables.source}: behaviour.hidden is below 1, behaviour.wrong_by and behaviour.drift_s above 0"
+        )
     return behaviour
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from workers.engines.base import Capabilities, LoadedModel
 from workers.engines.simulated.core import SimulatedCore
-from workers.engines.simulated.measured import profile_toml, step_noise
-from workers.engines.simulated.parameters import times
+from workers.engines.simulated.measured import profile_toml, scatter
+from workers.engines.simulated.parameters import EngineParameters, times
 from workers.engines.simulated.profile import ProfileError, read_profile
 from workers.engines.simulated.sequence import Sequence_
 from workers.facts import Hardware, Speed, StepSample
@@ -99,9 +99,46 @@ def test_a_long_prompt_takes_its_chunks(tmp_path: Path) -> None:
 
 
 def test_noise_is_the_spread_of_steps_that_do_the_same() -> None:
-    """Unequal batches and contexts do not pass for noise."""
-    assert step_noise(measured(0.0), 16) < 0.01
-    assert step_noise(measured(0.2), 16) == pytest.approx(0.2, abs=0.05)
+    """Unequal batches, contexts and prefills do not pass for noise, nor noise for drift."""
+    assert scatter(measured(0.0), 16).noise < 0.05
+    noisy = scatter(measured(0.2), 16)
+    assert noisy.noise == pytest.approx(0.2, abs=0.05)
+    assert noisy.drift < 0.1
+
+
+def test_slow_spells_are_told_from_slow_steps() -> None:
+    """Seconds that are slow together are drift, though every step in them agrees."""
+    rng = random.Random(3)
+    steps = [one for one in samples() if one.prefill_tokens == 0] * 4
+    rng.shuffle(steps)
+    spells = [
+        replace(one, step_s=one.step_s * (1.3 if (number // 60) % 2 else 0.7)) for number, one in enumerate(steps)
+    ]
+    speed = fit_speed(spells)
+    assert speed is not None
+    found = scatter(speed, 16)
+    assert found.drift == pytest.approx(0.3, abs=0.1)
+    assert found.noise < 0.15
+
+
+def test_drift_makes_waiting_longer_at_the_same_mean_speed(tmp_path: Path) -> None:
+    """Why it is modelled: slow seconds that come together make queues."""
+    steady = replace(read_profile(str(written(tmp_path, measured()))).true, noise=0.0)
+
+    def waited_s(parameters: EngineParameters) -> float:
+        rng = random.Random(7)
+        core = SimulatedCore(parameters, random.Random(1))
+        at, sequences = 0.0, []
+        for number in range(1500):
+            at += rng.expovariate(4.0)
+            core.step(at)
+            sequences.append(Sequence_(key=number, prompt_tokens=32, output_tokens=8, arrived_at=at))
+            core.submit(at, sequences[-1])
+        while len(core):
+            core.step(core.next_event_at())
+        return sum((one.first_at or 0.0) - one.arrived_at for one in sequences) / len(sequences)
+
+    assert waited_s(replace(steady, drift=0.3)) > 1.05 * waited_s(steady)
 
 
 def test_lines_are_used_where_no_curve_was_measured(tmp_path: Path) -> None:
