@@ -1,14 +1,18 @@
 """What a joining machine serves: what its owner names, or the best of the router's offers among the local files."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from workers.config import ConfigError, ModelConfig, public_name
 from workers.facts import Offer
-from workers.shelf import guess_quantization
+from workers.models.gguf_file import stated_quantization
 
 FILES_LIMIT = 10_000
+
+_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
+"""Of a model split over several files: llama.cpp is given the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +34,7 @@ def local_options(folder: Path, offers: tuple[Offer, ...]) -> list[Option]:
     """Model files in ``folder`` and below: those the router offers first, in its order, then the others by name."""
     found: list[Option] = []
     for path in sorted(_model_files(folder)):
-        name, quantization = public_name(str(path)), guess_quantization(str(path))
+        name, quantization = public_name(str(path)), stated_quantization(path)
         found.append(
             Option(name=name, quantization=quantization, path=str(path), offer=_offer_for(name, quantization, offers))
         )
@@ -57,7 +61,7 @@ def _offer_for(name: str, quantization: str, offers: Iterable[Offer]) -> Offer |
 def _model_files(folder: Path) -> list[Path]:
     files: list[Path] = []
     for path in folder.rglob("*.gguf"):
-        if path.is_file():
+        if path.is_file() and not _LATER_PART.search(path.name):
             files.append(path)
         if len(files) >= FILES_LIMIT:
             break

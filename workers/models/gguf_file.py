@@ -89,6 +89,15 @@ def read_gguf(path: Path) -> GgufFacts:
     return _facts(path, header)
 
 
+def stated_quantization(path: Path) -> str:
+    """What the file's header says it holds; what its name claims where the header is silent or cannot be read."""
+    try:
+        kind = read_header(path).metadata.get("general.file_type")
+    except (BadGguf, OSError):
+        kind = None
+    return (quantization_from_file_type(kind) if isinstance(kind, int) else "") or quantization_from_name(path.name)
+
+
 def quantization_from_file_type(number: int) -> str:
     """The quantization ``general.file_type`` stands for; empty when unknown."""
     return _FILE_TYPES.get(number, "")
