@@ -3,13 +3,15 @@
 import hashlib
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from workers.engines.base import LoadError
 from workers.models.gguf_header import BadGguf, Header, read_header
 
+MAX_PARTS = 1000
+_FIRST_PART = re.compile(r"-00001-of-(?P<count>\d{5})\.gguf$")
 _TOKENIZER_ARRAYS = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")
 
 LINEAGE_KEY = "allsorts.lineage"
@@ -84,9 +86,33 @@ def _remedy(path: Path, what: str) -> str:
 
 
 def read_gguf(path: Path) -> GgufFacts:
-    """Facts from the header of ``path``; raises LoadError when it is missing, truncated or corrupt."""
+    """Facts from the header of ``path`` (and of the other parts of a split model).
+
+    Raises LoadError when one is missing, truncated or corrupt.
+    """
     header = gguf_header(path, keep_raw=_TOKENIZER_ARRAYS)
-    return _facts(path, header)
+    facts = _facts(path, header)
+    others = [gguf_header(part) for part in _other_parts(path)]
+    if not others:
+        return facts
+    parameters = header.parameters + sum(one.parameters for one in others)
+    weights_bytes = header.weights_bytes + sum(one.weights_bytes for one in others)
+    return replace(
+        facts,
+        parameters=parameters,
+        active_parameters=round(facts.active_parameters * parameters / max(facts.parameters, 1)),
+        weights_bytes=weights_bytes,
+        bits_per_weight=8.0 * weights_bytes / parameters,
+    )
+
+
+def _other_parts(path: Path) -> list[Path]:
+    """The parts after the first of a model that gguf-split cut into several files."""
+    found = _FIRST_PART.search(path.name)
+    if found is None:
+        return []
+    stem, count = path.name[: found.start()], int(found["count"])
+    return [path.with_name(f"{stem}-{part:05}-of-{count:05}.gguf") for part in range(2, min(count, MAX_PARTS) + 1)]
 
 
 def stated_quantization(path: Path) -> str:

@@ -113,6 +113,19 @@ def test_the_vocabulary_decides_the_fingerprint(tmp_path: Path) -> None:
     assert read_gguf(one).chat_template_fingerprint != read_gguf(third).chat_template_fingerprint
 
 
+def test_a_split_model_counts_all_its_parts_and_misses_none(tmp_path: Path) -> None:
+    """Memory is judged by the whole; a part that is not there is named."""
+    first, second = (tmp_path / f"big-{part:05}-of-00002.gguf" for part in (1, 2))
+    first.write_bytes(gguf())
+    with pytest.raises(LoadError, match="big-00002-of-00002.gguf: no such file"):
+        read_gguf(first)
+    second.write_bytes(gguf({"general.architecture": "llama"}))
+    facts = read_gguf(first)
+    assert facts.parameters == 4 * 64 * 3
+    assert facts.weights_bytes == 4 * 6 * 34
+    assert facts.bits_per_weight == 8.5
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
