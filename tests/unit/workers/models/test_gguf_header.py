@@ -117,7 +117,7 @@ def test_a_split_model_counts_all_its_parts_and_misses_none(tmp_path: Path) -> N
     """Memory is judged by the whole; a part that is not there is named."""
     first, second = (tmp_path / f"big-{part:05}-of-00002.gguf" for part in (1, 2))
     first.write_bytes(gguf())
-    with pytest.raises(LoadError, match="big-00002-of-00002.gguf: no such file"):
+    with pytest.raises(LoadError, match=r"big-00002-of-00002\.gguf: no such file"):
         read_gguf(first)
     second.write_bytes(gguf({"general.architecture": "llama"}))
     facts = read_gguf(first)
