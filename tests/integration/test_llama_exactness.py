@@ -36,5 +36,33 @@ async def test_a_greedy_answer_is_the_same_alone_and_among_fifteen_others(
         assert _ids(before) == _ids(after)
 
 
+async def test_a_conversation_whose_memory_was_moved_goes_on_as_if_it_had_not(model_files: dict[str, Path]) -> None:
+    """Its slot was wanted beside a running one: it is found elsewhere, reused, and the answer is the same."""
+    spec = ModelSpec(name="m", path=str(model_files["q8_0"]), context_tokens=512, slots=4)
+    rig = Rig("llama.cpp", make_engine("llama.cpp"), spec)
+    greedy = Sampling(temperature=0.0, max_tokens=24, ignore_eos=True)
+    long = Sampling(temperature=0.0, max_tokens=200, ignore_eos=True)
+    talks = [f"Letter {number}: " + f"dear number {number}, " * 30 for number in range(4)]
+    follow_up = talks[1] + "and then she wrote: "
+    try:
+        await rig.start()
+        fresh = await rig.run(rig.job(follow_up, sampling=greedy, return_token_ids=True))
+        await rig.engine.unload("m", rig.loaded.quantization)
+        rig.loaded = await rig.engine.load(spec, lambda _fraction, _message: None)
+        running = await rig.submit(rig.job(talks[0], sampling=long))  # slot 0, and it stays there
+        for number in (2, 3, 1):  # each ends beside it, and the next moves it on; number 1 is the youngest
+            await rig.run(rig.job(talks[number], sampling=greedy))
+        await rig.run(rig.job("Something short and new: " + "tick tock " * 40, sampling=greedy))
+        later = await rig.run(rig.job(follow_up, sampling=greedy, return_token_ids=True))
+        rig.engine.abort(running.job.request_id, running.job.attempt)
+        await running.end()
+    finally:
+        await rig.stop()
+    assert _ids(later) == _ids(fresh)
+    usage = later.deltas[-1].usage
+    assert usage is not None
+    assert usage.cached_tokens >= 64
+
+
 def _ids(run: Run) -> list[int]:
     return [token for delta in run.deltas for token in delta.token_ids]
