@@ -1,9 +1,10 @@
 """``make bench-simfidelity``: how well the simulated engine, given a join benchmark's profile, predicts that worker.
 
 Each round measures a profile on the real llama.cpp worker as a join would, freezes it to a file, and only then draws
-the seeds of its loads: a closed loop with 16 streams, and open loops at 50, 70 and 90% of the knee. The simulated
-engine runs them on the virtual clock from the file alone; the real worker runs them right after. Rounds are repeated
-because the machine itself drifts; every round's figures are kept.
+the seeds of its loads: a closed loop with 16 streams, and open loops at 50, 70 and 90% of the knee, in an order drawn
+with them. The simulated engine runs them on the virtual clock from the file alone; the real worker runs them right
+after. Rounds are repeated because the machine itself drifts; every round's figures are kept, and how many processors
+others kept busy meanwhile.
 
 The knee is the greatest Poisson rate at which 95% of the first tokens come within two seconds, by the simulation.
 """
@@ -13,11 +14,13 @@ import asyncio
 import json
 import random
 import statistics
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -73,28 +76,60 @@ def knee(worker: VirtualWorker) -> float:
 
 
 async def one_round(worker: RealWorker, profile: Path, found: Found) -> None:
-    """Profile, predictions, measurements."""
+    """Profile, then each load: predicted from the frozen profile, measured, in an order drawn anew."""
     speed = await worker.profile()
     text = profile_toml(this_machine(), "llama.cpp", worker.loaded, speed)
     await asyncio.to_thread(profile.write_text, text)
     virtual = VirtualWorker(profile)
     rate = knee(virtual)
     seed = random.SystemRandom().getrandbits(48)  # drawn after the profile was frozen
+    row: dict[str, Any] = {"seed": seed, "knee_per_s": rate, "ttft_s": {}, "others_cpus": {}}
+    for share in random.Random(seed).sample((0.0, *LOADS), len(LOADS) + 1):
+        busy = _Others()
+        if share:
+            row["ttft_s"][f"{share:.1f}"] = await _open(worker, virtual, share * rate, f"{seed}/{share}", found, share)
+        else:
+            row["throughput"] = await _closed(worker, virtual, seed, found)
+        row["others_cpus"][f"{share:.1f}"] = busy.cpus()
+    found.rounds.append(row)
+
+
+async def _closed(worker: RealWorker, virtual: VirtualWorker, seed: int, found: Found) -> list[float]:
     asked = closed_load(random.Random(seed), CLOSED_REQUESTS)
     predicted = virtual.closed(asked, STREAMS, warm_s=WARM_S, seconds=CLOSED_S)
     measured = await worker.closed(asked, STREAMS, warm_s=WARM_S, seconds=CLOSED_S)
     found.throughput.predicted.append(predicted)
     found.throughput.measured.append(measured)
     _say(f"closed loop, {STREAMS} streams", "tokens/s", [predicted], [measured])
-    row: dict[str, Any] = {"seed": seed, "knee_per_s": rate, "throughput": [predicted, measured], "ttft_s": {}}
-    for share in LOADS:
-        requests = open_load(random.Random(f"{seed}/{share}"), share * rate, OPEN_S)
-        guessed, seen = virtual.open(requests), await worker.open(requests)
-        found.ttft[share].predicted.extend(guessed)
-        found.ttft[share].measured.extend(seen)
-        _say(f"{share:.0%} of {rate:.1f}/s", "ttft", _cuts(guessed), _cuts(seen))
-        row["ttft_s"][f"{share:.1f}"] = {"predicted": _cuts(guessed), "measured": _cuts(seen), "requests": len(seen)}
-    found.rounds.append(row)
+    return [predicted, measured]
+
+
+async def _open(
+    worker: RealWorker, virtual: VirtualWorker, rate: float, seed: str, found: Found, share: float
+) -> dict[str, Any]:
+    requests = open_load(random.Random(seed), rate, OPEN_S)
+    guessed, seen = virtual.open(requests), await worker.open(requests)
+    found.ttft[share].predicted.extend(guessed)
+    found.ttft[share].measured.extend(seen)
+    _say(f"{share:.0%} of the knee, {rate:.1f}/s", "ttft", _cuts(guessed), _cuts(seen))
+    return {"predicted": _cuts(guessed), "measured": _cuts(seen), "requests": len(seen)}
+
+
+class _Others:
+    """Processors that other processes kept busy since this was made: what disturbs the measurement."""
+
+    def __init__(self) -> None:
+        self._began = self._now()
+
+    def cpus(self) -> float:
+        """On average."""
+        (at, others_s), (began, before_s) = self._now(), self._began
+        return round(max(others_s - before_s, 0.0) / (at - began), 2)
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        all_of_it, mine = psutil.cpu_times(), psutil.Process().cpu_times()
+        return time.monotonic(), all_of_it.user + all_of_it.system + all_of_it.nice - mine.user - mine.system
 
 
 def _cuts(values: list[float]) -> list[float]:
@@ -119,7 +154,7 @@ def report(found: Found) -> dict[str, Any]:
     name = f"closed, {STREAMS} streams"
     table.add_row(name, "tokens/s", f"{predicted:.1f}", f"{measured:.1f}", f"{throughput_error:+.1%}")
     details: dict[str, Any] = {}
-    for share, pair in found.ttft.items():
+    for share, pair in sorted(found.ttft.items()):
         guessed, seen = _cuts(pair.predicted), _cuts(pair.measured)
         errors = [error(one, other) for one, other in zip(guessed, seen, strict=True)]
         for cut, one, other, off in zip(("p50", "p95"), guessed, seen, errors, strict=True):
