@@ -42,12 +42,16 @@ class Ramp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """Requests that come and go, ``level_s`` seconds with at most each number of ``streams``."""
+    """Requests that come and go, ``level_s`` seconds with at most each number of ``streams``.
+
+    Lengths are drawn between a least and a most, every number of tokens: kernels compute multiples of four faster
+    than their neighbours, and a few fixed lengths would stand for all.
+    """
 
     streams: tuple[int, ...]
     level_s: float
-    prompt_tokens: tuple[int, ...] = (4, 8, 16, 24, 32, 48, 64, 96)  # drawn from
-    output_tokens: tuple[int, ...] = (8, 16, 32, 64)  # long enough for many to decode together
+    prompt_tokens: tuple[int, int] = (4, 128)
+    output_tokens: tuple[int, int] = (6, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,13 +159,13 @@ async def _climb(probe: Probe, ramp: Ramp, loaded: LoadedModel, deadline: float)
 
 async def _pass(probe: Probe, traffic: Traffic, loaded: LoadedModel, deadline: float) -> None:
     """The traffic, from few streams to many."""
-    longest = loaded.context_tokens - max(traffic.output_tokens) - 16
-    prompts = [one for one in traffic.prompt_tokens if one <= longest]
+    shortest, longest = traffic.prompt_tokens
+    longest = min(longest, (loaded.context_tokens - traffic.output_tokens[1]) // 2)
     for streams in traffic.streams:
-        if streams > loaded.slots or not prompts or time.monotonic() > deadline:
+        if streams > loaded.slots or longest < shortest or time.monotonic() > deadline:
             break
         until = time.monotonic() + traffic.level_s
         while time.monotonic() < until:
-            await probe.wander(streams, prompts, traffic.output_tokens)
+            await probe.wander(streams, (shortest, longest), traffic.output_tokens)
     probe.abort_all()
     await probe.idle()

@@ -1,9 +1,10 @@
 """What the join benchmark measures with: keeps a number of streams going in an engine and notes every step."""
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from workers.engines.base import Delta, Engine, Job, LoadedModel, Refused, Sampling, StepResult
@@ -95,14 +96,18 @@ class Probe:
             waited_s = time.monotonic() - started
             self.levels.append(StepSample(batch=0, context_tokens=0, prefill_tokens=prompt_tokens, step_s=waited_s))
 
-    async def wander(self, most: int, prompt_tokens: Sequence[int], output_tokens: Sequence[int]) -> None:
+    async def wander(self, most: int, prompt_tokens: tuple[int, int], output_tokens: tuple[int, int]) -> None:
         """Fill up to as many streams as are wanted just now, and wait for the engine's next word."""
         if self.wanted > most or self.rng.random() < WANDER_SHARE:
             self.wanted = self.rng.randint(1, most)
         while len(self.live) < max(self.wanted, 1):
-            await self._submit(self.rng.choice(prompt_tokens), self.rng.choice(output_tokens))
+            await self._submit(self._between(*prompt_tokens), self._between(*output_tokens))
         self.changed.clear()
         await self.changed.wait()
+
+    def _between(self, least: int, most: int) -> int:
+        """A length from a log-uniform distribution: as many between 4 and 8 as between 64 and 128."""
+        return round(math.exp(self.rng.uniform(math.log(least), math.log(most))))
 
     async def _submit(self, context_tokens: int, max_tokens: int = 0) -> int:
         self.count += 1
