@@ -11,6 +11,9 @@ import numpy as np
 
 from workers.facts import Speed, StepSample
 
+BOUND_BY_WEIGHTS = 1.3
+"""Lone prefills up to so many times a step's base are taken to be the base."""
+
 BUCKETS_PER_DOUBLING = 2
 """Prefills are averaged over lengths within a factor of 1.4."""
 
@@ -58,7 +61,7 @@ def prefill_curve(speed: Speed, slots: int) -> tuple[tuple[float, float], ...]:
     curve = decode_curve_s(speed, slots)
     seen: dict[int, list[tuple[float, float]]] = {}
     for one in speed.samples:
-        if one.prefill_tokens <= 0 or one.step_s <= 0:
+        if not tells_prefill(speed, one):
             continue
         prefills = max(one.prefills, 1)
         tokens = one.prefill_tokens / prefills
@@ -68,6 +71,17 @@ def prefill_curve(speed: Speed, slots: int) -> tuple[tuple[float, float], ...]:
     means = [(np.mean(seen[bucket], axis=0), len(seen[bucket])) for bucket in sorted(seen)]
     seconds = rising([float(mean[1]) for mean, _ in means], [count for _, count in means])
     return tuple((float(mean[0]), one) for (mean, _), one in zip(means, seconds, strict=True))
+
+
+def tells_prefill(speed: Speed, one: StepSample) -> bool:
+    """Whether a step shows what prefill costs.
+
+    A few prompt tokens alone take as long as reading the weights once, whatever they compute: that time is the base
+    of every step, and in a step that decodes as well it is not paid again.
+    """
+    if one.prefill_tokens <= 0 or one.step_s <= 0:
+        return False
+    return one.batch > 0 or one.step_s > BOUND_BY_WEIGHTS * speed.base_s
 
 
 def decoding_s(speed: Speed, curve: Sequence[float], batch: int, context_tokens: int) -> float:

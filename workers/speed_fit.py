@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.facts import Speed, StepSample
-from workers.speed_curves import decode_curve_s, decoding_s
+from workers.speed_curves import decode_curve_s, decoding_s, tells_prefill
 
 Floats = NDArray[np.float64]
 
@@ -109,7 +109,7 @@ def _context_slope(batches: Floats, contexts: Floats, times: Floats) -> float | 
 
 def _fit_prefill(samples: Sequence[StepSample], decode: Speed) -> tuple[float, float]:
     """Fixed seconds a prefilling sequence and seconds a token of prefill; zeros when no prefill was seen."""
-    prefill = [one for one in samples if one.prefill_tokens > 0 and one.step_s > 0]
+    prefill = [one for one in samples if tells_prefill(decode, one)]
     if not prefill:
         return 0.0, 0.0
     times = np.array([one.step_s for one in prefill])

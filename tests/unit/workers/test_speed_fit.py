@@ -72,3 +72,15 @@ def test_effective_bandwidth_is_weights_read_per_second_at_batch_one() -> None:
     fitted = fit_speed(samples, weights_bytes=10**9)
     assert fitted is not None
     assert fitted.effective_bandwidth_bytes_per_s == pytest.approx(1e11, rel=0.01)
+
+
+def test_a_lone_short_prompt_bound_by_the_weights_says_nothing_of_prefill() -> None:
+    """Four tokens alone take a whole pass over the weights; that they were dear a token must not spoil the rate."""
+    truth = Speed(base_s=0.008, per_sequence_s=1.6e-4, per_context_token_s=0.0, prefill_tokens_per_s=5500.0)
+    lone = [
+        StepSample(batch=0, context_tokens=p, prefill_tokens=p, step_s=max(truth.base_s, p / 5500.0))
+        for p in (2, 4, 8, 16, 32, 60, 90, 120)
+    ]
+    fitted = fit_speed([*(one for one in samples_of(truth) if one.batch), *lone])
+    assert fitted is not None
+    assert fitted.prefill_tokens_per_s == pytest.approx(5500.0, rel=0.05)
