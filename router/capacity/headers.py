@@ -81,7 +81,7 @@ def _sliding_of(arch: str, layers: int) -> int:
 
 
 def shape_from_config(source: str, config: Mapping[str, Any], *, weights_bytes: int = 0) -> ModelShape:
-    """The shape a Hugging Face config.json describes. ``weights_bytes``: of the files beside it, when they are there."""
+    """The shape a Hugging Face config.json describes. ``weights_bytes``: of the files beside it, if any."""
     whole, text = config, config.get("text_config")
     read = _Fields(source, {**config, **text} if isinstance(text, Mapping) else config)
     heads = read.count("num_attention_heads", needed=True)
@@ -172,7 +172,7 @@ def _config_name(source: str, read: "_Fields") -> str:
 def _sliding_layers(read: "_Fields", layers: int) -> int:
     kinds = read.raw("layer_types")
     if isinstance(kinds, list):
-        return min(layers, sum(kind == "sliding_attention" for kind in kinds))
+        return min(layers, kinds.count("sliding_attention"))
     pattern = read.count("sliding_window_pattern")
     if pattern:
         return layers - layers // pattern
@@ -183,7 +183,8 @@ def _latent_attention(read: "_Fields", hidden: int, heads: int, latent: int) -> 
     """Weights of one layer's multi-head latent attention (arXiv 2405.04434)."""
     rope, nope = read.count("qk_rope_head_dim"), read.count("qk_nope_head_dim", default=128)
     value, query = read.count("v_head_dim", default=128), read.count("q_lora_rank")
-    queries = hidden * query + query * heads * (nope + rope) if query else hidden * heads * (nope + rope)
+    per_head = heads * (nope + rope)
+    queries = (hidden + per_head) * query if query else hidden * per_head
     return queries + hidden * (latent + rope) + latent * heads * (nope + value) + heads * value * hidden
 
 

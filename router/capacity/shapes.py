@@ -176,8 +176,8 @@ def find_shape(text: str) -> ModelShape | None:
     size = parse_size(text)
     if size is not None:
         return _of_size(text, size)
-    longest = max((one for one in KNOWN_SHAPES if wanted.startswith(_plain(one.name))), key=_name_length, default=None)
-    return longest
+    begins = [one for one in KNOWN_SHAPES if wanted.startswith(_plain(one.name))]
+    return max(begins, key=_name_length, default=None)
 
 
 def near_shapes(text: str) -> tuple[str, ...]:

@@ -38,14 +38,11 @@ BY_MEMORY: dict[MemoryKind, DecodeConstants] = {
 
 def predict_speed(hardware: Hardware, instance: ModelInstance) -> Speed:
     """Parameters of the cost model for ``instance`` on ``hardware``; never measured, never refused."""
-    chip = find_chip(hardware.name, cores=_gpu_cores(hardware), memory_bytes=hardware.memory_bytes)
+    chip = chip_of(hardware)
     constants = _constants(hardware, chip)
-    bandwidth = hardware.bandwidth_bytes_per_s or (
-        chip.bandwidth_bytes_per_s * max(1, hardware.count) if chip else UNKNOWN_BANDWIDTH_BYTES_PER_S
-    )
-    reached = constants.efficiency * bandwidth
+    reached = constants.efficiency * _bandwidth(hardware, chip, _together(hardware, instance))
     layers = instance.layers or REFERENCE_LAYERS
-    alone_s = _bytes_read(instance) / reached + constants.overhead_s * layers / REFERENCE_LAYERS
+    alone_s = bytes_read(instance) / reached + constants.overhead_s * layers / REFERENCE_LAYERS
     per_token_s = _compute_s(hardware, chip, instance)
     # the first sequence's compute hides behind reading the weights; what it takes is in ``alone_s`` already
     per_sequence_s = min(per_token_s, 0.9 * alone_s) or 0.02 * alone_s
@@ -55,6 +52,30 @@ def predict_speed(hardware: Hardware, instance: ModelInstance) -> Speed:
         per_context_token_s=instance.kv_bytes_per_token / reached,
         prefill_tokens_per_s=1.0 / per_token_s if per_token_s else PREFILL_STEPS_WORTH / alone_s,
     )
+
+
+def chip_of(hardware: Hardware) -> Chip | None:
+    """The catalogue's entry for one of the machine's accelerators; None: unknown."""
+    return find_chip(
+        hardware.name, cores=_gpu_cores(hardware), memory_bytes=hardware.memory_bytes / max(1, hardware.count)
+    )
+
+
+def reached_bandwidth(hardware: Hardware, instance: ModelInstance) -> float:
+    """Bytes a second that decoding reads, of the devices that read together."""
+    chip = chip_of(hardware)
+    return _constants(hardware, chip).efficiency * _bandwidth(hardware, chip, _together(hardware, instance))
+
+
+def _together(hardware: Hardware, instance: ModelInstance) -> int:
+    """Devices at work at once: llama.cpp splits by layers and has them take turns, vLLM splits every layer."""
+    return 1 if instance.format == "gguf" else max(1, hardware.count)
+
+
+def _bandwidth(hardware: Hardware, chip: Chip | None, devices: int) -> float:
+    if hardware.bandwidth_bytes_per_s:
+        return hardware.bandwidth_bytes_per_s
+    return chip.bandwidth_bytes_per_s * devices if chip else UNKNOWN_BANDWIDTH_BYTES_PER_S
 
 
 def _constants(hardware: Hardware, chip: Chip | None) -> DecodeConstants:
@@ -67,7 +88,7 @@ def _constants(hardware: Hardware, chip: Chip | None) -> DecodeConstants:
     return DecodeConstants(efficiency=chip.efficiency, overhead_s=usual.overhead_s)
 
 
-def _bytes_read(instance: ModelInstance) -> float:
+def bytes_read(instance: ModelInstance) -> float:
     """Bytes one decode step reads of the weights: of a mixture of experts, the active share."""
     weights = float(instance.weights_bytes or UNKNOWN_WEIGHTS_BYTES)
     if instance.parameters and 0 < instance.active_parameters < instance.parameters:
@@ -80,7 +101,7 @@ def _compute_s(hardware: Hardware, chip: Chip | None, instance: ModelInstance) -
     weights = instance.active_parameters or instance.parameters
     if chip is None or not chip.compute_flops or not weights:
         return 0.0
-    return 2.0 * weights / (COMPUTE_EFFICIENCY * chip.compute_flops * max(1, hardware.count))
+    return 2.0 * weights / (COMPUTE_EFFICIENCY * chip.compute_flops * _together(hardware, instance))
 
 
 def _gpu_cores(hardware: Hardware) -> int:

@@ -1,0 +1,239 @@
+"""Does it fit: the memory of model x format x context x batch x engine x machine, taken apart.
+
+The formulas are DESIGN.md's ("Capacity"), the constants FACTS.md's ("KV cache", "Overheads"). What is needed never
+falls when the context, the batch or the bits grow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from router.capacity.formats import Engine, Format
+from router.capacity.machines import Machine
+from router.capacity.shapes import ModelShape, kv_cache_values
+
+MIB = 2**20
+GIB = 2**30
+
+KV_BYTES: dict[str, float] = {"f16": 2.0, "fp8": 1.0, "q8_0": 1.0625, "q4_0": 0.5625}
+"""Bytes of one number in the KV cache (FACTS.md, "KV cache")."""
+
+LLAMA_UBATCH = 512
+"""Tokens llama.cpp computes at once, its default; logits of all of them are held as 32-bit numbers."""
+LLAMA_DEVICE_BYTES = (250 + 1024) * MIB
+"""Per GPU: platform (gguf-parser-go) and the margin of llama.cpp's ``--fit``."""
+LLAMA_METAL_BYTES = 512 * MIB
+"""Ollama's allowance on Metal; the working set leaves the system its part already."""
+LLAMA_HOST_BYTES = 150 * MIB
+
+VLLM_UTILIZATION = 0.9
+VLLM_GRAPH_BYTES = (1 * GIB, 3 * GIB)
+"""CUDA graphs, per device: from the first for a model of no depth to the second at 80 layers."""
+VLLM_BATCHED_TOKENS = (2048, 8192)
+VLLM_LARGE_DEVICE_BYTES = 70 * GIB
+"""vLLM prefills 8192 tokens a step on devices of 70 GiB or more, 2048 below (its own defaults for serving)."""
+
+HOST_SHARE = 0.9
+"""Of the memory beside the accelerators that offloaded layers may take."""
+LARGEST_CONTEXT = 4_194_304
+LARGEST_BATCH = 4096
+
+
+class Verdict(StrEnum):
+    """How it ends."""
+
+    FITS = "fits"
+    OFFLOADS = "offloads"  # some layers stay in the host's memory
+    TOO_LARGE = "too large"
+    NOT_SERVED = "not served"  # the engine does not run this format, or not on this machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is asked of it. ``context_tokens`` is of one sequence, ``batch`` how many run together."""
+
+    context_tokens: int = 8192
+    batch: int = 1
+    kv_format: str = "f16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """Bytes, over all devices together."""
+
+    weights_bytes: float
+    kv_bytes: float
+    buffers_bytes: float  # activations, logits
+    overhead_bytes: float  # contexts, CUDA graphs, margins
+    usable_bytes: float
+
+    @property
+    def needed_bytes(self) -> float:
+        """Everything."""
+        return self.weights_bytes + self.kv_bytes + self.buffers_bytes + self.overhead_bytes
+
+    @property
+    def left_bytes(self) -> float:
+        """Negative: that much is missing."""
+        return self.usable_bytes - self.needed_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The verdict with its reason. ``offloaded``: share of the layers held by the host, 0 to 1."""
+
+    verdict: Verdict
+    memory: Breakdown
+    reason: str
+    offloaded: float = 0.0
+    longest_context: int = 0  # at the plan's batch, within what the model was trained for
+    largest_batch: int = 0  # at the plan's context
+
+    @property
+    def runs(self) -> bool:
+        """Fits, with or without the host's help."""
+        return self.verdict in (Verdict.FITS, Verdict.OFFLOADS)
+
+
+def weights_bytes(shape: ModelShape, fmt: Format) -> float:
+    """Exact where the shape was read from a file of this format, else parameters times bits."""
+    if shape.weights_bytes and shape.quantization == fmt.name:
+        return float(shape.weights_bytes)
+    kept = shape.embedding_parameters if fmt.keeps_embeddings else 0
+    return (shape.parameters - kept) * fmt.bits_per_weight / 8 + 2.0 * kept
+
+
+def kv_bytes(shape: ModelShape, plan: Plan) -> float:
+    """Keys and values of ``batch`` sequences of ``context_tokens`` each."""
+    keys, values = kv_cache_values(shape, plan.context_tokens)
+    return plan.batch * (keys + values) * KV_BYTES[plan.kv_format]
+
+
+def memory(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> Breakdown:
+    """What goes where. Raises nothing: whether it fits is ``fit``'s to say."""
+    held = kv_bytes(shape, plan)
+    if engine is Engine.LLAMA_CPP:
+        usable = float(machine.hardware.usable_memory_bytes)
+        overhead = _llama_overhead(machine)
+    else:
+        usable = float(machine.hardware.memory_bytes or machine.hardware.usable_memory_bytes)
+        overhead = _torch_overhead(shape, engine, machine)
+        if machine.devices > shape.kv_heads:  # a head is not split: devices beyond hold copies
+            held *= machine.devices / max(1, shape.kv_heads)
+    return Breakdown(
+        weights_bytes=weights_bytes(shape, fmt),
+        kv_bytes=held,
+        buffers_bytes=_buffers(shape, plan, engine, machine),
+        overhead_bytes=overhead,
+        usable_bytes=usable,
+    )
+
+
+def _llama_overhead(machine: Machine) -> float:
+    if machine.discrete:
+        return float(machine.devices * LLAMA_DEVICE_BYTES)
+    return float(LLAMA_METAL_BYTES if machine.hardware.kind == "apple" else LLAMA_HOST_BYTES)
+
+
+def _torch_overhead(shape: ModelShape, engine: Engine, machine: Machine) -> float:
+    total = float(machine.hardware.memory_bytes or machine.hardware.usable_memory_bytes)
+    taken = max(0.0, total - machine.hardware.usable_memory_bytes)  # by others
+    if engine is not Engine.VLLM or not machine.discrete:
+        return max(taken, machine.devices * float(VLLM_GRAPH_BYTES[0]))
+    least, most = VLLM_GRAPH_BYTES
+    graphs = machine.devices * (least + (most - least) * min(1.0, shape.layers / 80))
+    return max(taken, (1 - VLLM_UTILIZATION) * total, graphs)
+
+
+def _buffers(shape: ModelShape, plan: Plan, engine: Engine, machine: Machine) -> float:
+    width = 4 * shape.hidden + 2 * shape.feed_forward * max(1, shape.experts_used + shape.shared_experts)
+    if engine is Engine.LLAMA_CPP:
+        tokens = max(LLAMA_UBATCH, plan.batch)
+        return 4.0 * tokens * (shape.vocabulary + width)
+    each = machine.hardware.memory_bytes / machine.devices
+    tokens = max(VLLM_BATCHED_TOKENS[each >= VLLM_LARGE_DEVICE_BYTES], plan.batch)
+    return 2.0 * tokens * width + 4.0 * plan.batch * shape.vocabulary
+
+
+def not_served(shape: ModelShape, fmt: Format, engine: Engine, machine: Machine) -> str:
+    """Why ``engine`` cannot run ``fmt`` here at all; empty: it can.
+
+    Source: vLLM's table of supported hardware (docs.vllm.ai, features/quantization); GGUF is llama.cpp's.
+    """
+    kind = machine.hardware.kind
+    if engine not in fmt.engines:
+        return f"{engine} does not run {fmt.name}"
+    if engine is Engine.LLAMA_CPP:
+        return ""
+    if kind == "apple":
+        return f"{engine} does not run on Macs' GPUs"
+    if kind == "amd" and fmt.name not in ("fp32", "fp16", "bf16", "fp8"):
+        return f"{engine} has no {fmt.name} kernels for AMD"
+    if kind == "cpu" and fmt.name in ("fp8", "mxfp4", "nf4"):
+        return f"{engine} has no {fmt.name} kernels for processors"
+    if engine is Engine.VLLM and shape.heads % machine.devices:
+        return f"its {shape.heads} attention heads do not divide among {machine.devices} devices"
+    return ""
+
+
+def fit(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> Fit:
+    """The verdict for one way to run the model."""
+    taken = memory(shape, fmt, plan, engine, machine)
+    why_not = not_served(shape, fmt, engine, machine)
+    if why_not:
+        return Fit(verdict=Verdict.NOT_SERVED, memory=taken, reason=why_not)
+    if taken.left_bytes >= 0:
+        return Fit(
+            verdict=Verdict.FITS,
+            memory=taken,
+            reason=f"{taken.left_bytes / GIB:.1f} GiB left",
+            longest_context=_longest_context(shape, fmt, plan, engine, machine),
+            largest_batch=_largest_batch(shape, fmt, plan, engine, machine),
+        )
+    share = _offload(shape, taken, machine) if engine is Engine.LLAMA_CPP and machine.discrete else 1.0
+    if share < 1.0:
+        on_host = round(share * shape.layers)
+        return Fit(
+            verdict=Verdict.OFFLOADS,
+            memory=taken,
+            reason=f"{on_host} of {shape.layers} layers stay in the host's memory",
+            offloaded=share,
+            longest_context=plan.context_tokens,
+            largest_batch=plan.batch,
+        )
+    return Fit(verdict=Verdict.TOO_LARGE, memory=taken, reason=f"{-taken.left_bytes / GIB:.1f} GiB missing")
+
+
+def _offload(shape: ModelShape, taken: Breakdown, machine: Machine) -> float:
+    """Share of the layers that goes to the host; 1: it does not fit even so. Layers take their KV cache along."""
+    room = taken.usable_bytes - taken.overhead_bytes - taken.buffers_bytes
+    movable = taken.weights_bytes + taken.kv_bytes
+    on_device = int(shape.layers * max(0.0, room) / movable)
+    share = 1.0 - on_device / shape.layers
+    host_room = HOST_SHARE * machine.host_memory_bytes - LLAMA_HOST_BYTES
+    return share if on_device > 0 and share * movable <= host_room else 1.0
+
+
+def _longest_context(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> int:
+    most = shape.context_tokens or LARGEST_CONTEXT
+    return _largest(plan.context_tokens, most, lambda n: _fits(shape, fmt, plan, engine, machine, context=n))
+
+
+def _largest_batch(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> int:
+    return _largest(plan.batch, LARGEST_BATCH, lambda n: _fits(shape, fmt, plan, engine, machine, batch=n))
+
+
+def _fits(
+    shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine, *, context: int = 0, batch: int = 0
+) -> bool:
+    asked = Plan(context_tokens=context or plan.context_tokens, batch=batch or plan.batch, kv_format=plan.kv_format)
+    return memory(shape, fmt, asked, engine, machine).left_bytes >= 0
+
+
+def _largest(known: int, most: int, works: Callable[[int], bool]) -> int:
+    """The largest number up to ``most`` that works; ``known`` does, and what is above one that does not, does not."""
+    low, high = known, max(known, most)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if works(middle) else (low, middle - 1)
+    return low
