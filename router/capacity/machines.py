@@ -77,6 +77,7 @@ def machine_of(hardware: Hardware) -> Machine:
 _COUNT = re.compile(r"\s*(\d{1,3})\s*[x×]\s*(?=[A-Za-z])", re.IGNORECASE)  # noqa: RUF001 - people paste it
 _MEMORY = re.compile(r"\b(\d{1,5}(?:\.\d)?)\s*(GB|GiB|G|TB|TiB)\b", re.IGNORECASE)
 _CORES = re.compile(r"\b\d{1,3}\s*-?\s*(?:gpu\s*)?(?:c|cores?)\b", re.IGNORECASE)
+_TIER = re.compile(r"\b(?:pro|max|ultra)\b")
 _PROCESSOR = re.compile(r"\b(cpu|xeon|epyc|ryzen|threadripper|core i\d|graviton)\b", re.IGNORECASE)
 
 
@@ -92,7 +93,8 @@ def parse_machine(text: str) -> Machine:
         raise ConfigError(f"--on {text!r}: after + comes the memory beside the accelerators, for example + 64GB")
     chip = find_chip(body)
     memory = _memory(body)
-    if chip is not None:
+    # "M4 Ultra" is no M4: a tier that the chip's name lacks is a chip that does not exist
+    if chip is not None and _tiers(body) <= _tiers(chip.name, *chip.aliases):
         return _known(text, chip, count, memory, host)
     if _PROCESSOR.search(body):
         return _processor(text, body, memory)
@@ -162,6 +164,10 @@ def mac_working_set(memory_bytes: float) -> float:
         pair for pair in itertools.pairwise(known) if pair[0][0] <= size < pair[1][0]
     )
     return (low_set + (high_set - low_set) * (size - low) / (high - low)) * GIB
+
+
+def _tiers(*texts: str) -> set[str]:
+    return {tier for text in texts for tier in _TIER.findall(text.lower())}
 
 
 def _memory(text: str) -> float:

@@ -1,0 +1,77 @@
+"""Machines as people write them and as workers report them."""
+
+import pytest
+
+from router.capacity.machines import GIB, mac_working_set, machine_of, parse_machine
+from router.domain.worker import Hardware
+from router.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "count", "memory", "bandwidth"),
+    [
+        ("M4 Max 128GB", "apple", 1, 128, 546e9),
+        ("m4 max 36GB", "apple", 1, 36, 410e9),
+        ("M4 Max 32c 64GB", "apple", 1, 64, 410e9),
+        ("H100", "nvidia", 1, 80, 3350e9),
+        ("A100 40GB", "nvidia", 1, 40, 1555e9),
+        ("2x RTX 4090 + 64GB", "nvidia", 2, 48, 1008e9),
+        ("Ryzen AI Max 395 128GB", "amd", 1, 128, 256e9),
+        ("MI300X", "amd", 1, 192, 5300e9),
+    ],
+)
+def test_machines_are_read(text: str, kind: str, count: int, memory: float, bandwidth: float) -> None:
+    """Chip, number and memory; of variants, the one that is sold with that memory or has those cores."""
+    machine = parse_machine(text)
+    assert machine.chip is not None
+    hardware = machine.hardware
+    assert (hardware.kind, hardware.count, machine.chip.bandwidth_bytes_per_s) == (kind, count, bandwidth)
+    assert hardware.memory_bytes == memory * GIB
+
+
+def test_memory_beside_the_accelerators_is_the_hosts() -> None:
+    """It is where layers are offloaded to, and never counted as the GPU's."""
+    machine = parse_machine("RTX 4090 + 64GB")
+    assert machine.host_memory_bytes == 64 * GIB
+    assert machine.hardware.usable_memory_bytes == 24 * GIB
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("RTX 409", "RTX 4090"),
+        ("M4 Max", "M4 Max 64GB"),
+        ("M4 Ultra", "no such chip"),
+        ("cpu", "cpu 64GB"),
+        ("0x H100", "between 1 and"),
+        ("2x M4 Max 64GB", "--on once for each"),
+        ("H100 + lots", "+ 64GB"),
+        ("", "no such chip"),
+    ],
+)
+def test_what_is_no_machine_is_one_line_that_helps(text: str, hint: str) -> None:
+    """What was written, and what to write instead."""
+    with pytest.raises(ConfigError) as raised:
+        parse_machine(text)
+    assert hint in raised.value.message
+    assert repr(text) in raised.value.message
+    assert "\n" not in raised.value.message
+
+
+def test_a_macs_working_set_is_what_others_reported_and_grows_with_memory() -> None:
+    """16 GiB: 10.67; 32: 21.33; 128: 107.52 (FACTS.md). What a Mac reports of itself wins."""
+    for memory, seen in ((16, 10.67), (32, 21845 / 1024), (128, 107.52)):
+        assert mac_working_set(memory * GIB) == pytest.approx(seen * GIB)
+    sizes = [mac_working_set(memory * GIB) for memory in range(1, 513)]
+    assert sizes == sorted(sizes)
+    reported = Hardware(kind="apple", name="Apple M4 Max", memory_bytes=128 * 2**30, usable_memory_bytes=100 * 2**30)
+    assert machine_of(reported).hardware.usable_memory_bytes == 100 * 2**30
+
+
+def test_a_worker_with_cards_reports_its_hosts_memory_too() -> None:
+    """In the details, as hardware detection writes it."""
+    card = Hardware(
+        kind="nvidia", name="NVIDIA GeForce RTX 4090", memory_bytes=24 * 2**30, usable_memory_bytes=23 * 2**30,
+        details=(("host_memory_bytes", str(64 * 2**30)),),
+    )  # fmt: skip
+    assert machine_of(card).host_memory_bytes == 64 * 2**30
