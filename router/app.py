@@ -24,6 +24,7 @@ from router.errors import AllsortsError
 from router.fleet.control import Control
 from router.fleet.listeners import Listening, advertised_host
 from router.fleet.membership import Membership
+from router.fleet.offers import PoolOffers
 from router.fleet.security import Security, build_security
 from router.fleet.service import FleetService
 from router.http.asgi import HttpApp
@@ -100,6 +101,7 @@ class RouterNode:
             config,
             replicas=lambda: service.replicas,
             is_live=lambda worker_id: membership.session_of(worker_id) is not None,
+            offers=PoolOffers(membership.snapshot),
             clock=clock,
         )
         service = FleetService(

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from router.capacity.chips import MemoryKind
 from router.capacity.fit import GIB, Verdict
+from router.capacity.formats import Engine
 from router.capacity.machines import Machine
 from router.capacity.options import Option, runnable
 from router.capacity.quality import SMALL_PARAMETERS, at_least
@@ -127,7 +128,7 @@ class _Rules:
     def _gpu_serving(self) -> _Answer | None:
         chip, devices = self._machine.chip, self._machine.devices
         where = f"{devices} GPUs" if devices > 1 else "one GPU"
-        eight = self._pick("fp8")
+        eight = self._served("fp8")
         if eight and self._roomy(eight) and chip is not None and chip.native_fp8 and chip.memory_kind is MemoryKind.HBM:
             return eight, (
                 (
@@ -135,7 +136,7 @@ class _Rules:
                     "tokens/s), and next to no loss"
                 ),
             )
-        whole = self._pick("fp16", "bf16")
+        whole = self._served("fp16", "bf16")
         if whole and self._ample(whole) and chip is not None and chip.memory_kind is MemoryKind.HBM:
             return whole, (
                 (
@@ -143,7 +144,7 @@ class _Rules:
                     "quantizing would gain nothing (A100: 10338 tokens/s at 16 bits, 9612 with AWQ)"
                 ),
             )
-        four = self._pick(*_FOUR_BITS)
+        four = self._served(*_FOUR_BITS)
         if four:
             rule = "production on 2 or more GPUs" if devices > 1 else "one GPU, and four bits fit"
             return four, (
@@ -218,6 +219,11 @@ class _Rules:
 
     def _pick(self, *names: str) -> Option | None:
         return next((one for name in names for one in self._fitting if one.format.name == name), None)
+
+    def _served(self, *names: str) -> Option | None:
+        """Of an engine made for many at once."""
+        found = self._pick(*names)
+        return found if found is not None and found.engine is not Engine.LLAMA_CPP else None
 
     def _missing(self, names: Iterable[str]) -> str:
         wanted = [one for name in names for one in self._all if one.format.name == name and not one.fit.runs]

@@ -118,8 +118,8 @@ def memory(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: 
     else:
         usable = float(machine.hardware.memory_bytes or machine.hardware.usable_memory_bytes)
         overhead = _torch_overhead(shape, engine, machine)
-        if machine.devices > shape.kv_heads:  # a head is not split: devices beyond hold copies
-            held *= machine.devices / max(1, shape.kv_heads)
+        if machine.devices > shape.kv_heads > 0:  # a head is not split: devices beyond hold copies
+            held *= machine.devices / shape.kv_heads
     return Breakdown(
         weights_bytes=weights_bytes(shape, fmt),
         kv_bytes=held,
