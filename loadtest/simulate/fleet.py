@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.simulate.located import TomlLines, error_at
+from router.capacity.formats import canonical, find_format, unknown_format
 from router.domain.ids import WorkerId
 from router.domain.worker import Capabilities, Hardware, ModelInstance, Speed, WorkerProfile
 from workers.engines.simulated.parameters import EngineParameters, hidden
@@ -92,21 +93,32 @@ class _Reader:
         for table in self.values:
             if table not in ("fleet", "worker", "demand"):
                 raise self._wrong(table, 0, "", f"unknown table [{table}]; known are fleet, worker, demand")
+        name = self._name()
         nodes: list[NodeSpec] = []
         for index, entry in enumerate(self._tables("worker")):
-            nodes += self._nodes(index, entry)
+            more = self._nodes(index, entry)
+            self._unique(index, nodes, more)
+            nodes += more
             if len(nodes) > MAX_WORKERS:
                 raise self._wrong("worker", index, "count", f"makes more than {MAX_WORKERS} workers")
-        self._unique(nodes)
         models = {node.model for node in nodes}
         demand = tuple(self._demand(index, entry, models) for index, entry in enumerate(self._tables("demand")))
-        name = self.values.get("fleet", {}).get("name") or Path(self.source).stem
         total = sum(one.share for one in demand)
         return FleetSpec(
-            name=str(name),
+            name=name,
             nodes=tuple(nodes),
             demand=tuple(replace(one, share=one.share / total) for one in demand),
         )
+
+    def _name(self) -> str:
+        table = self.values.get("fleet", {})
+        if not isinstance(table, dict):
+            raise self._wrong("fleet", 0, "", "write [fleet], once")
+        self._known("fleet", 0, table, ("name",))
+        name = table.get("name", "")
+        if not isinstance(name, str):
+            raise self._wrong("fleet", 0, "name", f"must be a text, not {name!r}")
+        return name or Path(self.source).stem
 
     def _tables(self, name: str) -> list[Mapping[str, Any]]:
         tables = self.values.get(name, [])
@@ -121,12 +133,12 @@ class _Reader:
         for field in ("node", "profile", "model", "quantization"):
             if not isinstance(entry.get(field), str) or not entry[field]:
                 raise self._wrong("worker", index, field, "is missing, or not a text")
-        count = self._number("worker", index, entry, "count", 1, least=1)
+        count = self._whole("worker", index, entry, "count", 1, least=1)
         profile = self._profile(index, entry)
         rtt_s = self._number("worker", index, entry, "rtt_ms", 1.0, least=0) / 1000.0
         if count == 1:
             return [_node(str(entry["node"]), entry, profile, rtt_s)]
-        return [_node(f"{entry['node']}-{number}", entry, profile, rtt_s) for number in range(int(count))]
+        return [_node(f"{entry['node']}-{number}", entry, profile, rtt_s) for number in range(count)]
 
     def _profile(self, index: int, entry: Mapping[str, Any]) -> SimulatedProfile:
         try:
@@ -134,8 +146,8 @@ class _Reader:
                 entry["profile"],
                 quantization=entry["quantization"],
                 shape=entry["model"],
-                context_tokens=int(self._number("worker", index, entry, "context_tokens", 16_384, least=512)),
-                slots=int(self._number("worker", index, entry, "slots", 0, least=0)),
+                context_tokens=self._whole("worker", index, entry, "context_tokens", 16_384, least=512),
+                slots=self._whole("worker", index, entry, "slots", 0, least=0),
             )
         except ProfileError as error:
             message = str(error).removeprefix(f"{entry['profile']}: ")
@@ -156,7 +168,9 @@ class _Reader:
         floor = entry.get("floor")
         if floor is not None and not isinstance(floor, str):
             raise self._wrong("demand", index, "floor", f'names a quantization such as "q8_0", not {floor!r}')
-        return Demand(model=model, share=share, floor=floor)
+        if floor is not None and find_format(floor) is None:
+            raise self._wrong("demand", index, "floor", f"names an {unknown_format(floor)}")
+        return Demand(model=model, share=share, floor=canonical(floor) if floor else None)
 
     def _number(
         self, table: str, index: int, entry: Mapping[str, Any], field: str, default: float, *, least: float
@@ -166,17 +180,22 @@ class _Reader:
             raise self._wrong(table, index, field, f"must be a number of at least {least:g}, not {value!r}")
         return value
 
+    def _whole(self, table: str, index: int, entry: Mapping[str, Any], field: str, default: int, *, least: int) -> int:
+        value = self._number(table, index, entry, field, default, least=least)
+        if value != int(value):
+            raise self._wrong(table, index, field, f"must be a whole number, not {value!r}")
+        return int(value)
+
     def _known(self, table: str, index: int, entry: Mapping[str, Any], fields: tuple[str, ...]) -> None:
         for field in entry:
             if field not in fields:
                 raise self._wrong(table, index, field, f"is not a field of [[{table}]]; known are {', '.join(fields)}")
 
-    def _unique(self, nodes: list[NodeSpec]) -> None:
-        seen: set[str] = set()
-        for node in nodes:
+    def _unique(self, index: int, nodes: list[NodeSpec], more: list[NodeSpec]) -> None:
+        seen = {node.node for node in nodes}
+        for node in more:
             if node.node in seen:
-                raise error_at(self.source, None, "worker.node", f"{node.node!r} is there twice")
-            seen.add(node.node)
+                raise self._wrong("worker", index, "node", f"{node.node!r} is there twice")
 
     def _wrong(self, table: str, index: int, field: str, problem: str) -> Exception:
         return error_at(self.source, self.lines.line(table, index, field), f"{table}.{field}" if field else "", problem)

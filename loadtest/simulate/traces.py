@@ -7,7 +7,7 @@ one object a line with ``timestamp`` (ms), ``input_length``, ``output_length`` a
 import csv
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,10 @@ def _azure(path: Path, limit: int) -> list[Sized]:
     found: list[Sized] = []
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
-        header = next(rows, [])
+        header = next(_rows(str(path), rows), [])
         if [name.strip() for name in header] != _AZURE:
             raise error_at(str(path), 1, "", f"the header must be {','.join(_AZURE)}, not {','.join(header)[:80]}")
-        for row in rows:
+        for row in _rows(str(path), rows):
             if not row:
                 continue
             if len(row) != len(_AZURE):
@@ -62,6 +62,13 @@ def _azure(path: Path, limit: int) -> list[Sized]:
             if len(found) >= limit:
                 break
     return found
+
+
+def _rows(source: str, rows: Any) -> Iterator[list[str]]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise error_at(source, rows.line_num, "", f"is no CSV ({error})") from None
 
 
 def _timestamp(source: str, line: int, text: str) -> float:
@@ -98,18 +105,18 @@ def _mooncake(path: Path, limit: int) -> list[Sized]:
 def _mooncake_line(source: str, number: int, line: str) -> Sized:
     try:
         values = json.loads(line)
-    except ValueError as error:
-        raise error_at(source, number, "", f"not JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise error_at(source, number, "", f"not JSON ({str(error)[:120]})") from None
     if not isinstance(values, dict):
         raise error_at(source, number, "", "must be a JSON object")
     for field in ("timestamp", "input_length", "output_length", "hash_ids"):
         if field not in values:
             raise error_at(source, number, field, "is missing")
     at = values["timestamp"]
-    if isinstance(at, bool) or not isinstance(at, int | float) or at < 0:
+    if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at < 1e15:
         raise error_at(source, number, "timestamp", f"must be milliseconds, not {at!r}")
     hashes = values["hash_ids"]
-    if not isinstance(hashes, list) or not all(isinstance(one, int) for one in hashes):
+    if not isinstance(hashes, list) or not all(isinstance(one, int) and one >= 0 for one in hashes):
         raise error_at(source, number, "hash_ids", "must be a list of whole numbers")
     prompt = _count(source, number, "input_length", values["input_length"])
     output = _count(source, number, "output_length", values["output_length"])

@@ -164,6 +164,15 @@ def near_formats(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_BY_KEY[one].name for one in found))[:3]
 
 
+def unknown_format(name: str) -> str:
+    """What to tell whoever wrote a name that is none, in one line."""
+    near = near_formats(name)
+    hint = (
+        f"did you mean {' or '.join(near)}?" if near else "known are q8_0, q6_k, q4_k_m, awq, gptq, fp8, fp16 and more"
+    )
+    return f"unknown quantization {name[:60]!r}; {hint}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedName:
     """What a file's or repository's name says. ``format`` None: it names none."""

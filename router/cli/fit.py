@@ -10,7 +10,7 @@ from rich.table import Table
 
 from router.capacity.decision import Decision, Purpose, Question, decide
 from router.capacity.fit import GIB, KV_BYTES, Plan, Verdict
-from router.capacity.formats import FORMATS, find_format, near_formats
+from router.capacity.formats import FORMATS, find_format, unknown_format
 from router.capacity.machines import Machine, parse_machine
 from router.capacity.options import USUAL, Option, options
 from router.capacity.shapes import ModelShape
@@ -86,9 +86,7 @@ def _formats(shape: ModelShape, text: str) -> tuple[str, ...]:
     for part in filter(None, (one.strip() for one in text.split(","))):
         known = find_format(part)
         if known is None:
-            near = near_formats(part)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(USUAL)} and more"
-            raise ConfigError(f"--format {part!r}: unknown quantization; {hint}")
+            raise ConfigError(f"--format: {unknown_format(part)}")
         names.append(known.name)
     usual = (*filter(None, [shape.quantization]), *USUAL)
     return tuple(dict.fromkeys(names or usual))

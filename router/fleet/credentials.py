@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from router.capacity.formats import find_format, unknown_format
 from router.domain.clock import Clock
 from router.errors import InvalidRequest, NotFound
 from router.fleet.join_token import new_token
@@ -69,6 +70,8 @@ class StoredCredentials:
             parsed = msgspec.convert(dict(rules), KeyRules)
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"the key's rules: {error}") from None
+        if parsed.quality_floor is not None:
+            parsed = msgspec.structs.replace(parsed, quality_floor=_floor(parsed.quality_floor))
         secret, record = new_key(parsed, key_id=f"key-{secrets.token_hex(4)}", now=self._clock.wall())
         await self._store.add_key(record)
         await self._audit("key.created", record.key_id, ", ".join(record.scopes))
@@ -86,3 +89,11 @@ class StoredCredentials:
 
     async def _audit(self, event: str, subject: str, reason: str) -> None:
         await self._store.audit(AuditLine(at=self._clock.wall(), event=event, subject=subject, reason=reason))
+
+
+def _floor(text: str) -> str:
+    """A floor that nothing could be compared with would let everything or nothing through."""
+    known = find_format(text)
+    if known is None:
+        raise InvalidRequest(f"the key's rules: quality_floor: {unknown_format(text)}", param="quality_floor")
+    return known.name

@@ -2,6 +2,7 @@
 
 import re
 
+from router.capacity.formats import canonical, find_format, unknown_format
 from router.domain.request import ModelRef
 from router.errors import InvalidRequest
 
@@ -19,15 +20,26 @@ def parse_model(text: str) -> ModelRef:
     if not at:
         return ModelRef(name=name)
     if rule.startswith(">="):
-        return ModelRef(name=name, floor=parse_quantization(rule[2:], param="model"))
+        return ModelRef(name=name, floor=parse_floor(rule[2:], param="model"))
     return ModelRef(name=name, pinned=parse_quantization(rule, param="model"))
 
 
 def parse_quantization(text: str, *, param: str) -> str:
-    """The canonical, lower-case name. Raises InvalidRequest naming ``param``."""
-    canonical = text.strip().lower()
-    if not _QUANTIZATION.fullmatch(canonical):
+    """The canonical name; one that no table knows may still be what a worker calls its own. Raises InvalidRequest."""
+    name = canonical(text)
+    if not _QUANTIZATION.fullmatch(name):
         raise InvalidRequest(
             f"Invalid value for '{param}': a quantization is named like q8_0, q4_k_m, awq or fp16", param=param
         )
-    return canonical
+    return name
+
+
+def parse_floor(text: str, *, param: str) -> str:
+    """The canonical name of a quantization whose loss is known: nothing can be compared with another.
+
+    Raises InvalidRequest naming ``param``, with near matches.
+    """
+    name = parse_quantization(text, param=param)
+    if find_format(name) is None:
+        raise InvalidRequest(f"Invalid value for '{param}': {unknown_format(text.strip())}", param=param)
+    return name

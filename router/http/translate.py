@@ -8,7 +8,7 @@ from router.domain.ids import RequestId
 from router.domain.principal import Principal
 from router.domain.request import ChatMessage, InferenceRequest, ModelRef, RequestKind, Sampling, SloTargets
 from router.errors import InvalidRequest, UnsupportedParameter
-from router.http.model_name import parse_model, parse_quantization
+from router.http.model_name import parse_floor, parse_model
 from router.http.schemas import ChatRequest, CompletionRequest, GenerationFields, Message, Slo
 from router.http.unsupported import refuse_unsupported, refuse_unsupported_in_message
 from router.placement.filters import Quality
@@ -112,7 +112,7 @@ def _model(body: GenerationFields, arrival: Arrival, quality: Quality) -> ModelR
     model = parse_model(body.model)
     wanted = arrival.quality_header if body.quality is None else body.quality
     if wanted is not None:
-        floor = parse_quantization(wanted.removeprefix(">="), param="quality")
+        floor = parse_floor(wanted.removeprefix(">="), param="quality")
         if model.pinned:
             raise InvalidRequest(f"The model name pins {model.pinned}; leave 'quality' out", param="quality")
         model = replace(model, floor=_stricter(model.floor, floor, quality))

@@ -8,7 +8,7 @@ import pytest
 
 from router.domain.clock import ManualClock
 from router.domain.principal import LOCAL, Scope
-from router.errors import ConfigError, NotAllowed, NotAuthenticated, RateLimited, Unavailable
+from router.errors import ConfigError, InvalidRequest, NotAllowed, NotAuthenticated, RateLimited, Unavailable
 from router.fleet.credentials import StoredCredentials
 from router.http.auth import StoredAuthenticator, refuse_open_door
 from router.state.backend import StoreFailed
@@ -157,6 +157,14 @@ async def test_a_key_carries_its_rules(rig: Rig) -> None:
     assert (principal.quality_floor, principal.never_quantized, principal.priority) == ("q6_k", True, 3)
     assert principal.slo is not None
     assert (principal.slo.ttft_s, principal.slo.tpot_s) == (1.5, 0.1)
+
+
+async def test_a_keys_floor_must_be_a_quantization(rig: Rig) -> None:
+    """Named canonically when it is; refused with near matches when it is not."""
+    principal = await rig.auth.authenticate(await rig.key(quality_floor="Q4-K-M"), Scope.SERVE)
+    assert principal.quality_floor == "q4_k_m"
+    with pytest.raises(InvalidRequest, match="did you mean q4_k_m"):
+        await rig.key(quality_floor="q4_m_k")
 
 
 async def test_known_keys_stay_good_while_the_store_is_away(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
