@@ -41,10 +41,15 @@ def nothing_is_left_running() -> Iterator[None]:
     yield
     started = [child for child in here.children(recursive=True) if child.pid not in before]
     _, left = psutil.wait_procs(started, timeout=SETTLE_S)
-    left = [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    left = [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE and not _pythons_own(one)]
     assert not left, f"left running: {[' '.join(one.cmdline())[:200] for one in left]}"
     ports = _listening(here) - listening_before
     assert not ports, f"still listening on {sorted(ports)}"
+
+
+def _pythons_own(process: psutil.Process) -> bool:
+    """multiprocessing's resource tracker lives as long as the process that first needed it."""
+    return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
 
 
 def _listening(process: psutil.Process) -> set[int]:
