@@ -4,10 +4,13 @@ Ray Serve runs it inside the ingress replica (``router.ray_app``), uvicorn runs 
 (``allsorts serve --without-ray``), and tests call it in process.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
@@ -32,6 +35,8 @@ from router.http.auth import StoredAuthenticator, refuse_open_door
 from router.pipeline import Pipeline
 from router.placement.composition import ComposedPlacer
 from router.placement.placer import build_placer
+from router.placement.record import to_record
+from router.state.record_log import RecordLog
 from router.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -81,6 +86,8 @@ class RouterNode:
         await running.listening.stop()
         await running.control.close()
         await running.security.close()
+        if running.records is not None:
+            await asyncio.to_thread(running.records.close)
         log.info("router.stopped", rank=self._rank)
 
     def ready(self) -> tuple[bool, str]:
@@ -122,10 +129,22 @@ class RouterNode:
             await security.close()
             raise
         service.replicas = self._replicas(listening)
+        records = self._keep_records()
         membership.on_gone(self.placer.forget)
         control = Control(membership=membership, service=service, intent=security.intent)
         http = self._http(security, control)
-        return _Running(security=security, service=service, listening=listening, control=control, http=http)
+        return _Running(
+            security=security, service=service, listening=listening, control=control, http=http, records=records
+        )
+
+    def _keep_records(self) -> RecordLog | None:
+        """On disk too, if the operator wants it; every replica writes a file of its own."""
+        name = self.config.placement.record_file
+        if not name:
+            return None
+        kept = RecordLog(Path(f"{name}.{self._rank}" if self._rank else name), lost=self.metrics.record_lost)
+        self.placer.records.closed = lambda decision: kept.put(msgspec.json.encode(to_record(decision)))
+        return kept
 
     def _replicas(self, listening: Listening) -> list[pb.Replica]:
         """The list workers are told: this replica and its siblings, whose session ports follow from their ranks."""
@@ -188,13 +207,21 @@ class _Running:
     """What exists between start and stop."""
 
     def __init__(
-        self, *, security: Security, service: FleetService, listening: Listening, control: Control, http: HttpApp
+        self,
+        *,
+        security: Security,
+        service: FleetService,
+        listening: Listening,
+        control: Control,
+        http: HttpApp,
+        records: RecordLog | None,
     ) -> None:
         self.security = security
         self.service = service
         self.listening = listening
         self.control = control
         self.http = http
+        self.records = records
 
 
 def _placer(config: RouterConfig) -> ComposedPlacer:

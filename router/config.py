@@ -72,6 +72,7 @@ class PlacementConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     seed: int = 0
     record_capacity: int = 4096
     record_sample: float = 1.0
+    record_file: str = ""  # where records are kept on disk too, as JSON lines; empty: in memory only
     lambda_slo: float = 10.0  # seconds one accepts to avoid a second of predicted SLO miss
     lambda_quality: float = 0.0  # seconds one accepts to avoid 1% perplexity
 

@@ -43,6 +43,16 @@ class Child:
         """Whether it still runs."""
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal, if it still runs."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
     def ask_to_stop(self) -> None:
         """SIGTERM."""
         with contextlib.suppress(ProcessLookupError):

@@ -27,6 +27,9 @@ def serve(
     grpc_port: Annotated[int | None, typer.Option(help="Where workers dial.")] = None,
     enrol_port: Annotated[int | None, typer.Option(help="Where joining machines knock (TLS pools).")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Keys, tokens, revocations, the CA.")] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Keep decision records in this file too, for `allsorts replay`.")
+    ] = None,
     policy: Annotated[str | None, typer.Option(help="Placement policy; see `allsorts simulate --help`.")] = None,
     replicas: Annotated[int | None, typer.Option(help="Router replicas (Ray only).")] = None,
     without_ray: Annotated[bool, typer.Option(help="Run under plain uvicorn, in this process.")] = False,
@@ -48,7 +51,7 @@ def serve(
     overrides: dict[str, Any] = {
         "http": _given(http),
         "grpc": _given(grpc),
-        "placement": _given({"policy": policy}),
+        "placement": _given({"policy": policy, "record_file": str(records) if records else None}),
         **_given({"state_dir": str(state_dir) if state_dir else None, "replicas": replicas, "log_level": log_level}),
     }
     settings = load_config(config, overrides)

@@ -5,7 +5,7 @@ Records are sampled, and bounded by number and by candidate rows: the oldest go 
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,6 +121,7 @@ class RecordBook:
     capacity: int = 4096
     sample: float = 1.0
     capacity_rows: int = 65_536
+    closed: Callable[[Decision], None] | None = None  # hears every decision whose outcome is known
     _decisions: OrderedDict[str, Decision] = field(default_factory=OrderedDict)
     _attempts: dict[str, list[str]] = field(default_factory=dict)  # request -> its record ids
     _rows: int = 0
@@ -155,6 +156,8 @@ class RecordBook:
         decision = self._decisions.get(record_id)
         if decision is not None:
             decision.outcome = outcome
+            if self.closed is not None:
+                self.closed(decision)
 
     def find(self, request_id: str) -> list[DecisionRecord]:
         """All records of a request, first attempt first; empty when none was kept."""

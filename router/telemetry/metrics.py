@@ -50,6 +50,7 @@ class Metrics:
             ["from_quantization", "to_quantization"],
             registry=own,
         )
+        self._records_lost = Counter("allsorts_records_lost", "Decision records the disk did not take", registry=own)
         self._decision = Histogram(
             "allsorts_placement_seconds", "Time to decide a placement", buckets=_DECISION_S, registry=own
         )
@@ -85,6 +86,10 @@ class Metrics:
     def continued(self, from_quantization: str, to_quantization: str) -> None:
         """A stream moved to another worker."""
         self._continued.labels(from_quantization, to_quantization).inc()
+
+    def record_lost(self) -> None:
+        """A decision record could not be written. May be called from any thread."""
+        self._records_lost.inc()
 
     def placement_decided(self, seconds: float) -> None:
         """One placement took so long to decide."""
