@@ -34,7 +34,8 @@ RESTART_WINDOW_S = 600.0
 PROGRESS_INTERVAL_S = 0.25
 
 _NAMED_QUANTIZATION = re.compile(
-    r"(?:^|[-._])(i?q\d(?:_[0-9a-z]+)*|awq|gptq(?:-int\d)?|fp8|fp16|bf16|f16|f32|int8|int4)(?=$|[-._])", re.IGNORECASE
+    r"(?:^|[-._])(i?q\d(?:_[0-9a-z]+)*|(?:awq|gptq|bnb)(?:-int\d|-\dbit)?|fp8|fp16|bf16|f16|f32|int8|int4|\dbit)(?=$|[-._])",
+    re.IGNORECASE,
 )
 
 

@@ -13,6 +13,7 @@ class Flavor(StrEnum):
 
     LLAMA_SERVER = "llama-server"
     OLLAMA = "ollama"
+    LM_STUDIO = "lm-studio"
     VLLM = "vllm"
     PLAIN = "plain"
 

@@ -25,7 +25,8 @@ from workers.engines.base import (
     StepResult,
 )
 from workers.engines.openai_compatible.chunks import Flavor
-from workers.engines.openai_compatible.discovery import ServerFacts, facts_about, new_client
+from workers.engines.openai_compatible.discovery import facts_about, new_client
+from workers.engines.openai_compatible.servers import ServerFacts
 from workers.engines.openai_compatible.stream import Running, deltas_of, estimated_prompt_tokens
 from workers.engines.openai_compatible.upstream import TokenRate, Upstream
 
