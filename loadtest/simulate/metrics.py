@@ -11,7 +11,13 @@ from loadtest.simulate.traffic import Arrival
 from router.placement.tabulated_quality import TabulatedQuality
 
 WARM_UP = 0.1
-"""Share of the requests, the first ones, that are served and not counted."""
+"""Share of the requests, the first ones, that are served and not counted..."""
+
+COOL_DOWN = 0.1
+"""...and of the last ones. What is sought is the rate that can be kept up. The first come to an empty pool, behind the
+last nobody comes: both are served better than any policy could serve them for long, and counting them would set
+goodput, everybody's alike, too high for the bound beside it.
+"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,17 +77,17 @@ class Figures:
 def figures(
     served: Sequence[Served], busy_s: dict[str, float] | None = None, arrivals: Sequence[Arrival] | None = None
 ) -> Figures:
-    """The figures over all but the warm-up. ``busy_s``: seconds each worker worked.
+    """The figures over all but warm-up and cool-down. ``busy_s``: seconds each worker worked.
 
     ``arrivals``: all that came, where ``served`` is what had ended when a run was given up; what had not counts as
     inside the targets, which is the best that could be said of it.
     """
     came = arrivals if arrivals is not None else [one.arrival for one in served]
-    first = int(len(came) * WARM_UP)
-    counted = [one for one in served if one.arrival.number >= came[first].number]
+    first, last = int(len(came) * WARM_UP), int(len(came) * (1.0 - COOL_DOWN)) - 1
+    counted = [one for one in served if came[first].number <= one.arrival.number <= came[last].number]
     done = [one for one in counted if not one.shed]
-    total = len(came) - first
-    offered = (total - 1) / max(came[-1].at - came[first].at, 1e-9)
+    total = last - first + 1
+    offered = (total - 1) / max(came[last].at - came[first].at, 1e-9)
     within = 1.0 - sum(not one.good for one in counted) / total
     span = came[-1].at
     whole = max((one.ended_at for one in served if not one.shed), default=span)
