@@ -4,6 +4,7 @@ Each is started by its own command in a process of its own, as on four machines.
 """
 
 import asyncio
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,7 +26,16 @@ READY_WITHIN_S = 300.0
 MODEL = "smollm2-135m"
 VLLM_PYTHON = REPOSITORY / ".venv-vllm" / "bin" / "python"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-ENGINES = {"q8_0": "llama.cpp", "awq": "vllm", "q4_k_m": "openai", "fp8": "simulated"}
+ENGINES = {"q8_0": "llama.cpp", "awq": "vllm", "q4_k_m": "openai", "gptq": "simulated"}
+
+H100 = """
+machine = "h100-sxm"
+[model]
+shape = "llama-3.3-70b"
+quantization = "gptq"
+slots = 4
+"""
+"""With a model so large, and so few slots, that it is about as fast as the small model is here: all get work."""
 
 
 class MixedPool:
@@ -54,8 +64,8 @@ def pool(
     here = tmp_path_factory.mktemp("mixed")
     port, grpc_port = free_port(), free_port()
     allsorts = [sys.executable, "-m", "router.cli.main"]
-    profile = here / "sim.toml"
-    profile.write_text('machine = "m1"\n')
+    profile = here / "h100.toml"
+    profile.write_text(H100)
 
     def worker(name: str, *arguments: str, python: list[str] = allsorts) -> Child:
         command = [*python, *([] if python is not allsorts else ["worker"]), "--router", f"127.0.0.1:{grpc_port}",
@@ -109,6 +119,17 @@ def test_the_fleet_shows_each_with_what_it_is(pool: MixedPool) -> None:
         assert model["quantization"] == quantization
         assert workers[engine]["hardware"]["name"]
         assert model["speed"]["measured"], engine
+    shown = subprocess.run(
+        [sys.executable, "-m", "router.cli.main", "fleet", "--url", pool.url],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    for quantization, engine in ENGINES.items():
+        row = next(line for line in shown.splitlines() if f" {engine} " in line)
+        assert f" {quantization} " in row
+        assert workers[engine]["hardware"]["name"][:12] in row
+        assert " ready " in row
+        assert float(row.split()[-1]) > 0, "tokens a second"
+    assert "H100 SXM" in next(line for line in shown.splitlines() if " simulated " in line)
 
 
 @pytest.mark.parametrize("quantization", ENGINES)
