@@ -74,6 +74,11 @@ class Figures:
     by_worker: dict[str, int] = field(default_factory=dict)
 
 
+def window(count: int) -> range:
+    """Which of so many requests, by their place, are counted."""
+    return range(int(count * WARM_UP), max(int(count * (1.0 - COOL_DOWN)), int(count * WARM_UP) + 1))
+
+
 def figures(
     served: Sequence[Served], busy_s: dict[str, float] | None = None, arrivals: Sequence[Arrival] | None = None
 ) -> Figures:
@@ -83,11 +88,12 @@ def figures(
     inside the targets, which is the best that could be said of it.
     """
     came = arrivals if arrivals is not None else [one.arrival for one in served]
-    first, last = int(len(came) * WARM_UP), int(len(came) * (1.0 - COOL_DOWN)) - 1
-    counted = [one for one in served if came[first].number <= one.arrival.number <= came[last].number]
+    inside = window(len(came))
+    first, last = came[inside[0]], came[inside[-1]]
+    counted = [one for one in served if first.number <= one.arrival.number <= last.number]
     done = [one for one in counted if not one.shed]
-    total = last - first + 1
-    offered = (total - 1) / max(came[last].at - came[first].at, 1e-9)
+    total = len(inside)
+    offered = (total - 1) / max(last.at - first.at, 1e-9)
     within = 1.0 - sum(not one.good for one in counted) / total
     span = came[-1].at
     whole = max((one.ended_at for one in served if not one.shed), default=span)

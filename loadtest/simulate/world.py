@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtest.simulate.fleet import FleetSpec
-from loadtest.simulate.metrics import Served
+from loadtest.simulate.metrics import Served, window
 from loadtest.simulate.router_side import RouterSide
 from loadtest.simulate.traffic import BLOCK_TOKENS, Arrival
 from router.admission.limits import AdmissionLimits
@@ -97,13 +97,14 @@ class World:
         self._running: dict[int, Served] = {}
         self.served: dict[int, Served] = {}
         self._missed = 0
+        self._counted = range(0)
         self._most_missed = NEVER
 
     def run(self, progress: Callable[[int], None] | None = None, *, give_up_at: float = 1.0) -> list[Served]:
         """Until every request has ended; one ``Served`` for each that did, in order of arrival.
 
-        ``give_up_at``: stop as soon as more than this share of all requests has missed its targets; what has not
-        ended by then is left out.
+        ``give_up_at``: stop as soon as more than this share of the requests that count has missed its targets; what
+        has not ended by then is left out.
         """
         for arrival in self._arrivals:
             self._at(arrival.at, self._arrive, arrival)
@@ -111,7 +112,8 @@ class World:
             self._at(self.setup.drift.at, self._drift)
         queue, done = self._queue, 0
         total = len(self._arrivals)
-        self._most_missed = give_up_at * total
+        self._counted = window(total)
+        self._most_missed = give_up_at * len(self._counted)
         while queue and len(self.served) < total and self._missed <= self._most_missed:
             self.now, _, handler, arguments = heapq.heappop(queue)
             handler(*arguments)
@@ -148,7 +150,7 @@ class World:
         for refusal in shed:
             arrival = self._arrivals[int(refusal.request_id)]
             self.served[arrival.number] = Served(arrival=arrival, shed=refusal.code)
-            self._missed += 1
+            self._missed += arrival.number in self._counted
         wake = router.admission.next_wakeup()
         if wake is not None and router.admission.queued and wake < self._wakes[replica]:
             self._wakes[replica] = wake
@@ -228,7 +230,7 @@ class World:
         served.cached_tokens = sequence.cached_tokens
         served.preemptions = sequence.preemptions
         self.served[number] = served
-        self._missed += not served.good
+        self._missed += not served.good and number in self._counted
         outcome = Outcome(
             finished_at=served.ended_at,
             ttft_s=served.first_at - served.dispatched_at,
