@@ -5,6 +5,8 @@ what an honest worker says.
 """
 
 import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -16,6 +18,34 @@ MAX_TEXT = 4096  # of any text field; errors of engines can be long
 MAX_NAME = 200  # of node, worker, model and quantization
 MAX_ENTRIES = 64  # of labels, hardware details
 MAX_SAMPLES = 4096  # of a benchmark
+
+FASTEST_STEP_S = 1e-6
+"""A step is a pass over the weights. A worker that claims less would win every comparison; 0 says: not measured."""
+
+SLOWEST_PREFILL_TOKENS_PER_S = 1e-3
+"""Of one that is measured: its inverse stands in the cost, where an infinity would spoil all sums."""
+
+MOST: Mapping[str, float] = {
+    **dict.fromkeys(("base_s", "per_sequence_s", "prefill_base_s", "step_s", "last_step_s"), 86_400.0),
+    "per_context_token_s": 1.0,
+    **dict.fromkeys(("prefill_tokens_per_s", "tokens_per_s"), 1e9),
+    **dict.fromkeys(("bandwidth_bytes_per_s", "effective_bandwidth_bytes_per_s"), 2.0**50),
+    "bits_per_weight": 64.0,
+    "tokens_per_byte": 4.0,
+    "perplexity_ratio": 1e6,
+    "kv_used": 100.0,
+    **dict.fromkeys(("memory_bytes", "usable_memory_bytes", "weights_bytes", "kv_capacity_tokens"), 2.0**50),
+    "parameters": 1e15,
+    "active_parameters": 1e15,
+    **dict.fromkeys(("slots", "count"), 65_536.0),
+}
+"""The largest believable value of a field, by its name."""
+
+_FREE_TEXT = ("error", "message", "reason")
+"""What engines say in their own words may have several lines; ``one_line`` makes it fit to be shown."""
+
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
+"""Control characters and those that turn the direction of writing: no business in a table or a log."""
 
 
 class OutOfBounds(ValueError):
@@ -39,13 +69,25 @@ def check_instance(instance: pb.ModelInstance) -> None:
 
 def check_load(load: pb.Load) -> None:
     """Raises OutOfBounds. Hot: once per load report, so without reflection."""
-    for value in (load.kv_used, load.tokens_per_s, load.last_step_s, load.observed_at_unix_s):
-        if not 0.0 <= value < math.inf:
+    for value, most in (
+        (load.kv_used, MOST["kv_used"]),
+        (load.tokens_per_s, MOST["tokens_per_s"]),
+        (load.last_step_s, MOST["last_step_s"]),
+        (load.observed_at_unix_s, math.inf),
+    ):
+        if not 0.0 <= value <= most or value == math.inf:
             raise OutOfBounds(f"load has the number {value}")
 
 
+def one_line(text: str, limit: int = MAX_TEXT) -> str:
+    """A worker's own words as they may be logged and shown to a client: one line, printable, not too long."""
+    return _UNPRINTABLE.sub(" ", text[:limit]).strip() if text else text
+
+
 def _check_message(message: Message, where: str) -> None:
-    """Every field that is set: texts short and printable, numbers finite and not negative, lists short."""
+    """Every field that is set: texts short and printable, numbers finite and believable, lists short."""
+    if isinstance(message, pb.Speed):
+        _check_speed(message, where)
     for field, value in message.ListFields():
         name = f"{where}.{field.name}"
         entry = field.message_type
@@ -67,8 +109,20 @@ def _check_value(value: Any, name: str) -> None:
         limit = MAX_NAME if name.endswith((".model", ".quantization")) else MAX_TEXT
         if len(value) > limit:
             raise OutOfBounds(f"{name} is longer than {limit} characters")
-    elif isinstance(value, float) and not 0.0 <= value < math.inf:
-        raise OutOfBounds(f"{name} is {value}")
+        if not name.endswith(_FREE_TEXT) and _UNPRINTABLE.search(value):
+            raise OutOfBounds(f"{name} has characters that cannot be printed")
+    elif isinstance(value, (float, int)):
+        most = MOST.get(name.rpartition(".")[2], math.inf)
+        if not 0.0 <= value <= most or value == math.inf:
+            raise OutOfBounds(f"{name} is {value}")
+
+
+def _check_speed(speed: pb.Speed, name: str) -> None:
+    step_s = speed.base_s + speed.per_sequence_s
+    if 0.0 < step_s < FASTEST_STEP_S:
+        raise OutOfBounds(f"{name}: no engine makes a step in {step_s} s")
+    if 0.0 < speed.prefill_tokens_per_s < SLOWEST_PREFILL_TOKENS_PER_S:
+        raise OutOfBounds(f"{name}.prefill_tokens_per_s is {speed.prefill_tokens_per_s}")
 
 
 def _check_table(table: Any, name: str) -> None:
@@ -77,6 +131,8 @@ def _check_table(table: Any, name: str) -> None:
     for key, value in table.items():
         if len(key) > MAX_TEXT or len(value) > MAX_TEXT:
             raise OutOfBounds(f"{name} has an entry longer than {MAX_TEXT} characters")
+        if _UNPRINTABLE.search(key) or _UNPRINTABLE.search(value):
+            raise OutOfBounds(f"{name} has an entry with characters that cannot be printed")
 
 
 def _is_list(value: Any) -> bool:

@@ -16,6 +16,7 @@ from router.domain.worker import (
     StepSample,
     WorkerProfile,
 )
+from router.fleet.bounds import MAX_NAME, one_line
 
 _FINISH = {
     pb.FINISH_REASON_STOP: FinishReason.STOP,
@@ -134,7 +135,7 @@ def instance_from(message: pb.ModelInstance) -> ModelInstance:
         perplexity_ratio=message.perplexity_ratio,
         file=message.file,
         state=_STATE.get(message.state, InstanceState.LOADING),
-        error=message.error,
+        error=one_line(message.error),
         tokens_per_byte=message.tokens_per_byte,
     )
 
@@ -191,7 +192,7 @@ def delta_from(message: pb.Delta) -> Delta:
         finish_reason=finish,
         usage=usage,
         logprobs=tuple(_logprob_from(p) for p in message.logprobs) if message.logprobs else (),
-        error=message.error,
+        error=one_line(message.error),
     )
 
 
@@ -201,11 +202,11 @@ def refusal_from(message: pb.Refusal) -> Refusal:
         request_id=RequestId(message.request_id),
         attempt=message.attempt,
         code=_REFUSAL.get(message.code, RefusalCode.BUSY),
-        message=message.message,
+        message=one_line(message.message),
         prompt_tokens=message.prompt_tokens,
         max_tokens=message.max_tokens,
         context_tokens=message.context_tokens,
-        parameter=message.parameter,
+        parameter=one_line(message.parameter, MAX_NAME),
     )
 
 
@@ -221,7 +222,7 @@ def accepted_from(message: pb.Accepted) -> Accepted:
 
 def returned_from(message: pb.Returned) -> Returned:
     """A request given back."""
-    return Returned(request_id=RequestId(message.request_id), attempt=message.attempt, reason=message.reason)
+    return Returned(request_id=RequestId(message.request_id), attempt=message.attempt, reason=one_line(message.reason))
 
 
 def _chat_to(messages: Iterable[ChatMessage]) -> pb.Chat:

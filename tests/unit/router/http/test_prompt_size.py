@@ -33,6 +33,15 @@ def test_short_prompts_teach_nothing() -> None:
     assert sizes.estimate("m", 400, 0, NOBODY) == 100
 
 
+def test_an_absurd_count_does_not_make_other_clients_prompts_too_long() -> None:
+    """One worker's word counts for every client of the model: no tokenizer makes more tokens than there are bytes."""
+    sizes = PromptSizes()
+    sizes.learn("m", 200, 1, 2**32 - 1)
+    assert sizes.estimate("m", 400, 0, NOBODY) == 400
+    fleet = fleets.snapshot(fleets.worker("a", fleets.instance(tokens_per_byte=1e6)))
+    assert PromptSizes().estimate("m", 400, 0, fleet) == 400
+
+
 def test_memory_is_bounded() -> None:
     sizes = PromptSizes()
     for number in range(CAPACITY + 10):
