@@ -1,27 +1,32 @@
 """Greedy output on real weights does not depend on what else runs."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import MODELS
 from tests.contract.engines.rigs import Rig, Run
-from workers.engines.base import ModelSpec, Sampling
+from workers.engines.base import ContinueFrom, ModelSpec, Sampling
 from workers.engines.table import make_engine
+from workers.models.smollm2 import make
 
 pytestmark = pytest.mark.model
 NEIGHBOURS = 15
 
 
-@pytest.mark.parametrize("quantization", ["q8_0"])
+@pytest.mark.parametrize("quantization", ["q8_0", "q4_0"])
 async def test_a_greedy_answer_is_the_same_alone_and_among_fifteen_others(
-    model_files: dict[str, Path], quantization: str
+    quantization: str,
 ) -> None:
     """With the default settings: flash attention, separate KV streams, one thread; token ids are compared."""
-    spec = ModelSpec(name="m", path=str(model_files[quantization]), context_tokens=512, slots=NEIGHBOURS + 1)
+    files = make(MODELS, [quantization])
+    spec = ModelSpec(name="m", path=str(files[quantization]), context_tokens=512, slots=NEIGHBOURS + 1)
     rig = Rig("llama.cpp", make_engine("llama.cpp"), spec)
     sampling = Sampling(temperature=0.0, max_tokens=40, ignore_eos=True)
-    prompts = [f"Story {number}: once upon a time, " + "far away, " * (3 * number) for number in range(NEIGHBOURS + 1)]
+    prompts = [f"Story {number}: once upon a time, " + "far away, " * (8 * number) for number in range(NEIGHBOURS + 1)]
+    prompts.sort(key=len, reverse=True)  # the longest are asked alone too: their prefill takes many steps
     try:
         await rig.start()
         alone = [await rig.run(rig.job(one, sampling=sampling, return_token_ids=True)) for one in prompts[:3]]
@@ -34,6 +39,34 @@ async def test_a_greedy_answer_is_the_same_alone_and_among_fifteen_others(
     for before, after in zip(alone, runs, strict=False):
         assert len(_ids(before)) == 40
         assert _ids(before) == _ids(after)
+
+
+@pytest.mark.parametrize("at", [1, 17, 63])
+async def test_an_answer_that_moves_goes_on_exactly(model_files: dict[str, Path], at: int) -> None:
+    """Another engine of the same quantization goes on from a token with the very tokens that would have come."""
+    spec = ModelSpec(name="m", path=str(model_files["q8_0"]), context_tokens=512, slots=2)
+    prompt = "A list of things in the house of the old captain: " + "a brass compass, a torn map, " * 18
+    whole = Sampling(temperature=0.0, max_tokens=80, ignore_eos=True)
+    rest = Sampling(temperature=0.0, max_tokens=80 - at, ignore_eos=True)
+    rigs = [Rig("llama.cpp", make_engine("llama.cpp"), spec) for _ in range(2)]
+    try:
+        for rig in rigs:
+            await rig.start()
+        unmoved = await rigs[0].run(rigs[0].job(prompt, sampling=whole, return_token_ids=True))
+        begun = await rigs[0].run(rigs[0].job(prompt, sampling=replace(whole, max_tokens=at), return_token_ids=True))
+        sent = tuple(_ids(begun))
+        before = ContinueFrom(
+            text=begun.text,
+            token_ids=sent,
+            tokenizer_fingerprint=rigs[1].loaded.tokenizer_fingerprint,
+            output_tokens=at,
+        )
+        job = rigs[1].job(prompt, sampling=rest, return_token_ids=True, continue_from=before)
+        moved = await rigs[1].run(job)
+    finally:
+        for rig in rigs:
+            await rig.stop()
+    assert [*sent, *_ids(moved)] == _ids(unmoved)
 
 
 async def test_a_conversation_whose_memory_was_moved_goes_on_as_if_it_had_not(model_files: dict[str, Path]) -> None:

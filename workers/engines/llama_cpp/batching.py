@@ -48,6 +48,7 @@ class Batching:
     name: str
     quantization: str
     _slots: Slots = field(init=False)
+    _rows_of_one: int = field(init=False)
     _waiting: list[Sequence] = field(default_factory=list)
     _running: list[Sequence] = field(default_factory=list)  # in order of arrival
     _ended: list[Delta] = field(default_factory=list)  # since the last step
@@ -56,6 +57,7 @@ class Batching:
 
     def __post_init__(self) -> None:
         self._slots = Slots(self.options.slots)
+        self._rows_of_one = self.options.rows_of_one(on_gpu=self.model.on_gpu)
 
     @property
     def busy(self) -> bool:
@@ -86,7 +88,7 @@ class Batching:
         started = time.perf_counter()
         self._expire()
         self._admit()
-        plan = plan_batch(self._running, self.options.prefill_tokens)
+        plan = plan_batch(self._running, self.options.prefill_tokens, self._rows_of_one)
         if plan.tokens:
             self.model.decode(plan.tokens, plan.positions, plan.slots, plan.wanted)
             self._advance(plan)

@@ -34,6 +34,7 @@ class NativeModel:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = _Batch(options.slots + options.prefill_tokens)
         self._pieces: dict[int, bytes] = {}
+        self.on_gpu = bool(options.gpu_layers and llama_cpp.llama_supports_gpu_offload())
 
     # -- loading ---------------------------------------------------------------------------------------
 

@@ -26,15 +26,17 @@ class Plan:
     prefills: int = 0  # sequences that prefill
 
 
-def plan_batch(sequences: Iterable[Sequence], prefill_budget: int) -> Plan:
-    """The next step of ``sequences`` (in order of arrival), with at most ``prefill_budget`` prompt tokens."""
+def plan_batch(sequences: Iterable[Sequence], prefill_budget: int, rows_of_one: int) -> Plan:
+    """The next step of ``sequences`` (in order of arrival), with at most ``prefill_budget`` prompt tokens, and at most
+    ``rows_of_one`` of any sequence.
+    """
     shares: list[tuple[Sequence, int]] = []
     left = prefill_budget
     for sequence in sequences:
         if not sequence.prefilling:
             shares.append((sequence, 1))
         elif left > 0:
-            share = min(left, sequence.pending)
+            share = min(left, rows_of_one, sequence.pending)
             left -= share
             shares.append((sequence, share))
     shares.sort(key=lambda pair: pair[0].slot)

@@ -1,0 +1,305 @@
+"""The pool that chaos breaks: a router, two workers with the real model and six simulated ones, each a process."""
+
+import asyncio
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from loadtest.chaos.liar import Liar
+from loadtest.chaos.silent_proxy import SilentProxy
+from router.cli.processes import Child, stop_all
+
+REAL, SIMULATED = "smollm2-135m", "simulated-8b"
+SIMULATED_WORKERS = 6
+VICTIMS = {"simulated": "sim-1", "llama.cpp": "real-1"}
+"""Who is hit, by engine."""
+
+READY_WITHIN_S = 120.0
+STOP_WITHIN_S = 20.0
+
+_PROFILE = """machine = "m1-max-64gb"
+[model]
+shape = "llama-3.1-8b"
+quantization = "{quantization}"
+context_tokens = 8192
+slots = 96
+[speed]
+base_s = 0.09
+per_sequence_s = 0.0004
+per_context_token_s = 1e-7
+prefill_tokens_per_s = {prefill}
+prefill_base_s = 0.005
+kv_capacity_tokens = 600000
+chunk_tokens = 512
+[behaviour]
+hidden = 0.1
+seed = {seed}
+load_s = {load_s}
+"""
+_SLOW_LOAD_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a scenario wants otherwise than usual."""
+
+    loading: bool = False  # the victims have a second model that loads while the first serves
+    proxied: bool = False  # the victims reach the router through a network that can be cut
+    liar: bool = False  # the simulated victim speaks through a liar
+    fake_clock: bool = False  # wall clocks of the router and the victims follow a file
+    state_dir: Path | None = None  # of the router; None: in the pool's own folder
+    prefill_tokens_per_s: float = 16_000.0  # of simulated workers
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process."""
+
+    name: str
+    engine: str
+    child: Child
+    control: Path | None = None  # faults of a simulated one
+    worker_id: str = ""
+
+
+@dataclass(slots=True)
+class ChaosPool:
+    """Up between ``async with`` and its end."""
+
+    folder: Path
+    models: dict[str, Path]  # quantization -> file of the real model
+    layout: Layout
+    port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - defined below
+    grpc_port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - defined below
+    workers: dict[str, Worker] = field(default_factory=dict)
+    proxies: dict[str, SilentProxy] = field(default_factory=dict)
+    liar: Liar | None = None
+    router: Child = field(init=False)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def state_dir(self) -> Path:
+        """The router's."""
+        return self.layout.state_dir or self.folder / "router"
+
+    @property
+    def records(self) -> Path:
+        """Where the router keeps decision records."""
+        return self.state_dir / "records.jsonl"
+
+    def victim(self, engine: str) -> Worker:
+        """Who is hit."""
+        return self.workers[VICTIMS[engine]]
+
+    async def __aenter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.start_router()
+            await until(self._answers, READY_WITHIN_S, "the router", self._check_alive)
+            await self._between()
+            for number in range(SIMULATED_WORKERS):
+                self._start_simulated(number + 1)
+            for number, file in enumerate(self.models.values()):
+                self._start_real(number + 1, file)
+            await until(self.all_ready, READY_WITHIN_S, "the workers", self._check_alive)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        children = [worker.child for worker in self.workers.values()]
+        for child in children:
+            child.send(signal.SIGCONT)
+        await asyncio.to_thread(stop_all, [self.router, *children], STOP_WITHIN_S)
+        for proxy in self.proxies.values():
+            await proxy.stop()
+        if self.liar is not None:
+            await self.liar.stop()
+
+    def start_router(self) -> None:
+        """The first, or the next one in its place."""
+        self.router = Child(
+            "router",
+            [*_ALLSORTS, "serve", "--without-ray", "--port", str(self.port), "--grpc-port", str(self.grpc_port),
+             "--state-dir", str(self.state_dir), "--records", str(self.records)],
+            log=self.folder / "router.log",
+            environment=self._clock_of("router"),
+        )  # fmt: skip
+
+    async def fleet(self) -> dict[str, dict[str, Any]]:
+        """What the router says of each worker, by node."""
+        async with _session() as session, session.get(f"{self.url}/admin/fleet") as reply:
+            return {worker["node"]: worker for worker in (await reply.json())["workers"]}
+
+    async def admin(self, verb: str, **body: Any) -> tuple[int, str]:
+        """Ask an operator's endpoint; status and text."""
+        async with _session() as session, session.post(f"{self.url}/admin/{verb}", json=body) as reply:
+            return reply.status, await reply.text()
+
+    async def all_ready(self) -> bool:
+        """Whether every worker that should serves. Notes their ids."""
+        try:
+            fleet = await self.fleet()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+        for name, worker in self.workers.items():
+            worker.worker_id = fleet.get(name, {}).get("worker_id", "")
+        return all(fleet.get(name, {}).get("state") == "ready" for name in self.workers)
+
+    def jump_clock(self, who: str, by: str) -> None:
+        """Set the wall clock of the router or a worker off by so much, e.g. ``+3600``."""
+        file = self._clock_file(who)
+        fresh = file.with_suffix(".new")
+        fresh.write_text(f"{by}\n")
+        fresh.replace(file)
+
+    # -- starting ---------------------------------------------------------------------------------------
+
+    async def _between(self) -> None:
+        if self.layout.proxied:
+            for name in VICTIMS.values():
+                self.proxies[name] = SilentProxy(self.grpc_port)
+                await self.proxies[name].start()
+        if self.layout.liar:
+            self.liar = Liar(self.grpc_port)
+            await self.liar.start()
+
+    def _start_simulated(self, number: int) -> None:
+        name = f"sim-{number}"
+        quantization = ("q8_0", "q4_k_m")[number % 2]
+        profile = self.folder / f"{name}.toml"
+        text = _PROFILE.format(
+            quantization=quantization, seed=number, load_s=0.1, prefill=self.layout.prefill_tokens_per_s
+        )
+        profile.write_text(text)
+        models = [f"{SIMULATED}={profile}"]
+        if self.layout.loading and name in VICTIMS.values():
+            second = self.folder / f"{name}-second.toml"
+            second.write_text(text.replace("load_s = 0.1", f"load_s = {_SLOW_LOAD_S}"))
+            models.append(f"second={second}")
+        self._start(name, "simulated", models, control=Path(f"{profile}.control"))
+
+    def _start_real(self, number: int, file: Path) -> None:
+        name = f"real-{number}"
+        models = [f"{REAL}={file}"]
+        measure = self.layout.loading and name in VICTIMS.values()
+        if measure:
+            models.append(f"second={next(one for one in self.models.values() if one != file)}")
+        self._start(
+            name, "llama.cpp", models, "--slots", "16", "--context", "1024", "--threads", "1", benchmark=measure
+        )
+
+    def _start(
+        self,
+        name: str,
+        engine: str,
+        models: list[str],
+        *more: str,
+        control: Path | None = None,
+        benchmark: bool = False,
+    ) -> None:
+        command = [
+            *_ALLSORTS, "worker", "--router", f"127.0.0.1:{self._way_in(name)}", "--engine", engine, "--node", name,
+            "--state-dir", str(self.folder / name), *(one for model in models for one in ("--model", model)), *more,
+            *([] if benchmark else ["--no-benchmark"]),
+        ]  # fmt: skip
+        if engine != "simulated":  # what computes gives way to what has deadlines
+            command = ["nice", "-n", "5", *command]
+        environment = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / "cache"), **self._clock_of(name)}
+        child = Child(name, command, log=self.folder / f"{name}.log", environment=environment)
+        self.workers[name] = Worker(name, engine, child, control)
+
+    def _way_in(self, name: str) -> int:
+        if name in self.proxies:
+            return self.proxies[name].port
+        if self.liar is not None and name == VICTIMS["simulated"]:
+            return self.liar.port
+        return self.grpc_port
+
+    def _clock_of(self, who: str) -> dict[str, str]:
+        if not self.layout.fake_clock or (who != "router" and who not in VICTIMS.values()):
+            return {}
+        self._clock_file(who).write_text("+0\n")
+        return {
+            "LD_PRELOAD": str(_faketime_library()),
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock_file(who)),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def _clock_file(self, who: str) -> Path:
+        return self.folder / f"{who}.clock"
+
+    async def _answers(self) -> bool:
+        try:
+            async with _session() as session, session.get(f"{self.url}/healthz") as reply:
+                return reply.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    def _check_alive(self) -> None:
+        for child in [self.router, *(worker.child for worker in self.workers.values())]:
+            if not child.alive:
+                raise RuntimeError(f"{child.name} ended while starting:\n{child.tail()}")
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+
+
+_ALLSORTS = [sys.executable, "-m", "router.cli.main"]
+
+
+async def until(
+    reached: Callable[[], Any], within_s: float, what: str, check: Callable[[], None] = lambda: None
+) -> None:
+    """Look every tenth of a second. Raises TimeoutError naming what did not come."""
+    deadline = time.monotonic() + within_s
+    while not await reached():
+        check()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not there after {within_s:.0f} s")
+        await asyncio.sleep(0.1)
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def small_disk(folder: Path, size_bytes: int) -> bool:
+    """Mount a disk of that size there; False where this may not be done."""
+    if os.geteuid() != 0:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def unmount(folder: Path) -> None:
+    """Take the small disk away again."""
+    subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
+
+
+def _faketime_library() -> Path:
+    spec = importlib.util.find_spec("libfaketime")
+    assert spec is not None
+    assert spec.origin is not None
+    return next((Path(spec.origin).parent / "vendor").rglob("libfaketime.so.1"))

@@ -1,0 +1,113 @@
+"""From streams and placements to the rows of the table."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from loadtest.chaos.streams import Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One decision of the router: when (monotonic), and for which worker."""
+
+    at: float
+    worker_id: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """One fault, one engine. Seconds; ``None``: does not apply."""
+
+    fault: str
+    engine: str
+    streams: int  # in flight when it struck
+    completed: int  # of those
+    continued: int  # of those, on another worker
+    failed_by_design: int
+    tokens_wrong: int  # of all streams, lost, doubled or different
+    longest_stall_s: float
+    stop_placing_s: float | None
+    later: int = 0  # streams that began after the strike
+    later_completed: int = 0
+    probes: int = 0  # placements on the victim after the router had noticed: half-open trials
+    expected: dict[str, float] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def misses(self) -> list[str]:
+        """What is not as it must be, in words."""
+        found = []
+        if self.tokens_wrong:
+            found.append(f"{self.tokens_wrong} tokens wrong")
+        if self.completed + self.failed_by_design != self.streams or self.later_completed != self.later:
+            found.append("streams failed")
+        if "continued" in self.expected and not self.continued:
+            found.append("nothing continued")
+        for name in ("longest_stall_s", "stop_placing_s"):
+            value, most = getattr(self, name), self.expected.get(name)
+            if most is not None and value is not None and value > most:
+                found.append(f"{name} {value:.2f} above {most:g}")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """For the figures file."""
+        return asdict(self) | {"misses": self.misses}
+
+
+def make_row(
+    *,
+    fault: str,
+    engine: str,
+    streams: Sequence[Stream],
+    tokens_wrong: int,
+    struck_at: float,
+    fails_by_design: bool,
+    stop: "Stop | None",
+    expected: dict[str, float],
+    notes: dict[str, Any],
+) -> Row:
+    """Count. A stream that was in flight at the strike of a fault that ends the router may fail by design."""
+    flying = [one for one in streams if one.in_flight(struck_at)]
+    later = [one for one in streams if one.sent_at > struck_at]
+    by_design = [one for one in flying if not one.completed] if fails_by_design else []
+    watched = [one for one in streams if one.completed]
+    return Row(
+        fault=fault,
+        engine=engine,
+        streams=len(flying),
+        completed=sum(one.completed for one in flying),
+        continued=sum(bool(one.moves) for one in flying),
+        failed_by_design=len(by_design),
+        tokens_wrong=tokens_wrong,
+        longest_stall_s=round(max((one.longest_stall_s(struck_at) for one in watched), default=0.0), 3),
+        stop_placing_s=None if stop is None else round(stop.seconds, 3),
+        later=len(later),
+        later_completed=sum(one.completed for one in later),
+        probes=0 if stop is None else stop.probes,
+        expected=expected,
+        errors=sorted({one.error for one in streams if one.error and one not in by_design})[:5],
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """How long after the strike the victim still got requests."""
+
+    seconds: float
+    probes: int
+
+
+def stop_of(
+    placements: Sequence[Placement], victim: str, struck_at: float, noticed_at: float | None, until: float
+) -> Stop:
+    """The last placement on the victim between the strike and when the fleet table showed it as out.
+
+    After that, and until it came back (``until``), a breaker half-open sends one request at a time: probes.
+    """
+    after = [one.at for one in placements if one.worker_id == victim and struck_at < one.at < until]
+    noticed = until if noticed_at is None else noticed_at
+    unaware = [at for at in after if at <= noticed]
+    return Stop(seconds=max(unaware, default=struck_at) - struck_at, probes=len(after) - len(unaware))
