@@ -14,13 +14,14 @@ import structlog
 from protos.allsorts.v1 import fleet_pb2 as pb
 from router.domain.clock import Clock
 from router.errors import NotAllowed
+from router.fleet.audit import AuditTrail
 from router.fleet.authority import Authority, BadRequest, request_fingerprint
 from router.fleet.join_token import BadToken, JoinToken, parse_token
 from router.fleet.open_pool import Offers, clean_node_name, new_worker_id
 from router.fleet.peers import peer_worker_id
 from router.state.backend import StoreFailed
 from router.state.join_rules import JoinRefused
-from router.state.records import AuditLine, WorkerRecord
+from router.state.records import WorkerRecord
 from router.state.store import Store
 
 log = structlog.get_logger()
@@ -45,6 +46,7 @@ class TokenEnroller:
         self._clock = clock
         self._replicas = replicas
         self._offers = offers
+        self._trail = AuditTrail(store, clock)
 
     async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
         """A certificate, for a token or for a key that is known.
@@ -64,7 +66,7 @@ class TokenEnroller:
             await self._refuse(context, "join.refused", node, str(refusal))
         except StoreFailed as error:
             await _try_later(context, error)
-        await self._audit("join.admitted", worker.worker_id, context.peer(), f"node {worker.node}")
+        await self._trail.note("join.admitted", worker.worker_id, f"node {worker.node}", peer=context.peer())
         log.info("join.admitted", worker=worker.worker_id, node=worker.node, peer=context.peer())
         return pb.EnrolReply(
             worker_id=worker.worker_id,
@@ -121,16 +123,9 @@ class TokenEnroller:
 
     async def _refuse(self, context: Any, event: str, subject: str, reason: str) -> NoReturn:
         log.warning(event, subject=subject, peer=context.peer(), reason=reason)
-        await self._audit(event, subject, context.peer(), reason)
+        await self._trail.note(event, subject, reason, peer=context.peer())
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         raise AssertionError("abort raises")
-
-    async def _audit(self, event: str, subject: str, peer: str, reason: str) -> None:
-        line = AuditLine(at=self._clock.wall(), event=event, subject=subject, peer=peer, reason=reason)
-        try:
-            await self._store.audit(line)
-        except StoreFailed as error:  # the decision stands; the log has it
-            log.error("audit.failed", event_not_kept=event, subject=subject, reason=str(error))
 
 
 async def _try_later(context: Any, error: StoreFailed) -> NoReturn:

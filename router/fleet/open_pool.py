@@ -17,6 +17,7 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from router.domain.addresses import is_loopback, peer_host
 from router.domain.ids import WorkerId
 from router.errors import NotAllowed
+from router.fleet.bounds import MAX_NAME
 from router.fleet.gate import Admitted
 
 Offers = Callable[[pb.Profile], Iterable[pb.ModelOffer]]
@@ -25,6 +26,9 @@ Offers = Callable[[pb.Profile], Iterable[pb.ModelOffer]]
 IDS_LIMIT = 16_384
 """Ids remembered; past it, the oldest that are not live are forgotten (their workers may still claim them)."""
 
+ID_NAME_LENGTH = 50
+"""Characters of a node's name in its worker id: the id is a certificate's common name, of which X.509 keeps 64."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _ISSUED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,70})-[0-9a-f]{12}")
 _CLAIM = re.compile(r"[\x21-\x7e]{1,128}")
@@ -32,13 +36,13 @@ _CLAIM = re.compile(r"[\x21-\x7e]{1,128}")
 
 def clean_node_name(name: str) -> str:
     """A machine's name as it may appear in tables and logs: letters, digits, dot, dash; never empty."""
-    found = _NAME.match(re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._"))
+    found = _NAME.match(re.sub(r"[^A-Za-z0-9_.-]+", "-", name[:MAX_NAME]).strip("-._"))
     return found.group() if found else "node"
 
 
 def new_worker_id(node: str) -> WorkerId:
-    """An id that carries the node's name and 48 random bits."""
-    return WorkerId(f"{node}-{secrets.token_hex(6)}")
+    """An id that carries the node's name (its beginning, if it is long) and 48 random bits."""
+    return WorkerId(f"{node[:ID_NAME_LENGTH].rstrip('-._')}-{secrets.token_hex(6)}")
 
 
 @dataclass(slots=True)
@@ -75,7 +79,7 @@ class OpenGate:
 
     def issue(self, node: str, engine: str, hardware: str) -> WorkerId:
         """An id. A worker that comes back without its id gets the one it had, unless a twin of it is live."""
-        key = (clean_node_name(node), engine, hardware)
+        key = (clean_node_name(node), engine[:MAX_NAME], hardware[:MAX_NAME])
         for worker_id, issued in self._issued.items():
             if issued.key == key and issued.seen and worker_id not in self._revoked and not self._is_live(worker_id):
                 issued.seen = False  # until its next hello: a twin that enrols meanwhile must get another

@@ -25,6 +25,7 @@ from router.config import RouterConfig
 from router.domain.addresses import join_host_port
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import WorkerId
+from router.fleet.audit import AuditTrail
 from router.fleet.authority import Authority, new_authority
 from router.fleet.control import Intent
 from router.fleet.credentials import StoredCredentials
@@ -35,7 +36,7 @@ from router.fleet.listeners import Listening, advertised_host, start_listeners, 
 from router.fleet.membership import Membership
 from router.fleet.open_pool import Offers, OpenEnroller, OpenGate
 from router.fleet.service import Enroller, FleetService
-from router.fleet.stored_gate import CertificateGate, LoopbackGate, StoredIntent
+from router.fleet.stored_gate import AuditedGate, CertificateGate, LoopbackGate, StoredIntent
 from router.state.place import open_store
 from router.state.store import Store
 
@@ -116,7 +117,7 @@ async def build_security(
         clock=clock,
         store=store,
         authority=authority,
-        gate=gate,
+        gate=AuditedGate(gate, AuditTrail(store, clock)),
         enroller=enroller,
         intent=StoredIntent(store, clock),
         credentials=StoredCredentials(

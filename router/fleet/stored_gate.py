@@ -1,12 +1,15 @@
 """Gates and intent over the store: revocations and cordons hold across restarts of the router.
 
-``CertificateGate`` for pools with TLS, ``LoopbackGate`` for a plain pool on this machine, ``StoredIntent`` for both.
+``CertificateGate`` for pools with TLS, ``LoopbackGate`` for a plain pool on this machine, ``AuditedGate`` around
+either, ``StoredIntent`` for both.
 """
 
 from router.domain.clock import Clock
 from router.domain.ids import WorkerId
 from router.errors import NotAllowed
-from router.fleet.gate import Admitted
+from router.fleet.audit import AuditTrail
+from router.fleet.bounds import MAX_NAME
+from router.fleet.gate import Admitted, Gate
 from router.fleet.open_pool import OpenGate
 from router.state.records import AuditLine, WorkerRecord
 from router.state.store import Store
@@ -52,6 +55,22 @@ class LoopbackGate:
             return admitted
         _refuse_revoked(record)
         return Admitted(worker_id=admitted.worker_id, node=admitted.node, cordoned=record.cordoned)
+
+
+class AuditedGate:
+    """A gate whose refusals leave a line: a revoked machine that knocks again is worth knowing of."""
+
+    def __init__(self, gate: Gate, trail: AuditTrail) -> None:
+        self._gate = gate
+        self._trail = trail
+
+    async def admit(self, claimed: str, peer_worker_id: str | None) -> Admitted:
+        """Raises NotAllowed with the reason."""
+        try:
+            return await self._gate.admit(claimed, peer_worker_id)
+        except NotAllowed as refusal:
+            await self._trail.note("session.refused", peer_worker_id or claimed[:MAX_NAME], refusal.message)
+            raise
 
 
 class StoredIntent:

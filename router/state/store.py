@@ -28,6 +28,7 @@ from router.state.records import AuditLine, AuthorityRecord, KeyRecord, TokenRec
 T = TypeVar("T")
 
 AUDIT_KEEP = 10_000
+DECISIONS, REFUSALS = "audit", "audit.refused"
 MAX_KEYS = 10_000
 MAX_TOKENS = 10_000
 TOKEN_KEPT_S = 30 * 86400.0
@@ -206,13 +207,17 @@ class BackedStore:
     # -- audit and small facts -------------------------------------------------------------------------
 
     async def audit(self, line: AuditLine) -> None:
-        """Add a line; the newest ``AUDIT_KEEP`` are kept."""
-        await self._transact(lambda tx: tx.append("audit", _encode(line), AUDIT_KEEP))
+        """Add a line; the newest ``AUDIT_KEEP`` are kept, refusals apart: anyone who knocks can cause those, and must
+        not push out what operators decided.
+        """
+        log = REFUSALS if line.event.endswith(".refused") else DECISIONS
+        await self._transact(lambda tx: tx.append(log, _encode(line), AUDIT_KEEP))
 
     async def audit_lines(self, limit: int = 100) -> list[AuditLine]:
         """The newest lines, oldest of them first."""
-        lines = await self._transact(lambda tx: tx.tail("audit", limit))
-        return [msgspec.json.decode(line, type=AuditLine) for line in lines]
+        kept = await self._transact(lambda tx: [*tx.tail(DECISIONS, limit), *tx.tail(REFUSALS, limit)])
+        lines = [msgspec.json.decode(line, type=AuditLine) for line in kept]
+        return sorted(lines, key=lambda line: line.at)[-limit:]
 
     async def remember(self, name: str, value: str) -> None:
         """A small fact for the command line, such as where workers dial."""

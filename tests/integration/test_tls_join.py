@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -174,11 +175,18 @@ async def test_revocation_cuts_the_session_at_once_and_holds_after_a_restart(tmp
         files = joined.files
         with pytest.raises(grpc.aio.AioRpcError, match="revoked: sold"):
             await hello(pool, joined, pb.Hello(protocol_version=1, worker_id=joined.membership.worker_id))
+        assert await pool.audit("session.refused") == ["this worker was revoked: sold"]
         with pytest.raises(EnrolFailed, match="revoked: sold"):
             await join(pool, await pool.token(), tmp_path / "mac")
+        async with open_enrolment_channel(pool.enrol_address, files.authority, CHANNEL_OPTIONS) as channel:
+            by_key_alone = pb.EnrolRequest(certificate_request=files.certificate_request(), protocol_version=1)
+            with pytest.raises(grpc.aio.AioRpcError, match="revoked: sold"):
+                await FleetStub(channel).Enrol(by_key_alone, timeout=10)
+        assert await pool.audit("join.refused") == ["this machine was revoked: sold"] * 2
         with pytest.raises(grpc.aio.AioRpcError, match="revoked"):
             async with open_channel(pool.session_address, files.security(), CHANNEL_OPTIONS) as channel:
                 await FleetStub(channel).Renew(codec.renew_request(files.certificate_request()), timeout=10)
+        assert await pool.audit("renew.refused") == ["this machine was revoked: sold"]
 
 
 async def test_a_revocation_made_on_the_store_reaches_a_running_session(pool: Head, tmp_path: Path) -> None:
@@ -239,6 +247,16 @@ async def test_a_worker_cannot_speak_as_another(pool: Head, tmp_path: Path) -> N
     other = await join(pool, await pool.token(), tmp_path / "other")
     with pytest.raises(grpc.aio.AioRpcError, match="another worker"):
         await hello(pool, mac, pb.Hello(protocol_version=1, worker_id=other.membership.worker_id))
+    lines = [one for one in await pool.security.store.audit_lines() if one.event == "session.refused"]
+    assert [(one.subject, "another worker" in one.reason) for one in lines] == [(mac.membership.worker_id, True)]
+
+
+async def test_a_machine_with_a_long_name_joins(pool: Head, tmp_path: Path) -> None:
+    """Its id must fit a certificate's common name (64 characters), or the session would not know it."""
+    profile = replace(PROFILE, node="workstation-of-the-computational-linguistics-group-7.lab")
+    joined = await join(pool, await pool.token(), tmp_path / "mac", profile)
+    welcome = await hello(pool, joined, pb.Hello(protocol_version=1, worker_id=joined.membership.worker_id))
+    assert welcome.welcome.node == profile.node
 
 
 async def test_a_worker_cannot_give_itself_labels(pool: Head, tmp_path: Path) -> None:

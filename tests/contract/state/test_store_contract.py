@@ -182,7 +182,22 @@ async def test_audit_lines_and_facts_are_kept(store: BackedStore) -> None:
     for number in range(5):
         await store.audit(AuditLine(at=float(number), event="join.refused", subject=f"n{number}"))
     assert [one.subject for one in await store.audit_lines(2)] == ["n3", "n4"]
+    await store.audit(AuditLine(at=3.5, event="token.created", subject="t"))
+    assert [one.subject for one in await store.audit_lines(3)] == ["n3", "t", "n4"]
     assert await store.recall("address") is None
     await store.remember("address", "a:1")
     await store.remember("address", "b:2")
     assert await store.recall("address") == "b:2"
+
+
+async def test_a_flood_of_refusals_does_not_push_out_decisions(
+    store: BackedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever knocks at the door writes refusals; what operators did stays on record."""
+    monkeypatch.setattr("router.state.store.AUDIT_KEEP", 10)
+    await store.audit(AuditLine(at=0.0, event="worker.revoked", subject="mac"))
+    for number in range(30):
+        await store.audit(AuditLine(at=1.0 + number, event="join.refused", subject="stranger"))
+    kept = await store.audit_lines(1000)
+    assert kept[0].subject == "mac"
+    assert len(kept) == 11

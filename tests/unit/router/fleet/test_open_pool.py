@@ -1,5 +1,6 @@
 """The loopback pool without secrets."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -73,6 +74,21 @@ async def test_cordons_and_revocations_hold_while_the_router_runs() -> None:
     await gate.revoke(worker_id, "mac", "sold")
     with pytest.raises(NotAllowed, match="revoked: sold"):
         await gate.admit(worker_id, None)
+
+
+async def test_what_is_remembered_of_a_worker_is_short() -> None:
+    """Thousands of ids are kept: a profile of megabytes must not stay with each."""
+    gate = OpenGate()
+    enroller = OpenEnroller(gate, replicas=list)
+    long = "x" * 1_000_000
+    request = pb.EnrolRequest(node=long, profile=pb.Profile(engine=long, hardware=pb.Hardware(name=long)))
+    tracemalloc.start()
+    try:
+        for _ in range(50):
+            await enroller.Enrol(request, Context("ipv4:127.0.0.1:4711"))
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_peer_beyond_loopback_is_refused() -> None:
