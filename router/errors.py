@@ -115,12 +115,18 @@ class BodyTooSlow(AllsortsError):
 
 
 class RateLimited(AllsortsError):
-    """The tenant's own limit."""
+    """The tenant's own limit. ``limits`` are the headers that tell it how much of which limit is left."""
 
     code = "rate_limit_exceeded"
     kind = "rate_limit_error"
     http_status = 429
     retryable = True
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, limits: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.limits = limits
 
 
 class Unavailable(AllsortsError):

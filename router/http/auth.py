@@ -78,7 +78,7 @@ class StoredAuthenticator:
         """Count prompt and output tokens of a request that ended."""
         bucket = self._meters_of(principal).tokens
         if bucket is not None:
-            bucket.level -= tokens
+            bucket.spend(tokens)
 
     def _count_request(self, principal: Principal) -> None:
         meters = self._meters_of(principal)
@@ -88,6 +88,7 @@ class StoredAuthenticator:
                     f"Rate limit reached for {what} per minute of the API key {principal.key_id}: "
                     f"limit {bucket.limit}. Try again in {as_duration(wait_s)}.",
                     retry_after_s=wait_s,
+                    limits=self.rate_headers(principal),
                 )
         if meters.requests is not None:
             meters.requests.level -= 1

@@ -4,7 +4,7 @@ import math
 
 import msgspec
 
-from router.errors import AllsortsError, BodyTooLarge, BodyTooSlow, MethodNotAllowed, NotAuthenticated
+from router.errors import AllsortsError, BodyTooLarge, BodyTooSlow, MethodNotAllowed, NotAuthenticated, RateLimited
 from router.http.exchange import Headers
 
 _UNEXPECTED = AllsortsError("The router failed to handle this request; its log has the details under this request id.")
@@ -23,10 +23,14 @@ def error_event(error: AllsortsError) -> bytes:
 
 
 def error_headers(error: AllsortsError) -> Headers:
-    """Retry-After where trying again makes sense; ``connection: close`` where a body was left unread."""
+    """Retry-After where trying again makes sense, the caller's limits where they were reached; ``connection: close``
+    where a body was left unread.
+    """
     headers: list[tuple[bytes, bytes]] = []
     if error.retryable and error.http_status in (429, 503):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s or 1.0))))
+    if isinstance(error, RateLimited):
+        headers.extend(error.limits)
     if isinstance(error, NotAuthenticated):
         headers.append((b"www-authenticate", b'Bearer realm="allsorts"'))
     if isinstance(error, MethodNotAllowed):

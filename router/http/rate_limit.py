@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 WINDOW_S = 60.0
 
+LONGEST_DEBT_S = 3600.0
+"""Tokens are counted by workers, after the fact: no count, however wrong, locks a key out for longer than this."""
+
 
 @dataclass(slots=True)
 class Bucket:
@@ -17,6 +20,10 @@ class Bucket:
         """Catch up with the clock."""
         self.level = min(float(self.limit), self.level + max(0.0, now - self.at) * self.limit / WINDOW_S)
         self.at = now
+
+    def spend(self, amount: float) -> None:
+        """Take what was used, into debt if need be."""
+        self.level = max(self.level - amount, -self.limit * LONGEST_DEBT_S / WINDOW_S)
 
     def wait_s(self, amount: float) -> float:
         """Seconds until ``amount`` is there; 0 when it is."""

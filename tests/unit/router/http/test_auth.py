@@ -11,6 +11,7 @@ from router.domain.principal import LOCAL, Scope
 from router.errors import ConfigError, InvalidRequest, NotAllowed, NotAuthenticated, RateLimited, Unavailable
 from router.fleet.credentials import StoredCredentials
 from router.http.auth import StoredAuthenticator, refuse_open_door
+from router.http.errors import error_headers
 from router.state.backend import StoreFailed
 from router.state.memory import MemoryBackend
 from router.state.store import BackedStore
@@ -96,6 +97,10 @@ async def test_requests_per_minute_are_limited_and_told_in_headers(rig: Rig) -> 
     with pytest.raises(RateLimited) as refusal:
         await rig.auth.authenticate(key, Scope.SERVE)
     assert refusal.value.retry_after_s == pytest.approx(10.0)
+    told = dict(error_headers(refusal.value))
+    assert told[b"retry-after"] == b"10"
+    assert told[b"x-ratelimit-limit-requests"] == b"6"
+    assert told[b"x-ratelimit-remaining-requests"] == b"0"
     rig.clock.advance(10.0)
     await rig.auth.authenticate(key, Scope.SERVE)
     with pytest.raises(RateLimited):
@@ -115,6 +120,16 @@ async def test_tokens_are_charged_afterwards_and_a_debt_is_waited_for(rig: Rig) 
         await rig.auth.authenticate(key, Scope.SERVE)
     rig.clock.advance(1.0)
     await rig.auth.authenticate(key, Scope.SERVE)
+
+
+async def test_a_workers_absurd_count_does_not_lock_a_key_out_for_years(rig: Rig) -> None:
+    """Workers count tokens; the longest debt is an hour's."""
+    key = await rig.key(tokens_per_minute=600)
+    principal = await rig.auth.authenticate(key, Scope.SERVE)
+    rig.auth.charge(principal, 2**32)
+    with pytest.raises(RateLimited) as refusal:
+        await rig.auth.authenticate(key, Scope.SERVE)
+    assert refusal.value.retry_after_s == pytest.approx(3600, abs=1)
 
 
 async def test_observing_costs_no_request(rig: Rig) -> None:
