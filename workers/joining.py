@@ -33,6 +33,11 @@ RENEW_AT = 2 / 3
 """Of a certificate's life."""
 
 RENEW_RETRY_S = 60.0
+SHORTEST_LIFE_S = 60.0
+"""A router that gives certificates for less is not asked for another one all the time."""
+
+JUMP_S = 300.0
+"""The wall clock moved: more than network time corrects step by step."""
 
 Say = Callable[[str], None]
 
@@ -136,20 +141,13 @@ async def renew(files: PoolFiles) -> Membership:
 async def keep_renewed(files: PoolFiles, profile: Profile) -> None:
     """Renew at two thirds of each certificate's life, until cancelled or refused for good.
 
-    A certificate that ended all the same (the machine slept) is replaced by enrolling again with the same key.
+    A certificate that ended all the same (the machine slept) is replaced by enrolling again with the same key. This
+    machine's own wall clock, which may be wrong or set anew at any time, decides nothing.
     """
-    while True:
-        membership = files.membership()
-        if membership is None:
-            return
-        began = _begin(files.certificate)
-        due = began + (membership.expires_at_unix_s - began) * RENEW_AT
-        await _sleep_until(due)
+    while (membership := files.membership()) is not None:
+        await _until_due(membership.expires_at_unix_s - _begin(files.certificate))
         try:
-            if time.time() < membership.expires_at_unix_s:
-                await renew(files)
-            else:
-                await join_pool(membership.enrol_address, None, profile, files.folder.parent.parent)
+            await _renew_or_enrol(files, membership, profile)
         except (EnrolFailed, NotTheRouter, Unreachable, OSError) as error:
             log.warning("certificate.not_renewed", reason=str(error), retry_in_s=RENEW_RETRY_S)
             if isinstance(error, EnrolFailed) and not error.retryable:
@@ -157,10 +155,28 @@ async def keep_renewed(files: PoolFiles, profile: Profile) -> None:
             await asyncio.sleep(RENEW_RETRY_S)
 
 
-async def _sleep_until(unix_s: float) -> None:
-    """In short steps: a machine that slept wakes up late by its own clock, not by a timer's."""
-    while (left_s := unix_s - time.time()) > 0:  # noqa: ASYNC110 - nothing announces the wall clock
+async def _renew_or_enrol(files: PoolFiles, membership: Membership, profile: Profile) -> None:
+    try:
+        await renew(files)
+    except EnrolFailed as failed:
+        if not failed.retryable:
+            raise
+        log.info("certificate.enrols_again", reason=str(failed))  # no replica takes it: it may have ended
+        await join_pool(membership.enrol_address, None, profile, files.folder.parent.parent)
+
+
+async def _until_due(life_s: float) -> None:
+    """Two thirds of ``life_s`` by a clock that cannot be set; at once when the wall clock moved against that one: the
+    machine slept, or its clock was set, and nobody knows how old the certificate is.
+    """
+    life_s = max(life_s, SHORTEST_LIFE_S)
+    began, apart = time.monotonic(), _clocks_apart()
+    while (left_s := began + life_s * RENEW_AT - time.monotonic()) > 0 and abs(_clocks_apart() - apart) < JUMP_S:  # noqa: ASYNC110 - nothing announces a jump
         await asyncio.sleep(min(left_s, RENEW_RETRY_S))
+
+
+def _clocks_apart() -> float:
+    return time.time() - time.monotonic()
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -1,74 +1,32 @@
 """Joining over real TLS on loopback, and every way it is refused."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import grpc
-import msgspec
 import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
-from router.domain.ids import WorkerId
 from router.domain.worker import WorkerState
-from router.fleet.authority import SERVER_HOURS
 from router.fleet.listeners import start_listeners
-from tests.support.echo_engine import EchoEngine
+from tests.support.joined import PROFILE, hello, join, running, worker_of
 from tests.support.tls_pool import Head, ShiftedClock, head
-from workers import codec, joining
+from workers import codec
 from workers.credentials import open_channel, open_enrolment_channel
-from workers.engines.base import ModelSpec
 from workers.enrol import EnrolFailed
-from workers.facts import Hardware, Profile
 from workers.join_token import parse_token
-from workers.joining import Joined, join_pool, renew
+from workers.joining import join_pool
 from workers.pinning import NotTheRouter, Unreachable
-from workers.pool_files import Membership, PoolFiles
-from workers.session import CHANNEL_OPTIONS, SessionLimits
-from workers.worker import Ended, Worker, WorkerSetup
-
-PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
-QUICK = SessionLimits(backoff_first_s=0.02, backoff_last_s=0.1)
+from workers.session import CHANNEL_OPTIONS
 
 
 @pytest.fixture
 async def pool(tmp_path: Path) -> AsyncIterator[Head]:
     async with head(tmp_path / "head") as one:
         yield one
-
-
-async def join(pool: Head, token: str | None, state_dir: Path, profile: Profile = PROFILE) -> Joined:
-    parsed = parse_token(token) if token else None
-    return await join_pool(pool.enrol_address, parsed, profile, state_dir)
-
-
-def worker_of(joined: Joined) -> Worker:
-    return Worker(
-        WorkerSetup(
-            make_engine=EchoEngine,
-            profile=PROFILE,
-            routers=joined.membership.replicas,
-            models=(ModelSpec(name="echo", path="echo.file"),),
-            worker_id=joined.membership.worker_id,
-            security=joined.files.security(),
-            limits=QUICK,
-            drain_s=0.2,
-        )
-    )
-
-
-@contextlib.asynccontextmanager
-async def running(worker: Worker) -> AsyncIterator[asyncio.Task[Ended]]:
-    task = asyncio.create_task(worker.run(signals=False))
-    try:
-        yield task
-    finally:
-        worker.stop("test over")
-        worker.stop("test over")
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_machine_joins_with_a_token_and_serves_over_mutual_tls(pool: Head, tmp_path: Path) -> None:
@@ -227,20 +185,6 @@ async def changed_until(pool: Head, there: Callable[[], bool]) -> None:
             await changed.wait()
 
 
-async def hello(pool: Head, joined: Joined, message: pb.Hello) -> pb.RouterCommand:
-    """Say hello with a certificate; the first command that is no dismissal."""
-    async with open_channel(pool.session_address, joined.files.security(), CHANNEL_OPTIONS) as channel:
-        call = FleetStub(channel).Session()
-        await call.write(pb.WorkerEvent(hello=message))
-        command = await asyncio.wait_for(call.read(), 10)
-        while command is not grpc.aio.EOF and command.WhichOneof("command") == "dismiss":
-            command = await asyncio.wait_for(call.read(), 10)
-        if command is grpc.aio.EOF:
-            raise grpc.aio.AioRpcError(await call.code(), None, None, details=await call.details())  # type: ignore[arg-type]
-        call.cancel()
-        return command
-
-
 async def test_a_worker_cannot_speak_as_another(pool: Head, tmp_path: Path) -> None:
     """The certificate decides, not what hello claims."""
     mac = await join(pool, await pool.token(), tmp_path / "mac")
@@ -300,58 +244,6 @@ async def test_the_session_listener_wants_a_certificate_and_the_enrolment_listen
                 await FleetStub(channel).Enrol(pb.EnrolRequest(), timeout=5)
 
 
-async def test_a_certificate_is_renewed_for_its_own_key_only(pool: Head, tmp_path: Path) -> None:
-    """Renewal over the session's port gives a later end; a request for another key is refused."""
-    joined = await join(pool, await pool.token(), tmp_path / "mac")
-    before = joined.files.certificate.read_bytes()
-    fresh = await renew(joined.files)
-    assert fresh.worker_id == joined.membership.worker_id
-    assert joined.files.certificate.read_bytes() != before
-    other = await join(pool, await pool.token(), tmp_path / "other")
-    async with open_channel(pool.session_address, joined.files.security(), CHANNEL_OPTIONS) as channel:
-        with pytest.raises(grpc.aio.AioRpcError, match="another key"):
-            await FleetStub(channel).Renew(codec.renew_request(other.files.certificate_request()), timeout=10)
-
-
-@pytest.mark.parametrize("expired", [False, True])
-async def test_renewal_goes_on_by_itself_and_outlives_an_expired_certificate(
-    pool: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expired: bool
-) -> None:
-    """In time over the session's port; too late (the lid was closed) by enrolling with the same key."""
-    joined = await join(pool, await pool.token(), tmp_path / "mac")
-    kept: list[Membership] = []
-    enough = asyncio.Event()
-    keep = PoolFiles.keep
-
-    def counted(files: PoolFiles, certificate_pem: bytes, membership: Membership) -> None:
-        keep(files, certificate_pem, membership)
-        kept.append(membership)
-        if len(kept) == 2:
-            enough.set()
-
-    monkeypatch.setattr(PoolFiles, "keep", counted)
-    monkeypatch.setattr(joining, "RENEW_AT", 0.0)
-    if expired:
-        ended = msgspec.structs.replace(joined.membership, expires_at_unix_s=1.0)
-        keep(joined.files, joined.files.certificate.read_bytes(), ended)
-    task = asyncio.create_task(joining.keep_renewed(joined.files, PROFILE))
-    await asyncio.wait_for(enough.wait(), 20)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert {one.worker_id for one in kept} == {joined.membership.worker_id}
-
-
-async def test_renewal_stops_when_the_machine_was_revoked(
-    pool: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It does not knock for ever."""
-    joined = await join(pool, await pool.token(), tmp_path / "mac")
-    await pool.security.store.revoke(joined.membership.worker_id, "mac", "sold", 1.0)
-    monkeypatch.setattr(joining, "RENEW_AT", 0.0)
-    await asyncio.wait_for(joining.keep_renewed(joined.files, PROFILE), 20)
-    assert any("sold" in reason for reason in await pool.audit("renew.refused"))
-
-
 @pytest.mark.parametrize("request_pem", [b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"x" * 20_000])
 async def test_a_bad_certificate_request_is_refused(pool: Head, tmp_path: Path, request_pem: bytes) -> None:
     """One line, no token used."""
@@ -363,20 +255,6 @@ async def test_a_bad_certificate_request_is_refused(pool: Head, tmp_path: Path, 
             await FleetStub(channel).Enrol(request, timeout=10)
         assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "certificate request" in (error.value.details() or "")
-
-
-async def test_the_listener_shows_a_fresh_certificate_after_half_its_life(tmp_path: Path) -> None:
-    """A router that runs for months never shows one that has ended."""
-    clock = ShiftedClock()
-    async with head(tmp_path / "head", clock=clock) as pool:
-        from workers.pinning import fetch
-
-        first = await fetch("127.0.0.1", pool.listening.enrol_port)
-        clock.shift_s = SERVER_HOURS * 3600 * 0.6
-        second = await fetch("127.0.0.1", pool.listening.enrol_port)
-        third = await fetch("127.0.0.1", pool.listening.enrol_port)
-        assert first.valid_until_unix_s < max(second.valid_until_unix_s, third.valid_until_unix_s)
-        assert first.authority_sha256 == third.authority_sha256
 
 
 async def test_an_address_where_nobody_listens_is_said_so(tmp_path: Path) -> None:
@@ -396,40 +274,3 @@ async def test_private_files_are_private(pool: Head, tmp_path: Path) -> None:
     for file in joined.files.folder.iterdir():
         assert file.stat().st_mode & 0o077 == 0, file
     assert joined.files.folder.stat().st_mode & 0o077 == 0
-
-
-class SkippingClock(ShiftedClock):
-    """Hours pass, on both clocks, when the test says so."""
-
-    def now(self) -> float:
-        return super().now() + self.shift_s
-
-
-async def test_a_session_ends_with_its_certificate(tmp_path: Path) -> None:
-    """Nobody stays for ever on a certificate that would not be accepted again."""
-    clock = SkippingClock()
-    async with head(tmp_path / "head", clock=clock, ping_interval_s=0.05) as pool:
-        joined = await join(pool, await pool.token(), tmp_path / "mac")
-        async with running(worker_of(joined)):
-            await pool.until(joined.membership.worker_id, WorkerState.READY)
-            session = pool.membership.session_of(WorkerId(joined.membership.worker_id))
-            assert session is not None
-            clock.shift_s = joined.membership.expires_at_unix_s - clock.wall() + 1.0
-            reason = await asyncio.wait_for(session.ended, 10)
-            assert "certificate has ended" in reason
-
-
-async def test_a_renewed_certificate_keeps_the_session(tmp_path: Path) -> None:
-    """Renewal happens beside the streams, which do not notice."""
-    clock = SkippingClock()
-    async with head(tmp_path / "head", clock=clock, ping_interval_s=0.05, silence_s=1e9) as pool:
-        joined = await join(pool, await pool.token(), tmp_path / "mac")
-        async with running(worker_of(joined)):
-            await pool.until(joined.membership.worker_id, WorkerState.READY)
-            session = pool.membership.session_of(WorkerId(joined.membership.worker_id))
-            assert session is not None
-            clock.shift_s = (joined.membership.expires_at_unix_s - clock.wall()) / 2
-            await renew(joined.files)
-            clock.shift_s = joined.membership.expires_at_unix_s - SkippingClock().wall() + 1.0
-            assert not session.expired
-            assert not session.ended.done()

@@ -1,0 +1,68 @@
+"""A machine that joined a test's pool: from its token to a worker that serves, and a bare hello."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
+from tests.support.echo_engine import EchoEngine
+from tests.support.tls_pool import Head
+from workers.credentials import open_channel
+from workers.engines.base import ModelSpec
+from workers.facts import Hardware, Profile
+from workers.join_token import parse_token
+from workers.joining import Joined, join_pool
+from workers.session import CHANNEL_OPTIONS, SessionLimits
+from workers.worker import Ended, Worker, WorkerSetup
+
+PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
+QUICK = SessionLimits(backoff_first_s=0.02, backoff_last_s=0.1)
+
+
+async def join(pool: Head, token: str | None, state_dir: Path, profile: Profile = PROFILE) -> Joined:
+    parsed = parse_token(token) if token else None
+    return await join_pool(pool.enrol_address, parsed, profile, state_dir)
+
+
+def worker_of(joined: Joined) -> Worker:
+    return Worker(
+        WorkerSetup(
+            make_engine=EchoEngine,
+            profile=PROFILE,
+            routers=joined.membership.replicas,
+            models=(ModelSpec(name="echo", path="echo.file"),),
+            worker_id=joined.membership.worker_id,
+            security=joined.files.security(),
+            limits=QUICK,
+            drain_s=0.2,
+        )
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[asyncio.Task[Ended]]:
+    task = asyncio.create_task(worker.run(signals=False))
+    try:
+        yield task
+    finally:
+        worker.stop("test over")
+        worker.stop("test over")
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def hello(pool: Head, joined: Joined, message: pb.Hello) -> pb.RouterCommand:
+    """Say hello with a certificate; the first command that is no dismissal."""
+    async with open_channel(pool.session_address, joined.files.security(), CHANNEL_OPTIONS) as channel:
+        call = FleetStub(channel).Session()
+        await call.write(pb.WorkerEvent(hello=message))
+        command = await asyncio.wait_for(call.read(), 10)
+        while command is not grpc.aio.EOF and command.WhichOneof("command") == "dismiss":
+            command = await asyncio.wait_for(call.read(), 10)
+        if command is grpc.aio.EOF:
+            raise grpc.aio.AioRpcError(await call.code(), None, None, details=await call.details())  # type: ignore[arg-type]
+        call.cancel()
+        return command
