@@ -74,10 +74,18 @@ class ModelShelf:
 
     # ------------------------------------------------------------ load, measure, unload
 
-    async def load(self, engine: Engine, hub: StepHub, spec: ModelSpec) -> bool:
-        """Load and measure one model; a failure is reported as the model's state, never raised."""
-        guess = spec.quantization or guess_quantization(spec.path)
-        pending = ModelReport(model=spec.name, quantization=guess, state=ModelState.LOADING, file=Path(spec.path).name)
+    async def load(self, engine: Engine, hub: StepHub, spec: ModelSpec, *, why: str = "") -> bool:
+        """Load and measure one model; a failure is reported as the model's state, never raised.
+
+        ``why`` it must be loaded again is shown until it is.
+        """
+        pending = ModelReport(
+            model=spec.name,
+            quantization=spec.quantization or guess_quantization(spec.path),
+            state=ModelState.LOADING,
+            file=Path(spec.path).name,
+            error=why,
+        )
         self._specs[pending.key] = spec
         self._set(pending, 0.0, "waiting for its turn" if self._turn.locked() else "loading")
         async with self._turn:
@@ -160,8 +168,9 @@ class ModelShelf:
     async def reload(self, engine: Engine, hub: StepHub) -> None:
         """Load everything again, in a new engine. Speeds measured before stay."""
         for key, spec in list(self._specs.items()):
-            self._reports.pop(key, None)
-            await self.load(engine, hub, replace(spec, quantization=spec.quantization or key[1]))
+            was = self._reports.pop(key, None)
+            why = was.error if was is not None and was.state is ModelState.LOADING else ""
+            await self.load(engine, hub, replace(spec, quantization=spec.quantization or key[1]), why=why)
 
     # ------------------------------------------------------------ telling
 

@@ -116,10 +116,10 @@ def _lasting(view: WorkerView, instance: ModelInstance, rules: Rules, quality: Q
 def _state(view: WorkerView, instance: ModelInstance) -> Exclusion | None:
     if instance.state is InstanceState.FAILED:
         return _exclusion(view, instance, "failed", f"{instance.model} failed there: {instance.error or 'no reason'}")
+    why = f" ({instance.error})" if instance.error else ""
     if view.state is not WorkerState.READY:
-        return _exclusion(view, instance, "state", f"worker is {view.state.value}")
+        return _exclusion(view, instance, "state", f"worker is {view.state.value}{why}")
     if instance.state is not InstanceState.READY:
-        why = f" ({instance.error})" if instance.error else ""
         return _exclusion(view, instance, "state", f"{instance.model} is {instance.state.value} there{why}")
     if view.cordoned:
         return _exclusion(view, instance, "cordon", "cordoned by the operator")

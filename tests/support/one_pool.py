@@ -60,11 +60,16 @@ class OnePool:
 
     @contextlib.contextmanager
     def working(
-        self, node: str, *arguments: str, module: str = "workers.cli", memory_limit_bytes: int = 0
+        self,
+        node: str,
+        *arguments: str,
+        python: str = sys.executable,
+        module: str = "workers.cli",
+        memory_limit_bytes: int = 0,
     ) -> Iterator["subprocess.Popen[bytes]"]:
         """``allsorts worker`` (or a module that stands in for it); it is gone afterwards."""
         command = [
-            sys.executable, "-m", module, "--router", f"127.0.0.1:{self.grpc_port}", "--node", node,
+            python, "-m", module, "--router", f"127.0.0.1:{self.grpc_port}", "--node", node,
             "--state-dir", str(self.folder / node), *arguments,
         ]  # fmt: skip
         limit = memory_limit_bytes

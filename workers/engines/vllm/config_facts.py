@@ -18,6 +18,8 @@ _BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I16": 2,
 _PLAIN = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 _PACKED = ("qweight", "weight_packed")
 """Last parts of the names of tensors that hold several weights in one 32-bit word."""
+_PACKS = ("awq", "gptq")
+"""Formats that have such tensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def read_folder(path: Path) -> FolderFacts:
     config = _read_config(path)
     text = config.get("text_config", config)  # multimodal models keep their language model's shape inside
     quantization, kind, bits = _quantization(config, path)
-    weights_bytes, parameters = _weights(path, bits, tied=bool(config.get("tie_word_embeddings")))
+    weights_bytes, parameters = _weights(path, kind, bits, tied=bool(config.get("tie_word_embeddings")))
     heads = int(text.get("num_attention_heads") or 0)
     experts, used = (int(text.get(key) or 0) for key in ("num_local_experts", "num_experts_per_tok"))
     experts = experts or int(text.get("num_experts") or 0)
@@ -128,9 +130,12 @@ def _compressed(told: dict[str, Any]) -> tuple[str, str, int]:
     return f"w{bits}a{int(inputs.get('num_bits') or 16)}", "compressed-tensors", bits
 
 
-def _weights(path: Path, bits: int, *, tied: bool) -> tuple[int, int]:
-    """(bytes, parameters) by the headers of all weight files."""
-    size, count = 0.0, 0
+def _weights(path: Path, kind: str, bits: int, *, tied: bool) -> tuple[int, int]:
+    """(bytes, parameters) by the headers of all weight files.
+
+    Raises LoadError when none is packed though the format packs them: vLLM would serve whatever lies in memory.
+    """
+    size, count, packed = 0.0, 0, 0
     for file in sorted(path.glob("*.safetensors")):
         for name, tensor in _header(file).items():
             if name == "__metadata__":
@@ -142,11 +147,16 @@ def _weights(path: Path, bits: int, *, tied: bool) -> tuple[int, int]:
             last = name.rpartition(".")[2]
             if last in _PACKED:
                 count += elements * 32 // bits
+                packed += 1
             elif last in ("weight", "bias") and not (tied and name.startswith("lm_head")):
                 count += elements
     if not size:  # pickled weights say nothing without being loaded
         size = sum(file.stat().st_size for file in path.glob("*.bin"))
         count = int(size * 8 // bits)
+    elif kind in _PACKS and not packed:
+        raise LoadError(
+            f"{path}: its config.json says {kind}, its files hold no weights in that format; download it again"
+        )
     return int(size), count
 
 

@@ -8,6 +8,15 @@ _ERROR = re.compile(r"(?:^|\] |\) )((?:[A-Za-z_]+\.)*[A-Z][A-Za-z]*(?:Error|Exce
 _VAGUE = ("Engine core initialization failed", "WorkerProc initialization failed")
 TAIL_BYTES = 256 * 1024
 
+_LISTS = re.compile(r"[.;]? (?:Must be one of|Supported dtypes:|Supported quantization|The available parameters).*")
+_WRAPPED = re.compile(r"^Worker failed with error '(.*)', please check the stack trace.*$")
+_REFUSED = r"(?:unknown|unsupported|not (?:currently )?supported)"
+_UNSUPPORTED = re.compile(rf"(?i){_REFUSED}.*quantization|quantization.*{_REFUSED}")
+_MEMORY = re.compile(
+    r"(?i)(?:out of|not enough|insufficient|can(?:no|')t allocate|no available) memory|bad_alloc|: -9\b"
+)
+"""-9: the system killed the core, which it does to the largest process when memory runs out."""
+
 
 def logging_config(folder: Path) -> Path:
     """Write a logging configuration that sends vLLM's warnings to ``folder``; returns the file for
@@ -57,3 +66,16 @@ def reason_in(folder: Path, since: int) -> str:
     with file.open("rb") as opened:
         opened.seek(max(since, file.stat().st_size - TAIL_BYTES))
         return root_cause(opened.read().decode("utf-8", "replace"))
+
+
+def plainly(reason: str, quantization: str) -> str:
+    """VLLM's reason in one line that ends with what to do, where that is known."""
+    short = _LISTS.sub("", _WRAPPED.sub(r"\1", " ".join(reason.split())))
+    if _UNSUPPORTED.search(short):
+        return (
+            f"unsupported quantization {quantization}: {short}; this vLLM takes it on other hardware or not at all: "
+            "choose AWQ, GPTQ, FP8, compressed-tensors or plain weights"
+        )
+    if _MEMORY.search(short):
+        return f"not enough memory: {short}; lower kv_gib, context or slots, or choose a smaller quantization"
+    return f"vLLM cannot load it: {short}"

@@ -21,7 +21,7 @@ from workers.engines.base import (
     StepResult,
 )
 from workers.engines.load_sum import sum_of_loads
-from workers.engines.vllm.launch import Launcher
+from workers.engines.vllm.launch import Launcher, load_error
 from workers.engines.vllm.model import VllmModel
 from workers.engines.vllm.vocabulary import Vocabulary
 
@@ -65,8 +65,10 @@ class VllmEngine:
             progress(0.9, "warming up")
             try:
                 await model.warm_up()
-            except BaseException:
+            except BaseException as error:
                 await model.stop("the warm-up failed")
+                if isinstance(error, Exception):
+                    raise load_error(launched, error) from error
                 raise
             progress(1.0, "ready")
             key = (model.loaded.name, model.loaded.quantization)

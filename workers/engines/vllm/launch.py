@@ -12,7 +12,7 @@ import psutil
 
 from workers.engines.base import LoadError, ModelSpec, Progress
 from workers.engines.vllm.config_facts import FolderFacts, read_folder
-from workers.engines.vllm.core_log import log_file, logging_config, reason_in
+from workers.engines.vllm.core_log import log_file, logging_config, plainly, reason_in
 from workers.engines.vllm.options import Options, engine_arguments, environment, options_of
 from workers.engines.vllm.statistics import Statistics, stat_logger
 
@@ -29,7 +29,13 @@ class Launched:
     facts: FolderFacts
     options: Options
     events_at: str
+    folder: Path  # of the cores' log
+    since: int  # bytes of that log which were there before
     statistics: Statistics = field(default_factory=Statistics)
+
+    def last_words(self) -> str:
+        """What the core's log says went wrong, in one line; empty: nothing."""
+        return reason_in(self.folder, self.since)
 
 
 class Launcher:
@@ -55,27 +61,33 @@ class Launcher:
         publishes = options.publish_cache and options.prefix_caching
         events_at = f"ipc://{self._path}/kv-{self._number}" if publishes else ""
         arguments = engine_arguments(spec, options, facts, on_cpu=on_cpu, events_at=events_at)
-        launched = Launched(llm=None, spec=spec, facts=facts, options=options, events_at=events_at)
-        progress(0.2, "starting vLLM's core process")
         since = log_file(self._path).stat().st_size if log_file(self._path).exists() else 0
+        launched = Launched(
+            llm=None, spec=spec, facts=facts, options=options, events_at=events_at, folder=self._path, since=since
+        )
+        progress(0.2, "starting vLLM's core process")
         try:
             launched.llm = await asyncio.to_thread(_start, arguments, launched.statistics, changed)
         except Exception as error:
-            raise LoadError(f"{spec.path}: vLLM cannot load it: {self._why(error, since)}") from error
+            raise load_error(launched, error) from error
         return launched
-
-    def _why(self, error: Exception, since: int) -> str:
-        """The core's own reason, where its log tells; else what the start raised."""
-        told = str(error).strip()
-        details = getattr(error, "errors", None)
-        if callable(details):  # pydantic's ValidationError has a page of text around one message
-            told = "; ".join(str(one.get("msg", "")).removeprefix("Value error, ") for one in details())
-        first = (told or type(error).__name__).splitlines()[0]
-        return (reason_in(self._path, since) if "initialization failed" in first else "") or first
 
     def close(self) -> None:
         """Remove the folder."""
         self._folder.cleanup()
+
+
+def load_error(launched: Launched, error: Exception) -> LoadError:
+    """Why a model cannot be served: the core's own reason, where its log tells; else what was raised."""
+    told = str(error).strip()
+    details = getattr(error, "errors", None)
+    if callable(details):  # pydantic's ValidationError has a page of text around one message
+        told = "; ".join(str(one.get("msg", "")).removeprefix("Value error, ") for one in details())
+    first, *more = (told or type(error).__name__).splitlines()
+    if first.endswith(":") and more:
+        first = f"{first} {more[0].strip()}"
+    reason = (launched.last_words() if "root cause" in first else "") or first
+    return LoadError(f"{launched.spec.path}: {plainly(reason, launched.facts.format)}")
 
 
 def _on_cpu() -> bool:

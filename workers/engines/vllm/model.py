@@ -71,15 +71,21 @@ class VllmModel:
         self._prompts = Prompts(vocabulary, vocabulary, self.loaded.context_tokens, self.loaded.tokenizer_fingerprint)
         self._mirror = CacheMirror(self.loaded.block_tokens)
         self._events = CacheEvents(launched.events_at, self._mirror, changed) if launched.events_at else None
-        self._watcher = asyncio.create_task(self._watch(), name=f"vllm core of {self.loaded.name}")
+        self._last_words = launched.last_words
+        self._watcher: asyncio.Task[None] | None = None
 
     async def warm_up(self) -> None:
-        """The first use of each path costs seconds: sampling, log-probabilities, the prompt's log-probabilities."""
+        """The first use of each path costs seconds: sampling, log-probabilities, the prompt's log-probabilities.
+
+        Raises what vLLM raises: a model that loads may yet kill the core with its first step. Afterwards its death is
+        the engine's.
+        """
         tokens = self._vocabulary.tokenize("Hello, world", special=False, add_start=False)
         greedy = Sampling(temperature=0.0, logprobs=True, top_logprobs=2)
         for number, parameters in enumerate((sampling_parameters(greedy, 2, self._ends), scoring_parameters())):
             async for _ in self._llm.generate({"prompt_token_ids": tokens}, parameters, f"warm-up-{number}"):
                 pass
+        self._watcher = asyncio.create_task(self._watch(), name=f"vllm core of {self.loaded.name}")
 
     # ------------------------------------------------------------ jobs
 
@@ -184,7 +190,8 @@ class VllmModel:
     async def _watch(self) -> None:
         while not self._llm.errored:  # noqa: ASYNC110 - vLLM offers nothing to wait for
             await asyncio.sleep(WATCH_S)
-        self._failed(f"vLLM's core process of {self.loaded.name} died; the log of the worker says why")
+        why = await asyncio.to_thread(self._last_words)
+        self._failed(f"vLLM's core process of {self.loaded.name} died" + (f": {why}" if why else ""))
 
     async def stop(self, reason: str) -> None:
         """End what runs, stop the core process and free its memory. Idempotent."""
@@ -194,8 +201,10 @@ class VllmModel:
         for running in list(self._running.values()):
             self._end(running, FinishReason.ABORTED, reason)
             self.abort(running.key)
-        self._watcher.cancel()
-        await asyncio.gather(self._watcher, *tasks, return_exceptions=True)
+        if self._watcher is not None:
+            self._watcher.cancel()
+            tasks.append(self._watcher)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._events is not None:
             await self._events.close()
         llm, self._llm = self._llm, None

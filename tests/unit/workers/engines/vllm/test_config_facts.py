@@ -117,6 +117,14 @@ def test_a_wrong_place_says_what_is_missing(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("method", ["awq", "gptq"])
+def test_a_config_that_promises_packed_weights_is_held_to_it(method: str, tmp_path: Path) -> None:
+    """VLLM would load the folder, leave its packed weights as memory happened to be, and answer nonsense."""
+    write_weights(tmp_path / "model.safetensors", {"a.weight": ("BF16", (8, 4), 64)})
+    with pytest.raises(LoadError, match=f"says {method}, its files hold no weights in that format"):
+        read_folder(describe(tmp_path, quantization_config={"quant_method": method, "bits": 4}))
+
+
 def test_cut_and_corrupt_weights_are_found_by_their_headers(folder: Path) -> None:
     """Nothing is loaded to find out."""
     describe(folder)
