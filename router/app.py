@@ -68,6 +68,8 @@ class RouterNode:
             await self._lifespan(receive, send)
         elif scope["type"] == "http" and self._running is not None:
             await self._running.http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1003, "reason": "only HTTP is spoken here"})
         else:
             raise ValueError(f"a router serves HTTP once it has started, not '{scope['type']}'")
 

@@ -1,14 +1,18 @@
 #!/bin/sh
-# Starts HAProxy with Ray Serve's configuration, changed in two places. $ALLSORTS_HAPROXY is the real program.
+# Starts HAProxy with Ray Serve's configuration, changed in three places. $ALLSORTS_HAPROXY is the real program.
 #
 # - No splicing: with it, HAProxy 2.8 does not notice a client that leaves while its answer is awaited when the
 #   request's body came in a second packet, and spins on that connection; the generation would run on for nobody.
+# - A deadline for a request's head: without one, a client that sends half a line holds its connection for an hour.
 # - With $ALLSORTS_LOOPBACK set, the statistics and metrics listeners bind to loopback; Serve's template binds them
 #   to every interface. The frontend already binds where it was told to.
 previous=""
 for argument in "$@"; do
   if [ "$previous" = "-f" ] && [ -f "$argument" ]; then
     sed -i -E '/^[[:space:]]*option splice-(request|response|auto)[[:space:]]*$/d' "$argument"
+    if ! grep -q 'timeout http-request' "$argument"; then
+      sed -i -E '0,/^[[:space:]]*timeout client /s/^([[:space:]]*)timeout client /\1timeout http-request 10s\n&/' "$argument"
+    fi
     if [ -n "$ALLSORTS_LOOPBACK" ]; then
       sed -i -E 's/^([[:space:]]*bind )\*?:([0-9]+)/\1127.0.0.1:\2/' "$argument"
     fi

@@ -68,9 +68,11 @@ def serve_uvicorn(config: RouterConfig) -> None:
     import uvicorn
 
     from router.app import RouterNode
+    from router.http.bounded_connection import BoundedConnection
 
     uvicorn.run(
         RouterNode(config),
+        http=BoundedConnection,
         host=config.http.host,
         port=config.http.port,
         log_level="warning",

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from router.app import RouterNode
 from router.config import HttpConfig
 from router.domain.answer import AnswerHead, Chunk, Continuation
 from router.domain.clock import SystemClock
@@ -19,6 +20,7 @@ from router.domain.snapshot import FleetSnapshot
 from router.domain.stream import FinishReason, TokenLogprob, Usage
 from router.errors import AllsortsError, NotFound, UnknownModel
 from router.http.asgi import HttpApp
+from router.http.bounded_connection import BoundedConnection
 from router.http.interfaces import Authenticator
 from router.http.open_access import OpenAuthenticator
 from router.telemetry.metrics import Metrics
@@ -225,10 +227,18 @@ def events(text: str) -> list[Any]:
 
 
 @asynccontextmanager
-async def on_loopback(app: HttpApp) -> AsyncIterator[str]:
+async def on_loopback(app: HttpApp | RouterNode) -> AsyncIterator[str]:
     """The app under uvicorn on a free port; yields its URL, and has stopped when the block ends."""
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            app,
+            http=BoundedConnection,
+            host="127.0.0.1",
+            port=0,
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=2,
+        )
     )
     task = asyncio.create_task(server.serve())
     try:

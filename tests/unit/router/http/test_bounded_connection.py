@@ -1,0 +1,94 @@
+"""A request's head has a deadline and a size, on a real socket under uvicorn."""
+
+import asyncio
+
+import pytest
+
+from router.app import RouterNode
+from router.config import RouterConfig
+from router.http import bounded_connection
+from tests.support.http_surface import on_loopback, surface
+
+GET = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+HANDSHAKE = (
+    b"GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+)
+
+
+async def answer_to(url: str, *parts: bytes) -> bytes:
+    """All that comes back until the server closes. Each part is sent once the one before was answered, if it was."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    answer = b""
+    try:
+        for number, part in enumerate(parts):
+            if number:
+                answer += await reader.readuntil(b'"ok"}')
+            writer.write(part)
+        async with asyncio.timeout(10):
+            return answer + await reader.read()
+    except ConnectionResetError:  # closed while we still sent
+        return answer
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ((b"",), b""),
+        ((GET + b"x-half: a line that never en",), b"HTTP/1.1 408"),
+        ((GET + b"\r\n", GET + b"x-second: on the same connection"), b"HTTP/1.1 408"),
+    ],
+)
+async def test_a_head_that_does_not_come_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, sent: tuple[bytes, ...], status: bytes
+) -> None:
+    """Idle, half a line, and half a second request: none holds a connection for longer than the deadline."""
+    monkeypatch.setattr(bounded_connection, "HEAD_DEADLINE_S", 0.1)
+    async with on_loopback(surface().app) as url:
+        answer = await answer_to(url, *sent)
+    last = answer.rpartition(b'"ok"}')[2]
+    assert last.startswith(status)
+    assert bool(last) is bool(status)
+
+
+async def test_a_request_under_way_has_no_deadline_for_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer may take longer than a head may."""
+    monkeypatch.setattr(bounded_connection, "HEAD_DEADLINE_S", 0.1)
+    on = surface()
+    on.pipeline.gate.clear()
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
+    head += b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    async with on_loopback(on.app) as url:
+        asking = asyncio.create_task(answer_to(url, head + body))
+        await on.pipeline.started.wait()
+        assert await answer_to(url, b"") == b""  # that long: another connection ran into the deadline meanwhile
+        on.pipeline.gate.set()
+        assert b"Paris is the capital." in await asking
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET + b"x-long: " + b"y" * 70_000 + b"\r\n\r\n",
+        GET + b"".join(b"x-%d: y\r\n" % n for n in range(20_000)) + b"\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n",
+        GET + b"x-endless: " + b"y" * 2_000_000,
+    ],
+    ids=["one long header", "a flood of headers", "a long path", "a header without end"],
+)
+async def test_a_head_that_is_too_large_is_refused(head: bytes) -> None:
+    """With its status, or, where the client was still sending, by the connection's end. The server goes on."""
+    async with on_loopback(surface().app) as url:
+        answer = await answer_to(url, head)
+        assert answer[9:12] in (b"400", b"431", b"")
+        assert b'{"status":"ok"}' in await answer_to(url, GET + b"connection: close\r\n\r\n")
+
+
+async def test_a_websocket_is_refused_without_an_error() -> None:
+    """Nothing here speaks it; a client that tries gets a 403 and leaves no traceback."""
+    async with on_loopback(RouterNode(RouterConfig())) as url:
+        assert (await answer_to(url, HANDSHAKE)).startswith(b"HTTP/1.1 403")
