@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.join_process import ask, joining, ready, run_to_end
+from protos.allsorts.v1 import fleet_pb2 as pb
+from tests.support.join_process import COMMAND, ask, joining, ready, run_to_end
+from tests.support.joined import hello, join
 from tests.support.plain_openai import ANSWER
 from tests.support.tls_pool import Head, head
 
@@ -131,3 +134,44 @@ async def test_from_another_network_wrong_tokens_are_refused(namespace: Namespac
         code, err = await run_to_end(address, flag, "as1." + "A" * 43 + ".a.b", *more, within=namespace.within)
         assert (code, "another CA" in err) == (1, True), err
         assert len(await pool.audit("join.refused")) == 1
+
+
+RECORDING = Path(__file__).parents[1] / "unit/workers/hardware/recordings/apple-m1-max-wired-limit"
+HELD = pb.ModelInstance(
+    model="smollm2-135m", quantization="q8_0", state=pb.MODEL_STATE_READY, parameters=134_515_008, layers=30,
+    kv_heads=3, head_dim_k=64, head_dim_v=64, weights_bytes=144_810_912, context_tokens=8192, slots=4,
+)  # fmt: skip
+
+
+async def test_a_recorded_mac_joins_by_the_printed_line_alone(
+    namespace: Namespace, tmp_path: Path, model_files: dict[str, Path]
+) -> None:
+    """No flag beside those printed: it finds its files, takes what the pool wants of them, loads, measures, shows what
+    was expected of it, and answers. The hardware is a recording of a Mac, marked as one; the engine runs on this CPU.
+    """
+    models = tmp_path / "home/.local/share/allsorts/models"
+    models.mkdir(parents=True)
+    for file in model_files.values():
+        (models / file.name).symlink_to(file)
+    environment = {"HOME": str(tmp_path / "home"), "ALLSORTS_HARDWARE_RECORDING": str(RECORDING)}
+    environment |= {f"XDG_{kind}_HOME": "" for kind in ("DATA", "STATE", "CACHE", "CONFIG")}
+    async with head(tmp_path / "head", host=namespace.head_ip) as pool:
+        other = await join(pool, await pool.token(), tmp_path / "other")
+        await hello(pool, other, pb.Hello(protocol_version=1, worker_id=other.membership.worker_id, models=[HELD]))
+        line = await printed_line(pool)
+        async with joining(*line, within=namespace.within, environment=environment, program=COMMAND) as process:
+            member = await ready(pool, process)
+            assert member.profile.hardware.name == "Apple M1 Max"
+            assert ("recording", RECORDING.name) in member.profile.hardware.details
+            assert member.models["smollm2-135m", "q8_0"].speed
+            assert "Paris" in await ask(pool, member)
+            process.send_signal(signal.SIGTERM)
+            said = (await asyncio.wait_for(process.communicate(), 30))[1].decode()
+    for step in ("this machine: Apple M1 Max", "engine: llama.cpp", "let in as", "serving smollm2-135m@q8_0", "wanted"):
+        assert step in said, said
+    for step in (" loading ", " benchmarking ", "is serving"):
+        assert step in said, said
+    expected = re.search(r"tokens/s, one stream +([0-9.]+) +([0-9.]+) +([0-9.]+)", said)
+    assert expected, said
+    assert float(expected[1]) > 0
+    assert float(expected[3]) == pytest.approx(float(expected[2]) / float(expected[1]), abs=0.01)

@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -14,13 +15,20 @@ from router.domain.worker import WorkerState
 from router.fleet.member import Member
 from tests.support.tls_pool import Head
 
+MODULE = (sys.executable, "-m", "workers.join")
+COMMAND = (str(Path(sys.executable).with_name("allsorts")), "join")
+"""As the printed line has it."""
+
 
 @contextlib.asynccontextmanager
 async def joining(
-    *arguments: str, within: tuple[str, ...] = (), environment: dict[str, str] | None = None
+    *arguments: str,
+    within: tuple[str, ...] = (),
+    environment: dict[str, str] | None = None,
+    program: tuple[str, ...] = MODULE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *within, sys.executable, "-m", "workers.join", *arguments, env={**os.environ, **(environment or {})},
+        *within, *program, *arguments, env={**os.environ, **(environment or {})},
         stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

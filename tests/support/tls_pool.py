@@ -15,6 +15,7 @@ from router.domain.worker import WorkerState
 from router.fleet.control import Control
 from router.fleet.listeners import Listening
 from router.fleet.membership import Membership
+from router.fleet.offers import PoolOffers
 from router.fleet.security import Security, build_security
 from router.fleet.service import FleetService
 
@@ -48,7 +49,7 @@ class Head:
     service: FleetService
     control: Control
     listening: Listening
-    offers: list[pb.ModelOffer] = field(default_factory=list)
+    offers: list[pb.ModelOffer] = field(default_factory=list)  # empty: what capacity says of the pool
 
     @property
     def enrol_address(self) -> str:
@@ -98,7 +99,7 @@ async def head(
         clock=clock,
         is_live=lambda one: membership.session_of(one) is not None,
         replicas=lambda: made[0].service.replicas,
-        offers=lambda _: made[0].offers,
+        offers=lambda profile: made[0].offers or PoolOffers(membership.snapshot)(profile),
     )
     service = FleetService(
         replica_id=ReplicaId("replica-0"),
