@@ -62,7 +62,7 @@ class AdmissionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     queue_limit: int = 1024
     patience_s: float = 20.0  # how long a request waits for a worker of its model to come back
-    depth_per_slot: float = 1.0  # requests waiting inside an engine, per slot, before the router holds them
+    depth_per_slot: float = 0.125  # requests waiting inside an engine, per slot, before the router holds them
 
 
 class PlacementConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

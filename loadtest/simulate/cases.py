@@ -23,6 +23,9 @@ SPEED_BLIND = ("round_robin", "random", "least_request", "power_of_two", "cache_
 
 POLICIES = tuple(SCORERS)
 
+CLAIRVOYANT_GAP_S = 0.005
+"""Seconds between two load reports to a policy that is to know everything."""
+
 GIVE_UP_AT = 0.12
 """A run in which so many have missed is far beyond the knee: its end would teach nothing."""
 
@@ -39,6 +42,7 @@ class Case:
     parameters: tuple[tuple[str, Any], ...] = ()
     admission: bool = True
     drift: bool = False  # one worker in four three times as slow, a third of the way through
+    clairvoyant: bool = False  # it knows true speeds and output lengths, and loads without delay
     replicas: int = 1
     report_gap_s: float = REPORT_GAP_S
     rate: float = 0.0  # 0: find the knee
@@ -90,7 +94,8 @@ def run_at(case: Case, rate: float, *, give_up_at: float = 1.0) -> Figures:
         parameters=parameters,
         limits=None if case.admission else NO_ADMISSION,
         replicas=case.replicas,
-        report_gap_s=case.report_gap_s,
+        report_gap_s=CLAIRVOYANT_GAP_S if case.clairvoyant else case.report_gap_s,
+        clairvoyant=case.clairvoyant,
         drift=Drift(at=arrivals[len(arrivals) // 3].at) if case.drift else None,
     )
     world = World(setup, arrivals)

@@ -203,13 +203,6 @@ class _Reader:
 
 def _node(name: str, entry: Mapping[str, Any], profile: SimulatedProfile, rtt_s: float) -> NodeSpec:
     declared, shape, machine = profile.declared, profile.shape, profile.machine
-    speed = Speed(
-        base_s=declared.base_s,
-        per_sequence_s=declared.per_sequence_s,
-        per_context_token_s=declared.per_context_token_s,
-        prefill_tokens_per_s=1.0 / declared.prefill_token_s,
-        prefill_base_s=declared.prefill_base_s,
-    )
     return NodeSpec(
         node=name,
         model=entry["model"],
@@ -239,6 +232,21 @@ def _node(name: str, entry: Mapping[str, Any], profile: SimulatedProfile, rtt_s:
             kv_capacity_tokens=declared.kv_capacity_tokens,
             kv_bytes_per_token=shape.kv_bytes_per_token,
             capabilities=Capabilities(can_continue=True, publishes_cache=True),
-            speed=speed,
+            speed=_speed(declared),
         ),
     )
+
+
+def _speed(parameters: EngineParameters) -> Speed:
+    return Speed(
+        base_s=parameters.base_s,
+        per_sequence_s=parameters.per_sequence_s,
+        per_context_token_s=parameters.per_context_token_s,
+        prefill_tokens_per_s=1.0 / parameters.prefill_token_s,
+        prefill_base_s=parameters.prefill_base_s,
+    )
+
+
+def known(node: NodeSpec, true: EngineParameters) -> NodeSpec:
+    """The node with nothing hidden: it declares what it really is."""
+    return replace(node, instance=replace(node.instance, speed=_speed(true)))

@@ -52,7 +52,9 @@ class RouterSide:
         limits: AdmissionLimits | None = None,
         parameters: dict[str, Any] | None = None,
         records: int = 0,
+        clairvoyant: bool = False,
     ) -> None:
+        self._clairvoyant = clairvoyant
         self.placer: ComposedPlacer = build_placer(
             policy,
             rng=random.Random(seed),
@@ -72,7 +74,8 @@ class RouterSide:
 
     def arrive(self, arrival: Arrival, now: float) -> None:
         """A client's request, with the size as the router estimates it: from bytes, a few percent off."""
-        estimate = max(int(arrival.prompt_tokens * self._noise.gauss(1.0, 0.05)), 1)
+        off = 1.0 if self._clairvoyant else self._noise.gauss(1.0, 0.05)
+        estimate = max(int(arrival.prompt_tokens * off), 1)
         request = InferenceRequest(
             request_id=RequestId(str(arrival.number)),
             kind=RequestKind.CHAT,
@@ -82,6 +85,7 @@ class RouterSide:
             prompt_bytes=estimate * BYTES_PER_TOKEN,
             block_hashes=arrival.block_hashes,
             prompt_tokens_estimate=estimate,
+            expected_output_tokens=arrival.output_tokens if self._clairvoyant else 0,
             arrived_at=now,
         )
         self._requests[request.request_id] = request

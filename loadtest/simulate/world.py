@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.simulate.fleet import FleetSpec
+from loadtest.simulate.fleet import FleetSpec, known
 from loadtest.simulate.metrics import Served, window
 from loadtest.simulate.router_side import RouterSide
 from loadtest.simulate.traffic import BLOCK_TOKENS, Arrival
@@ -46,6 +46,7 @@ class Setup:
     drift: Drift | None = None
     spread: float = 0.2
     records: int = 0
+    clairvoyant: bool = False
 
 
 @dataclass(slots=True)
@@ -79,15 +80,19 @@ class World:
             )
             for node, parameters in zip(setup.fleet.nodes, true, strict=True)
         ]
+        nodes = setup.fleet.nodes
+        if setup.clairvoyant:
+            nodes = tuple(known(node, parameters) for node, parameters in zip(nodes, true, strict=True))
         self.routers = [
             RouterSide(
-                setup.fleet.nodes,
+                nodes,
                 setup.policy,
                 seed=1000 * setup.seed + number,
                 replicas=setup.replicas,
                 limits=setup.limits,
                 parameters=setup.parameters,
                 records=setup.records,
+                clairvoyant=setup.clairvoyant,
             )
             for number in range(setup.replicas)
         ]

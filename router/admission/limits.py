@@ -26,11 +26,12 @@ class AdmissionLimits:
     queue_limit: int = 1024  # requests waiting over all tenants
     patience_s: float = 20.0  # how long a request waits for a worker of its model to come back
     longest_wait_s: float = 60.0  # in the queue, for requests without a TTFT target or a nearer deadline
-    depth_per_slot: float = 1.0  # requests waiting inside an engine per slot before the router holds them
+    depth_per_slot: float = 0.125  # requests waiting inside an engine per slot before the router holds them
     shed_late: bool = True  # refuse what is predicted to miss its TTFT target
     late_factor: float = 1.0  # ... by this factor over the target
-    hold_factor: float = 0.75  # hold a request back while it would bring the TPOT to this factor of its target
-    hold_by_size: float = 0.25  # ... times (mean size / its own size) to this power: the dearer, the earlier
+    hold_factor: float = 0.9  # hold a request back while it would bring the TPOT to this factor of its target
+    hold_broken: float = 0.2  # ... or make so many of those running miss it, expected
+    hold_by_size: float = 0.4  # both times (mean size / its own size) to this power: the dearer, the earlier
     default_tenant: TenantLimits = field(default_factory=TenantLimits)
     tenants: Mapping[Tenant, TenantLimits] = field(default_factory=dict)
 

@@ -21,7 +21,7 @@ DEADLINE_S = 10.0
 _ROUTER = "http://127.0.0.1:8000"
 
 _CLOSEST_VALUES = ("running", "waiting", "prefill_pending", "context_held", "cached_tokens", "inflight_requests")
-_BESIDE = ("ttft", "tpot")
+_BESIDE = ("broken", "ttft", "tpot")
 
 
 def explain(

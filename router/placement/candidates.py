@@ -46,6 +46,12 @@ class Column(IntEnum):
     OUTSTANDING = 24  # dispatched from here and not finished, whatever the load says
     CACHED_TOKENS = 25  # of this request's prompt
     PREFILL_SHARE = 26  # of the last seconds that the worker spent prefilling: decode steps are longer by it
+    # Requests from here that run there with a TPOT target still to keep, and how far they are ahead of it, on the mean,
+    # when the load was observed: first those with hardly a lead, then the others.
+    TIGHT = 27
+    TIGHT_AHEAD_S = 28
+    EASY = 29
+    EASY_AHEAD_S = 30
 
 
 COLUMNS = len(Column)

@@ -151,6 +151,9 @@ class ComposedPlacer:
         if decision is None or decision.key != key:
             return
         self._policy.dispatched(decision.candidates, decision.index, decision.facts)
+        if decision.facts.tpot_target_s < np.inf:
+            target, prompt = decision.facts.tpot_target_s, request.prompt_tokens_estimate
+            self._table.run_started(key, request.request_id, now, target, prompt, placed.prediction)
         column = decision.candidates.data[:, decision.index]
         uncached = float(max(request.prompt_tokens_estimate - column[Column.CACHED_TOKENS], 1.0))
         expected = Expectation(
@@ -170,7 +173,9 @@ class ComposedPlacer:
 
     def finished(self, request: InferenceRequest, placed: Placed, outcome: Outcome) -> None:
         """Close the record, learn output length and speed."""
-        self._count(InstanceKey(placed.worker_id, placed.model, placed.quantization), -1)
+        key = InstanceKey(placed.worker_id, placed.model, placed.quantization)
+        self._count(key, -1)
+        self._table.run_ended(key, request.request_id)
         running = self._running.pop((request.request_id, placed.worker_id), None)
         if outcome.ending in _NATURAL:
             self._lengths.learn(request, outcome.completion_tokens, cut_off=outcome.ending == "length")
@@ -293,6 +298,7 @@ class ComposedPlacer:
             e2e_s=ttft + tpot * max(facts.output_tokens - 1.0, 0.0),
             cached_tokens=int(cached),
             tpot_alone_s=_tpot_alone(candidates.data[:, chosen], facts),
+            broken=float(terms["broken"][index]) if "broken" in terms else 0.0,
         )
 
     def _count(self, key: InstanceKey, change: int) -> None:

@@ -25,6 +25,7 @@ class CostWeights:
     lambda_slo: float = 10.0
     lambda_quality: float = 0.0
     harm: float = 1.0
+    broken_s: float = 1.0
     replicas: int = 1
 
 
@@ -44,6 +45,7 @@ class Forecast(NamedTuple):
     tpot_before: Floats
     tpot_after: Floats
     remaining: Floats
+    step: Floats
 
 
 def forecast(candidates: Candidates, facts: RequestFacts, replicas: int = 1) -> Forecast:
@@ -69,12 +71,13 @@ def forecast(candidates: Candidates, facts: RequestFacts, replicas: int = 1) -> 
         wait += np.where(grows, 0.0, ahead * tpot_before)
     # While others' prompts are prefilled, tokens wait: decoding gets what share of the time is left.
     left = 1.0 - data[Column.PREFILL_SHARE]
-    tpot_before = tpot_before / left
+    step = tpot_before
+    tpot_before = step / left
     tpot_after = tpot_after / left
     uncached = np.maximum(facts.prompt_tokens - data[Column.CACHED_TOKENS], 1.0)
     prefill = prefill_base + uncached * token_s
     ttft = data[Column.RTT_S] + wait + prefill
-    return Forecast(batch_before, wait, prefill, ttft, tpot_before, tpot_after, remaining)
+    return Forecast(batch_before, wait, prefill, ttft, tpot_before, tpot_after, remaining, step)
 
 
 def score(candidates: Candidates, facts: RequestFacts, weights: CostWeights) -> Scores:
@@ -93,7 +96,9 @@ def score(candidates: Candidates, facts: RequestFacts, weights: CostWeights) -> 
     }
     cost = seen.ttft + decode + harm
     if facts.ttft_target_s != _NO_TARGET or facts.tpot_target_s != _NO_TARGET:
-        terms["slo"] = weights.lambda_slo * _misses(seen, facts)
+        broken = _broken(candidates.data, seen, facts)
+        terms["slo"] = weights.lambda_slo * (_misses(seen, facts) + weights.broken_s * broken)
+        terms["broken"] = broken
         cost = cost + terms["slo"]
     if weights.lambda_quality > 0:
         terms["quality"] = weights.lambda_quality * 100.0 * candidates.data[Column.QUALITY_LOSS]
@@ -107,23 +112,27 @@ TERMS = ("rtt", "wait", "prefill", "decode", "harm", "slo", "quality")
 """The terms that add up to the cost, in the order people read them."""
 
 
-def _stalls(seen: Forecast, facts: RequestFacts) -> Floats:
-    """Seconds beyond the TPOT target that this prompt's prefill costs those running, who stand still meanwhile.
+def _broken(data: Floats, seen: Forecast, facts: RequestFacts) -> Floats:
+    """How many of those running are expected to miss their TPOT target because of this prompt's prefill.
 
-    A running request can take a stall as long as what it is ahead of its target over its whole output. A long answer
-    takes any prompt in its stride, a completion of twenty tokens does not.
+    While it runs they stand still, after what is pending already. Each can take what it is ahead of its target, and
+    gains the target less a step with every token it still produces; how many those are nobody knows, so they are taken
+    to be exponential around the mean that is expected.
     """
     if facts.tpot_target_s == _NO_TARGET:
         return np.zeros_like(seen.prefill)
-    ahead = np.maximum(facts.tpot_target_s - seen.tpot_before, 0.0) * facts.output_tokens
-    stalls: Floats = seen.batch_before * np.maximum(seen.prefill - ahead, 0.0)
-    return stalls
+    gain = np.maximum(facts.tpot_target_s - seen.step, 0.05 * facts.tpot_target_s)
+    reach = gain * np.maximum(seen.remaining / (data[Column.STANDING] + data[Column.INFLIGHT_REQUESTS] + _TINY), 1.0)
+    counts, leads = data[Column.TIGHT : Column.EASY + 1 : 2], data[Column.TIGHT_AHEAD_S : Column.EASY_AHEAD_S + 1 : 2]
+    behind = seen.wait - leads
+    kept = np.exp(np.minimum(-behind, 0.0) / reach) - np.exp(np.minimum(-behind - seen.prefill, 0.0) / reach)
+    broken: Floats = (counts * kept).sum(axis=0)
+    return broken
 
 
 def _misses(seen: Forecast, facts: RequestFacts) -> Floats:
     """Seconds beyond the targets: of this request, and what it adds for those running, taken to want the same."""
     missed: Floats = np.maximum(seen.ttft + (facts.waited_s - facts.ttft_target_s), 0.0)
-    missed += _stalls(seen, facts)
     if seen.tpot_after.max() > facts.tpot_target_s:
         slow_after = np.maximum(seen.tpot_after - facts.tpot_target_s, 0.0)
         slow_before = np.maximum(seen.tpot_before - facts.tpot_target_s, 0.0)

@@ -11,11 +11,12 @@ from operator import is_not
 import numpy as np
 from numpy.typing import NDArray
 
-from router.domain.placement import Exclusion
+from router.domain.placement import Exclusion, Prediction
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import ModelInstance
 from router.placement.candidates import COLUMNS, Column, Floats, InstanceKey
 from router.placement.filters import Quality, Rules, not_served, standing_exclusion
+from router.placement.pace import PaceBook, Progress
 from router.placement.prefill_share import PrefillShare
 from router.placement.prefix_index import PrefixIndex
 from router.placement.speed_model import SpeedModel
@@ -57,6 +58,7 @@ class FleetTable:
         self._eligible: dict[Rules, Eligible] = {}
         self._known: dict[str, None] = {}
         self._prefill_shares: dict[InstanceKey, PrefillShare] = {}
+        self._paces: dict[InstanceKey, PaceBook] = {}
         self.data: Floats = np.zeros((COLUMNS, 0))
 
     def refresh(self, snapshot: FleetSnapshot) -> None:
@@ -100,6 +102,32 @@ class FleetTable:
         if row is not None:
             self.data[Column.OUTSTANDING, row] = count
 
+    def run_started(
+        self, key: InstanceKey, request_id: str, now: float, target_s: float, prompt_tokens: int, seen: Prediction
+    ) -> None:
+        """A request with a TPOT target went to the instance; the columns do not show it yet."""
+        row = self._row_of.get(key)
+        if row is not None:
+            column = self.data[:, row]
+            uncached = max(prompt_tokens - seen.cached_tokens, 1)
+            before = float(column[Column.PREFILL_PENDING] + column[Column.INFLIGHT_PREFILL])
+            self._paces[key].dispatched(
+                request_id,
+                now,
+                prefill_tokens=before + uncached,
+                target_s=target_s,
+                ttft_s=seen.ttft_s,
+                tpot_s=max(seen.tpot_s, 1e-6),
+            )
+            self._write_pace(row, key)
+
+    def run_ended(self, key: InstanceKey, request_id: str) -> None:
+        """It ended there."""
+        row, book = self._row_of.get(key), self._paces.get(key)
+        if row is not None and book is not None:
+            book.finished(request_id)
+            self._write_pace(row, key)
+
     def _refresh_views(self, snapshot: FleetSnapshot) -> None:
         workers, views = snapshot.workers, self._views
         if len(workers) != len(views):
@@ -119,7 +147,7 @@ class FleetTable:
                 self._rows[row] = (view, instance)
                 self._write_load(row, view)
                 if view.load is not old.load:
-                    self._write_prefill_share(row, view, instance)
+                    self._write_progress(row, view, instance)
                 row += 1
 
     def _rebuild(self, snapshot: FleetSnapshot) -> None:
@@ -137,6 +165,7 @@ class FleetTable:
             self._prefixes.forget(key)
             self._speeds.forget(key)
             self._prefill_shares.pop(key, None)
+            self._paces.pop(key, None)
 
     def _add(self, view: WorkerView, instance: ModelInstance, outstanding: dict[InstanceKey, float]) -> None:
         key = InstanceKey(view.worker_id, instance.model, instance.quantization)
@@ -158,7 +187,7 @@ class FleetTable:
         column[Column.OUTSTANDING] = outstanding.get(key, 0.0)
         self._write_speed(row, key)
         self._write_load(row, view)
-        self._write_prefill_share(row, view, instance)
+        self._write_progress(row, view, instance)
 
     def _loss(self, instance: ModelInstance) -> float:
         if instance.perplexity_ratio > 0.0:  # measured beats tabulated
@@ -175,14 +204,30 @@ class FleetTable:
             speed.prefill_base_s,
         )
 
-    def _write_prefill_share(self, row: int, view: WorkerView, instance: ModelInstance) -> None:
+    def _write_progress(self, row: int, view: WorkerView, instance: ModelInstance) -> None:
         key = InstanceKey(view.worker_id, instance.model, instance.quantization)
         share = self._prefill_shares.get(key)
         if share is None:
             share = self._prefill_shares[key] = PrefillShare()
+            self._paces[key] = PaceBook()
         load = view.load
         token_s = float(self.data[Column.PREFILL_TOKEN_S, row])
         self.data[Column.PREFILL_SHARE, row] = share.update(load.prefill_progress, load.observed_at, token_s)
+        self._paces[key].observed(
+            Progress(
+                at=load.observed_at,
+                steps=load.step_sequence,
+                prefilled=load.prefill_progress,
+                to_prefill=load.prefill_tokens_pending,
+                claims=view.inflight.requests,
+                reports_steps=load.last_step_s > 0.0,
+            )
+        )
+        self._write_pace(row, key)
+
+    def _write_pace(self, row: int, key: InstanceKey) -> None:
+        pace = self._paces[key].pace(float(self.data[Column.PREFILL_TOKEN_S, row]))
+        self.data[Column.TIGHT : Column.EASY_AHEAD_S + 1, row] = pace
 
     def _write_load(self, row: int, view: WorkerView) -> None:
         load, claims = view.load, view.inflight

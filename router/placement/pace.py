@@ -1,0 +1,116 @@
+"""How far ahead of its TPOT target each running request is: what another prompt's prefill may still take from it.
+
+TPOT is a mean over an answer, so a request that has been served faster than its target can stand still for the time
+it is ahead, and one that has not, cannot. Three facts tell: the engine's step count (a decoding sequence gets a token
+a step), its prefill progress (a sequence decodes once the prompts before it and its own are prefilled), and the time.
+An engine that reports no steps is taken to keep to what was predicted.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+LATEST_START = 2.0
+"""A request counts as decoding when its predicted TTFT has passed so many times, whatever the prefill progress says:
+the router's idea of what was cached may have been wrong.
+"""
+
+MOST_RUNS = 1024
+"""Requests kept per instance; beyond, the oldest is forgotten: its end was never told."""
+
+TIGHT_S = 1.0
+"""Who leads by less is *tight*: about a prompt of a thousand tokens would use it up."""
+
+MISSED_S = 3.0
+"""Further behind than this, a request is past saving and has no say any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a load report says of an engine's progress."""
+
+    at: float
+    steps: int
+    prefilled: int  # tokens since the engine started
+    to_prefill: int  # tokens
+    claims: int  # requests that it has not seen yet
+    reports_steps: bool
+
+
+class Pace(NamedTuple):
+    """The running requests of one instance that have a TPOT target: how many, and their mean lead in seconds."""
+
+    tight: int = 0
+    tight_ahead_s: float = 0.0
+    easy: int = 0
+    easy_ahead_s: float = 0.0
+
+
+class _Run:
+    __slots__ = ("dispatched_at", "first_at", "first_step", "starts_at_tokens", "target_s", "tpot_s", "ttft_s")
+
+    def __init__(
+        self, dispatched_at: float, starts_at_tokens: float, target_s: float, ttft_s: float, tpot_s: float
+    ) -> None:
+        self.dispatched_at = dispatched_at
+        self.starts_at_tokens = starts_at_tokens
+        self.target_s = target_s
+        self.ttft_s = ttft_s
+        self.tpot_s = tpot_s
+        self.first_at: float | None = None
+        self.first_step = 0
+
+
+class PaceBook:
+    """The requests that one router replica has at one instance."""
+
+    __slots__ = ("_last", "_runs")
+
+    def __init__(self) -> None:
+        self._runs: dict[str, _Run] = {}
+        self._last = Progress(0.0, 0, 0, 0, 0, reports_steps=False)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def dispatched(
+        self, request_id: str, now: float, *, prefill_tokens: float, target_s: float, ttft_s: float, tpot_s: float
+    ) -> None:
+        """``prefill_tokens``: to be prefilled before it decodes, those before it and its own; the rest as predicted."""
+        if len(self._runs) >= MOST_RUNS:
+            del self._runs[next(iter(self._runs))]
+        self._runs[request_id] = _Run(now, self._last.prefilled + prefill_tokens, target_s, ttft_s, tpot_s)
+
+    def finished(self, request_id: str) -> None:
+        """It ended. Unknown ids are ignored."""
+        self._runs.pop(request_id, None)
+
+    def observed(self, progress: Progress) -> None:
+        """A load report: whose first token came since the last one."""
+        if progress.prefilled < self._last.prefilled:  # the engine started anew
+            self._runs.clear()
+        self._last = progress
+        idle = progress.to_prefill == 0 and progress.claims == 0
+        for run in self._runs.values():
+            if run.first_at is None and (
+                idle
+                or (progress.reports_steps and progress.prefilled >= run.starts_at_tokens)
+                or progress.at >= run.dispatched_at + LATEST_START * run.ttft_s
+            ):
+                run.first_at, run.first_step = progress.at, progress.steps
+
+    def pace(self, token_s: float) -> Pace:
+        """As of the last report. ``token_s``: seconds it takes to prefill a token."""
+        last, tight, tight_s, easy, easy_s = self._last, 0, 0.0, 0, 0.0
+        for run in self._runs.values():
+            if run.first_at is None:
+                # It decodes only after what is prefilled before it: that much of the pending prefill is not its stall.
+                ahead = max(run.starts_at_tokens - last.prefilled, 0.0) * token_s
+            elif last.reports_steps:
+                ahead = run.target_s * (last.steps - run.first_step) - (last.at - run.first_at)
+            else:
+                ahead = (run.target_s / run.tpot_s - 1.0) * (last.at - run.first_at)
+            if ahead >= TIGHT_S:
+                easy, easy_s = easy + 1, easy_s + ahead
+            elif ahead > -MISSED_S:
+                tight, tight_s = tight + 1, tight_s + ahead
+        return Pace(tight, tight_s / max(tight, 1), easy, easy_s / max(easy, 1))
