@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.contract.engines.rigs import BRINGUPS, Rig, missing_module
+from tests.contract.engines.rigs import BRINGUPS, Rig, run_elsewhere
 
 _outcomes: dict[str, dict[str, str]] = defaultdict(dict)
 
@@ -19,8 +19,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         rows = []
         for name, bringup in BRINGUPS.items():
             marks = list(bringup.marks)
-            if module := missing_module(name):
-                marks.append(pytest.mark.skip(reason=f"{module} is not installed here"))
+            if command := run_elsewhere(name):
+                marks.append(pytest.mark.skip(reason=command))
             rows.append(pytest.param(name, marks=marks, id=name))
         metafunc.parametrize("rig", rows, indirect=True)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import importlib.util
 import itertools
 from collections.abc import AsyncIterator, Callable
@@ -77,6 +76,7 @@ class Rig:
         self.spec = spec
         self.loaded: LoadedModel
         self.failures: list[str] = []
+        self.cached: set[int] = set()  # text blocks that the engine said it holds
         self._runs: dict[tuple[str, int], Run] = {}
         self._numbers = itertools.count(1)
         self._hub = StepHub(engine, self.failures.append)
@@ -84,6 +84,8 @@ class Rig:
         self._stepped = asyncio.Event()
 
     def _hear(self, result: StepResult) -> None:
+        for change in result.cache:
+            self.cached = (set() if change.cleared else self.cached) - set(change.evicted) | set(change.stored)
         self._stepped.set()
         for delta in result.deltas:
             run = self._runs[delta.request_id, delta.attempt]
@@ -120,6 +122,13 @@ class Rig:
 
     async def run(self, job: Job) -> Run:
         return await (await self.submit(job)).end()
+
+    async def holds(self, blocks: tuple[int, ...]) -> None:
+        """Wait until the engine has said that it holds these text blocks."""
+        async with asyncio.timeout(ENDS_WITHIN_S):
+            while not self.cached.issuperset(blocks):
+                self._stepped.clear()
+                await self._stepped.wait()
 
     async def idle(self) -> LoadFigures:
         """The load once nothing runs; engines may need a step to notice."""
@@ -174,24 +183,23 @@ class Bringup:
     """One row of the matrix."""
 
     make: Callable[[Path], AbstractAsyncContextManager[Rig]]
-    modules: tuple[str, ...]  # what must be installed
     needs: str  # the fixture that gives its model's path; empty: none
     marks: tuple[pytest.MarkDecorator, ...] = ()
+    elsewhere: tuple[str, str] = ("", "")  # a module that only another environment has, and the command that runs it
     kept: bool = False  # takes long to start: one for all tests, until one of them unloads it
 
 
 BRINGUPS: dict[str, Bringup] = {
     "llama.cpp": Bringup(
         make=llama_cpp,
-        modules=("llama_cpp", "workers.engines.llama_cpp"),
         needs="q8_0_file",
         marks=(pytest.mark.model,),
     ),
-    "simulated": Bringup(make=simulated, modules=("workers.engines.simulated",), needs=""),
-    "openai": Bringup(make=openai, modules=("xllamacpp",), needs="q8_0_file", marks=(pytest.mark.model,)),
+    "simulated": Bringup(make=simulated, needs=""),
+    "openai": Bringup(make=openai, needs="q8_0_file", marks=(pytest.mark.model,)),
     "vllm": Bringup(
         make=vllm,
-        modules=("vllm",),
+        elsewhere=("vllm", "make test-vllm"),
         needs="awq_folder",
         marks=(pytest.mark.vllm, pytest.mark.timeout(600)),
         kept=True,
@@ -199,13 +207,10 @@ BRINGUPS: dict[str, Bringup] = {
 }
 
 
-@functools.cache
-def missing_module(name: str) -> str:
-    """The first module this engine needs and that is not here; empty: all are."""
-    for module in BRINGUPS[name].modules:
-        if importlib.util.find_spec(module) is None:
-            return module
-    return ""
+def run_elsewhere(name: str) -> str:
+    """The command that runs this engine's tests, when its environment is not this one; empty: they run here."""
+    module, command = BRINGUPS[name].elsewhere
+    return command if module and importlib.util.find_spec(module) is None else ""
 
 
 def ended_well(run: Run) -> bool:

@@ -218,6 +218,21 @@ async def test_a_continuation_of_a_chat_goes_on_in_the_same_answer(rig: Rig) -> 
     assert (sent + rest.text).startswith(whole.text[: len(sent) + 4])
 
 
+async def test_a_prompt_seen_before_is_held_published_and_not_computed_again(rig: Rig) -> None:
+    """The engine tells which of the router's text blocks it holds; the same prompt finds its tokens there."""
+    needs(rig, "publishes_cache")
+    text = "The lighthouse keeper counted the ships that passed, and wrote their names into a long grey book. " * 12
+    blocks = (901, 902, 903)
+    first = await rig.run(rig.job(text, block_hashes=blocks))
+    await rig.holds(blocks)
+    again = await rig.run(rig.job(text, block_hashes=blocks))
+    assert first.final.usage is not None
+    assert again.final.usage is not None
+    assert first.final.usage.cached_tokens == 0
+    assert again.final.usage.cached_tokens >= 128
+    assert ended_well(again)
+
+
 async def test_scores_prefer_sense_to_nonsense(rig: Rig) -> None:
     """One log-probability a token after the first; a plain sentence is likelier than its words shuffled."""
     needs(rig, "can_score")

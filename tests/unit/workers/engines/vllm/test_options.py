@@ -1,0 +1,73 @@
+"""What vLLM is told when it loads a model."""
+
+from pathlib import Path
+
+import pytest
+
+from workers.engines.base import LoadError, ModelSpec
+from workers.engines.vllm.config_facts import FolderFacts
+from workers.engines.vllm.options import engine_arguments, environment, options_of
+
+FACTS = FolderFacts(
+    quantization="awq", format="awq", bits=4, weights_bytes=40 * 10**9, parameters=7 * 10**10, lineage="",
+    active_parameters=7 * 10**10, layers=80, kv_heads=8, head_dim=128, context_tokens=131_072, end_tokens=(),
+)  # fmt: skip
+
+
+def told(on_cpu: bool, events_at: str = "", context: int = 0, slots: int = 0, **options: object) -> dict[str, object]:
+    spec = ModelSpec(name="m", path="/models/m-awq", context_tokens=context, slots=slots, options=options)  # type: ignore[arg-type]
+    return engine_arguments(spec, options_of(spec), FACTS, on_cpu=on_cpu, events_at=events_at)
+
+
+def test_on_a_gpu_node_the_model_may_be_split_over_several() -> None:
+    """Tensor parallel, the share of memory and the size of a step go to vLLM as they are given."""
+    arguments = told(False, tensor_parallel=4, memory_share=0.85, step_tokens=8192, kv_dtype="fp8")
+    assert arguments["tensor_parallel_size"] == 4
+    assert arguments["gpu_memory_utilization"] == 0.85
+    assert arguments["max_num_batched_tokens"] == 8192
+    assert arguments["kv_cache_dtype"] == "fp8"
+    assert arguments["enforce_eager"] is False
+    assert "quantization" not in arguments, "config.json knows it best"
+
+
+def test_on_a_cpu_there_is_no_gpu_to_share_and_no_compiled_path() -> None:
+    """And steps are small, so that an abort is soon heard."""
+    arguments = told(True, tensor_parallel=4)
+    assert "tensor_parallel_size" not in arguments
+    assert "gpu_memory_utilization" not in arguments
+    assert arguments["enforce_eager"] is True
+    assert arguments["max_num_batched_tokens"] == 256
+    assert environment(options_of(ModelSpec(name="m", path="m")), on_cpu=True)["OMP_NUM_THREADS"] == "1"
+    assert "OMP_NUM_THREADS" not in environment(options_of(ModelSpec(name="m", path="m")), on_cpu=False)
+
+
+def test_context_and_slots_are_the_models_the_owners_or_bounded() -> None:
+    """A model trained on 128k tokens does not take a machine's memory unasked."""
+    assert told(False)["max_model_len"] == 8192
+    assert told(False, context=32_768, slots=16)["max_model_len"] == 32_768
+    assert told(False, slots=16)["max_num_seqs"] == 16
+
+
+def test_the_prefix_cache_is_on_and_its_events_are_published_where_they_are_heard() -> None:
+    """Nothing leaves for vLLM's makers."""
+    arguments = told(True, events_at="ipc:///tmp/kv-1")
+    assert arguments["enable_prefix_caching"] is True
+    assert arguments["kv_events_config"] == {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": "ipc:///tmp/kv-1",
+    }
+    assert "kv_events_config" not in told(True)
+    assert told(True, prefix_caching=False)["enable_prefix_caching"] is False
+    said = environment(options_of(ModelSpec(name="m", path="m")), on_cpu=False)
+    assert (said["VLLM_NO_USAGE_STATS"], said["DO_NOT_TRACK"]) == ("1", "1")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"tensor_paralel": 2}, "tensor_parallel"), ({"slots": 0}, "slots"), ({"threads": "many"}, "threads")],
+)
+def test_an_option_that_cannot_be_is_refused(options: dict[str, str | int], says: str) -> None:
+    """Naming the option, and the nearest valid one."""
+    with pytest.raises(LoadError, match=says):
+        options_of(ModelSpec(name="m", path=str(Path("m")), options=dict(options)))
