@@ -230,7 +230,7 @@ class _Steps:
         for flag, value in (*pairs, ("--threads", config.threads)):
             if value:
                 command += [flag, str(value)]
-        return command
+        return command + {"off": ["--no-benchmark"], "quick": ["--quick-benchmark"]}.get(config.benchmark, [])
 
 
 def _absolute(path: str) -> Path | str:

@@ -3,6 +3,7 @@ measured. On a pipe the same lines, without bars.
 """
 
 from rich.console import Console
+from rich.markup import escape
 from rich.prompt import IntPrompt
 from rich.table import Table
 
@@ -24,11 +25,11 @@ class JoinView:
 
     def say(self, line: str) -> None:
         """A step is done."""
-        self.console.print(f"[green]·[/green] {line}", soft_wrap=True)
+        self.console.print(f"[green]·[/green] {escape(line)}", soft_wrap=True)
 
     def warn(self, line: str) -> None:
         """Something its owner should know."""
-        self.console.print(f"[yellow]![/yellow] {line}", soft_wrap=True)
+        self.console.print(f"[yellow]![/yellow] {escape(line)}", soft_wrap=True)
 
     def hardware(self, hardware: Hardware) -> None:
         """What was detected."""
@@ -46,7 +47,7 @@ class JoinView:
             offer = option.offer
             speed = f"{offer.predicted_tokens_per_s:.1f}" if offer else "-"
             why = offer.reason if offer else "not among the router's offers"
-            table.add_row(str(number), option.name, option.quantization or "?", speed, why)
+            table.add_row(str(number), escape(option.name), option.quantization or "?", speed, escape(why))
         self.console.print(table)
         choices = [str(number) for number in range(1, min(20, len(options)) + 1)]
         return IntPrompt.ask("serve which", console=self.console, choices=choices, show_choices=False, default=1) - 1

@@ -7,6 +7,7 @@ import httpx
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from router.errors import ConfigError
@@ -82,6 +83,7 @@ def fleet_table(body: dict[str, Any]) -> Table:
 
 
 def _row(worker: dict[str, Any], model: dict[str, Any]) -> list[str]:
+    """Words that workers chose are shown as they are, brackets too."""
     state = worker["state"]
     if model.get("state") == "failed" or (state == "ready" and model.get("state") not in (None, "ready")):
         state = model["state"]
@@ -93,12 +95,12 @@ def _row(worker: dict[str, Any], model: dict[str, Any]) -> list[str]:
     speed = model.get("speed") or {}
     rate = speed.get("decode_tokens_per_s")
     return [
-        worker["node"],
-        hardware_line(worker["hardware"]),
-        worker["engine"],
-        model.get("model", "-"),
-        model.get("quantization", "-"),
-        f"{shown}: {reason}" if reason else shown,
+        escape(worker["node"]),
+        escape(hardware_line(worker["hardware"])),
+        escape(worker["engine"]),
+        escape(model.get("model", "-")),
+        escape(model.get("quantization", "-")),
+        f"{shown}: {escape(reason)}" if reason else shown,
         f"{worker['running']}/{worker['waiting']}",
         f"{100 * worker['kv_used']:.0f}%",
         f"{rate:.1f}{'' if speed.get('measured') else ' (expected)'}" if rate else "-",

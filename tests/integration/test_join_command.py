@@ -1,14 +1,17 @@
 """``allsorts join`` as its user runs it: a process, the printed line, and what it says at every step."""
 
 import asyncio
+import os
 import plistlib
+import shlex
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.join_process import ask, joining, ready, run_to_end
+from tests.support.join_process import LEAVE, ask, joining, ready, run_to_end
 from tests.support.plain_openai import ANSWER, plain_openai
 from tests.support.tls_pool import Head, head
 from workers import autostart
@@ -72,6 +75,57 @@ async def test_what_is_wrong_is_one_line_that_points_to_the_doctor(pool: Head, u
         assert len(said) == 1, err
         assert line in said[0]
         assert "allsorts doctor" in said[0]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """A home of its own, and service managers that write down what they are told."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("systemctl", "launchctl"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/told\n')
+        (programs / name).chmod(0o700)
+    path = f"{programs}:{os.environ['PATH']}"
+    return {"HOME": str(tmp_path), "PATH": path, "XDG_CONFIG_HOME": "", "XDG_STATE_HOME": "", "XDG_CACHE_HOME": ""}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd's unit; launchd's is checked below")
+async def test_an_installed_join_comes_back_by_what_was_written_and_leaves(
+    pool: Head, upstream: str, tmp_path: Path, home: dict[str, str]
+) -> None:
+    """The unit holds no token and its command alone brings the worker back, twice; ``leave`` takes it away, and with
+    --forget the machine is a stranger again.
+    """
+    made = await pool.security.credentials.create_token(ttl_s=60, uses=1, labels={})
+    line = made["line"].split()[2:]
+    more = ("--engine", "openai", "--base-url", upstream, "--node", "mac", "--no-benchmark")
+    async with joining(*line, *more, "--install", environment=home) as process:
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0, err.decode()
+    unit = tmp_path / ".config/systemd/user" / autostart.UNIT
+    told = tmp_path / "told"
+    assert told.read_text().splitlines()[-1] == f"systemctl --user enable --now {autostart.UNIT}"
+    written = unit.read_text()
+    assert made["token"] not in written
+    (start,) = (one.removeprefix("ExecStart=") for one in written.splitlines() if one.startswith("ExecStart="))
+    ids = set()
+    for _ in range(2):
+        async with joining(environment=home, program=tuple(shlex.split(start))) as process:
+            member = await ready(pool, process)
+            assert await ask(pool, member) == ANSWER
+            ids.add(member.worker_id)
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), 30)
+    assert len(ids) == 1
+    for options, said in (([], b"removed what --install had written"), (["--forget"], b"forgot ")):
+        async with joining(*options, environment=home, program=LEAVE) as process:
+            out, _ = await asyncio.wait_for(process.communicate(), 30)
+            assert (process.returncode, said in out) == (0, True), out
+    assert not unit.exists()
+    assert told.read_text().splitlines()[-1] == f"systemctl --user disable --now {autostart.UNIT}"
+    async with joining(environment=home, program=tuple(shlex.split(start))) as process:
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+        assert (process.returncode, b"has not joined" in err) == (1, True), err
 
 
 def test_units_run_the_join_again_without_a_token(tmp_path: Path) -> None:

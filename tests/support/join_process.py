@@ -18,6 +18,7 @@ from tests.support.tls_pool import Head
 MODULE = (sys.executable, "-m", "workers.join")
 COMMAND = (str(Path(sys.executable).with_name("allsorts")), "join")
 """As the printed line has it."""
+LEAVE = (COMMAND[0], "leave")
 
 
 @contextlib.asynccontextmanager
@@ -29,7 +30,7 @@ async def joining(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *within, *program, *arguments, env={**os.environ, **(environment or {})},
-        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         yield process
