@@ -6,6 +6,8 @@ must not be touched, and the server must answer a newcomer afterwards.
 
 import asyncio
 import contextlib
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from tests.support.tls_pool import Head, head
 
 METHOD = "/allsorts.v1.Fleet/Session"
 ATTACK_S = 10.0
+SETTLE_S = 10.0
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
@@ -71,6 +74,8 @@ events = st.one_of(
         words, st.lists(u64, max_size=5),
     ),
     st.builds(lambda s: pb.WorkerEvent(pong=pb.Pong(sequence=s)), u64),
+    st.builds(lambda r: pb.WorkerEvent(score=pb.ScoreResult(request_id=r, logprobs=[0.5])), request_ids),
+    st.builds(lambda r: pb.WorkerEvent(embed=pb.EmbedResult(request_id=r, values=[0.5])), request_ids),
     st.just(pb.WorkerEvent()),
 )  # fmt: skip
 frames = st.lists(st.binary(max_size=200) | events.map(lambda one: one.SerializeToString()), min_size=1, max_size=12)
@@ -95,6 +100,7 @@ class GoodWorker:
         assert (await self._call.read()).WhichOneof("command") == "welcome"
         session = self._pool.membership.session_of(WorkerId("good"))
         assert session is not None
+        self.session = session
         session.open(("good", 1), self.heard.append)
 
     async def speaks(self) -> None:
@@ -140,6 +146,26 @@ async def attack(pool: Head, frames: list[bytes]) -> None:
         call.cancel()
 
 
+def running() -> Counter[str]:
+    """Tasks by what they run (the server's own are replaced, not more), but for those of the attacker's client."""
+    names = (str(getattr(task.get_coro(), "__qualname__", task)) for task in asyncio.all_tasks())
+    return Counter(name for name in names if not name.startswith(("_AioCall.", "_Stream", "StreamStreamCall.")))
+
+
+async def nothing_is_left_but(good: GoodWorker, pool: Head, before: Counter[str]) -> None:
+    """The attacker's session is gone, and every task, open attempt and claim that it caused."""
+    deadline = time.monotonic() + SETTLE_S
+    while pool.service._sessions != {good.session} or running() - before:
+        assert time.monotonic() < deadline, (len(pool.service._sessions), running() - before)
+        await asyncio.sleep(0.005)
+    assert good.session.open_attempts == 1
+    for view in pool.membership.snapshot().workers:
+        member = pool.membership.member(view.worker_id)
+        assert member is not None
+        assert bool(member.session_id) is (view.worker_id == "good"), view
+        assert view.inflight.requests == 0
+
+
 def claims_to_be_good(frame: bytes) -> bool:
     """On plain loopback every process of this machine may claim any id; with TLS the certificate decides (tested in
     ``tests/integration/test_tls_join.py``). Such a hello replaces the session, as a restarted worker's must.
@@ -160,8 +186,10 @@ def test_garbage_frames_cost_the_sender_its_session_and_nobody_else(
 
     async def scene() -> None:
         async with rig(tmp_path_factory.mktemp("state")) as (pool, good):
+            before = running()
             async with asyncio.timeout(60):
                 await attack(pool, [first, *rest])
+            await nothing_is_left_but(good, pool, before)
             await good.speaks()
             pool.membership.snapshot()
 
