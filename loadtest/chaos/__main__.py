@@ -36,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest.chaos", description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="FAULT", help="e.g. 'drain' 'hung engine'")
     parser.add_argument("--streams", type=int, default=STREAMS)
-    parser.add_argument("--quantizations", nargs=2, default=["q8_0", "q4_0"], help="of the two real workers")
+    parser.add_argument(
+        "--quantizations", nargs=2, default=["q4_0", "q8_0"], help="of the two real workers; the first is hit"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="a folder for logs; otherwise they go with the run")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -37,16 +37,17 @@ slots = 96
 base_s = 0.09
 per_sequence_s = 0.0004
 per_context_token_s = 1e-7
-prefill_tokens_per_s = {prefill}
+prefill_tokens_per_s = 40000
 prefill_base_s = 0.005
 kv_capacity_tokens = 600000
-chunk_tokens = 512
+chunk_tokens = 2048
 [behaviour]
 hidden = 0.1
 seed = {seed}
 load_s = {load_s}
 """
 _SLOW_LOAD_S = 120.0
+_NOBODY_THERE = "127.0.0.2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,6 @@ class Layout:
     liar: bool = False  # the simulated victim speaks through a liar
     fake_clock: bool = False  # wall clocks of the router and the victims follow a file
     state_dir: Path | None = None  # of the router; None: in the pool's own folder
-    prefill_tokens_per_s: float = 16_000.0  # of simulated workers
 
 
 @dataclass(slots=True)
@@ -133,10 +133,15 @@ class ChaosPool:
 
     def start_router(self) -> None:
         """The first, or the next one in its place."""
+        config = self.folder / "router.toml"
+        if self.layout.proxied or self.layout.liar:  # nobody is told of a way around what stands between
+            config.write_text(f'[grpc]\nadvertised_host = "{_NOBODY_THERE}"\n')
+        else:
+            config.write_text("")
         self.router = Child(
             "router",
-            [*_ALLSORTS, "serve", "--without-ray", "--port", str(self.port), "--grpc-port", str(self.grpc_port),
-             "--state-dir", str(self.state_dir), "--records", str(self.records)],
+            [*_ALLSORTS, "serve", "--config", str(config), "--without-ray", "--port", str(self.port),
+             "--grpc-port", str(self.grpc_port), "--state-dir", str(self.state_dir), "--records", str(self.records)],
             log=self.folder / "router.log",
             environment=self._clock_of("router"),
         )  # fmt: skip
@@ -183,9 +188,7 @@ class ChaosPool:
         name = f"sim-{number}"
         quantization = ("q8_0", "q4_k_m")[number % 2]
         profile = self.folder / f"{name}.toml"
-        text = _PROFILE.format(
-            quantization=quantization, seed=number, load_s=0.1, prefill=self.layout.prefill_tokens_per_s
-        )
+        text = _PROFILE.format(quantization=quantization, seed=number, load_s=0.1)
         profile.write_text(text)
         models = [f"{SIMULATED}={profile}"]
         if self.layout.loading and name in VICTIMS.values():

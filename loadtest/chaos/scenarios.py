@@ -247,6 +247,6 @@ def scenarios(small_disk: Path) -> list[Scenario]:
             later_after_s=10.0,
             layout=Layout(liar=True),
             engines=("simulated",),
-            bounds=UNTOUCHED,
+            bounds=HANGING,
         ),
     ]

@@ -77,9 +77,11 @@ class Journey:
         self.last_failure = f"{placed.node}: {reason}"
 
     def accepted(self, placed: Placed, event: Accepted, tokenizer_fingerprint: str) -> Continuation | None:
-        """A worker took the request. Returns the move when it goes on with what another one began."""
+        """A worker took the request. Returns the move when another one had taken it before: the client was told of
+        that one, even if no token came.
+        """
         move = None
-        if self.last_placed is not None and self.transcript.started:
+        if self.last_placed is not None:
             move = self._move(self.last_placed, placed)
             self.transcript.moves.append(move)
         self.busy = 0

@@ -24,7 +24,7 @@ from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.fleet.peers import peer_certificate_end, peer_worker_id
 from router.fleet.session import WorkerSession
-from router.fleet.watchdog import Signs, Verdict, judge
+from router.fleet.watchdog import Signs, Verdict, forgotten, hang_limit_s, judge
 
 log = structlog.get_logger()
 
@@ -204,6 +204,16 @@ class FleetService(pb_grpc.FleetServicer):
                 reason = f"the engine shows no step for {signs.now - signs.progress_at:.1f} s"
                 self._membership.failed(session.worker_id, reason)
                 session.lose_attempts(reason)
+            self._lose_forgotten(session, signs)
+
+    def _lose_forgotten(self, session: WorkerSession, signs: Signs) -> None:
+        """An answer whose last word never came would wait for ever at a worker that otherwise does well."""
+        count = forgotten(signs)
+        if count:
+            silent = session.silent_attempts(signs.now - hang_limit_s(signs.load, self._config))
+            for key in silent[:count]:
+                log.warning("attempt.forgotten", worker=session.worker_id, request=key[0], attempt=key[1])
+                session.lose(key, "the worker no longer has this request, and never ended it")
 
 
 async def _read(handler: EventHandler, context: Any) -> None:

@@ -41,6 +41,7 @@ class WorkerSession:
         self._outbox: deque[pb.RouterCommand] = deque()
         self._wake = asyncio.Event()
         self._sinks: dict[AttemptKey, Sink] = {}
+        self._spoke_at: dict[AttemptKey, float] = {}  # when each open attempt was last spoken of
         self._progress: tuple[int, int] = (-1, -1)
         self._pings: dict[int, float] = {}
 
@@ -89,10 +90,12 @@ class WorkerSession:
         if not self._sinks:
             self.progress_at = self._clock.now()
         self._sinks[key] = sink
+        self._spoke_at[key] = self._clock.now()
 
     def close(self, key: AttemptKey) -> None:
         """Stop delivering; what still comes for the attempt is dropped."""
         self._sinks.pop(key, None)
+        self._spoke_at.pop(key, None)
 
     @property
     def open_attempts(self) -> int:
@@ -104,20 +107,36 @@ class WorkerSession:
         sink = self._sinks.get(key)
         if sink is None:
             return False
+        self._spoke_at[key] = self.last_heard
         sink(event)
         return True
 
     def lose_attempts(self, reason: str) -> None:
         """Every open attempt hears SessionLost; the session itself may go on."""
-        sinks, self._sinks = self._sinks, {}
-        for (request_id, attempt), sink in sinks.items():
+        for (request_id, attempt), sink in self._take_sinks().items():
             sink(SessionLost(request_id=RequestId(request_id), attempt=attempt, reason=reason))
+
+    def silent_attempts(self, since: float) -> list[AttemptKey]:
+        """Open attempts of which nothing was heard since then, the most silent first."""
+        silent = [(at, key) for key, at in self._spoke_at.items() if at < since]
+        return [key for _, key in sorted(silent)]
+
+    def lose(self, key: AttemptKey, reason: str) -> None:
+        """One open attempt hears SessionLost; should the worker speak of it again, nobody listens."""
+        sink = self._sinks.get(key)
+        if sink is not None:
+            self.close(key)
+            sink(SessionLost(request_id=RequestId(key[0]), attempt=key[1], reason=reason))
 
     def give_back(self, reason: str) -> None:
         """Every open attempt hears Returned: the worker leaves in good order, its streams move."""
-        sinks, self._sinks = self._sinks, {}
-        for (request_id, attempt), sink in sinks.items():
+        for (request_id, attempt), sink in self._take_sinks().items():
             sink(Returned(request_id=RequestId(request_id), attempt=attempt, reason=reason))
+
+    def _take_sinks(self) -> dict[AttemptKey, Sink]:
+        sinks, self._sinks = self._sinks, {}
+        self._spoke_at.clear()
+        return sinks
 
     def abort(self, key: AttemptKey) -> None:
         """Tell the worker to stop an attempt and forget it here."""

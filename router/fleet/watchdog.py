@@ -34,6 +34,11 @@ def hang_limit_s(load: Load, config: FleetConfig) -> float:
     return min(LONGEST_HANG_S, max(config.hang_s, config.hang_factor * load.last_step_s))
 
 
+def forgotten(signs: Signs) -> int:
+    """Attempts that are open here and that the worker, by its own count, does not have."""
+    return max(0, signs.open_attempts - signs.load.running - signs.load.waiting)
+
+
 def judge(signs: Signs, config: FleetConfig) -> Verdict:
     """Silent: nothing heard. Hanging: heard, has work, and neither steps nor prefill move."""
     if signs.now - signs.last_heard > config.silence_s:
