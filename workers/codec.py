@@ -260,7 +260,9 @@ def event(value: m.Event, load_now: m.LoadReport) -> pb.WorkerEvent:
             return pb.WorkerEvent(pong=pb.Pong(sequence=value.sequence))
 
 
-def enrol_request(*, token: str, certificate_request: bytes, node: str, profile_now: Profile) -> pb.EnrolRequest:
+def enrol_request(
+    *, token: str, certificate_request: bytes, node: str, profile_now: Profile, files: Sequence[ModelReport] = ()
+) -> pb.EnrolRequest:
     """What a worker asks to be let in."""
     return pb.EnrolRequest(
         token=token,
@@ -268,6 +270,7 @@ def enrol_request(*, token: str, certificate_request: bytes, node: str, profile_
         node=node,
         profile=profile(profile_now),
         protocol_version=PROTOCOL_VERSION,
+        files=[instance(one) for one in files],
     )
 
 

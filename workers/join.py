@@ -13,7 +13,7 @@ import platformdirs
 import typer
 
 from workers import autostart
-from workers.choice import choose
+from workers.choice import choose, files_here
 from workers.cli import EXPECTED, set_up_logging
 from workers.config import ModelConfig, WorkerConfig, parse_model, read_config
 from workers.engines.table import accelerates, make_engine
@@ -198,7 +198,8 @@ class _Steps:
 
     async def _join(self, profile: Profile) -> Joined:
         base = Path(self._flags["state_dir"] or platformdirs.user_state_dir("allsorts"))
-        joined = await join_pool(self._address, self._token, profile, base, say=self._view.say)
+        here = await asyncio.to_thread(files_here, self._folder, self._named)
+        joined = await join_pool(self._address, self._token, profile, base, say=self._view.say, files_here=here)
         self._view.expected = joined.offers
         hours = (joined.membership.expires_at_unix_s + joined.clock_skew_s - time.time()) / 3600
         self._view.say(f"let in as {joined.membership.worker_id}; certificate for {hours:.0f} h, renewed by itself")

@@ -6,7 +6,7 @@ Nothing here prints; ``workers/join.py`` shows it to people.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from workers import codec
 from workers.credentials import open_channel, open_enrolment_channel
 from workers.enrol import ENROL_TIMEOUT_S, EnrolFailed
-from workers.facts import Offer, Profile
+from workers.facts import ModelReport, Offer, Profile
 from workers.join_token import JoinToken
 from workers.pinning import NotTheRouter, Unreachable, fetch, pin
 from workers.pool_files import Membership, PoolFiles
@@ -53,11 +53,18 @@ class Joined:
 
 
 async def join_pool(
-    address: str, token: JoinToken | None, profile: Profile, state_dir: Path, *, say: Say = lambda _: None
+    address: str,
+    token: JoinToken | None,
+    profile: Profile,
+    state_dir: Path,
+    *,
+    say: Say = lambda _: None,
+    files_here: Sequence[ModelReport] = (),
 ) -> Joined:
     """Enrol at ``address``. Without a token, the key from an earlier join speaks for this machine.
 
-    ``say`` hears a line per step. Raises EnrolFailed, NotTheRouter, Unreachable, OSError: each one clear line.
+    ``say`` hears a line per step; ``files_here`` are model files the router is asked about. Raises EnrolFailed,
+    NotTheRouter, Unreachable, OSError: each one clear line.
     """
     host, port = split_address(address)
     shown = await fetch(host, port)
@@ -77,15 +84,18 @@ async def join_pool(
         authority_pem = pin(shown, _sha256(pinned))
     files.keep_authority(authority_pem)
     say(f"the router at {address} is the right one: its CA has the hash {shown.authority_sha256.hex()[:16]}…")
-    return await _enrol(address, token, profile, files)
+    return await _enrol(address, token, profile, files, files_here)
 
 
-async def _enrol(address: str, token: JoinToken | None, profile: Profile, files: PoolFiles) -> Joined:
+async def _enrol(
+    address: str, token: JoinToken | None, profile: Profile, files: PoolFiles, files_here: Sequence[ModelReport]
+) -> Joined:
     request = codec.enrol_request(
         token=token.text if token else "",
         certificate_request=files.certificate_request(),
         node=profile.node,
         profile_now=profile,
+        files=files_here,
     )
     async with open_enrolment_channel(address, files.authority, CHANNEL_OPTIONS) as channel:
         try:

@@ -17,7 +17,7 @@ from router.errors import NotAllowed
 from router.fleet.audit import AuditTrail
 from router.fleet.authority import Authority, BadRequest, request_fingerprint
 from router.fleet.join_token import BadToken, JoinToken, parse_token
-from router.fleet.open_pool import Offers, clean_node_name, new_worker_id
+from router.fleet.open_pool import Offers, clean_node_name, new_worker_id, no_offers
 from router.fleet.peers import peer_worker_id
 from router.state.backend import StoreFailed
 from router.state.join_rules import JoinRefused
@@ -39,7 +39,7 @@ class TokenEnroller:
         authority: Authority,
         clock: Clock,
         replicas: Callable[[], Iterable[pb.Replica]],
-        offers: Offers = lambda _: (),
+        offers: Offers = no_offers,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -74,7 +74,7 @@ class TokenEnroller:
             authority=self._authority.certificate_pem,
             replicas=self._replicas(),
             expires_at_unix_s=certificate.expires_at_unix_s,
-            offers=self._offers(request.profile),
+            offers=self._offers(request.profile, request.files),
         )
 
     async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name

@@ -1,19 +1,24 @@
-"""What a joining machine is offered: the pool's models, by what ``router.capacity`` says of the machine.
+"""What a joining machine is offered: the pool's models, by what ``router.capacity`` says of the machine; and what is
+expected of it with the model files it has, wanted or not.
 
 security = await build_security(config, …, offers=PoolOffers(membership.snapshot))
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from router.capacity.formats import canonical
 from router.capacity.offers import MachineOffer, Wanted, offers_for
 from router.domain.snapshot import FleetSnapshot, WorkerView
-from router.domain.worker import InstanceState, ModelInstance, WorkerState
-from router.fleet.bounds import MAX_ENTRIES, MAX_NAME
-from router.fleet.codec import hardware_from
+from router.domain.worker import Hardware, InstanceState, ModelInstance, WorkerState
+from router.fleet.bounds import MAX_ENTRIES, MAX_NAME, OutOfBounds, check_instance
+from router.fleet.codec import hardware_from, instance_from
 
 _MOST_DEVICES = 1024
+_MOST_FILES = 64
 _MOST_BYTES = 1 << 50
 """A machine that claims more than a pebibyte is not offered anything: nothing it says would be believed."""
 
@@ -27,12 +32,35 @@ class PoolOffers:
     def __init__(self, snapshot: Callable[[], FleetSnapshot]) -> None:
         self._snapshot = snapshot
 
-    def __call__(self, profile: pb.Profile) -> Iterable[pb.ModelOffer]:
+    def __call__(self, profile: pb.Profile, files: Sequence[pb.ModelInstance] = ()) -> Iterable[pb.ModelOffer]:
         """Best first. A profile that cannot be true is offered nothing; it is refused when it opens a session."""
         if not _plausible(profile):
             return ()
-        found = offers_for(hardware_from(profile.hardware), profile.engine, wanted_of(self._snapshot()))
-        return tuple(_message(one) for one in found)
+        hardware = hardware_from(profile.hardware)
+        wanted = wanted_of(self._snapshot())
+        found = offers_for(hardware, profile.engine, wanted)
+        named = {(one.model, one.quantization) for one in found}
+        wants = {one.model: one for one in wanted}
+        had = (_with_file(hardware, profile.engine, one, wants.get(one.model)) for one in _believable(files))
+        besides = (one for one in had if one is not None and (one.model, one.quantization) not in named)
+        return tuple(_message(one) for one in (*found, *besides))
+
+
+def _believable(files: Sequence[pb.ModelInstance]) -> Iterable[ModelInstance]:
+    for file in files[:_MOST_FILES]:
+        with contextlib.suppress(OutOfBounds):
+            check_instance(file)
+            yield instance_from(file)
+
+
+def _with_file(hardware: Hardware, engine: str, file: ModelInstance, wanted: Wanted | None) -> MachineOffer | None:
+    """What is expected of the machine with this very file; None where it does not fit or too little is known."""
+    held = () if wanted is None else wanted.instances
+    asked = Wanted(model=file.model, instances=(file, *held), workers=0, requests=0, slots=0)
+    quantization = canonical(file.quantization)
+    found = (one for one in offers_for(hardware, engine, (asked,)) if one.quantization == quantization)
+    why = "of a model that nobody in the pool serves" if wanted is None else "of a model that the pool serves"
+    return next((replace(one, reason=f"a file on this machine, {why}") for one in found), None)
 
 
 def wanted_of(snapshot: FleetSnapshot) -> tuple[Wanted, ...]:

@@ -7,7 +7,7 @@ Operator intent (cordons, revocations) is kept for as long as the router runs: `
 
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,14 @@ from router.errors import NotAllowed
 from router.fleet.bounds import MAX_NAME
 from router.fleet.gate import Admitted
 
-Offers = Callable[[pb.Profile], Iterable[pb.ModelOffer]]
-"""What fits a machine and is wanted, best first; ``router.capacity`` knows."""
+Offers = Callable[[pb.Profile, Sequence[pb.ModelInstance]], Iterable[pb.ModelOffer]]
+"""What fits a machine and is wanted, best first, then of the files it has what fits; ``router.capacity`` knows."""
+
+
+def no_offers(profile: pb.Profile, files: Sequence[pb.ModelInstance]) -> tuple[pb.ModelOffer, ...]:  # noqa: ARG001
+    """Nothing is known of what would fit."""
+    return ()
+
 
 IDS_LIMIT = 16_384
 """Ids remembered; past it, the oldest that are not live are forgotten (their workers may still claim them)."""
@@ -120,7 +126,7 @@ class OpenEnroller:
     """Enrol without a token; Renew means nothing without certificates."""
 
     def __init__(
-        self, gate: OpenGate, *, replicas: Callable[[], Iterable[pb.Replica]], offers: Offers = lambda _: ()
+        self, gate: OpenGate, *, replicas: Callable[[], Iterable[pb.Replica]], offers: Offers = no_offers
     ) -> None:
         self._gate = gate
         self._replicas = replicas
@@ -136,7 +142,9 @@ class OpenEnroller:
             )
         profile = request.profile
         worker_id = self._gate.issue(request.node or profile.node, profile.engine, profile.hardware.name)
-        return pb.EnrolReply(worker_id=worker_id, replicas=self._replicas(), offers=self._offers(profile))
+        return pb.EnrolReply(
+            worker_id=worker_id, replicas=self._replicas(), offers=self._offers(profile, request.files)
+        )
 
     async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802, ARG002 - gRPC's
         """Refused: there are no certificates here."""

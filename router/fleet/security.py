@@ -34,7 +34,7 @@ from router.fleet.enrolment import TokenEnroller
 from router.fleet.gate import Gate
 from router.fleet.listeners import Listening, advertised_host, start_listeners, uses_tls
 from router.fleet.membership import Membership
-from router.fleet.open_pool import Offers, OpenEnroller, OpenGate
+from router.fleet.open_pool import Offers, OpenEnroller, OpenGate, no_offers
 from router.fleet.service import Enroller, FleetService
 from router.fleet.stored_gate import AuditedGate, CertificateGate, LoopbackGate, StoredIntent
 from router.state.place import open_store
@@ -95,7 +95,7 @@ async def build_security(
     *,
     replicas: Callable[[], Iterable[pb.Replica]],
     is_live: Callable[[WorkerId], bool] = lambda _: False,
-    offers: Offers = lambda _: (),
+    offers: Offers = no_offers,
     clock: Clock | None = None,
     store: Store | None = None,
 ) -> Security:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import plistlib
+import re
 import shlex
 import signal
 import sys
@@ -75,6 +76,23 @@ async def test_what_is_wrong_is_one_line_that_points_to_the_doctor(pool: Head, u
         assert len(said) == 1, err
         assert line in said[0]
         assert "allsorts doctor" in said[0]
+
+
+async def test_an_own_model_is_served_and_compared_with_what_is_expected_of_it(
+    pool: Head, tmp_path: Path, model_files: dict[str, Path]
+) -> None:
+    """Nobody in the pool has it: the router works out what this machine should do from the file's header."""
+    line = (pool.enrol_address, "--token", await pool.token(), "--model", f"mine={model_files['q4_k_m']}")
+    more = ("--node", "mac", "--state-dir", str(tmp_path / "mac"), "--quick-benchmark")
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    async with joining(*line, *more, environment=environment) as process:
+        member = await ready(pool, process)
+        assert ("mine", "q4_k_m") in member.models
+        process.send_signal(signal.SIGTERM)
+        said = (await asyncio.wait_for(process.communicate(), 30))[1].decode()
+    compared = re.search(r"tokens/s, one stream +([0-9.]+) +([0-9.]+) +([0-9.]+)", said)
+    assert compared, said
+    assert float(compared[1]) > 0
 
 
 @pytest.fixture

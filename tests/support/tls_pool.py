@@ -99,7 +99,7 @@ async def head(
         clock=clock,
         is_live=lambda one: membership.session_of(one) is not None,
         replicas=lambda: made[0].service.replicas,
-        offers=lambda profile: made[0].offers or PoolOffers(membership.snapshot)(profile),
+        offers=lambda profile, files: made[0].offers or PoolOffers(membership.snapshot)(profile, files),
     )
     service = FleetService(
         replica_id=ReplicaId("replica-0"),

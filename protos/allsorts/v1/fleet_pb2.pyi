@@ -139,6 +139,7 @@ class EnrolRequest(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     certificate_request: _builtins.bytes
     """PEM; empty on a plain-text loopback pool"""
@@ -147,6 +148,10 @@ class EnrolRequest(_message.Message):
     protocol_version: _builtins.int
     @_builtins.property
     def profile(self) -> Global___Profile: ...
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInstance]:
+        """Model files on this machine, as their headers tell: what it could serve besides what the pool has."""
+
     def __init__(
         self,
         *,
@@ -155,10 +160,11 @@ class EnrolRequest(_message.Message):
         node: _builtins.str = ...,
         profile: Global___Profile | None = ...,
         protocol_version: _builtins.int = ...,
+        files: _abc.Iterable[Global___ModelInstance] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "node", b"node", "profile", b"profile", "protocol_version", b"protocol_version", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "files", b"files", "node", b"node", "profile", b"profile", "protocol_version", b"protocol_version", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,7 +190,7 @@ class EnrolReply(_message.Message):
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]: ...
     @_builtins.property
     def offers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelOffer]:
-        """what fits this machine and is wanted, best first"""
+        """what fits this machine and is wanted, best first; then what it has besides"""
 
     def __init__(
         self,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.choice import local_options
+from workers.choice import TOLD_LIMIT, files_here, local_options
+from workers.config import ModelConfig
 from workers.facts import Offer
 
 
@@ -42,3 +43,26 @@ def test_only_the_first_part_of_a_split_model_is_offered(tmp_path: Path) -> None
     for part in (1, 2, 3):
         (tmp_path / f"big-q4_k_m-{part:05}-of-00003.gguf").write_bytes(b"")
     assert [Path(one.path).name for one in local_options(tmp_path, ())] == ["big-q4_k_m-00001-of-00003.gguf"]
+
+
+@pytest.mark.model
+def test_the_router_is_told_what_the_files_headers_say(model_files: dict[str, Path], tmp_path: Path) -> None:
+    """Of those named, else of those in the folder; what cannot be read or is no GGUF file is left out."""
+    for file in model_files.values():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "broken-q8_0.gguf").write_bytes(b"GGUF but not for long")
+    told = files_here(tmp_path)
+    assert {one.key for one in told} == {("smollm2-135m", "q8_0"), ("smollm2-135m", "q4_k_m")}
+    assert all(one.loaded and one.loaded.layers == 30 and one.loaded.weights_bytes > 50e6 for one in told)
+    named = (ModelConfig(name="mine", path=str(model_files["q8_0"])), ModelConfig(name="folder", path=str(tmp_path)))
+    assert [one.key for one in files_here(tmp_path, named)] == [("mine", "q8_0")]
+
+
+def test_a_folder_full_of_files_is_told_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers are read one after the other; a join must not wait for thousands."""
+    for number in range(TOLD_LIMIT + 20):
+        (tmp_path / f"m{number}-q8_0.gguf").write_bytes(b"")
+    read: list[Path] = []
+    monkeypatch.setattr("workers.choice._told", lambda _, path: read.append(path))
+    assert files_here(tmp_path) == ()
+    assert len(read) == TOLD_LIMIT

@@ -138,3 +138,43 @@ def test_no_profile_however_absurd_breaks_an_enrolment(
     for one in offered(pool(), pb.Profile(engine=engine, hardware=hardware)):
         assert 0 < one.predicted_tokens_per_s < 1e9
         assert 0 < one.predicted_prefill_tokens_per_s < 1e12
+
+
+def own_file(model: str, quantization: str, **facts: Any) -> pb.ModelInstance:
+    """As the header of a file on the joining machine tells."""
+    return pb.ModelInstance(model=model, quantization=quantization, context_tokens=8192, slots=1, **{**LLAMA, **facts})
+
+
+def test_what_the_machine_has_is_judged_too_after_what_the_pool_wants() -> None:
+    """Its owner may serve a file nobody asked for; what is then expected of it is told as for any other."""
+    mine = own_file("my-finetune", "q5_k_m", weights_bytes=5_730_000_000)
+    found = list(PoolOffers(pool)(mac(), [mine]))
+    wanted = offered(pool(), mac())
+    assert found[: len(wanted)] == wanted
+    (own,) = found[len(wanted) :]
+    assert (own.model, own.quantization) == ("my-finetune", "q5_k_m")
+    assert own.reason == "a file on this machine, of a model that nobody in the pool serves"
+    same_size = next(one for one in wanted if (one.model, one.quantization) == ("llama-3.1-8b", "q8_0"))
+    assert same_size.predicted_tokens_per_s < own.predicted_tokens_per_s < 3 * same_size.predicted_tokens_per_s
+
+
+def test_a_worse_file_of_a_wanted_model_is_judged_and_not_recommended() -> None:
+    """The pool would not ask for q2_k where q8_0 fits, but its owner may have nothing else."""
+    found = list(PoolOffers(pool)(mac(), [own_file("llama-3.1-8b", "q2_k"), own_file("llama-3.1-8b", "q8_0")]))
+    names = [(one.model, one.quantization) for one in found]
+    assert names[-1] == ("llama-3.1-8b", "q2_k")
+    assert names.count(("llama-3.1-8b", "q8_0")) == 1
+
+
+def test_files_that_do_not_fit_or_cannot_be_true_are_left_out() -> None:
+    """A joining machine is not refused for a damaged file in its folder."""
+    files = [
+        own_file("huge", "q8_0", **{**LARGE, "weights_bytes": 75_000_000_000}),
+        own_file("odd", "q8_0", bits_per_weight=1e30),
+        own_file("bare", "q8_0", parameters=0, layers=0, kv_heads=0),
+        own_file("strange", "no-such-format"),
+    ]
+    small = mac(16, 10.67)
+    assert list(PoolOffers(pool)(small, files)) == offered(pool(), small)
+    many = [own_file(f"m{n}", "q8_0") for n in range(500)]
+    assert len(list(PoolOffers(pool)(mac(), many))) < 100
