@@ -1,5 +1,6 @@
 """``allsorts serve``: the router, under Ray Serve or plain uvicorn."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -13,6 +14,8 @@ import typer
 
 from router.config import RouterConfig, load_config
 from router.errors import ConfigError
+from router.http.auth import refuse_open_door
+from router.state.place import open_store
 from router.telemetry.logging import configure_logging
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
@@ -57,6 +60,7 @@ def serve(
     settings = load_config(config, overrides)
     configure_logging(settings.log_level)
     _check_ports(settings)
+    asyncio.run(_check_door(settings))
     if without_ray:
         serve_uvicorn(settings)
     else:
@@ -169,6 +173,15 @@ def _check_ports(config: RouterConfig) -> None:
     for flag, host, port in wanted:
         if port and port_taken(host, port):
             raise ConfigError(f"port {port} on {host} is taken; choose another with {flag}, e.g. {flag} {port + 10}")
+
+
+async def _check_door(config: RouterConfig) -> None:
+    """Refuse an open pool beyond loopback before anything of it listens, HAProxy included."""
+    store = open_store(config.state_dir)
+    try:
+        await refuse_open_door(store, config.http.host)
+    finally:
+        await store.close()
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

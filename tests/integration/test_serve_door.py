@@ -1,0 +1,90 @@
+"""``allsorts serve`` beyond loopback: not without keys, whatever serves; and with one, only to those who hold it."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from router.domain.clock import SystemClock
+from router.fleet.credentials import StoredCredentials
+from router.state.place import open_store
+from tests.support.pool import free_port
+
+COMMAND = (sys.executable, "-m", "router.cli.main", "serve")
+STARTS_WITHIN_S = 60.0
+
+
+@contextlib.asynccontextmanager
+async def serving(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await asyncio.wait_for(process.wait(), 30)
+
+
+@pytest.mark.parametrize("how", [["--without-ray"], []], ids=["uvicorn", "ray-serve"])
+async def test_beyond_loopback_nothing_starts_without_keys(how: list[str], tmp_path: Path) -> None:
+    """One line says what to do; neither Ray nor HAProxy was started, so nothing listened even for a moment."""
+    ports = ("--port", str(free_port()), "--grpc-port", str(free_port()))
+    async with serving("--host", "0.0.0.0", "--state-dir", str(tmp_path), *ports, *how) as process:
+        seen: set[str] = set()
+        while process.returncode is None:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                for one in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+                    seen |= {c.status for c in one.net_connections(kind="tcp")}
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 0.05)
+        assert process.stderr is not None
+        said = (await process.stderr.read()).decode()
+    assert process.returncode == 1
+    assert "refusing to listen on 0.0.0.0 without API keys" in said
+    assert "allsorts key create" in said
+    assert "Traceback" not in said
+    assert psutil.CONN_LISTEN not in seen
+
+
+async def test_with_a_key_the_endpoint_listens_everywhere_and_lets_its_holder_in(tmp_path: Path) -> None:
+    """The workers' door stays on loopback: nobody asked for another."""
+    store = open_store(str(tmp_path))
+    credentials = StoredCredentials(store=store, clock=SystemClock(), fingerprint=None, enrol_address=lambda: "")
+    key = (await credentials.create_key({"name": "me"}))["key"]
+    await store.close()
+    port, grpc_port = free_port(), free_port()
+    arguments = ("--host", "0.0.0.0", "--port", str(port), "--grpc-port", str(grpc_port), "--state-dir", str(tmp_path))
+    async with serving(*arguments, "--without-ray") as process, httpx.AsyncClient() as client:
+        url = f"http://127.0.0.1:{port}"
+        await until_up(client, url, process)
+        refused = await client.get(f"{url}/v1/models")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+        assert key not in refused.text
+        allowed = await client.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"})
+        assert allowed.status_code == 200
+        for path in ("/admin/fleet", "/metrics"):
+            beyond = await client.get(f"{url}{path}", headers={"authorization": f"Bearer {key}"})
+            assert beyond.status_code == 403
+        sockets = {
+            (one.laddr.ip.removeprefix("::ffff:"), one.laddr.port)
+            for one in psutil.Process(process.pid).net_connections(kind="tcp")
+            if one.status == psutil.CONN_LISTEN
+        }
+        assert sockets == {("0.0.0.0", port), ("127.0.0.1", grpc_port)}
+
+
+async def until_up(client: httpx.AsyncClient, url: str, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(STARTS_WITHIN_S):
+        while True:
+            assert process.returncode is None
+            with contextlib.suppress(httpx.TransportError):
+                if (await client.get(f"{url}/healthz")).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
