@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,14 +78,16 @@ class VllmModel:
     async def warm_up(self) -> None:
         """The first use of each path costs seconds: sampling, log-probabilities, the prompt's log-probabilities.
 
-        Raises what vLLM raises: a model that loads may yet kill the core with its first step. Afterwards its death is
-        the engine's.
+        Raises what vLLM raises: a model that loads may yet kill the core with its first step, or compute no numbers
+        (FP8 on a CPU, vLLM 0.32.0). Afterwards the core's death is the engine's.
         """
         tokens = self._vocabulary.tokenize("Hello, world", special=False, add_start=False)
         greedy = Sampling(temperature=0.0, logprobs=True, top_logprobs=2)
         for number, parameters in enumerate((sampling_parameters(greedy, 2, self._ends), scoring_parameters())):
-            async for _ in self._llm.generate({"prompt_token_ids": tokens}, parameters, f"warm-up-{number}"):
-                pass
+            async for result in self._llm.generate({"prompt_token_ids": tokens}, parameters, f"warm-up-{number}"):
+                last = result
+        if not all(map(math.isfinite, scores_of(tokens, last.prompt_logprobs))):
+            raise ArithmeticError("what it computes are not numbers: its quantization is not supported on this device")
         self._watcher = asyncio.create_task(self._watch(), name=f"vllm core of {self.loaded.name}")
 
     # ------------------------------------------------------------ jobs

@@ -1,0 +1,68 @@
+"""The formats of weights that vLLM takes on this device, each really loaded and asked."""
+
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.engines.rigs import run_elsewhere
+from workers.engines.base import Engine, LoadedModel, LoadError, ModelSpec
+from workers.engines.table import make_engine
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(bool(run_elsewhere("vllm")), reason=run_elsewhere("vllm")),
+]
+
+TEXT = (
+    "The sun rises in the east and sets in the west. Water boils at a hundred degrees. Paris is the capital of France, "
+    "and Berlin is the capital of Germany. Children learn to read and write at school."
+)
+WORSE_AT_MOST = {"fp16": 1.0, "w8a8": 1.1, "gptq": 1.7, "w4a16": 1.7}
+"""Perplexity against full precision, 13.1: 12.4 at eight bits, 19.3 at four here. Plain rounding costs a model this
+small a good deal; a format that is read wrongly costs it everything."""
+FULL_PRECISION = 13.1
+
+
+async def load(engine: Engine, kind: str, awq_folder: Path, here: Path) -> LoadedModel:
+    from tests.support.quantized_folders import make  # safetensors is in vLLM's environment only
+
+    plain = awq_folder.with_name(awq_folder.name.replace("-awq", "-fp16"))
+    folder = make(kind, plain, here / kind)
+    return await engine.load(
+        ModelSpec(name="m", path=str(folder), context_tokens=256, slots=2), lambda _fraction, _message: None
+    )
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    one = make_engine("vllm")
+    yield one
+    await one.close()
+
+
+@pytest.mark.parametrize("kind", WORSE_AT_MOST)
+async def test_a_format_is_read_as_it_is_meant(kind: str, engine: Engine, awq_folder: Path, tmp_path: Path) -> None:
+    """Its name comes from config.json, and its perplexity is that of its rounding."""
+    loaded = await load(engine, kind, awq_folder, tmp_path)
+    assert loaded.quantization == kind
+    assert loaded.parameters == 134_515_008
+    scored = await engine.score("m", kind, TEXT)
+    perplexity = math.exp(-sum(scored.logprobs) / len(scored.logprobs))
+    assert perplexity < WORSE_AT_MOST[kind] * FULL_PRECISION * 1.02
+
+
+async def test_a_format_the_device_computes_no_numbers_with_is_refused(
+    engine: Engine, awq_folder: Path, tmp_path: Path
+) -> None:
+    """FP8 on a CPU: vLLM loads it, and all its logits are NaN. Its first step tells, before anybody is answered."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        assert (await load(engine, "fp8", awq_folder, tmp_path)).quantization == "fp8"
+        return
+    with pytest.raises(LoadError, match="unsupported quantization fp8: what it computes are not numbers"):
+        await load(engine, "fp8", awq_folder, tmp_path)
+    assert engine.models == ()
