@@ -1,8 +1,8 @@
 """The pool that chaos breaks: a router, two workers with the real model and six simulated ones, each a process."""
 
 import asyncio
-import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -54,7 +54,7 @@ _NOBODY_THERE = "127.0.0.2"
 class Layout:
     """What a scenario wants otherwise than usual."""
 
-    loading: bool = False  # the victims have a second model that loads while the first serves
+    loading: bool = False  # the victims have more models, which load and are measured while the first serves
     proxied: bool = False  # the victims reach the router through a network that can be cut
     liar: bool = False  # the simulated victim speaks through a liar
     fake_clock: bool = False  # wall clocks of the router and the victims follow a file
@@ -106,7 +106,8 @@ class ChaosPool:
         return self.workers[VICTIMS[engine]]
 
     async def __aenter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # what an earlier run measured or logged there
+        self.folder.mkdir(parents=True)
         try:
             self.start_router()
             await until(self._answers, READY_WITHIN_S, "the router", self._check_alive)
@@ -140,10 +141,9 @@ class ChaosPool:
             config.write_text("")
         self.router = Child(
             "router",
-            [*_ALLSORTS, "serve", "--config", str(config), "--without-ray", "--port", str(self.port),
+            [*self._allsorts("router"), "serve", "--config", str(config), "--without-ray", "--port", str(self.port),
              "--grpc-port", str(self.grpc_port), "--state-dir", str(self.state_dir), "--records", str(self.records)],
             log=self.folder / "router.log",
-            environment=self._clock_of("router"),
         )  # fmt: skip
 
     async def fleet(self) -> dict[str, dict[str, Any]]:
@@ -166,11 +166,11 @@ class ChaosPool:
             worker.worker_id = fleet.get(name, {}).get("worker_id", "")
         return all(fleet.get(name, {}).get("state") == "ready" for name in self.workers)
 
-    def jump_clock(self, who: str, by: str) -> None:
-        """Set the wall clock of the router or a worker off by so much, e.g. ``+3600``."""
+    def jump_clock(self, who: str, by_s: float) -> None:
+        """Set the wall clock of the router or a worker off by so many seconds."""
         file = self._clock_file(who)
         fresh = file.with_suffix(".new")
-        fresh.write_text(f"{by}\n")
+        fresh.write_text(f"{by_s}\n")
         fresh.replace(file)
 
     # -- starting ---------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class ChaosPool:
         models = [f"{REAL}={file}"]
         measure = self.layout.loading and name in VICTIMS.values()
         if measure:
-            models.append(f"second={next(one for one in self.models.values() if one != file)}")
+            models += [f"{name}={other}" for other in self.models.values() for name in ("second", "third")]
         self._start(
             name, "llama.cpp", models, "--slots", "16", "--context", "1024", "--threads", "1", benchmark=measure
         )
@@ -217,13 +217,14 @@ class ChaosPool:
         benchmark: bool = False,
     ) -> None:
         command = [
-            *_ALLSORTS, "worker", "--router", f"127.0.0.1:{self._way_in(name)}", "--engine", engine, "--node", name,
-            "--state-dir", str(self.folder / name), *(one for model in models for one in ("--model", model)), *more,
+            *self._allsorts(name), "worker", "--router", f"127.0.0.1:{self._way_in(name)}", "--engine", engine,
+            "--node", name, "--state-dir", str(self.folder / name),
+            *(one for model in models for one in ("--model", model)), *more,
             *([] if benchmark else ["--no-benchmark"]),
         ]  # fmt: skip
         if engine != "simulated":  # what computes gives way to what has deadlines
             command = ["nice", "-n", "5", *command]
-        environment = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / "cache"), **self._clock_of(name)}
+        environment = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / "cache")}
         child = Child(name, command, log=self.folder / f"{name}.log", environment=environment)
         self.workers[name] = Worker(name, engine, child, control)
 
@@ -234,16 +235,12 @@ class ChaosPool:
             return self.liar.port
         return self.grpc_port
 
-    def _clock_of(self, who: str) -> dict[str, str]:
+    def _allsorts(self, who: str) -> list[str]:
+        """The command, with a clock that can be set off where the layout wants one."""
         if not self.layout.fake_clock or (who != "router" and who not in VICTIMS.values()):
-            return {}
-        self._clock_file(who).write_text("+0\n")
-        return {
-            "LD_PRELOAD": str(_faketime_library()),
-            "FAKETIME_TIMESTAMP_FILE": str(self._clock_file(who)),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+            return [sys.executable, "-m", _PROGRAM]
+        self._clock_file(who).write_text("0\n")
+        return [sys.executable, "-m", "loadtest.chaos.skewed", str(self._clock_file(who)), _PROGRAM]
 
     def _clock_file(self, who: str) -> Path:
         return self.folder / f"{who}.clock"
@@ -265,7 +262,7 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
 
 
-_ALLSORTS = [sys.executable, "-m", "router.cli.main"]
+_PROGRAM = "router.cli.main"
 
 
 async def until(
@@ -299,10 +296,3 @@ def small_disk(folder: Path, size_bytes: int) -> bool:
 def unmount(folder: Path) -> None:
     """Take the small disk away again."""
     subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
-
-
-def _faketime_library() -> Path:
-    spec = importlib.util.find_spec("libfaketime")
-    assert spec is not None
-    assert spec.origin is not None
-    return next((Path(spec.origin).parent / "vendor").rglob("libfaketime.so.1"))

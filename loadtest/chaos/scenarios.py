@@ -71,11 +71,13 @@ async def kill(stage: Stage) -> None:
 
 
 async def kill_while_loading(stage: Stage) -> None:
-    """SIGKILL while a second model loads; the fleet table must show that it does."""
+    """SIGKILL while another model loads or is measured; the fleet table must show that one does."""
     fleet = await stage.pool.fleet()
     for name in VICTIMS.values():
-        states = {model["model"]: model["state"] for model in fleet[name]["models"]}
+        states = [f"{model['model']}@{model['quantization']} {model['state']}" for model in fleet[name]["models"]]
         stage.notes[name] = states
+        if not any(state.endswith(("loading", "benchmarking")) for state in states):
+            raise RuntimeError(f"{name} loaded nothing when it was to be killed: {', '.join(states)}")
     await kill(stage)
 
 
@@ -163,7 +165,6 @@ async def fill_disk(stage: Stage) -> None:
                 file.write(b"\0" * 4096)
 
     await asyncio.to_thread(fill)
-    stage.notes["records_before"] = _lines(stage.pool.records)
     stage.notes["cordon_on_a_full_disk"] = await stage.pool.admin("cordon", node="sim-6")
 
 
@@ -176,14 +177,14 @@ async def free_disk(stage: Stage) -> None:
 
 async def jump_clocks(stage: Stage) -> None:
     """Wall clocks jump: the router's an hour ahead, the victims' a day back."""
-    stage.pool.jump_clock("router", "+3600")
+    stage.pool.jump_clock("router", 3600)
     for name in VICTIMS.values():
-        stage.pool.jump_clock(name, "-86400")
+        stage.pool.jump_clock(name, -86400)
 
 
 async def jump_back(stage: Stage) -> None:
     """The router's two hours back."""
-    stage.pool.jump_clock("router", "-3600")
+    stage.pool.jump_clock("router", -3600)
 
 
 async def lie(stage: Stage) -> None:
