@@ -326,9 +326,9 @@ class SimulatedCore:
         """Who prefills how many tokens in the next step, and the seconds that takes."""
         p = self.parameters
         plan: list[tuple[Sequence_, int]] = []
-        seconds = 0.0
+        seconds, limit = 0.0, p.sequence_chunk_tokens or budget
         for sequence in self._prefilling:
-            count = min(sequence.to_prefill, budget)
+            count = min(sequence.to_prefill, budget, limit)
             seconds += p.prefill_s(count, sequence.prefilled + count / 2.0)
             plan.append((sequence, count))
             budget -= count

@@ -32,6 +32,7 @@ def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Sp
     prefill = prefill_curve(speed, loaded.slots)
     spread = scatter(speed, loaded.slots)
     chunk = max(one.prefill_tokens for one in speed.samples)
+    alone = max((one.prefill_tokens for one in speed.samples if one.prefills == 1), default=chunk)
     lines = [
         "[hardware]",
         f'name = "{hardware.name}"',
@@ -60,6 +61,7 @@ def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Sp
         f"prefill_base_s = {speed.prefill_base_s:.9f}",
         f"kv_capacity_tokens = {loaded.kv_capacity_tokens}",
         f"prefill_chunk_tokens = {chunk}  # the most that any step took",
+        f"sequence_chunk_tokens = {alone}  # and the most of one sequence",
         f"decode_curve_s = [{curve}]",
         f"prefill_curve_tokens = [{', '.join(f'{tokens:.2f}' for tokens, _ in prefill)}]",
         f"prefill_curve_s = [{', '.join(f'{max(seconds, LEAST_S):.7f}' for _, seconds in prefill)}]",

@@ -83,6 +83,7 @@ class EngineParameters:
     kv_capacity_tokens: int = 65_536
     context_tokens: int = 8192
     prefill_chunk_tokens: int = 0  # prompt tokens a step beside the decode tokens; 0: what those leave of the chunk
+    sequence_chunk_tokens: int = 0  # prompt tokens of one sequence a step; 0: as many as there is room for
     decode_curve_s: tuple[float, ...] = ()  # measured steps of 1, 2, … sequences, context apart; empty: the line
     prefill_curve: tuple[tuple[float, float], ...] = ()  # measured (tokens, seconds) of a prefill; empty: the line
     noise: float = 0.03  # relative standard deviation of one step

@@ -8,7 +8,8 @@ machine = "h100-sxm"              # a profile that ships, to start from; or all 
                                   # quantization, context_tokens, slots
 [speed]                           # measured figures in place of derived ones: base_s, per_sequence_s,
                                   # per_context_token_s, prefill_tokens_per_s, prefill_base_s, kv_capacity_tokens,
-                                  # chunk_tokens, prefill_chunk_tokens, decode_curve_s (a list: 1, 2, … sequences),
+                                  # chunk_tokens, prefill_chunk_tokens, sequence_chunk_tokens,
+                                  # decode_curve_s (a list: 1, 2, … sequences),
                                   # prefill_curve_tokens and prefill_curve_s (two lists)
 [behaviour]                       # noise, drift, drift_s, hidden, wrong_by, seed, answer_mu, answer_sigma, salt
 """
@@ -60,7 +61,7 @@ _HARDWARE_REST = ("name", "engine", "compute_share")
 _SHAPE = ("parameters", "layers", "kv_heads", "head_dim", "hidden")
 _MODEL = ("shape", "quantization", "context_tokens", "slots", *_SHAPE)
 _SPEED = ("base_s", "per_sequence_s", "per_context_token_s", "prefill_tokens_per_s", "prefill_base_s")
-_COUNTS = ("kv_capacity_tokens", "chunk_tokens", "prefill_chunk_tokens")
+_COUNTS = ("kv_capacity_tokens", "chunk_tokens", "prefill_chunk_tokens", "sequence_chunk_tokens")
 _CURVE = ("prefill_curve_tokens", "prefill_curve_s")
 _BEHAVIOUR = ("noise", "drift", "drift_s", "hidden", "wrong_by", "seed", "answer_mu", "answer_sigma", "salt", "load_s")
 

@@ -71,7 +71,7 @@ def step_by_step(asked: list[Asked], p: EngineParameters = PARAMETERS) -> list[t
         batch, context = len(decoding), sum(asked[one].prompt + written[one] for one in decoding)
         budget, prefill_s, finished = max(p.chunk_tokens - batch, 1), 0.0, []
         for number in prefilling:
-            count = min(left[number], budget)
+            count = min(left[number], budget, p.sequence_chunk_tokens or budget)
             prefill_s += p.prefill_s(count, done[number] + count / 2)
             left[number] -= count
             done[number] += count
@@ -107,12 +107,14 @@ requests = st.builds(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(requests, min_size=1, max_size=12))
-def test_whole_stretches_take_as_long_as_their_steps(asked: list[Asked]) -> None:
+@given(st.lists(requests, min_size=1, max_size=12), st.sampled_from((0, 40)))
+def test_whole_stretches_take_as_long_as_their_steps(asked: list[Asked], of_one: int) -> None:
     """Chunked prefill beside decoding, slots, first come first served: as a loop over single steps has it."""
     asked.sort(key=lambda one: one.at)
     assume(len({one.at for one in asked}) == len(asked))  # of two that come at once, the first finds an idle engine
-    for sequence, (first, last) in zip(through_the_core(asked), step_by_step(asked), strict=True):
+    parameters = replace(PARAMETERS, sequence_chunk_tokens=of_one)
+    both = zip(through_the_core(asked, parameters), step_by_step(asked, parameters), strict=True)
+    for sequence, (first, last) in both:
         assert sequence.first_at == pytest.approx(first, rel=1e-6)
         assert sequence.ended_at == pytest.approx(last, rel=1e-6)
 

@@ -65,7 +65,7 @@ def test_what_was_measured_is_what_the_simulated_engine_has(tmp_path: Path) -> N
     assert profile.machine.name == "AMD EPYC"
     parameters = profile.true
     assert (parameters.slots, parameters.context_tokens, parameters.kv_capacity_tokens) == (16, 1024, 16 * 1024)
-    assert parameters.prefill_chunk_tokens == 128
+    assert (parameters.prefill_chunk_tokens, parameters.sequence_chunk_tokens) == (128, 128)
     for batch in (1, 2, 5, 16):
         assert parameters.decode_s(batch, 40 * batch) == pytest.approx(true_step_s(batch, 40 * batch, 0), rel=0.03)
     for tokens in (4, 16, 24, 40, 64, 128):
@@ -96,6 +96,25 @@ def test_a_long_prompt_takes_its_chunks(tmp_path: Path) -> None:
         core.step(core.next_event_at())
     expected = 2 * true_step_s(0, 0, 128) + true_step_s(0, 0, 44)
     assert sequence.first_at == pytest.approx(expected, rel=0.05)
+
+
+def test_an_engine_that_takes_little_of_one_prompt_at_a_time_is_imitated_in_that(tmp_path: Path) -> None:
+    """Two prompts may share a step of 128 tokens, but of either only 63: alone, 300 tokens take five steps."""
+    pairs = [replace(one, prefills=2) if one.prefill_tokens > 63 else one for one in measured().samples]
+    speed = replace(
+        measured(),
+        samples=(
+            *pairs,
+            StepSample(batch=0, context_tokens=0, prefill_tokens=63, step_s=true_step_s(0, 0, 63), prefills=1),
+        ),
+    )
+    parameters = replace(read_profile(str(written(tmp_path, speed))).true, noise=0.0)
+    assert (parameters.prefill_chunk_tokens, parameters.sequence_chunk_tokens) == (128, 63)
+    core = SimulatedCore(parameters, random.Random(0))
+    core.submit(0.0, Sequence_(key=1, prompt_tokens=300, output_tokens=1))
+    while len(core):
+        core.step(core.next_event_at())
+    assert core.steps_done == 5
 
 
 def test_noise_is_the_spread_of_steps_that_do_the_same() -> None:
