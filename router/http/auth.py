@@ -1,8 +1,10 @@
 """Who is asking: API keys against the store, scopes, and each key's limits. Open only while there are no keys, and
 then on loopback only.
 
-Keys are read from the store at most once in ``CACHED_S``, never per request; a key made or deleted elsewhere counts
-after that time. Limits are counted per router replica.
+Keys are read from the store at most once in ``CACHED_S``, never per request; a key deleted elsewhere counts until
+then, a key made elsewhere counts at once: what looks like one of ours and is not known is looked up anew, at most once
+in ``LOOKED_UP_S``; in a pool believed to be open always, for the first key's holder must come under its rules and not
+be taken for the local user. Limits are counted per router replica.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from router.domain.clock import Clock
 from router.domain.principal import LOCAL, Principal, Scope
 from router.errors import ConfigError, NotAllowed, NotAuthenticated, RateLimited, Unavailable
 from router.http.rate_limit import Bucket, as_duration, full_bucket
-from router.state.api_keys import principal_of, secret_hash
+from router.state.api_keys import PREFIX, principal_of, secret_hash
 from router.state.backend import StoreFailed
 from router.state.records import KeyRecord
 from router.state.store import Store
@@ -23,6 +25,7 @@ from router.state.store import Store
 log = structlog.get_logger()
 
 CACHED_S = 1.0
+LOOKED_UP_S = 0.02
 LONGEST_HEADER = 512
 
 
@@ -46,10 +49,12 @@ class StoredAuthenticator:
 
     async def authenticate(self, authorization: str | None, scope: Scope) -> Principal:
         """The caller; ``serve`` also counts one request. Raises NotAuthenticated, NotAllowed, RateLimited."""
-        keys = await self._current_keys()
+        keys, given = await self._current_keys(CACHED_S), _hash_of(authorization)
+        if given not in keys and PREFIX in (authorization or ""):
+            keys = await self._current_keys(LOOKED_UP_S if keys else 0.0)
         if not keys and self._open:
             return LOCAL
-        record = keys.get(_hash_of(authorization))
+        record = keys.get(given)
         if record is None:
             raise NotAuthenticated("Incorrect API key provided. Keys are made on the router: allsorts key create")
         if record.expires_at is not None and self._clock.wall() > record.expires_at:
@@ -107,12 +112,14 @@ class StoredAuthenticator:
                 bucket.refill(now)
         return meters
 
-    async def _current_keys(self) -> dict[str, KeyRecord]:
-        """The keys by hash. The first reader makes all others wait: no answer may come from keys not read yet."""
-        if self._keys is not None and self._clock.now() - self._read_at < CACHED_S:
+    async def _current_keys(self, cached_s: float) -> dict[str, KeyRecord]:
+        """The keys by hash, as they were read at most ``cached_s`` ago. The first reader makes all others wait: no
+        answer may come from keys not read yet.
+        """
+        if self._keys is not None and self._clock.now() - self._read_at < cached_s:
             return self._keys
         async with self._reading:
-            if self._keys is None or self._clock.now() - self._read_at >= CACHED_S:
+            if self._keys is None or self._clock.now() - self._read_at >= cached_s:
                 self._keys = await self._read(self._keys)
                 self._read_at = self._clock.now()
             return self._keys

@@ -55,6 +55,33 @@ async def test_with_a_key_everyone_needs_one(rig: Rig) -> None:
         assert "sk-as" not in refusal.value.message
 
 
+async def test_the_first_keys_holder_comes_under_its_rules_at_once(rig: Rig) -> None:
+    """The router still believes there are no keys: it is not taken for the local user, whose prompts go anywhere."""
+    assert await rig.auth.authenticate(None, Scope.SERVE) is LOCAL
+    made = await rig.credentials.create_key({"name": "clinic", "labels": {"site": "clinic"}})
+    principal = await rig.auth.authenticate(f"Bearer {made['key']}", Scope.SERVE)
+    assert principal.required_labels == (("site", "clinic"),)
+
+
+async def test_unknown_keys_do_not_wear_the_store_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking a key up anew is worth it once; whoever guesses must not cause a read each time."""
+    await rig.key()
+    reads = 0
+    read = rig.store.keys
+
+    async def counted() -> Any:
+        nonlocal reads
+        reads += 1
+        return await read()
+
+    monkeypatch.setattr(rig.store, "keys", counted)
+    for guess in range(200):
+        with pytest.raises(NotAuthenticated):
+            await rig.auth.authenticate(f"Bearer sk-as-{guess}", Scope.SERVE)
+        rig.clock.advance(0.001)
+    assert reads <= 11
+
+
 async def test_beyond_loopback_nobody_gets_in_without_a_key() -> None:
     """Even if the last key was deleted while the router ran."""
     rig = Rig(host="0.0.0.0")
