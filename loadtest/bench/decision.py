@@ -9,10 +9,11 @@ have targets.
 import json
 import random
 import time
+from collections import defaultdict, deque
 from dataclasses import replace
 
 from router.domain.ids import RequestId, WorkerId
-from router.domain.placement import Placed
+from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import (
@@ -28,6 +29,9 @@ from router.placement.composition import ComposedPlacer
 from router.placement.placer import build_placer
 
 DECISIONS = 2000
+SLOTS = 16
+Running = defaultdict[str, deque[tuple[InferenceRequest, Placed]]]
+"""What each worker has; when its slots are full, its oldest request ends."""
 WORKERS = (50, 1000)
 _QUANTIZATIONS = ("awq", "q4_k_m", "q8_0", "fp16")
 
@@ -44,28 +48,37 @@ def main() -> None:
 
 def _median_us(workers: int, decisions: int, policy: str) -> float:
     rng = random.Random(workers)
+    running: Running = defaultdict(deque)
     placer = build_placer(policy, rng=random.Random(1))
     snapshot = fleet(workers, rng)
     for number in range(decisions // 10):  # caches and branch predictors warm, as in a running router
-        snapshot = _step(placer, snapshot, number, rng)[0]
-    taken = sorted(_step(placer, snapshot, number, rng)[1] for number in range(decisions))
+        snapshot = _step(placer, snapshot, number, rng, running)[0]
+    taken = sorted(_step(placer, snapshot, number, rng, running)[1] for number in range(decisions))
     return 1e6 * taken[len(taken) // 2]
 
 
 def _step(
-    placer: ComposedPlacer, snapshot: FleetSnapshot, number: int, rng: random.Random
+    placer: ComposedPlacer,
+    snapshot: FleetSnapshot,
+    number: int,
+    rng: random.Random,
+    running: Running,
 ) -> tuple[FleetSnapshot, float]:
     """One load report and one decision; the report is made before the clock starts."""
     position = rng.randrange(len(snapshot.workers))
     view = replace(snapshot.workers[position], load=_load(rng))
     workers = (*snapshot.workers[:position], view, *snapshot.workers[position + 1 :])
     snapshot = FleetSnapshot(taken_at=1.0, version=number, workers=workers)
-    request = _request(number, rng)
+    request = _request(f"{number}-{rng.getrandbits(32)}", rng)
     started = time.perf_counter()
     result = placer.place(request, snapshot, 1.0)
     taken = time.perf_counter() - started
     assert isinstance(result, Placed)
     placer.dispatched(request, result, 1.0)
+    there = running[result.worker_id]
+    there.append((request, result))
+    if len(there) > SLOTS:
+        placer.finished(*there.popleft(), Outcome(ttft_s=0.5, e2e_s=5.0, completion_tokens=100))
     return snapshot, taken
 
 
@@ -96,7 +109,7 @@ def _worker(number: int, rng: random.Random) -> WorkerView:
                 model="model",
                 quantization=_QUANTIZATIONS[number % len(_QUANTIZATIONS)],
                 context_tokens=32_768,
-                slots=16,
+                slots=SLOTS,
                 kv_capacity_tokens=262_144,
                 parameters=8_000_000_000,
                 speed=speed,
@@ -120,7 +133,7 @@ def _load(rng: random.Random) -> Load:
     )
 
 
-def _request(number: int, rng: random.Random) -> InferenceRequest:
+def _request(number: str, rng: random.Random) -> InferenceRequest:
     shared = rng.randrange(20) * 1000  # one of 20 system prompts, half of the prompt
     blocks = (*range(shared, shared + 8), *(rng.getrandbits(64) for _ in range(8)))
     return InferenceRequest(

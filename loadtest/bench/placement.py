@@ -63,7 +63,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=800, help="per run")
+    parser.add_argument("--requests", type=int, default=600, help="per run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--fleets", nargs="*", default=list(FLEETS), choices=FLEETS)
     parser.add_argument("--traffic", nargs="+", default=list(TRAFFIC), choices=TRAFFIC)

@@ -71,10 +71,10 @@ def measure_cell(fleet: str, traffic: str, settings: Settings, solve: Solve) -> 
         best = max(mine, key=goodput)
         start = min(max(goodput(best) / best.bound, 0.02), 1.0) if best.bound > 0 else 0.1
         for seed in settings.seeds:
-            case = replace(best.case, seed=seed, requests=settings.requests, start=start, precision=0.04)
+            case = replace(best.case, seed=seed, requests=settings.requests, start=start, precision=0.04, stride=1.25)
             cases.append(case)
             if policy in (OURS, ORACLE_LEAST):
-                cases.append(replace(case, drift=True, start=0.6 * start))
+                cases.append(replace(case, drift=True, start=0.6 * start, stride=1.4))
             if policy == OURS:
                 cases.append(replace(case, clairvoyant=True))
     solved = solve(cases, f"{Path(fleet).stem}, {traffic}: seeds and drift")
@@ -94,9 +94,9 @@ def _swept(fleet: str, traffic: str, settings: Settings) -> Iterator[Case]:
             traffic=traffic,
             policy=policy,
             seed=SWEEP_SEED,
-            requests=min(settings.requests, 500),
+            requests=min(settings.requests, 400),
             start=_START.get(policy, 0.2) * _SHARE.get(traffic, 1.0),
-            precision=0.12,
+            precision=0.15,
         )
         if policy == OURS:
             yield base
@@ -117,6 +117,7 @@ def measure_staleness(fleet: str, settings: Settings, solve: Solve) -> dict[str,
             requests=settings.requests,
             start=_START[OURS],
             precision=0.04,
+            stride=1.25,
             replicas=replicas,
             report_gap_s=gap,
         )

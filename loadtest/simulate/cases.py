@@ -48,6 +48,7 @@ class Case:
     rate: float = 0.0  # 0: find the knee
     start: float = 0.5  # where the search begins, as a share of the bound
     precision: float = 0.05
+    stride: float = 2.0  # of the search; less where the start is a good guess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ def solve(case: Case) -> Outcome:
         broken += found.quality_floor_broken
         return found
 
-    knee = find_knee(run, bound * case.start, precision=case.precision)
+    knee = find_knee(run, bound * case.start, precision=case.precision, stride=case.stride)
     return Outcome(case=case, knee=knee, figures=knee.figures, bound=bound, quality_floor_broken=broken)
 
 

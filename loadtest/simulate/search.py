@@ -24,13 +24,14 @@ class Knee:
     tried: dict[float, float] = field(default_factory=dict)  # rate -> share inside the targets
 
 
-def find_knee(run: Run, first: float, *, precision: float = 0.04, steps: int = 9) -> Knee:
-    """Search from ``first`` by doubling or halving, then by bisection until the bracket is within ``precision``.
+def find_knee(run: Run, first: float, *, precision: float = 0.04, stride: float = 2.0, steps: int = 9) -> Knee:
+    """Search from ``first`` in strides, then by bisection until the bracket is within ``precision``. Strides down grow
+    with every load that does not hold.
 
     Between the last load that holds and the first that does not, the crossing is interpolated.
     """
     tried: dict[float, Figures] = {}
-    low, high, rate = 0.0, 0.0, first
+    low, high, rate, down = 0.0, 0.0, first, stride
     for _ in range(steps):
         tried[rate] = found = run(rate)
         if found.within >= REQUIRED:
@@ -38,9 +39,10 @@ def find_knee(run: Run, first: float, *, precision: float = 0.04, steps: int = 9
         else:
             high = rate
         if high == 0.0:
-            rate = low * 1.5
+            rate = low * min(stride, 1.5)
         elif low == 0.0:
-            rate = high * 0.5
+            rate = high / down
+            down = min(down * stride, 4.0)
             if rate < first * LOWEST:
                 break
         elif high / low <= 1.0 + precision:

@@ -141,12 +141,13 @@ class Admission:
         if isinstance(result, NoCandidate):
             return snapshot, self._not_placed(waiting, result, now, verdicts)
         waiting.without_worker_since = None
-        late = None if waiting.continuation else self._too_late(waiting, result, now)
-        if late is not None:
-            self._refuse(waiting, late, verdicts)
-            return snapshot, True
-        if not waiting.continuation and self._too_crowded(request, result):
-            return snapshot, False
+        if not waiting.continuation:
+            late = self._too_late(waiting, result, now)
+            if late is not None:
+                self._refuse(waiting, late, verdicts)
+                return snapshot, True
+            if self._too_crowded(request, result):
+                return snapshot, False
         self._queue.served(waiting)
         self._drain.left(waiting.tokens, now)
         self._placer.dispatched(request, result, now)

@@ -16,7 +16,7 @@ from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import ModelInstance
 from router.placement.candidates import COLUMNS, Column, Floats, InstanceKey
 from router.placement.filters import Quality, Rules, not_served, standing_exclusion
-from router.placement.pace import PaceBook, Progress
+from router.placement.pace import TIGHT_S, PaceBook, Progress
 from router.placement.prefill_share import PrefillShare
 from router.placement.prefix_index import PrefixIndex
 from router.placement.speed_model import SpeedModel
@@ -105,7 +105,7 @@ class FleetTable:
     def run_started(
         self, key: InstanceKey, request_id: str, now: float, target_s: float, prompt_tokens: int, seen: Prediction
     ) -> None:
-        """A request with a TPOT target went to the instance; the columns do not show it yet."""
+        """A request with a TPOT target went to the instance; the columns do not show its prompt yet."""
         row = self._row_of.get(key)
         if row is not None:
             column = self.data[:, row]
@@ -119,14 +119,16 @@ class FleetTable:
                 ttft_s=seen.ttft_s,
                 tpot_s=max(seen.tpot_s, 1e-6),
             )
-            self._write_pace(row, key)
+            lead = (before + uncached) * float(column[Column.PREFILL_TOKEN_S])
+            count, mean = (Column.TIGHT, Column.TIGHT_AHEAD_S) if lead < TIGHT_S else (Column.EASY, Column.EASY_AHEAD_S)
+            column[count] += 1.0
+            column[mean] += (lead - column[mean]) / column[count]
 
     def run_ended(self, key: InstanceKey, request_id: str) -> None:
-        """It ended there."""
-        row, book = self._row_of.get(key), self._paces.get(key)
-        if row is not None and book is not None:
+        """It ended there; the columns show it with the next load."""
+        book = self._paces.get(key)
+        if book is not None:
             book.finished(request_id)
-            self._write_pace(row, key)
 
     def _refresh_views(self, snapshot: FleetSnapshot) -> None:
         workers, views = snapshot.workers, self._views
@@ -212,7 +214,9 @@ class FleetTable:
             self._paces[key] = PaceBook()
         load = view.load
         token_s = float(self.data[Column.PREFILL_TOKEN_S, row])
-        self.data[Column.PREFILL_SHARE, row] = share.update(load.prefill_progress, load.observed_at, token_s)
+        average = share.update(load.prefill_progress, load.observed_at, token_s)
+        # An idle worker says nothing more until it has work: its last share must not stand there for ever.
+        self.data[Column.PREFILL_SHARE, row] = average if load.running + load.waiting else 0.0
         self._paces[key].observed(
             Progress(
                 at=load.observed_at,

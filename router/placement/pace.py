@@ -101,14 +101,16 @@ class PaceBook:
     def pace(self, token_s: float) -> Pace:
         """As of the last report. ``token_s``: seconds it takes to prefill a token."""
         last, tight, tight_s, easy, easy_s = self._last, 0, 0.0, 0, 0.0
+        now, steps, told = last.at, last.steps, last.reports_steps
         for run in self._runs.values():
-            if run.first_at is None:
+            first_at = run.first_at
+            if first_at is None:
                 # It decodes only after what is prefilled before it: that much of the pending prefill is not its stall.
                 ahead = max(run.starts_at_tokens - last.prefilled, 0.0) * token_s
-            elif last.reports_steps:
-                ahead = run.target_s * (last.steps - run.first_step) - (last.at - run.first_at)
+            elif told:
+                ahead = run.target_s * (steps - run.first_step) - now + first_at
             else:
-                ahead = (run.target_s / run.tpot_s - 1.0) * (last.at - run.first_at)
+                ahead = (run.target_s / run.tpot_s - 1.0) * (now - first_at)
             if ahead >= TIGHT_S:
                 easy, easy_s = easy + 1, easy_s + ahead
             elif ahead > -MISSED_S:
