@@ -217,20 +217,17 @@ class FleetTable:
         average = share.update(load.prefill_progress, load.observed_at, token_s)
         # An idle worker says nothing more until it has work: its last share must not stand there for ever.
         self.data[Column.PREFILL_SHARE, row] = average if load.running + load.waiting else 0.0
-        self._paces[key].observed(
+        pace = self._paces[key].observed(
             Progress(
-                at=load.observed_at,
-                steps=load.step_sequence,
-                prefilled=load.prefill_progress,
-                to_prefill=load.prefill_tokens_pending,
-                claims=view.inflight.requests,
-                reports_steps=load.last_step_s > 0.0,
-            )
+                load.observed_at,
+                load.step_sequence,
+                load.prefill_progress,
+                load.prefill_tokens_pending,
+                view.inflight.requests,
+                load.last_step_s > 0.0,
+            ),
+            token_s,
         )
-        self._write_pace(row, key)
-
-    def _write_pace(self, row: int, key: InstanceKey) -> None:
-        pace = self._paces[key].pace(float(self.data[Column.PREFILL_TOKEN_S, row]))
         self.data[Column.TIGHT : Column.EASY_AHEAD_S + 1, row] = pace
 
     def _write_load(self, row: int, view: WorkerView) -> None:

@@ -6,7 +6,6 @@ a step), its prefill progress (a sequence decodes once the prompts before it and
 An engine that reports no steps is taken to keep to what was predicted.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 LATEST_START = 2.0
@@ -24,8 +23,7 @@ MISSED_S = 3.0
 """Further behind than this, a request is past saving and has no say any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """What a load report says of an engine's progress."""
 
     at: float
@@ -84,29 +82,27 @@ class PaceBook:
         """It ended. Unknown ids are ignored."""
         self._runs.pop(request_id, None)
 
-    def observed(self, progress: Progress) -> None:
-        """A load report: whose first token came since the last one."""
+    def observed(self, progress: Progress, token_s: float) -> Pace:
+        """A load report: whose first token came since the last one, and how all stand. ``token_s``: seconds that the
+        prefill of a token takes.
+        """
         if progress.prefilled < self._last.prefilled:  # the engine started anew
             self._runs.clear()
         self._last = progress
-        idle = progress.to_prefill == 0 and progress.claims == 0
-        for run in self._runs.values():
-            if run.first_at is None and (
-                idle
-                or (progress.reports_steps and progress.prefilled >= run.starts_at_tokens)
-                or progress.at >= run.dispatched_at + LATEST_START * run.ttft_s
-            ):
-                run.first_at, run.first_step = progress.at, progress.steps
-
-    def pace(self, token_s: float) -> Pace:
-        """As of the last report. ``token_s``: seconds it takes to prefill a token."""
-        last, tight, tight_s, easy, easy_s = self._last, 0, 0.0, 0, 0.0
-        now, steps, told = last.at, last.steps, last.reports_steps
+        now, steps, prefilled, to_prefill, claims, told = progress
+        idle = to_prefill == 0 and claims == 0
+        tight, tight_s, easy, easy_s = 0, 0.0, 0, 0.0
         for run in self._runs.values():
             first_at = run.first_at
+            if first_at is None and (
+                idle
+                or (told and prefilled >= run.starts_at_tokens)
+                or now >= run.dispatched_at + LATEST_START * run.ttft_s
+            ):
+                first_at, run.first_at, run.first_step = now, now, steps
             if first_at is None:
                 # It decodes only after what is prefilled before it: that much of the pending prefill is not its stall.
-                ahead = max(run.starts_at_tokens - last.prefilled, 0.0) * token_s
+                ahead = max(run.starts_at_tokens - prefilled, 0.0) * token_s
             elif told:
                 ahead = run.target_s * (steps - run.first_step) - now + first_at
             else:
