@@ -40,7 +40,8 @@ def main() -> None:
     """Run, print, write."""
     options = _arguments()
     started = time.monotonic()
-    settings = Settings(requests=options.requests, seeds=tuple(options.seeds), code=fingerprint())
+    code = fingerprint([_path(fleet) for fleet in FLEETS])
+    settings = Settings(requests=options.requests, seeds=tuple(options.seeds), code=code)
     cells = Cells(OUT / "placement", settings)
     if not options.report:
         with ProcessPoolExecutor(max_workers=options.processes) as pool:

@@ -12,11 +12,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loadtest.simulate.cases import POLICIES, Case, Outcome
+from loadtest.simulate.cases import POLICIES, Case, Outcome, fleet_of
 
 OURS, ORACLE_LEAST, CLAIRVOYANT = "cost", "weighted_least_request", "clairvoyant"
 STALENESS = "staleness"
-CODE = ("router/placement", "router/admission", "router/capacity", "loadtest/simulate", "workers/engines/simulated")
+CODE = (
+    "router/placement/**/*.py",
+    "router/admission/*.py",
+    "router/capacity/*.py",
+    "loadtest/simulate/*.py",
+    "workers/engines/simulated/core.py",
+    "workers/engines/simulated/noise.py",
+    "workers/engines/simulated/prefix_cache.py",
+    "workers/engines/simulated/segment.py",
+    "deploy/fleets/*.toml",
+)
+"""What decides the figures, beside the engines' parameters."""
 
 SWEEPS: dict[str, tuple[dict[str, float], ...]] = {
     "cache_aware": ({}, {"balance_abs_threshold": 4.0, "balance_rel_threshold": 1.1}),
@@ -51,15 +62,14 @@ class Settings:
         return found
 
 
-def fingerprint() -> str:
-    """Changes with the code that is measured and with the fleets."""
+def fingerprint(fleets: Sequence[str]) -> str:
+    """Changes with the code that is measured and with what the fleets' engines are."""
     digest = hashlib.sha256()
-    for path in sorted([file for place in CODE for file in Path(place).rglob("*.py")] + list(Path().glob(FLEET_FILES))):
+    for path in sorted(file for pattern in CODE for file in Path().glob(pattern)):
         digest.update(path.as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for fleet in fleets:
+        digest.update("".join(repr(node.declared) for node in fleet_of(fleet).nodes).encode())
     return digest.hexdigest()[:16]
-
-
-FLEET_FILES = "deploy/fleets/*.toml"
 
 
 def measure_cell(fleet: str, traffic: str, settings: Settings, solve: Solve) -> dict[str, Any]:
