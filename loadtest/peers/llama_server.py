@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def serve(model: str, context_tokens: int, slots: int) -> None:
-    """Serve until stdin closes; prints the address it listens on."""
+def serve(model: str, context_tokens: int, slots: int, port: int) -> None:
+    """Serve until stdin closes; prints the address it listens on. ``port`` 0: any."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = model
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
+    params.port = port
     params.n_ctx = context_tokens * slots
     params.n_parallel = slots
     params.cpuparams.n_threads = 1
@@ -30,10 +30,19 @@ def serve(model: str, context_tokens: int, slots: int) -> None:
 
 
 @contextlib.contextmanager
-def running(model: Path, *, context_tokens: int = 1024, slots: int = 4) -> Iterator[str]:
+def running(model: Path, *, context_tokens: int = 1024, slots: int = 4, port: int = 0) -> Iterator[str]:
     """The base URL of a server that runs for the length of the block."""
+    with server_process(model, context_tokens=context_tokens, slots=slots, port=port) as (_, url):
+        yield url
+
+
+@contextlib.contextmanager
+def server_process(
+    model: Path, *, context_tokens: int = 1024, slots: int = 4, port: int = 0
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The server's process as well, for who wants to end it sooner."""
     process = subprocess.Popen(
-        [sys.executable, __file__, str(model), str(context_tokens), str(slots)],
+        [sys.executable, __file__, str(model), str(context_tokens), str(slots), str(port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -44,7 +53,7 @@ def running(model: Path, *, context_tokens: int = 1024, slots: int = 4) -> Itera
     try:
         for line in process.stdout:
             if line.startswith("listening "):
-                yield line.split()[1].rstrip("/") + "/v1"
+                yield process, line.split()[1].rstrip("/") + "/v1"
                 return
         raise RuntimeError(f"the server ended with status {process.wait(10)}")
     finally:
@@ -59,4 +68,4 @@ def running(model: Path, *, context_tokens: int = 1024, slots: int = 4) -> Itera
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    serve(sys.argv[1], *(int(one) for one in sys.argv[2:5]))
