@@ -41,15 +41,23 @@ class Ramp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """So many seconds with between ``least`` and ``most`` streams, and now and then another number of them."""
+
+    least: int
+    most: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """Requests that come and go, ``level_s`` seconds with at most each number of ``streams``.
+    """Requests that come and go, from few streams to many; many take longer, because their steps do.
 
     Lengths are drawn between a least and a most, every number of tokens: kernels compute multiples of four faster
     than their neighbours, and a few fixed lengths would stand for all.
     """
 
-    streams: tuple[int, ...]
-    level_s: float
+    levels: tuple[Level, ...]
     prompt_tokens: tuple[int, int] = (4, 128)
     output_tokens: tuple[int, int] = (6, 64)
 
@@ -69,15 +77,21 @@ PLANS = {
             Ramp(context_tokens=24, batches=(1, 2, 4, 8, 16), steps=4),
             Ramp(context_tokens=160, batches=(1, 4), steps=4),
         ),
-        traffic=Traffic(streams=(4, 16), level_s=0.5),
+        traffic=Traffic(levels=(Level(least=1, most=4, seconds=0.5), Level(least=4, most=16, seconds=0.5))),
         budget_s=3.0,
     ),
     Effort.FULL: Plan(
         ramps=(
             Ramp(context_tokens=32, batches=(1, 16), steps=8),
-            Ramp(context_tokens=600, batches=(1, 2), steps=8),
+            Ramp(context_tokens=400, batches=(1, 2), steps=8),
         ),
-        traffic=Traffic(streams=(4, 8, 16), level_s=3.5),
+        traffic=Traffic(
+            levels=(
+                Level(least=1, most=4, seconds=3.0),
+                Level(least=4, most=8, seconds=4.0),
+                Level(least=8, most=16, seconds=6.0),
+            )
+        ),
         budget_s=18.0,
     ),
 }
@@ -161,11 +175,11 @@ async def _pass(probe: Probe, traffic: Traffic, loaded: LoadedModel, deadline: f
     """The traffic, from few streams to many."""
     shortest, longest = traffic.prompt_tokens
     longest = min(longest, (loaded.context_tokens - traffic.output_tokens[1]) // 2)
-    for streams in traffic.streams:
-        if streams > loaded.slots or longest < shortest or time.monotonic() > deadline:
+    for level in traffic.levels:
+        if level.most > loaded.slots or longest < shortest or time.monotonic() > deadline:
             break
-        until = time.monotonic() + traffic.level_s
+        until = time.monotonic() + level.seconds
         while time.monotonic() < until:
-            await probe.wander(streams, (shortest, longest), traffic.output_tokens)
+            await probe.wander((level.least, level.most), (shortest, longest), traffic.output_tokens)
     probe.abort_all()
     await probe.idle()

@@ -96,10 +96,13 @@ class Probe:
             waited_s = time.monotonic() - started
             self.levels.append(StepSample(batch=0, context_tokens=0, prefill_tokens=prompt_tokens, step_s=waited_s))
 
-    async def wander(self, most: int, prompt_tokens: tuple[int, int], output_tokens: tuple[int, int]) -> None:
+    async def wander(
+        self, streams: tuple[int, int], prompt_tokens: tuple[int, int], output_tokens: tuple[int, int]
+    ) -> None:
         """Fill up to as many streams as are wanted just now, and wait for the engine's next word."""
-        if self.wanted > most or self.rng.random() < WANDER_SHARE:
-            self.wanted = self.rng.randint(1, most)
+        least, most = streams
+        if not least <= self.wanted <= most or self.rng.random() < WANDER_SHARE:
+            self.wanted = self.rng.randint(least, most)
         while len(self.live) < max(self.wanted, 1):
             await self._submit(self._between(*prompt_tokens), self._between(*output_tokens))
         self.changed.clear()

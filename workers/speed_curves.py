@@ -6,6 +6,7 @@ matrix times one vector is another program than times sixteen, and a short promp
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +17,13 @@ BOUND_BY_WEIGHTS = 1.3
 
 BUCKETS_PER_DOUBLING = 2
 """Prefills are averaged over lengths within a factor of 1.4."""
+
+LONG_CONTEXT_TOKENS = 256
+"""A sequence: beyond what the benchmark's traffic has."""
+
+FEWEST_STEPS = 4
+CONTRAST = 3.0
+"""What lies before tells something when so many steps differ in it by so many times their own tokens."""
 
 
 def decode_curve_s(speed: Speed, slots: int) -> tuple[float, ...]:
@@ -53,24 +61,84 @@ def rising(values: Sequence[float], weights: Sequence[float]) -> list[float]:
     return [mean for mean, _, count in pools for _ in range(count)]
 
 
-def prefill_curve(speed: Speed, slots: int) -> tuple[tuple[float, float], ...]:
-    """(tokens, seconds beside the decoding in the same step) of one sequence's prefill, by length, never falling.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillCurve:
+    """What one sequence's prefill costs beside the decoding in the same step.
 
-    Several sequences that prefilled in one step count as that many of their mean length. Empty: none was seen.
+    ``points``: (tokens, seconds) with nothing before them, never falling; empty: none was seen. ``attention``: a token
+    costs this share more for each token before it, on average over those of the step.
     """
-    curve = decode_curve_s(speed, slots)
+
+    points: tuple[tuple[float, float], ...] = ()
+    attention: float = 0.0
+
+    def seconds(self, speed: Speed, tokens: float, before: float) -> float:
+        """By the curve where it reaches, beyond it at the fitted rate."""
+        stretch = 1.0 + self.attention * (before + tokens / 2.0)
+        if not self.points:
+            alone_s = speed.prefill_base_s + (
+                tokens / speed.prefill_tokens_per_s if speed.prefill_tokens_per_s else 0.0
+            )
+            return alone_s * stretch
+        lengths, seconds = zip(*self.points, strict=True)
+        beyond_s = max(tokens - lengths[-1], 0.0) / speed.prefill_tokens_per_s if speed.prefill_tokens_per_s else 0.0
+        return (float(np.interp(tokens, lengths, seconds)) + beyond_s) * stretch
+
+
+def prefill_curve(speed: Speed, slots: int) -> PrefillCurve:
+    """The curve the samples show. Several sequences that prefilled in one step count as that many of their mean length.
+
+    How much lay before a sequence's tokens is known where nobody decoded. Else it is taken to be nothing, and where
+    those who decode hold long contexts, as its own may be, the step is left out.
+    """
+    decode = decode_curve_s(speed, slots)
+    attention = prefill_attention(speed)
     seen: dict[int, list[tuple[float, float]]] = {}
     for one in speed.samples:
-        if not tells_prefill(speed, one):
+        if not tells_prefill(speed, one) or one.context_tokens > LONG_CONTEXT_TOKENS * one.batch > 0:
             continue
         prefills = max(one.prefills, 1)
         tokens = one.prefill_tokens / prefills
-        decode_s = decoding_s(speed, curve, one.batch, one.context_tokens)
+        spent_s = one.step_s - decoding_s(speed, decode, one.batch, one.context_tokens)
+        stretch = 1.0 + attention * (tokens_before(one) + tokens / 2.0)
         bucket = round(BUCKETS_PER_DOUBLING * math.log2(tokens))
-        seen.setdefault(bucket, []).append((tokens, max(one.step_s - decode_s, 0.0) / prefills))
+        seen.setdefault(bucket, []).append((tokens, max(spent_s, 0.0) / prefills / stretch))
     means = [(np.mean(seen[bucket], axis=0), len(seen[bucket])) for bucket in sorted(seen)]
     seconds = rising([float(mean[1]) for mean, _ in means], [count for _, count in means])
-    return tuple((float(mean[0]), one) for (mean, _), one in zip(means, seconds, strict=True))
+    points = tuple((float(mean[0]), one) for (mean, _), one in zip(means, seconds, strict=True))
+    return PrefillCurve(points=points, attention=attention)
+
+
+def prefill_attention(speed: Speed) -> float:
+    """The share by which a prefilled token costs more for each token before it; zero where that cannot be told.
+
+    From long prompts that nobody decoded beside, taken in several steps of as many tokens each: the line through their
+    times.
+    """
+    alike: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for one in speed.samples:
+        if one.batch == 0 and tells_prefill(speed, one):
+            at = tokens_before(one) + one.prefill_tokens / max(one.prefills, 1) / 2.0
+            alike.setdefault((one.prefill_tokens, one.prefills), []).append((at, one.step_s))
+    slope, level = 0.0, 0.0
+    for (tokens, _), steps in alike.items():
+        at, took = np.array(steps).T
+        if len(steps) < FEWEST_STEPS or np.ptp(at) < CONTRAST * tokens:
+            continue
+        apart = at - at.mean()
+        squares = float(apart @ apart)
+        steepness = float(apart @ took) / squares
+        weight = squares / float(took.mean()) ** 2
+        slope += weight * steepness
+        level += weight * float(took.mean() - at.mean() * steepness)
+    return max(slope / level, 0.0) if level > 0 else 0.0
+
+
+def tokens_before(one: StepSample) -> float:
+    """Tokens a prefilling sequence had before those of this step, on average; beside decoding ones, whose contexts are
+    not told apart from its own, zero.
+    """
+    return max(one.context_tokens - one.prefill_tokens, 0) / max(one.prefills, 1) if one.batch == 0 else 0.0
 
 
 def tells_prefill(speed: Speed, one: StepSample) -> bool:
@@ -91,21 +159,10 @@ def decoding_s(speed: Speed, curve: Sequence[float], batch: int, context_tokens:
     return curve[batch - 1] + speed.per_context_token_s * context_tokens
 
 
-def prefilling_s(speed: Speed, curve: Sequence[tuple[float, float]], tokens: float) -> float:
-    """Seconds of one sequence's prefill: by the curve where it reaches, beyond it at the fitted rate."""
-    if not curve:
-        return speed.prefill_base_s + (tokens / speed.prefill_tokens_per_s if speed.prefill_tokens_per_s else 0.0)
-    lengths, seconds = zip(*curve, strict=True)
-    beyond_s = max(tokens - lengths[-1], 0.0) / speed.prefill_tokens_per_s if speed.prefill_tokens_per_s else 0.0
-    return float(np.interp(tokens, lengths, seconds)) + beyond_s
-
-
-def expected_step_s(
-    speed: Speed, decode: Sequence[float], prefill: Sequence[tuple[float, float]], like: StepSample
-) -> float:
+def expected_step_s(speed: Speed, decode: Sequence[float], prefill: PrefillCurve, like: StepSample) -> float:
     """What both curves say about a step like this one."""
     seconds = decoding_s(speed, decode, like.batch, like.context_tokens)
     if like.prefill_tokens > 0:
         prefills = max(like.prefills, 1)
-        seconds += prefills * prefilling_s(speed, prefill, like.prefill_tokens / prefills)
+        seconds += prefills * prefill.seconds(speed, like.prefill_tokens / prefills, tokens_before(like))
     return seconds

@@ -35,7 +35,7 @@ from workers.models.smollm2 import make, quieten_llama
 ROUNDS = 5
 STREAMS = 16
 LOADS = (0.5, 0.7, 0.9)
-OPEN_S = 20.0
+OPEN_S = 25.0
 CLOSED_S, WARM_S = 14.0, 2.0
 KNEE_TTFT_S, KNEE_SHARE = 2.0, 0.95
 KNEE_RUN_S = 600.0

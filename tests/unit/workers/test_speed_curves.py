@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.facts import Speed, StepSample
-from workers.speed_curves import decode_curve_s, prefill_curve, rising
+from workers.speed_curves import PrefillCurve, decode_curve_s, prefill_attention, prefill_curve, rising
 
 SPEED = Speed(base_s=0.01, per_sequence_s=0.002, per_context_token_s=0.0, prefill_tokens_per_s=500.0)
 
@@ -55,7 +55,7 @@ def test_one_odd_measurement_does_not_make_more_sequences_quicker() -> None:
 def test_prefill_is_what_a_step_took_beyond_its_decoding() -> None:
     """By length, several sequences counted as their mean."""
     steps = of((1, 0, 0.01), (4, 0, 0.04), (0, 16, 0.08), (4, 16, 0.12), (1, 128, 0.41))
-    (short, short_s), (long, long_s) = prefill_curve(steps, 16)
+    (short, short_s), (long, long_s) = prefill_curve(steps, 16).points
     assert (short, long) == (16, 128)
     assert (short_s, long_s) == (pytest.approx(0.08), pytest.approx(0.40))
 
@@ -63,4 +63,28 @@ def test_prefill_is_what_a_step_took_beyond_its_decoding() -> None:
 def test_nothing_seen_is_no_curve() -> None:
     """Then the lines hold."""
     assert decode_curve_s(of((2, 0, 0.02)), 8) == ()
-    assert prefill_curve(of((2, 0, 0.02)), 8) == ()
+    assert prefill_curve(of((2, 0, 0.02)), 8) == PrefillCurve()
+
+
+def test_what_lies_before_makes_a_token_dearer() -> None:
+    """Seen where one long prompt is taken in steps of as many tokens; the curve holds for a beginning."""
+
+    def step(before: int, tokens: int, sequences: int = 1) -> StepSample:
+        alone_s = 0.002 * tokens * (1.0 + 0.003 * (before + tokens / 2))
+        return StepSample(
+            batch=0,
+            context_tokens=sequences * (before + tokens),
+            prefill_tokens=sequences * tokens,
+            step_s=sequences * alone_s,
+            prefills=sequences,
+        )
+
+    chunks = [step(before, 60, sequences) for sequences in (1, 2) for before in range(0, 600, 60)]
+    beside = StepSample(batch=1, context_tokens=700, prefill_tokens=60, step_s=0.35, prefills=1)
+    decode = [StepSample(batch=b, context_tokens=0, prefill_tokens=0, step_s=0.01) for b in (1, 2)]
+    speed = replace(of(), samples=(*chunks, step(0, 20), beside, *decode))
+    curve = prefill_curve(speed, 2)
+    assert prefill_attention(speed) == curve.attention == pytest.approx(0.003, rel=0.01)
+    assert curve.points == ((20.0, pytest.approx(0.04, rel=0.02)), (60.0, pytest.approx(0.12, rel=0.02)))
+    assert curve.seconds(speed, 60, 300) == pytest.approx(0.12 * (1 + 0.003 * 330), rel=0.02)
+    assert prefill_attention(replace(speed, samples=(*chunks[:3], *decode))) == 0.0, "too few to tell"

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from workers.engines.base import LoadFigures
+from workers.engines.simulated.chunking import share_out
 from workers.engines.simulated.noise import Noise
 from workers.engines.simulated.parameters import EngineParameters
 from workers.engines.simulated.prefix_cache import PrefixCache
@@ -248,7 +249,7 @@ class SimulatedCore:
         p = self.parameters
         batch = len(self._decoding)
         if self._prefilling:
-            prefill, prefill_s = self._chunk(p.prefill_budget(batch))
+            prefill, prefill_s = share_out(self._prefilling, p.prefill_budget(batch), p)
             took = p.decode_s(batch, self._context) + prefill_s if batch else max(p.base_s, prefill_s)
             self._segment = Segment(now, 1, took * self._slowness(now, 1), 0.0, prefill, batch)
         elif batch:
@@ -321,20 +322,6 @@ class SimulatedCore:
             if self.cache.idle_tokens:
                 self.cache.shrink(max(p.kv_capacity_tokens - self._own - self.cache.held_tokens, 0))
             self._prefilling.append(sequence)
-
-    def _chunk(self, budget: int) -> tuple[list[tuple[Sequence_, int]], float]:
-        """Who prefills how many tokens in the next step, and the seconds that takes."""
-        p = self.parameters
-        plan: list[tuple[Sequence_, int]] = []
-        seconds, limit = 0.0, p.sequence_chunk_tokens or budget
-        for sequence in self._prefilling:
-            count = min(sequence.to_prefill, budget, limit)
-            seconds += p.prefill_s(count, sequence.prefilled + count / 2.0)
-            plan.append((sequence, count))
-            budget -= count
-            if budget <= 0:
-                break
-        return plan, seconds
 
     def _prefilled(self, sequence: Sequence_, count: int, now: float) -> None:
         sequence.to_prefill -= count

@@ -30,6 +30,7 @@ def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Sp
     alone_s = speed.step_s(1, 64)
     curve = ", ".join(f"{one:.7f}" for one in decode_curve_s(speed, loaded.slots))
     prefill = prefill_curve(speed, loaded.slots)
+    attention = [f"prefill_attention = {prefill.attention:.9f}"] if prefill.attention else []
     spread = scatter(speed, loaded.slots)
     chunk = max(one.prefill_tokens for one in speed.samples)
     alone = max((one.prefill_tokens for one in speed.samples if one.prefills == 1), default=chunk)
@@ -59,12 +60,13 @@ def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Sp
         f"per_context_token_s = {speed.per_context_token_s:.12f}",
         f"prefill_tokens_per_s = {speed.prefill_tokens_per_s:.6f}",
         f"prefill_base_s = {speed.prefill_base_s:.9f}",
+        *attention,
         f"kv_capacity_tokens = {loaded.kv_capacity_tokens}",
         f"prefill_chunk_tokens = {chunk}  # the most that any step took",
         f"sequence_chunk_tokens = {alone}  # and the most of one sequence",
         f"decode_curve_s = [{curve}]",
-        f"prefill_curve_tokens = [{', '.join(f'{tokens:.2f}' for tokens, _ in prefill)}]",
-        f"prefill_curve_s = [{', '.join(f'{max(seconds, LEAST_S):.7f}' for _, seconds in prefill)}]",
+        f"prefill_curve_tokens = [{', '.join(f'{tokens:.2f}' for tokens, _ in prefill.points)}]",
+        f"prefill_curve_s = [{', '.join(f'{max(seconds, LEAST_S):.7f}' for _, seconds in prefill.points)}]",
         "[behaviour]",
         "hidden = 0.0",
         f"noise = {spread.noise:.4f}",

@@ -7,8 +7,8 @@ machine = "h100-sxm"              # a profile that ships, to start from; or all 
 [model]                           # shape = "llama-3.1-8b", or parameters, layers, kv_heads, head_dim, hidden;
                                   # quantization, context_tokens, slots
 [speed]                           # measured figures in place of derived ones: base_s, per_sequence_s,
-                                  # per_context_token_s, prefill_tokens_per_s, prefill_base_s, kv_capacity_tokens,
-                                  # chunk_tokens, prefill_chunk_tokens, sequence_chunk_tokens,
+                                  # per_context_token_s, prefill_tokens_per_s, prefill_base_s, prefill_attention,
+                                  # kv_capacity_tokens, chunk_tokens, prefill_chunk_tokens, sequence_chunk_tokens,
                                   # decode_curve_s (a list: 1, 2, … sequences),
                                   # prefill_curve_tokens and prefill_curve_s (two lists)
 [behaviour]                       # noise, drift, drift_s, hidden, wrong_by, seed, answer_mu, answer_sigma, salt
@@ -60,7 +60,14 @@ _HARDWARE_COUNTS = ("chunk_tokens", "slots")
 _HARDWARE_REST = ("name", "engine", "compute_share")
 _SHAPE = ("parameters", "layers", "kv_heads", "head_dim", "hidden")
 _MODEL = ("shape", "quantization", "context_tokens", "slots", *_SHAPE)
-_SPEED = ("base_s", "per_sequence_s", "per_context_token_s", "prefill_tokens_per_s", "prefill_base_s")
+_SPEED = (
+    "base_s",
+    "per_sequence_s",
+    "per_context_token_s",
+    "prefill_tokens_per_s",
+    "prefill_base_s",
+    "prefill_attention",
+)
 _COUNTS = ("kv_capacity_tokens", "chunk_tokens", "prefill_chunk_tokens", "sequence_chunk_tokens")
 _CURVE = ("prefill_curve_tokens", "prefill_curve_s")
 _BEHAVIOUR = ("noise", "drift", "drift_s", "hidden", "wrong_by", "seed", "answer_mu", "answer_sigma", "salt", "load_s")
