@@ -22,6 +22,7 @@ from router.dispatch.waiting_room import WaitingRoom
 from router.domain.addresses import join_host_port
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId
+from router.domain.placement import Outcome
 from router.domain.worker import WorkerState
 from router.errors import AllsortsError
 from router.fleet.control import Control
@@ -165,7 +166,11 @@ class RouterNode:
         admission = Admission(placer=placer, limits=_limits(config), expected_output=placer.expected_output)
         pipeline = Pipeline(
             room=WaitingRoom(
-                admission=admission, membership=membership, clock=clock, decided=self.metrics.placement_decided
+                admission=admission,
+                membership=membership,
+                clock=clock,
+                decided=self.metrics.placement_decided,
+                given_up=lambda request, placed: placer.finished(request, placed, Outcome(ending="aborted")),
             ),
             dispatcher=Dispatcher(membership=membership, config=config.dispatch, clock=clock),
             membership=membership,

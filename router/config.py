@@ -39,6 +39,7 @@ class FleetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ping_interval_s: float = 0.5
     silence_s: float = 2.5  # a session that says nothing for so long is lost
+    deaf_s: float = 15.0  # a worker that speaks and answers no ping for so long does not read
     hang_s: float = 3.0  # an engine that shows no step for so long, with work to do, hangs
     hang_factor: float = 8.0  # ... or for so many of its own recent steps, if that is longer
     load_interval_s: float = 0.05  # least time between two load reports of a worker
@@ -52,7 +53,8 @@ class FleetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class DispatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Attempts at a request."""
 
-    max_attempts: int = 6
+    max_attempts: int = 6  # in a row that bring no token
+    max_moves: int = 32  # of one stream, however well it goes on in between
     accept_deadline_s: float = 30.0  # from sending a request to the worker's exact count
     return_token_ids: bool = True  # lets a continuation on the same tokenizer start from the very tokens
 

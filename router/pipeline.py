@@ -22,9 +22,9 @@ from router.dispatch.waiting_room import WaitingRoom
 from router.domain.answer import AnswerHead, Chunk
 from router.domain.clock import Clock
 from router.domain.ids import WorkerId
-from router.domain.placement import Placed
+from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest
-from router.domain.stream import Accepted, AttemptEvent, Refusal, RefusalCode, Returned, SessionLost, Usage
+from router.domain.stream import Accepted, AttemptEvent, Delta, Refusal, RefusalCode, Returned, SessionLost, Usage
 from router.errors import AllsortsError, DeadlineExceeded, WorkerFailed
 from router.fleet.membership import Membership
 from router.placement.interfaces import Placer
@@ -84,8 +84,10 @@ class Pipeline:
         """Wait for admission and placement; after a failure, elsewhere if there is an elsewhere."""
         if journey.failures >= self._config.max_attempts:
             raise WorkerFailed(f"gave up after {journey.failures} attempts; the last one: {journey.last_failure}")
+        if len(journey.transcript.moves) >= self._config.max_moves:
+            raise WorkerFailed(f"gave up after {self._config.max_moves} moves; the last one: {journey.last_failure}")
         if journey.busy:
-            await asyncio.sleep(min(1.0, 0.02 * 2.0**journey.busy))
+            await asyncio.sleep(min(1.0, 0.02 * 2.0 ** min(journey.busy, 10)))
         continuation = journey.transcript.started or journey.attempts > 0
         return await self._room.place(journey.remaining(), avoid=self._avoidable(journey), continuation=continuation)
 
@@ -100,6 +102,7 @@ class Pipeline:
             resume=journey.transcript.resume(),
         )
         if attempt is None:
+            self._placer.finished(journey.request, placed, Outcome(ending="lost"))
             journey.failed(placed, "left just before dispatch")
             return None
         log.debug("dispatch.started", request=journey.request.request_id, node=placed.node, attempt=journey.attempts)
@@ -139,8 +142,10 @@ class Pipeline:
         """A refusal or loss before acceptance: raise what is the client's fault, else try elsewhere."""
         placed = attempt.placed
         refused = isinstance(event, Refusal)
+        if isinstance(event, Delta):  # it speaks before it accepted: not to be waited for, nor left running
+            attempt.abort()
         self._close_attempt(journey, "refused" if refused else "lost")
-        if isinstance(event, Refusal):
+        if isinstance(event, Refusal) and not journey.transcript.started:
             tried = frozenset(journey.avoid | {placed.worker_id})
             raise_if_clients_fault(event, journey.request, self._membership.snapshot(), tried)
         journey.failed(placed, reason_of(event), busy=isinstance(event, Refusal) and event.code is RefusalCode.BUSY)

@@ -55,6 +55,7 @@ class _Record:
     position: int = 0
     deadline: asyncio.TimerHandle | None = None
     overdue: bool = False
+    aborted: bool = False  # before the engine had it
     submission: asyncio.Task[None] | None = None
 
 
@@ -79,8 +80,12 @@ class Dispatcher:
         self._engine = engine
 
     def load_figures(self) -> LoadFigures:
-        """The engine's load now; zeros when there is no engine."""
-        return LoadFigures() if self._engine is None else self._engine.load_figures()
+        """The engine's load now, and as waiting what it has not counted yet; zeros when there is no engine."""
+        if self._engine is None:
+            return LoadFigures()
+        figures = self._engine.load_figures()
+        unseen = len(self._records) - figures.running - figures.waiting
+        return replace(figures, waiting=figures.waiting + unseen) if unseen > 0 else figures
 
     # ------------------------------------------------------------ commands
 
@@ -100,8 +105,12 @@ class Dispatcher:
 
     def abort(self, request_id: str, attempt: int) -> None:
         """Stop a job; its last delta says so. Unknown: ignored."""
-        if self._engine is not None and (request_id, attempt) in self._records:
-            self._engine.abort(request_id, attempt)
+        record = self._records.get((request_id, attempt))
+        if self._engine is None or record is None:
+            return
+        if record.accepted is None:  # the engine may not know it yet: it is aborted once it does
+            record.aborted = True
+        self._engine.abort(request_id, attempt)
 
     def _refusal(self, key: Key, job: Job) -> JobRefused | None:
         if self.closed_because:
@@ -162,7 +171,7 @@ class Dispatcher:
                 cached_tokens=accepted.cached_tokens,
             )
         )
-        if record.overdue:
+        if record.aborted:
             engine.abort(*key)
         early, record.early = record.early, []
         for delta in early:

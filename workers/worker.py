@@ -99,6 +99,7 @@ class Worker:
         self._ended: asyncio.Future[Ended] | None = None
         self._stopping = False
         self._asleep = False
+        self._drained = False  # by an operator, who alone can take it back
         self._enrolling = False
         self._enrolled_at: float | None = None  # in this process; None: the identity is from an earlier life
         self._drain: asyncio.Task[None] | None = None
@@ -194,7 +195,7 @@ class Worker:
         if self._drain is not None:
             self._drain.cancel()
             self._drain = None
-        self._asleep = False
+        self._asleep = self._drained = False
         self._dispatcher.closed_because = ""
         self._pool.broadcast(Leaving(kind=LeavingKind.AWAKE, reason=reason))
 
@@ -208,11 +209,19 @@ class Worker:
         self._dispatcher.return_all("the machine goes to sleep")
 
     def wake(self) -> None:
-        """SIGUSR2: take work again."""
-        if self._asleep:
+        """SIGUSR2: take work again, unless an operator had drained it."""
+        if not self._asleep:
+            return
+        if self._drained:
+            self._asleep = False
+            self._close_doors(LeavingKind.DRAINING, "drained by the operator")
+        else:
             self._open_doors("the machine is awake")
 
     def _start_drain(self, deadline_s: float) -> None:
+        self._drained = True
+        if self._asleep:
+            return  # nothing runs, and nothing new comes before it wakes up
         self._close_doors(LeavingKind.DRAINING, "drained by the operator")
         if self._drain is not None:
             self._drain.cancel()

@@ -11,6 +11,17 @@ from router.domain.placement import Placed
 from router.domain.stream import AttemptEvent, Delta, SessionLost
 from router.fleet.session import AttemptKey, WorkerSession
 
+CHARACTERS_PER_TOKEN = 1024
+TEXT_SLACK = 4096
+"""An answer's text may have so many characters for each of its tokens, and so many beside: far more than any vocabulary's
+longest words, and a bound for what a worker can make the router hold."""
+
+USAGE_SLACK = 64
+"""Servers differ in what they count: end markers, or what a stop string cut off."""
+
+MOST_RIVALS = 64
+"""Rival tokens beside a token's log-probability."""
+
 
 class Attempt:
     """Collects an attempt's events. ``take`` returns everything that waits, at once."""
@@ -25,6 +36,7 @@ class Attempt:
         self._session = session
         self._token_budget = token_budget
         self._tokens = 0
+        self._characters = 0
         self._events: list[AttemptEvent] = []
         self._wake = asyncio.Event()
         self._ended = False
@@ -38,6 +50,9 @@ class Attempt:
                 event = SessionLost(request_id=event.request_id, attempt=event.attempt, reason=fault)
             else:
                 self._tokens += event.token_count
+                self._characters += len(event.text)
+                if not (event.token_count or event.text or event.finish_reason):
+                    return  # says nothing
         self._events.append(event)
         self._wake.set()
 
@@ -64,8 +79,18 @@ class Attempt:
         self._session.close(self.key)
 
     def _fault(self, delta: Delta) -> str:
+        """What is wrong with it; empty for nothing. A worker can lie about its text, and about nothing else here."""
+        tokens = self._tokens + delta.token_count
         if delta.position != self._tokens:
             return f"the worker spoke at token {delta.position}, expected {self._tokens}"
-        if self._tokens + delta.token_count > self._token_budget:
+        if tokens > self._token_budget:
             return f"the worker sent more than the {self._token_budget} tokens it was asked for"
+        if self._characters + len(delta.text) > CHARACTERS_PER_TOKEN * tokens + TEXT_SLACK:
+            return f"the worker sent more text than {tokens} tokens can have"
+        if max(len(delta.token_ids), len(delta.logprobs)) > max(delta.token_count, 1) or delta.text_tokens > tokens:
+            return f"the worker sent particulars of more tokens than the {tokens} it produced"
+        if any(len(one.top) > MOST_RIVALS for one in delta.logprobs):
+            return f"the worker sent more than {MOST_RIVALS} rivals of a token"
+        if delta.usage is not None and delta.usage.completion_tokens > self._token_budget + USAGE_SLACK:
+            return f"the worker charges for more than the {self._token_budget} tokens it was asked for"
         return ""

@@ -11,8 +11,8 @@ from router.domain.worker import ModelInstance
 from router.fleet import codec
 from router.fleet.membership import Membership
 
-BUDGET_UNSET = 1 << 30
-"""Token budget when the client gave none: the worker's context is the bound."""
+BUDGET_UNKNOWN = 1 << 20
+"""Token budget when the client gave none and the model's context is not known."""
 
 
 class Dispatcher:
@@ -36,7 +36,7 @@ class Dispatcher:
             number=number,
             placed=placed,
             session=session,
-            token_budget=BUDGET_UNSET if max_tokens is None else max_tokens,
+            token_budget=self._context(placed) if max_tokens is None else max_tokens,
         )
         now = self._clock.now()
         command = codec.generate_to(
@@ -58,6 +58,10 @@ class Dispatcher:
         """The model instance a placement chose, if its worker is still known."""
         member = self._membership.member(placed.worker_id)
         return None if member is None else member.models.get((placed.model, placed.quantization))
+
+    def _context(self, placed: Placed) -> int:
+        instance = self.instance(placed)
+        return (instance.context_tokens if instance else 0) or BUDGET_UNKNOWN
 
 
 def _continue_from(resume: Resume) -> pb.ContinueFrom:

@@ -40,7 +40,7 @@ class Journey:
     transcript: Transcript = field(default_factory=Transcript)
     avoid: set[WorkerId] = field(default_factory=set)
     attempts: int = 0
-    failures: int = 0  # attempts that failed otherwise than by a busy worker
+    failures: int = 0  # attempts since the last token that failed otherwise than by a busy worker
     busy: int = 0  # refusals in a row because the worker was full
     attempt: Attempt | None = None
     head: AnswerHead | None = None
@@ -117,6 +117,8 @@ class Journey:
                 logprobs.extend(self.transcript.absorb(event))
                 text.append(event.text)
                 tokens += event.token_count
+                if event.token_count:
+                    self.failures = 0
                 final = event if event.finish_reason is not None else None
             if trouble is not None or final is not None:
                 break

@@ -35,7 +35,9 @@ class WaitingRoom:
         membership: Membership,
         clock: Clock,
         decided: Callable[[float], None] = lambda _: None,
+        given_up: Callable[[InferenceRequest, Placed], None] = lambda _request, _placed: None,
     ) -> None:
+        self._given_up = given_up  # hears of each placement whose request had left meanwhile
         self._decided = decided  # hears the seconds each decision took
         self._admission = admission
         self._membership = membership
@@ -62,6 +64,7 @@ class WaitingRoom:
             self._admission.cancel(request.request_id)
             if future.done() and not future.cancelled() and future.exception() is None:
                 self._membership.release(future.result().worker_id, request.request_id)
+                self._given_up(request, future.result())
             raise
         finally:
             self._waiting.pop(request.request_id, None)
@@ -92,6 +95,8 @@ class WaitingRoom:
     def _settle(self, verdict: Verdict) -> None:
         request, future = self._waiting.pop(verdict.request_id, (None, None))
         if request is None or future is None or future.done():
+            if request is not None and isinstance(verdict, Dispatch):
+                self._given_up(request, verdict.placed)
             return
         if isinstance(verdict, Dispatch):
             self._membership.reserve(

@@ -18,6 +18,7 @@ MAX_TEXT = 4096  # of any text field; errors of engines can be long
 MAX_NAME = 200  # of node, worker, model and quantization
 MAX_ENTRIES = 64  # of labels, hardware details
 MAX_SAMPLES = 4096  # of a benchmark
+MAX_BLOCKS = 65_536  # in one cache event
 
 FASTEST_STEP_S = 1e-6
 """A step is a pass over the weights. A worker that claims less would win every comparison; 0 says: not measured."""

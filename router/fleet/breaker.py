@@ -14,8 +14,12 @@ class Breaker:
     reason: str = ""
 
     def failed(self, reason: str, now: float) -> "Breaker":
-        """One more failure: stay away for twice as long as the last time, up to ``longest_s``."""
-        pause = min(self.longest_s, self.first_s * 2.0**self.failures)
+        """One more failure: stay away for twice as long as the last time, up to ``longest_s``. What fails while it is
+        open already failed with what opened it: two hundred streams of one crash are one failure.
+        """
+        if now < self.open_until:
+            return self
+        pause = min(self.longest_s, self.first_s * 2.0 ** min(self.failures, 30))
         return replace(self, failures=self.failures + 1, open_until=now + pause, reason=reason)
 
     def succeeded(self) -> "Breaker":

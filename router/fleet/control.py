@@ -43,16 +43,18 @@ class Control:
         self._drains: dict[WorkerId, asyncio.Task[None]] = {}
 
     async def drain(self, node: str, deadline_s: float) -> None:
-        """Take nothing new, finish what runs; past the deadline, what is left moves to other workers."""
+        """Take nothing new, finish what runs; past the deadline, what is left moves to other workers. A second drain
+        sets the deadline anew.
+        """
         member = self._membership.find(node)
-        if member.state is WorkerState.DRAINING:
-            return
-        if member.state is WorkerState.GONE:
-            raise InvalidRequest(f"'{node}' is gone; there is nothing to drain", param="node")
-        self._membership.event(member.worker_id, Event.DRAIN)
         session = self._membership.session_of(member.worker_id)
-        if session is not None:
-            session.send(pb.RouterCommand(drain=pb.Drain(deadline_s=deadline_s)))
+        if session is None:
+            raise InvalidRequest(
+                f"'{node}' is {member.state} and away: there is nothing to drain; a cordon holds when it comes back",
+                param="node",
+            )
+        self._membership.event(member.worker_id, Event.DRAIN)
+        session.send(pb.RouterCommand(drain=pb.Drain(deadline_s=deadline_s)))
         self._stop_drain(member)
         self._drains[member.worker_id] = asyncio.create_task(self._finish_drain(member.worker_id, deadline_s))
         log.info("drain.started", worker=member.worker_id, node=member.profile.node, deadline_s=deadline_s)
@@ -105,6 +107,9 @@ class Control:
     async def _finish_drain(self, worker_id: WorkerId, deadline_s: float) -> None:
         """The worker gives back what is left at the deadline; if it does not, take it away a little later."""
         await asyncio.sleep(deadline_s + 1.0)
-        session = self._membership.session_of(worker_id)
-        if session is not None and session.open_attempts:
+        self._drains.pop(worker_id, None)
+        session, member = self._membership.session_of(worker_id), self._membership.member(worker_id)
+        if session is None or member is None or member.state is not WorkerState.DRAINING:
+            return  # it left, or takes work again
+        if session.open_attempts:
             session.lose_attempts("the drain deadline passed")

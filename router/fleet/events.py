@@ -10,7 +10,7 @@ from router.domain.clock import Clock
 from router.domain.ids import WorkerId
 from router.domain.snapshot import FleetSnapshot
 from router.fleet import codec
-from router.fleet.bounds import MAX_MODELS, OutOfBounds, check_instance, check_load
+from router.fleet.bounds import MAX_BLOCKS, MAX_MODELS, OutOfBounds, check_instance, check_load, one_line
 from router.fleet.lifecycle import Event, ImpossibleTransition
 from router.fleet.member import Member
 from router.fleet.membership import Membership
@@ -126,6 +126,8 @@ class EventHandler:
         self._membership.set_model(self._member, codec.instance_from(message.model))
 
     def _cache(self, message: pb.CacheEvents) -> None:
+        if len(message.stored) + len(message.evicted) > MAX_BLOCKS:
+            raise ProtocolViolation(f"a cache event names more than {MAX_BLOCKS} blocks")
         self._learner.cache_changed(
             self._member.worker_id,
             message.model,
@@ -136,7 +138,7 @@ class EventHandler:
         )
 
     def _leaving(self, message: pb.Leaving) -> None:
-        log.info("worker.leaving", worker=self._member.worker_id, kind=message.kind, reason=message.reason)
+        log.info("worker.leaving", worker=self._member.worker_id, kind=message.kind, reason=one_line(message.reason))
         event = _LEAVING.get(message.kind)
         if event is not None:
             self._membership.event(self._member.worker_id, event)

@@ -83,7 +83,8 @@ def _table() -> dict[tuple[WorkerState, Event], Transition]:
     add(_RISING, _E.AWAKE, None)
     add((_S.DRAINING,), _E.AWAKE, _S.READY, _C.START_PLACING)
     add(_RISING, _E.DRAIN, _S.DRAINING, _C.STOP_PLACING)
-    add((_S.ASLEEP, _S.DRAINING), _E.DRAIN, _S.DRAINING)
+    add((_S.DRAINING,), _E.DRAIN, _S.DRAINING)
+    add((_S.ASLEEP,), _E.DRAIN, _S.DRAINING)  # it woke up, drained as before
     add((_S.DRAINING,), _E.UNDRAIN, _S.READY, _C.START_PLACING)
     add((*_RISING, _S.ASLEEP), _E.UNDRAIN, None)
     # the session is the lease; an announced sleeper may drop it and stays asleep

@@ -13,7 +13,7 @@ from router.domain.clock import Clock
 from router.domain.ids import WorkerId
 from router.domain.snapshot import FleetSnapshot
 from router.domain.worker import InstanceState, Load, ModelInstance, WorkerProfile, WorkerState
-from router.errors import NotFound
+from router.errors import NotFound, Unavailable
 from router.fleet.breaker import Breaker
 from router.fleet.lifecycle import Command, Event, advance
 from router.fleet.member import Member
@@ -84,15 +84,18 @@ class Membership:
     def join(
         self, session: WorkerSession, profile: WorkerProfile, models: tuple[ModelInstance, ...], *, cordoned: bool
     ) -> Member:
-        """A session said hello. A newer session of the same worker replaces the older one."""
+        """A session said hello. A newer session of the same worker replaces the older one. Raises Unavailable when the
+        fleet is full.
+        """
         worker_id = profile.worker_id
+        member = self._members.get(worker_id)
+        if member is None:
+            self._make_room()
         older = self._sessions.get(worker_id)
         self._sessions[worker_id] = session
         if older is not None:
             older.end("replaced by a newer session of the same worker")
-        member = self._members.get(worker_id)
         if member is None or member.profile.incarnation != profile.incarnation or member.state is WorkerState.GONE:
-            self._make_room()
             member = Member(profile=profile, breaker=self._fresh_breaker(member))
             self._members[worker_id] = member
         else:
@@ -228,13 +231,22 @@ class Membership:
 
     def _set_model(self, member: Member, instance: ModelInstance) -> None:
         key = (instance.model, instance.quantization)
+        member.changed()
         if instance.state is InstanceState.UNLOADED:
             member.models.pop(key, None)
-        else:
-            member.models[key] = _keep_facts(member.models.get(key), instance)
+            return
+        member.models[key] = _keep_facts(member.models.get(key), instance)
+        self._remember(instance.model)
+
+    def _remember(self, model: str) -> None:
+        """At the limit, names that nobody serves any more make room."""
+        if model in self._model_names:
+            return
+        if len(self._model_names) >= MODEL_NAMES_LIMIT:
+            served = {name for member in self._members.values() for name, _ in member.models}
+            self._model_names = {name: None for name in self._model_names if name in served}
         if len(self._model_names) < MODEL_NAMES_LIMIT:
-            self._model_names[instance.model] = None
-        member.changed()
+            self._model_names[model] = None
 
     def _fresh_breaker(self, older: Member | None) -> Breaker:
         if older is not None and older.breaker.failures:
@@ -245,8 +257,9 @@ class Membership:
         if len(self._members) < self._config.max_workers:
             return
         lost = [m for m in self._members.values() if m.lost_at is not None]
-        if lost:
-            del self._members[min(lost, key=lambda m: m.lost_at or 0.0).worker_id]
+        if not lost:
+            raise Unavailable(f"the fleet has its {self._config.max_workers} workers; raise fleet.max_workers")
+        del self._members[min(lost, key=lambda m: m.lost_at or 0.0).worker_id]
 
     def _bump(self) -> None:
         self._version += 1

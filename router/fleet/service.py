@@ -24,7 +24,7 @@ from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.fleet.peers import peer_certificate_end, peer_worker_id
 from router.fleet.session import WorkerSession
-from router.fleet.watchdog import Signs, Verdict, forgotten, hang_limit_s, judge
+from router.fleet.watchdog import LONGEST_HANG_S, Signs, Verdict, forgotten, hang_limit_s, judge, nobody_waits
 
 log = structlog.get_logger()
 
@@ -32,6 +32,13 @@ PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
 HELLO_DEADLINE_S = 10.0
 LAST_WRITE_S = 1.0
+ENDING_S = 3.0
+"""How long a router that stops waits for its sessions."""
+
+HEAVY_EVENT_S = 0.005
+"""An event that took longer to handle makes its session wait three times as long before the next: a worker that floods
+the router with work has at most a quarter of its time.
+"""
 
 
 class Enroller(Protocol):
@@ -69,6 +76,7 @@ class FleetService(pb_grpc.FleetServicer):
         self._clock = clock
         self._ids = itertools.count(1)
         self._sessions: set[WorkerSession] = set()
+        self._closing = ""
         self.replicas: list[pb.Replica] = []
 
     async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
@@ -85,6 +93,8 @@ class FleetService(pb_grpc.FleetServicer):
 
     async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: ARG002, N802
         """One worker's lease, for as long as it lasts."""
+        if self._closing:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, self._closing)
         try:
             async with asyncio.timeout(HELLO_DEADLINE_S):
                 first = await context.read()
@@ -102,10 +112,12 @@ class FleetService(pb_grpc.FleetServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error)[:500])
 
     async def end_all(self, reason: str) -> None:
-        """End every session: the router stops."""
-        for session in tuple(self._sessions):
-            session.end(reason)
-        while self._sessions:  # noqa: ASYNC110 - each takes itself out
+        """End every session and let none begin: the router stops. A session that hangs is left behind."""
+        self._closing = reason
+        deadline = self._clock.now() + ENDING_S
+        while self._sessions and self._clock.now() < deadline:  # each takes itself out
+            for session in tuple(self._sessions):
+                session.end(reason)
             await asyncio.sleep(0.01)
 
     def end_worker(self, worker_id: WorkerId, reason: str, *, permanent: bool) -> None:
@@ -159,7 +171,7 @@ class FleetService(pb_grpc.FleetServicer):
         writing = asyncio.Lock()
         writer = asyncio.create_task(_write(session, context, writing))
         watcher = asyncio.create_task(self._watch(session, member))
-        reader = asyncio.create_task(_read(handler, context))
+        reader = asyncio.create_task(self._read(handler, context))
         try:
             ends: set[asyncio.Future[Any]] = {reader, writer, watcher, session.ended}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -182,11 +194,25 @@ class FleetService(pb_grpc.FleetServicer):
         """On the monotonic clock: a wall clock that jumps ends no session."""
         return math.inf if certificate_end is None else self._clock.now() + certificate_end - self._clock.wall()
 
+    async def _read(self, handler: EventHandler, context: Any) -> None:
+        while True:
+            event = await context.read()
+            if event is grpc.aio.EOF:
+                return
+            began = self._clock.now()
+            handler.handle(event)
+            took = self._clock.now() - began
+            if took > HEAVY_EVENT_S:
+                await asyncio.sleep(3.0 * took)
+
     async def _watch(self, session: WorkerSession, member: Member) -> None:
         while True:
             await asyncio.sleep(self._config.ping_interval_s)
             if session.expired:
                 session.end("its certificate has ended; the worker comes back with a fresh one")
+                return
+            if session.deaf_for() > self._config.deaf_s:
+                session.end(f"it answered no ping for {self._config.deaf_s:g} s")
                 return
             session.ping()
             signs = Signs(
@@ -195,6 +221,7 @@ class FleetService(pb_grpc.FleetServicer):
                 progress_at=session.progress_at,
                 open_attempts=session.open_attempts,
                 load=member.load,
+                longest_step_s=session.longest_step_s,
             )
             verdict = judge(signs, self._config)
             if verdict is Verdict.SILENT:
@@ -208,20 +235,12 @@ class FleetService(pb_grpc.FleetServicer):
 
     def _lose_forgotten(self, session: WorkerSession, signs: Signs) -> None:
         """An answer whose last word never came would wait for ever at a worker that otherwise does well."""
-        count = forgotten(signs)
-        if count:
-            silent = session.silent_attempts(signs.now - hang_limit_s(signs.load, self._config))
-            for key in silent[:count]:
-                log.warning("attempt.forgotten", worker=session.worker_id, request=key[0], attempt=key[1])
-                session.lose(key, "the worker no longer has this request, and never ended it")
-
-
-async def _read(handler: EventHandler, context: Any) -> None:
-    while True:
-        event = await context.read()
-        if event is grpc.aio.EOF:
-            return
-        handler.handle(event)
+        silent = session.silent_attempts(signs.now - hang_limit_s(signs, self._config))[: forgotten(signs)]
+        if nobody_waits(signs.load):
+            silent += session.silent_attempts(signs.now - LONGEST_HANG_S)
+        for key in silent:
+            log.warning("attempt.forgotten", worker=session.worker_id, request=key[0], attempt=key[1])
+            session.lose(key, "the worker goes on and says nothing of this request")
 
 
 async def _write(session: WorkerSession, context: Any, writing: asyncio.Lock) -> None:

@@ -35,6 +35,7 @@ class WorkerSession:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.last_heard = clock.now()
         self.progress_at = clock.now()
+        self.longest_step_s = 0.0  # lately: it fades with each load report
         self.valid_until = math.inf  # monotonic second at which the certificate it stands on ends
         self._clock = clock
         self._sequence = 0
@@ -71,14 +72,20 @@ class WorkerSession:
         command = pb.RouterCommand(ping=pb.Ping())
         sequence = self.send(command)
         command.ping.sequence = sequence
-        if len(self._pings) > 16:
-            self._pings.clear()
-        self._pings[sequence] = self._clock.now()
+        if len(self._pings) < 16:  # of those that go unanswered, the first tell since when
+            self._pings[sequence] = self._clock.now()
 
     def pong(self, sequence: int) -> float | None:
         """Round trip of an answered ping, in seconds; None for one never sent."""
         sent = self._pings.pop(sequence, None)
-        return None if sent is None else self._clock.now() - sent
+        if sent is None:
+            return None
+        self._pings = {later: at for later, at in self._pings.items() if later > sequence}
+        return self._clock.now() - sent
+
+    def deaf_for(self) -> float:
+        """Seconds since the first ping that is not answered; 0 when all are."""
+        return self._clock.now() - min(self._pings.values(), default=self._clock.now())
 
     # -- attempts ------------------------------------------------------------------------------------
 
@@ -160,6 +167,7 @@ class WorkerSession:
 
     def note_load(self, load: Load) -> None:
         """Engine progress by its counters; an idle engine counts as making progress."""
+        self.longest_step_s = max(load.last_step_s, 0.995 * self.longest_step_s)
         progress = (load.step_sequence, load.prefill_progress)
         busy = load.running or load.waiting or self._sinks
         if progress != self._progress or not busy:

@@ -9,6 +9,12 @@ from router.domain.worker import Load
 LONGEST_HANG_S = 60.0
 """However slow an engine's steps are, this much standstill is a hang."""
 
+FIRST_STEP_S = 30.0
+"""An engine of which no step is known yet may take so long: the first one often compiles or reads weights."""
+
+LONG_STEPS = 3.0
+"""Standstill that counts as a hang, in longest steps seen lately: behind a short step a long prefill may come."""
+
 
 class Verdict(StrEnum):
     """What the watchdog thinks of a session."""
@@ -27,11 +33,15 @@ class Signs:
     progress_at: float
     open_attempts: int
     load: Load
+    longest_step_s: float = 0.0  # lately
 
 
-def hang_limit_s(load: Load, config: FleetConfig) -> float:
-    """Standstill that counts as a hang: a floor, or a multiple of the engine's own recent step."""
-    return min(LONGEST_HANG_S, max(config.hang_s, config.hang_factor * load.last_step_s))
+def hang_limit_s(signs: Signs, config: FleetConfig) -> float:
+    """Standstill that counts as a hang: a floor, or a multiple of the engine's own recent steps."""
+    last = signs.load.last_step_s
+    if last <= 0.0:
+        return max(config.hang_s, FIRST_STEP_S)
+    return min(LONGEST_HANG_S, max(config.hang_s, config.hang_factor * last, LONG_STEPS * signs.longest_step_s))
 
 
 def forgotten(signs: Signs) -> int:
@@ -39,11 +49,16 @@ def forgotten(signs: Signs) -> int:
     return max(0, signs.open_attempts - signs.load.running - signs.load.waiting)
 
 
+def nobody_waits(load: Load) -> bool:
+    """Whether every request the worker has should be getting tokens: none is queued there, none in prefill."""
+    return load.waiting == 0 and load.prefill_tokens_pending == 0
+
+
 def judge(signs: Signs, config: FleetConfig) -> Verdict:
     """Silent: nothing heard. Hanging: heard, has work, and neither steps nor prefill move."""
     if signs.now - signs.last_heard > config.silence_s:
         return Verdict.SILENT
     has_work = signs.open_attempts > 0 or signs.load.running > 0 or signs.load.waiting > 0
-    if has_work and signs.now - signs.progress_at > hang_limit_s(signs.load, config):
+    if has_work and signs.now - signs.progress_at > hang_limit_s(signs, config):
         return Verdict.HANGING
     return Verdict.ALIVE

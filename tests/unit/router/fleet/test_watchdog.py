@@ -3,15 +3,25 @@
 from router.config import FleetConfig
 from router.domain.worker import Load
 from router.fleet.breaker import Breaker
-from router.fleet.watchdog import LONGEST_HANG_S, Signs, Verdict, hang_limit_s, judge
+from router.fleet.watchdog import FIRST_STEP_S, LONGEST_HANG_S, Signs, Verdict, hang_limit_s, judge
 
 CONFIG = FleetConfig()
 
 
-def signs(*, heard: float = 0.0, progress: float = 0.0, attempts: int = 0, load: Load | None = None) -> Signs:
+STEPPING = Load(last_step_s=0.05)
+
+
+def signs(
+    *, heard: float = 0.0, progress: float = 0.0, attempts: int = 0, load: Load = STEPPING, longest: float = 0.05
+) -> Signs:
     """What is known, with ages in seconds before now."""
     return Signs(
-        now=100.0, last_heard=100.0 - heard, progress_at=100.0 - progress, open_attempts=attempts, load=load or Load()
+        now=100.0,
+        last_heard=100.0 - heard,
+        progress_at=100.0 - progress,
+        open_attempts=attempts,
+        load=load,
+        longest_step_s=longest,
     )
 
 
@@ -28,23 +38,43 @@ def test_an_idle_engine_does_not_hang() -> None:
 def test_an_engine_with_work_that_stands_still_hangs() -> None:
     """The event loop answers pings, the engine does not step."""
     assert judge(signs(progress=CONFIG.hang_s + 0.1, attempts=1), CONFIG) is Verdict.HANGING
-    assert judge(signs(progress=CONFIG.hang_s + 0.1, load=Load(running=1)), CONFIG) is Verdict.HANGING
+    assert judge(signs(progress=CONFIG.hang_s + 0.1, load=Load(running=1, last_step_s=0.05)), CONFIG) is Verdict.HANGING
 
 
 def test_a_slow_engine_is_given_its_own_measure_of_time() -> None:
     """An engine whose steps take a second is not hanging after three."""
     slow = Load(running=1, last_step_s=1.0)
     assert judge(signs(progress=CONFIG.hang_s + 1, load=slow), CONFIG) is Verdict.ALIVE
-    assert hang_limit_s(Load(last_step_s=1000), CONFIG) == LONGEST_HANG_S
+    assert hang_limit_s(signs(load=Load(last_step_s=1000)), CONFIG) == LONGEST_HANG_S
+
+
+def test_behind_a_short_step_a_long_prefill_may_come() -> None:
+    """The longest step seen lately counts too, and so does never having seen one."""
+    assert judge(signs(progress=CONFIG.hang_s + 1, attempts=1, longest=2.0), CONFIG) is Verdict.ALIVE
+    assert judge(signs(progress=6.1, attempts=1, longest=2.0), CONFIG) is Verdict.HANGING
+    assert judge(signs(progress=CONFIG.hang_s + 1, attempts=1, load=Load()), CONFIG) is Verdict.ALIVE
+    assert judge(signs(progress=FIRST_STEP_S + 1, attempts=1, load=Load()), CONFIG) is Verdict.HANGING
 
 
 def test_the_breaker_stays_away_longer_each_time_and_forgives_at_once() -> None:
     """Pauses double up to the longest; one success closes it."""
-    breaker = Breaker(first_s=1, longest_s=5)
+    breaker, now = Breaker(first_s=1, longest_s=5), 100.0
     pauses = []
     for _ in range(4):
-        breaker = breaker.failed("x", 100.0)
-        pauses.append(breaker.open_until - 100.0)
+        breaker = breaker.failed("x", now)
+        pauses.append(breaker.open_until - now)
+        now = breaker.open_until
     assert pauses == [1, 2, 4, 5]
     assert breaker.probing
     assert not breaker.succeeded().probing
+
+
+def test_all_streams_of_one_crash_are_one_failure() -> None:
+    """What fails while the breaker is open failed with what opened it; and no number of failures is too large."""
+    breaker = Breaker(first_s=1, longest_s=5)
+    for _ in range(200):
+        breaker = breaker.failed("crash", 100.0)
+    assert (breaker.failures, breaker.open_until) == (1, 101.0)
+    for number in range(2000):
+        breaker = breaker.failed("again", 200.0 + 10.0 * number)
+    assert breaker.open_until - (200.0 + 10.0 * 1999) == 5

@@ -1,0 +1,95 @@
+"""What a worker may send for one attempt: tokens that follow one another, within the budget, and not much beside."""
+
+from typing import Any, cast
+
+import pytest
+
+from router.dispatch.attempt import CHARACTERS_PER_TOKEN, MOST_RIVALS, TEXT_SLACK, USAGE_SLACK, Attempt
+from router.domain.ids import RequestId, WorkerId
+from router.domain.placement import Placed
+from router.domain.stream import Delta, FinishReason, SessionLost, TokenLogprob, Usage
+from router.fleet.session import AttemptKey, WorkerSession
+
+BUDGET = 10
+
+
+class _Session:
+    """Remembers what was closed."""
+
+    def __init__(self) -> None:
+        self.closed: list[AttemptKey] = []
+
+    def close(self, key: AttemptKey) -> None:
+        self.closed.append(key)
+
+
+def attempt(session: _Session) -> Attempt:
+    placed = Placed(worker_id=WorkerId("w"), node="w", model="m", quantization="q8_0")
+    return Attempt(
+        request_id=RequestId("r"),
+        number=1,
+        placed=placed,
+        session=cast("WorkerSession", session),
+        token_budget=BUDGET,
+    )
+
+
+def delta(position: int = 0, **more: Any) -> Delta:
+    return Delta(request_id=RequestId("r"), attempt=1, position=position, **more)
+
+
+RIVAL = (1, b"x", -1.0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (delta(1, token_count=1), "spoke at token 1"),
+        (delta(token_count=BUDGET + 1), "more than the 10 tokens"),
+        (delta(text="x" * (TEXT_SLACK + 1)), "more text than 0 tokens"),
+        (delta(token_count=1, text="x" * (CHARACTERS_PER_TOKEN + TEXT_SLACK + 1)), "more text than 1 tokens"),
+        (delta(token_count=2, token_ids=(1, 2, 3)), "particulars"),
+        (delta(token_count=1, text_tokens=4_000_000_000), "particulars"),
+        (
+            delta(
+                token_count=1,
+                logprobs=(TokenLogprob(token_id=1, token=b"x", logprob=-1.0, top=(RIVAL,) * (MOST_RIVALS + 1)),),
+            ),
+            "rivals",
+        ),
+        (
+            delta(
+                token_count=1,
+                finish_reason=FinishReason.STOP,
+                usage=Usage(prompt_tokens=1, completion_tokens=BUDGET + USAGE_SLACK + 1),
+            ),
+            "charges",
+        ),
+    ],
+)
+async def test_a_worker_that_oversteps_loses_the_attempt(bad: Delta, why: str) -> None:
+    """The request goes on elsewhere; nothing of the bad delta is passed on."""
+    session = _Session()
+    one = attempt(session)
+    one.hear(bad)
+    (event,) = await one.take()
+    assert isinstance(event, SessionLost)
+    assert why in event.reason
+    assert session.closed == [("r", 1)]
+
+
+async def test_a_flood_of_nothing_is_not_kept() -> None:
+    """Deltas without tokens, text or end take no room."""
+    one = attempt(_Session())
+    for _ in range(10_000):
+        one.hear(delta())
+    one.hear(delta(token_count=1, text="x"))
+    assert len(await one.take()) == 1
+
+
+async def test_what_is_in_order_passes_to_the_end() -> None:
+    """To the last token of the budget."""
+    one = attempt(_Session())
+    one.hear(delta(token_count=4, token_ids=(1, 2, 3, 4), text="four", text_tokens=4))
+    one.hear(delta(4, token_count=6, text="six", text_tokens=10, finish_reason=FinishReason.LENGTH))
+    assert [event.text for event in await one.take() if isinstance(event, Delta)] == ["four", "six"]
