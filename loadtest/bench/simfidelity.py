@@ -4,7 +4,8 @@ Each round measures a profile on the real llama.cpp worker as a join would, free
 the seeds of its loads: a closed loop with 16 streams, and open loops at 50, 70 and 90% of the knee, in an order drawn
 with them. The simulated engine runs them on the virtual clock from the file alone; the real worker runs them right
 after. Rounds are repeated because the machine itself drifts; every round's figures are kept, and how many processors
-others kept busy meanwhile.
+others kept busy meanwhile. What was measured while others kept more than a quarter of a processor busy tells of them:
+it is measured again with the same requests, three times at most, and how often is kept too.
 
 The knee is the greatest Poisson rate at which 95% of the first tokens come within two seconds, by the simulation.
 """
@@ -14,19 +15,18 @@ import asyncio
 import json
 import random
 import statistics
-import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.fidelity_load import closed_load, open_load, percentile
+from loadtest.bench.fidelity_load import Request, closed_load, open_load, percentile
 from loadtest.bench.fidelity_real import RealWorker
 from loadtest.bench.fidelity_virtual import VirtualWorker
+from loadtest.bench.quiet import Quiet
 from workers.cli import set_up_logging
 from workers.engines.simulated.measured import profile_toml
 from workers.hardware import this_machine
@@ -77,27 +77,30 @@ def knee(worker: VirtualWorker) -> float:
 
 async def one_round(worker: RealWorker, profile: Path, found: Found) -> None:
     """Profile, then each load: predicted from the frozen profile, measured, in an order drawn anew."""
-    speed = await worker.profile()
+    quiet = Quiet(console.print)
+    speed = await quiet.measured("profile", worker.profile)
     text = profile_toml(this_machine(), "llama.cpp", worker.loaded, speed)
     await asyncio.to_thread(profile.write_text, text)
     virtual = VirtualWorker(profile)
     rate = knee(virtual)
     seed = random.SystemRandom().getrandbits(48)  # drawn after the profile was frozen
-    row: dict[str, Any] = {"seed": seed, "knee_per_s": rate, "ttft_s": {}, "others_cpus": {}}
+    row: dict[str, Any] = {"seed": seed, "knee_per_s": rate, "ttft_s": {}}
     for share in random.Random(seed).sample((0.0, *LOADS), len(LOADS) + 1):
-        busy = _Others()
         if share:
-            row["ttft_s"][f"{share:.1f}"] = await _open(worker, virtual, share * rate, f"{seed}/{share}", found, share)
+            requests = open_load(random.Random(f"{seed}/{share}"), share * rate, OPEN_S)
+            row["ttft_s"][f"{share:.1f}"] = await _open(worker, virtual, requests, found, share, quiet)
         else:
-            row["throughput"] = await _closed(worker, virtual, seed, found)
-        row["others_cpus"][f"{share:.1f}"] = busy.cpus()
-    found.rounds.append(row)
+            row["throughput"] = await _closed(
+                worker, virtual, closed_load(random.Random(seed), CLOSED_REQUESTS), found, quiet
+            )
+    found.rounds.append(row | {"others_cpus": quiet.others_cpus, "tries": quiet.tries})
 
 
-async def _closed(worker: RealWorker, virtual: VirtualWorker, seed: int, found: Found) -> list[float]:
-    asked = closed_load(random.Random(seed), CLOSED_REQUESTS)
+async def _closed(
+    worker: RealWorker, virtual: VirtualWorker, asked: list[Request], found: Found, quiet: Quiet
+) -> list[float]:
     predicted = virtual.closed(asked, STREAMS, warm_s=WARM_S, seconds=CLOSED_S)
-    measured = await worker.closed(asked, STREAMS, warm_s=WARM_S, seconds=CLOSED_S)
+    measured = await quiet.measured("0.0", lambda: worker.closed(asked, STREAMS, warm_s=WARM_S, seconds=CLOSED_S))
     found.throughput.predicted.append(predicted)
     found.throughput.measured.append(measured)
     _say(f"closed loop, {STREAMS} streams", "tokens/s", [predicted], [measured])
@@ -105,31 +108,14 @@ async def _closed(worker: RealWorker, virtual: VirtualWorker, seed: int, found: 
 
 
 async def _open(
-    worker: RealWorker, virtual: VirtualWorker, rate: float, seed: str, found: Found, share: float
+    worker: RealWorker, virtual: VirtualWorker, requests: list[Request], found: Found, share: float, quiet: Quiet
 ) -> dict[str, Any]:
-    requests = open_load(random.Random(seed), rate, OPEN_S)
-    guessed, seen = virtual.open(requests), await worker.open(requests)
+    guessed = virtual.open(requests)
+    seen = await quiet.measured(f"{share:.1f}", lambda: worker.open(requests))
     found.ttft[share].predicted.extend(guessed)
     found.ttft[share].measured.extend(seen)
-    _say(f"{share:.0%} of the knee, {rate:.1f}/s", "ttft", _cuts(guessed), _cuts(seen))
+    _say(f"{share:.0%} of the knee", "ttft", _cuts(guessed), _cuts(seen))
     return {"predicted": _cuts(guessed), "measured": _cuts(seen), "requests": len(seen)}
-
-
-class _Others:
-    """Processors that other processes kept busy since this was made: what disturbs the measurement."""
-
-    def __init__(self) -> None:
-        self._began = self._now()
-
-    def cpus(self) -> float:
-        """On average."""
-        (at, others_s), (began, before_s) = self._now(), self._began
-        return round(max(others_s - before_s, 0.0) / (at - began), 2)
-
-    @staticmethod
-    def _now() -> tuple[float, float]:
-        all_of_it, mine = psutil.cpu_times(), psutil.Process().cpu_times()
-        return time.monotonic(), all_of_it.user + all_of_it.system + all_of_it.nice - mine.user - mine.system
 
 
 def _cuts(values: list[float]) -> list[float]:
