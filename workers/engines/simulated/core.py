@@ -123,13 +123,14 @@ class SimulatedCore:
             self._held_since = now
 
     def release(self, now: float) -> None:
-        """Go on after ``hold``."""
+        """Go on after ``hold``, with those who came or were aborted meanwhile."""
         if self._held_since is None:
             return
         if self._segment is not None:
             self._segment.starts_at += now - self._held_since
         self._free_at = now
         self._held_since = None
+        self._interrupt(now)
 
     def slow(self, now: float, factor: float) -> None:
         """Take ``factor`` times as long for every step from the next one on; 1 is as new."""

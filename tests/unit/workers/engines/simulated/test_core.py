@@ -260,3 +260,19 @@ def test_the_same_seed_is_the_same_run() -> None:
 
     assert ends(1) == ends(1)
     assert ends(1) != ends(2)
+
+
+def test_who_comes_while_it_is_held_starts_when_it_goes_on() -> None:
+    """Those that ran are gone: the newcomer does not wait for the steps they would have taken."""
+    core = SimulatedCore(PARAMETERS, random.Random(0))
+    core.submit(0.0, Sequence_(key="old", prompt_tokens=10, output_tokens=2000))
+    core.step(0.5)
+    core.hold(0.5)
+    core.abort(3.0, "old")
+    new = Sequence_(key="new", prompt_tokens=10, output_tokens=3)
+    core.submit(9.0, new)
+    assert core.next_event_at() == NEVER
+    core.release(10.0)
+    run_out(core)
+    assert new.first_at is not None
+    assert new.first_at < 10.1
