@@ -22,6 +22,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     body_deadline_s: float = 30.0
     stall_s: float = 30.0  # a client that reads nothing for so long is cut off
     request_deadline_s: float = 600.0  # from arrival to the last token
+    quality_floors: dict[str, str] = {}  # model -> lowest quantization, for requests that name none, e.g. "q6_k"
 
 
 class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

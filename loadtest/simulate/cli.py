@@ -107,7 +107,7 @@ def _solve(cases: list[Case], processes: int) -> list[Outcome]:
 
 
 def _show(outcomes: list[Outcome]) -> None:
-    console = Console()
+    console = Console(width=None if Console().is_terminal else 200)
     case = outcomes[0].case
     spec = fleet_of(case.fleet)
     at = f"at {case.rate:g} requests/s" if case.rate else f"at the last load with {REQUIRED:.0%} inside the targets"

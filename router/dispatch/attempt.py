@@ -13,8 +13,9 @@ from router.fleet.session import AttemptKey, WorkerSession
 
 CHARACTERS_PER_TOKEN = 1024
 TEXT_SLACK = 4096
-"""An answer's text may have so many characters for each of its tokens, and so many beside: far more than any vocabulary's
-longest words, and a bound for what a worker can make the router hold."""
+"""An answer's text may have so many characters for each of its tokens, and so many beside: far more than the longest
+words of any vocabulary, and a bound for what a worker can make the router hold.
+"""
 
 USAGE_SLACK = 64
 """Servers differ in what they count: end markers, or what a stop string cut off."""

@@ -24,6 +24,7 @@ from router.http.errors import error_body, error_event, error_headers, unexpecte
 from router.http.exchange import Exchange
 from router.http.inference import Inference
 from router.http.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
+from router.http.model_name import default_floors
 from router.http.open_access import refuse_foreign_host
 from router.http.openai_bodies import model_bodies
 from router.http.openapi import document
@@ -87,6 +88,7 @@ class HttpApp:
             clock=clock,
             quality=quality or TabulatedQuality(),
             expect_output=expect_output,
+            model_floors=default_floors(http.quality_floors),
         )
         drain_s = config.fleet.drain_deadline_s if isinstance(config, RouterConfig) else DRAIN_DEADLINE_S
         admin = Admin(

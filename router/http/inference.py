@@ -1,6 +1,6 @@
 """One inference request at the HTTP edge: from bytes to a placed answer, and its chunks out to the client."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,6 +61,7 @@ class Inference:
     clock: Clock
     quality: Quality
     expect_output: Callable[[InferenceRequest], float]
+    model_floors: Mapping[str, str] = field(default_factory=dict)
     sizes: PromptSizes = field(default_factory=PromptSizes)
     _chat: msgspec.json.Decoder[ChatRequest] = field(default_factory=lambda: msgspec.json.Decoder(ChatRequest))
     _completion: msgspec.json.Decoder[CompletionRequest] = field(
@@ -93,6 +94,7 @@ class Inference:
             longest_s=self.config.request_deadline_s,
             quality_header=exchange.header(b"x-allsorts-quality"),
             estimate=self._estimate,
+            model_floors=self.model_floors,
         )
         call = self._understand(kind, body, arrival)
         request = call.request

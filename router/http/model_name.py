@@ -1,10 +1,11 @@
 """Model names as clients write them: ``name``, ``name@q8_0`` (that quantization only), ``name@>=q6_k`` (or better)."""
 
 import re
+from collections.abc import Mapping
 
 from router.capacity.formats import canonical, find_format, unknown_format
 from router.domain.request import ModelRef
-from router.errors import InvalidRequest
+from router.errors import ConfigError, InvalidRequest
 
 _NAME = re.compile(r"[^\s@\x00-\x1f\x7f][^@\x00-\x1f\x7f]{0,199}")
 _QUANTIZATION = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,31}")
@@ -43,3 +44,14 @@ def parse_floor(text: str, *, param: str) -> str:
     if find_format(name) is None:
         raise InvalidRequest(f"Invalid value for '{param}': {unknown_format(text.strip())}", param=param)
     return name
+
+
+def default_floors(configured: Mapping[str, str]) -> dict[str, str]:
+    """Canonical floors by model. Raises ConfigError naming the model whose floor nothing can be compared with."""
+    floors = {}
+    for model, text in configured.items():
+        try:
+            floors[model] = parse_floor(text, param="floor")
+        except InvalidRequest as error:
+            raise ConfigError(f"http.quality_floors, model '{model}': {error.message}") from None
+    return floors

@@ -1,7 +1,7 @@
 """A client's request, typed and within bounds, into the router's own terms. Rules between fields are checked here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from router.domain.ids import RequestId
@@ -40,6 +40,7 @@ class Arrival:
     longest_s: float  # the server's own deadline
     quality_header: str | None = None
     estimate: Callable[[str, int, int], int]  # tokens of a prompt: model, bytes, messages
+    model_floors: Mapping[str, str] = field(default_factory=dict)  # canonical, of models that have a default
 
 
 def chat_call(body: ChatRequest, arrival: Arrival, quality: Quality) -> Call:
@@ -108,7 +109,9 @@ def _request(
 
 
 def _model(body: GenerationFields, arrival: Arrival, quality: Quality) -> ModelRef:
-    """Floors from the name, the ``quality`` field or header, and the key: the strictest counts."""
+    """Floors from the name, the ``quality`` field or header, and the key: the strictest counts. Where neither name nor
+    field nor header says anything, the model's default stands for them.
+    """
     model = parse_model(body.model)
     wanted = arrival.quality_header if body.quality is None else body.quality
     if wanted is not None:
@@ -116,6 +119,8 @@ def _model(body: GenerationFields, arrival: Arrival, quality: Quality) -> ModelR
         if model.pinned:
             raise InvalidRequest(f"The model name pins {model.pinned}; leave 'quality' out", param="quality")
         model = replace(model, floor=_stricter(model.floor, floor, quality))
+    if model.floor is None and not model.pinned:
+        model = replace(model, floor=arrival.model_floors.get(model.name))
     if arrival.principal.quality_floor:
         model = replace(model, floor=_stricter(model.floor, arrival.principal.quality_floor, quality))
     return model

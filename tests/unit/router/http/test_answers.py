@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from router.config import HttpConfig
 from router.domain.principal import Principal, Scope
 from router.domain.request import ChatMessage, SloTargets
 from router.errors import NotAllowed, NotAuthenticated, RateLimited
@@ -262,3 +263,24 @@ async def test_the_openapi_document_covers_every_route() -> None:
     }
     assert documented == served
     assert msgspec.json.encode(paths)
+
+
+@pytest.mark.parametrize(
+    ("asked", "floor", "pinned"),
+    [
+        ({"model": "m"}, "q6_k", None),
+        ({"model": "m@>=q4_0"}, "q4_0", None),
+        ({"model": "m", "quality": "q8_0"}, "q8_0", None),
+        ({"model": "m@q4_0"}, None, "q4_0"),
+        ({"model": "other"}, None, None),
+    ],
+)
+async def test_a_models_default_floor_holds_where_the_request_says_nothing(
+    asked: dict[str, str], floor: str | None, pinned: str | None
+) -> None:
+    """A client that names a floor or pins a quantization knows what it wants."""
+    there = surface(config=HttpConfig(quality_floors={"m": "q6_k"}))
+    async with there.client() as client:
+        await client.post("/v1/chat/completions", json={**asked, "messages": [{"role": "user", "content": "hi"}]})
+    model = there.pipeline.requests[-1].model
+    assert (model.floor, model.pinned) == (floor, pinned)

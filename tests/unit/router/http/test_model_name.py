@@ -3,8 +3,8 @@
 import pytest
 
 from router.domain.request import ModelRef
-from router.errors import InvalidRequest
-from router.http.model_name import parse_floor, parse_model
+from router.errors import ConfigError, InvalidRequest
+from router.http.model_name import default_floors, parse_floor, parse_model
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,10 @@ def test_a_floor_that_nothing_can_be_compared_with_is_refused_with_near_matches(
         parse_floor(text, param="quality")
     assert raised.value.param == "quality"
     assert says in raised.value.message
+
+
+def test_default_floors_are_named_canonically_and_a_wrong_one_stops_the_start() -> None:
+    """The line names the model whose floor is wrong."""
+    assert default_floors({"m": "Q6-K"}) == {"m": "q6_k"}
+    with pytest.raises(ConfigError, match=r"model 'm': .*did you mean"):
+        default_floors({"m": "q4_m_k"})
