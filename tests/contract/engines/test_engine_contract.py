@@ -221,7 +221,7 @@ async def test_a_continuation_of_a_chat_goes_on_in_the_same_answer(rig: Rig) -> 
 async def test_a_prompt_seen_before_is_held_published_and_not_computed_again(rig: Rig) -> None:
     """The engine tells which of the router's text blocks it holds; the same prompt finds its tokens there."""
     needs(rig, "publishes_cache")
-    text = "The lighthouse keeper counted the ships that passed, and wrote their names into a long grey book. " * 12
+    text = "The lighthouse keeper counted the ships that passed, and wrote their names into a long grey book. " * 18
     blocks = (901, 902, 903)
     first = await rig.run(rig.job(text, block_hashes=blocks))
     await rig.holds(blocks)

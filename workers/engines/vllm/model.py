@@ -7,6 +7,7 @@ import gc
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from workers.engines.base import (
 from workers.engines.prompts import Prompts, template_fingerprint, tokens_per_byte
 from workers.engines.vllm.cache_events import CacheEvents
 from workers.engines.vllm.cache_mirror import CacheMirror
+from workers.engines.vllm.core_log import reason_in
 from workers.engines.vllm.launch import Launched
 from workers.engines.vllm.options import Options
 from workers.engines.vllm.running import Running
@@ -72,7 +74,7 @@ class VllmModel:
         self._prompts = Prompts(vocabulary, vocabulary, self.loaded.context_tokens, self.loaded.tokenizer_fingerprint)
         self._mirror = CacheMirror(self.loaded.block_tokens)
         self._events = CacheEvents(launched.events_at, self._mirror, changed) if launched.events_at else None
-        self._last_words = launched.last_words
+        self._last_words = partial(reason_in, launched.folder, launched.since)  # not ``launched``: it holds the llm
         self._watcher: asyncio.Task[None] | None = None
 
     async def warm_up(self) -> None:
