@@ -213,6 +213,11 @@ class VllmModel:
         if self._events is not None:
             await self._events.close()
         llm, self._llm = self._llm, None
+        if (
+            llm.output_handler is not None
+        ):  # else it takes the end of the core for its death, and logs what holds the llm
+            llm.output_handler.cancel()
+            await asyncio.gather(llm.output_handler, return_exceptions=True)
         await asyncio.to_thread(llm.shutdown)
         del llm
         await asyncio.to_thread(_give_memory_back)
