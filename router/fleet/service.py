@@ -180,15 +180,22 @@ class FleetService(pb_grpc.FleetServicer):
             if reader.done():
                 reader.result()  # raises what went wrong, if anything did
         finally:
-            await _let_finish(writing)
-            for task in (reader, writer, watcher):
-                task.cancel()
-            await asyncio.gather(reader, writer, watcher, return_exceptions=True)
-            self._sessions.discard(session)
-            session.end("the connection to the worker broke")
-            if self._membership.leave(session, session.ended.result()):
-                for worker_id in self._membership.forget_gone():
-                    log.info("worker.forgotten", worker=worker_id)
+            # First what the fleet must know: what follows may take its time, or be cancelled with the call.
+            self._gone(session)
+            try:
+                await _let_finish(writing)
+            finally:
+                for task in (reader, writer, watcher):
+                    task.cancel()
+                    task.add_done_callback(_hear_out)
+                await asyncio.wait({reader, writer, watcher}, timeout=LAST_WRITE_S)
+                self._sessions.discard(session)
+
+    def _gone(self, session: WorkerSession) -> None:
+        session.end("the connection to the worker broke")
+        if self._membership.leave(session, session.ended.result()):
+            for worker_id in self._membership.forget_gone():
+                log.info("worker.forgotten", worker=worker_id)
 
     def _valid_until(self, certificate_end: float | None) -> float:
         """On the monotonic clock: a wall clock that jumps ends no session."""
@@ -257,6 +264,12 @@ async def _let_finish(writing: asyncio.Lock) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LAST_WRITE_S):
             await writing.acquire()
+
+
+def _hear_out(task: "asyncio.Task[None]") -> None:
+    """Whatever a task of a session that is over still has to complain about."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _flush_last_words(writer: asyncio.Task[None]) -> None:
