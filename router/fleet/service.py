@@ -40,6 +40,10 @@ HEAVY_EVENT_S = 0.005
 the router with work has at most a quarter of its time.
 """
 
+LONGEST_PAUSE_S = 0.5
+"""Far below the silence that ends a session: a router that was itself held up must not take an honest worker for dead.
+"""
+
 
 class Enroller(Protocol):
     """Answers Enrol and Renew."""
@@ -210,7 +214,7 @@ class FleetService(pb_grpc.FleetServicer):
             handler.handle(event)
             took = self._clock.now() - began
             if took > HEAVY_EVENT_S:
-                await asyncio.sleep(3.0 * took)
+                await asyncio.sleep(min(3.0 * took, LONGEST_PAUSE_S))
 
     async def _watch(self, session: WorkerSession, member: Member) -> None:
         while True:
