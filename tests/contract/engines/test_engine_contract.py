@@ -267,13 +267,14 @@ async def test_unload_ends_what_runs_and_frees_the_memory(rig: Rig) -> None:
     assert rig.engine.models == ()
     with pytest.raises(Refused):
         await rig.engine.submit(rig.job())
-    settled = process.memory_full_info().uss
-    for _ in range(3):
+    held = []
+    for _ in range(4):
         rig.loaded = await rig.engine.load(rig.spec, lambda _fraction, _message: None)
         assert ended_well(await rig.run(rig.job()))
         await rig.engine.unload(rig.loaded.name, rig.loaded.quantization)
-    grown = process.memory_full_info().uss - settled
-    assert grown < 48 * 2**20, f"{grown / 2**20:.0f} MiB more after three loads"
+        held.append(process.memory_full_info().uss)
+    grown = held[-1] - held[0]  # the first of them fills the allocator's arenas: once, 44 MB with vLLM
+    assert grown < 48 * 2**20, f"{grown / 2**20:.0f} MiB more after three loads: {[one // 2**20 for one in held]}"
 
 
 async def test_what_cannot_be_loaded_says_why_and_leaves_the_rest_alone(rig: Rig) -> None:
