@@ -16,7 +16,10 @@ from loadtest.simulate.search import REQUIRED
 from router.errors import ConfigError
 
 WORKERS_SHOWN = 16
-"""Fleets up to this size get a column of utilisation per worker; larger ones the least, the mean and the most."""
+"""Fleets up to this size get a row of utilisation for each worker; larger ones the least, the mean and the most."""
+
+WIDTH = 120
+"""Columns of what is printed when it goes to a file or a pipe."""
 
 
 def simulate(
@@ -107,55 +110,70 @@ def _solve(cases: list[Case], processes: int) -> list[Outcome]:
 
 
 def _show(outcomes: list[Outcome]) -> None:
-    console = Console(width=None if Console().is_terminal else 200)
+    terminal = Console()
+    console = Console(width=None if terminal.is_terminal else WIDTH, highlight=False)
     case = outcomes[0].case
     spec = fleet_of(case.fleet)
     at = f"at {case.rate:g} requests/s" if case.rate else f"at the last load with {REQUIRED:.0%} inside the targets"
     console.print(
         f"{spec.name}, {len(spec.nodes)} workers, {case.traffic}, {case.requests} requests, {at}; "
-        f"no policy can exceed {outcomes[0].bound:.2f} requests/s",
-        highlight=False,
+        f"goodput is in requests/s, no policy can keep up more than {outcomes[0].bound:.2f}\n",
+        soft_wrap=True,
     )
-    console.print(_table(outcomes))
+    ranked = sorted(outcomes, key=goodput, reverse=True)
+    console.print(_goodput_table(ranked), "", _latency_table(ranked), sep="\n")
     if len(spec.nodes) <= WORKERS_SHOWN:
-        console.print(_utilisation_table(outcomes, [node.node for node in spec.nodes]))
+        room = max((console.width - max(len(node.node) for node in spec.nodes) - 2) // 10, 1)
+        for start in range(0, len(ranked), room):
+            some = ranked[start : start + room]
+            console.print("", _utilisation_table(some, [node.node for node in spec.nodes]), sep="\n")
 
 
-def _table(outcomes: list[Outcome]) -> Table:
-    table = Table()
-    headings = ("goodput/s", "of bound", "TTFT p50", "p95", "p99", "TPOT p50 ms", "p95", "p99", "shed", "prefix hit")
-    table.add_column("policy")
-    for heading in (*headings, "busy least/mean/most", "fairness", "floors broken"):
+def _grid(first: str, *headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(first, no_wrap=True)
+    for heading in headings:
         table.add_column(heading, justify="right")
-    for one in sorted(outcomes, key=goodput, reverse=True):
-        table.add_row(one.case.policy, f"{goodput(one):.2f}", _share(goodput(one), one.bound), *_row(one))
     return table
 
 
-def _row(one: Outcome) -> list[str]:
-    at = one.figures
-    if at is None:
-        return ["-"] * 10 + [str(one.quality_floor_broken)]
-    busy = list(at.utilisation.values())
-    return [
-        *(f"{at.ttft_s[name]:.2f}" for name in ("p50", "p95", "p99")),
-        *(f"{1000 * at.tpot_s[name]:.1f}" for name in ("p50", "p95", "p99")),
-        f"{sum(at.shed.values()) / at.requests:.1%}",
-        f"{at.prefix_hit:.1%}",
-        f"{min(busy):.0%}/{sum(busy) / len(busy):.0%}/{max(busy):.0%}",
-        f"{at.fairness:.3f}",
-        str(one.quality_floor_broken),
-    ]
+def _goodput_table(ranked: list[Outcome]) -> Table:
+    table = _grid("policy", "goodput", "of bound", "shed", "prefix hit", "fairness", "floors broken")
+    for one in ranked:
+        at = one.figures
+        shed = ["-"] * 3
+        if at is not None:
+            shed = [f"{sum(at.shed.values()) / at.requests:.1%}", f"{at.prefix_hit:.1%}", f"{at.fairness:.3f}"]
+        share = f"{goodput(one) / one.bound:.2f}" if one.bound > 0 else "-"
+        table.add_row(one.case.policy, f"{goodput(one):.2f}", share, *shed, str(one.quality_floor_broken))
+    return table
 
 
-def _utilisation_table(outcomes: list[Outcome], nodes: list[str]) -> Table:
-    table = Table(title="share of the time each worker was busy")
-    table.add_column("policy")
+def _latency_table(ranked: list[Outcome]) -> Table:
+    table = _grid("policy", "TTFT s p50", "p95", "p99", "TPOT ms p50", "p95", "p99", "busy least", "mean", "most")
+    for one in ranked:
+        at = one.figures
+        if at is None:
+            table.add_row(one.case.policy, *["-"] * 9)
+            continue
+        busy = list(at.utilisation.values())
+        table.add_row(
+            one.case.policy,
+            *(f"{at.ttft_s[name]:.2f}" for name in ("p50", "p95", "p99")),
+            *(f"{1000 * at.tpot_s[name]:.0f}" for name in ("p50", "p95", "p99")),
+            *(f"{share:.0%}" for share in (min(busy), sum(busy) / len(busy), max(busy))),
+        )
+    return table
+
+
+def _utilisation_table(some: list[Outcome], nodes: list[str]) -> Table:
+    """Share of the time each worker was busy: a row a worker, a column a policy."""
+    shown = [one for one in some if one.figures is not None]
+    table = _grid("busy", *(one.case.policy.replace("_", " ") for one in shown))
+    for column in table.columns[1:]:
+        column.max_width = 8
     for node in nodes:
-        table.add_column(node, justify="right")
-    for one in sorted(outcomes, key=goodput, reverse=True):
-        if one.figures is not None:
-            table.add_row(one.case.policy, *(f"{one.figures.utilisation.get(node, 0.0):.0%}" for node in nodes))
+        table.add_row(node, *(f"{one.figures.utilisation.get(node, 0.0):.0%}" for one in shown if one.figures))
     return table
 
 
@@ -164,10 +182,6 @@ def goodput(one: Outcome) -> float:
     if one.knee is not None:
         return one.knee.goodput
     return one.figures.goodput if one.figures is not None else 0.0
-
-
-def _share(part: float, whole: float) -> str:
-    return f"{part / whole:.2f}" if whole > 0 else "-"
 
 
 def _figures(one: Outcome) -> dict[str, Any]:
