@@ -17,7 +17,7 @@ from router.config import DispatchConfig
 from router.dispatch.attempt import Attempt
 from router.dispatch.dispatcher import Dispatcher
 from router.dispatch.journey import Journey
-from router.dispatch.refusals import raise_if_clients_fault, reason_of
+from router.dispatch.refusals import is_breach, raise_if_clients_fault, reason_of, workers_fault
 from router.dispatch.waiting_room import WaitingRoom
 from router.domain.answer import AnswerHead, Chunk
 from router.domain.clock import Clock
@@ -149,8 +149,8 @@ class Pipeline:
             tried = frozenset(journey.avoid | {placed.worker_id})
             raise_if_clients_fault(event, journey.request, self._membership.snapshot(), tried)
         journey.failed(placed, reason_of(event), busy=isinstance(event, Refusal) and event.code is RefusalCode.BUSY)
-        if _workers_fault(event):
-            self._membership.failed(placed.worker_id, reason_of(event))
+        if workers_fault(event):
+            self._membership.failed(placed.worker_id, reason_of(event), breach=is_breach(event))
         log.info("dispatch.failed", request=journey.request.request_id, node=placed.node, reason=journey.last_failure)
 
     # -- the stream ------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class Pipeline:
     def _complete(self, journey: Journey, usage: Usage | None, ending: str) -> None:
         assert journey.attempt is not None
         journey.finished = True
-        self._membership.succeeded(journey.attempt.placed.worker_id)
+        self._membership.succeeded(journey.attempt.placed.worker_id, journey.attempt.started_at)
         self._close_attempt(journey, ending, usage or Usage())
 
     async def _go_on_elsewhere(self, journey: Journey, trouble: AttemptEvent) -> Chunk | None:
@@ -201,7 +201,7 @@ class Pipeline:
         log.info("dispatch.broke_off", request=journey.request.request_id, node=attempt.placed.node, reason=reason)
         if not returned:
             attempt.abort()
-            self._membership.failed(attempt.placed.worker_id, reason)
+            self._membership.failed(attempt.placed.worker_id, reason, breach=is_breach(trouble))
         self._close_attempt(journey, "returned" if returned else "lost")
         journey.failed(attempt.placed, reason)
         journey.transcript.settle()
@@ -273,10 +273,3 @@ class LiveAnswer:
         if isinstance(self._chunks, AsyncGenerator):
             with contextlib.suppress(RuntimeError):
                 await self._chunks.aclose()
-
-
-def _workers_fault(event: AttemptEvent) -> bool:
-    """Whether the circuit breaker should hear of it."""
-    if isinstance(event, Refusal):
-        return event.code is RefusalCode.ENGINE_FAILED
-    return not isinstance(event, Returned)

@@ -48,7 +48,7 @@ class Attempt:
             fault = self._fault(event)
             if fault:
                 self._session.close(self.key)
-                event = SessionLost(request_id=event.request_id, attempt=event.attempt, reason=fault)
+                event = SessionLost(request_id=event.request_id, attempt=event.attempt, reason=fault, breach=True)
             else:
                 self._tokens += event.token_count
                 self._characters += len(event.text)

@@ -3,7 +3,7 @@
 from router.domain.ids import WorkerId
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import AttemptEvent, Delta, Refusal, RefusalCode, Returned, SessionLost
+from router.domain.stream import AttemptEvent, Delta, FinishReason, Refusal, RefusalCode, Returned, SessionLost
 from router.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
 
 
@@ -33,6 +33,26 @@ def reason_of(event: AttemptEvent) -> str:
             return event.error or f"the worker ended the stream ({event.finish_reason})"
         case _:
             return f"unexpected answer {type(event).__name__}"
+
+
+def workers_fault(event: AttemptEvent) -> bool:
+    """Whether the circuit breaker should hear of an attempt that ended so."""
+    if isinstance(event, Refusal):
+        return event.code is RefusalCode.ENGINE_FAILED
+    return not isinstance(event, Returned)
+
+
+def is_breach(event: AttemptEvent) -> bool:
+    """Whether the worker broke a rule of the contract rather than down. Output that ends an attempt, other than by an
+    error, came before the request was accepted.
+    """
+    match event:
+        case SessionLost():
+            return event.breach
+        case Delta():
+            return event.finish_reason not in (FinishReason.ERROR, FinishReason.ABORTED)
+        case _:
+            return False
 
 
 def _goes_further(

@@ -98,11 +98,12 @@ class Returned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionLost:
-    """The session that carried the attempt broke, fell silent, or its engine hangs."""
+    """The session that carried the attempt broke, fell silent, or its engine hangs; or the worker broke a rule."""
 
     request_id: RequestId
     attempt: int
     reason: str
+    breach: bool = False  # it said what it must not say, or left out what it must
 
 
 AttemptEvent = Accepted | Refusal | Delta | Returned | SessionLost

@@ -1,15 +1,27 @@
-"""Circuit breaker of one worker: failures close it off for a while, then one request at a time probes it."""
+"""Circuit breaker of one worker: faults close it off for a while, then one request at a time proves it.
+
+Two kinds of fault. A *failure* (a crash, a hang, an error) is forgiven by the next answer that goes through: a machine
+that came back is as good as before. A *breach* (it broke a rule of the contract: spoke at the wrong token, charged for
+tokens it was not asked for, never ended an answer) is not, since a worker that lies now and then is honest in between.
+It owes honest answers, one at a time, and each further breach doubles what is still owed and the pause with it.
+"""
 
 from dataclasses import dataclass, replace
+
+OWED_FOR_A_BREACH = 8
+"""Honest answers owed for the first one. A worker that lies in more than one answer of so many never comes clean: what
+it pays off between two lies is less than the second one adds.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
-    """Pure value. ``open_until`` is monotonic; 0 failures mean closed."""
+    """Pure value. Times are monotonic seconds; nothing failed and nothing owed: closed."""
 
     first_s: float
     longest_s: float
-    failures: int = 0
+    failures: int = 0  # in a row
+    owed: int = 0  # honest answers
     open_until: float = 0.0
     reason: str = ""
 
@@ -22,11 +34,33 @@ class Breaker:
         pause = min(self.longest_s, self.first_s * 2.0 ** min(self.failures, 30))
         return replace(self, failures=self.failures + 1, open_until=now + pause, reason=reason)
 
-    def succeeded(self) -> "Breaker":
-        """A request went through: all is forgiven."""
-        return self if self.failures == 0 else Breaker(first_s=self.first_s, longest_s=self.longest_s)
+    def breached(self, reason: str, now: float) -> "Breaker":
+        """One more breach. Those that come to light while it is open for one are the same."""
+        if now < self.open_until and self.owed > 0:
+            return self
+        owed = min(2 * self.owed + OWED_FOR_A_BREACH, self._most_owed)
+        pause = min(self.longest_s, self._pause_s(owed))
+        return replace(self, owed=owed, open_until=max(self.open_until, now + pause), reason=reason)
+
+    def succeeded(self, began_at: float) -> "Breaker":
+        """An answer went through, of a request sent at ``began_at``. Failures are forgiven; of what is owed it pays
+        one, if it began after the pause: what was under way before says nothing new.
+        """
+        owed = self.owed - 1 if self.owed and began_at >= self.open_until else self.owed
+        if owed == 0:
+            return self if not self.probing else Breaker(first_s=self.first_s, longest_s=self.longest_s)
+        return replace(self, failures=0, owed=owed)
 
     @property
     def probing(self) -> bool:
-        """Half-open once the pause is over: failures stand, so one request at a time."""
-        return self.failures > 0
+        """Half-open once the pause is over: something stands against it, so one request at a time."""
+        return self.failures > 0 or self.owed > 0
+
+    def _pause_s(self, owed: int) -> float:
+        """``first_s`` for a first breach, twice that for a second one right after it, and so on."""
+        return self.first_s * (owed + OWED_FOR_A_BREACH) / (2 * OWED_FOR_A_BREACH)
+
+    @property
+    def _most_owed(self) -> int:
+        """Where the longest pause is reached: what stands against a worker has a bound, too."""
+        return int(max(1.0, self.longest_s / self.first_s) * 2 * OWED_FOR_A_BREACH) - OWED_FOR_A_BREACH

@@ -78,11 +78,12 @@ class EventHandler:
         self._session.heard()
         kind = event.WhichOneof("event")
         handler = self._handlers.get(kind or "")
-        if handler is None:
-            raise ProtocolViolation(f"unexpected event '{kind or 'empty'}' after hello")
         try:
+            if handler is None:
+                raise ProtocolViolation(f"unexpected event '{kind or 'empty'}' after hello")
             handler(event)
-        except (ImpossibleTransition, OutOfBounds) as error:
+        except (ImpossibleTransition, OutOfBounds, ProtocolViolation) as error:
+            self._membership.failed(self._member.worker_id, str(error), breach=True)
             raise ProtocolViolation(str(error)) from error
 
     def _step(self, step: pb.Step) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from router.domain.ids import WorkerId
-from router.domain.snapshot import WorkerView
+from router.domain.snapshot import Inflight, WorkerView
 from router.domain.worker import InstanceState, Load, ModelInstance, WorkerProfile, WorkerState
 from router.fleet.breaker import Breaker
 from router.fleet.ledger import Ledger
@@ -20,6 +20,7 @@ class Member:
     models: dict[tuple[str, str], ModelInstance] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
     ledger: Ledger = field(default_factory=Ledger)
+    placed: set[str] = field(default_factory=set)  # requests sent there that have not ended
     rtt_s: float = 0.0
     cordoned: bool = False
     lost_at: float | None = None
@@ -43,7 +44,7 @@ class Member:
                 state=self.state,
                 models=tuple(self.models.values()),
                 load=self.load,
-                inflight=self.ledger.totals(),
+                inflight=self._inflight(),
                 rtt_s=self.rtt_s,
                 cordoned=self.cordoned,
                 suspended_until=self.breaker.open_until,
@@ -65,4 +66,14 @@ class Member:
         """The session is gone: its load and claims mean nothing now."""
         self.load = replace(self.load, running=0, waiting=0, prefill_tokens_pending=0, context_tokens=0, kv_used=0.0)
         self.ledger.clear()
+        self.placed.clear()
         self.changed()
+
+    def _inflight(self) -> Inflight:
+        """What its load does not show. While it has to prove itself its own word on what it runs counts for nothing: a
+        worker that claims to be idle would be sent one proof after the other.
+        """
+        totals = self.ledger.totals()
+        if not self.breaker.probing or len(self.placed) <= totals.requests:
+            return totals
+        return replace(totals, requests=len(self.placed))

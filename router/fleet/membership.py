@@ -165,6 +165,7 @@ class Membership:
         member = self._members.get(worker_id)
         if member is not None:
             member.ledger.reserve(request_id, prompt_tokens, output_tokens)
+            member.placed.add(request_id)
             self._changed(member, quietly=True)
 
     def sent(self, worker_id: WorkerId, request_id: str, sequence: int) -> None:
@@ -178,22 +179,29 @@ class Membership:
         member = self._members.get(worker_id)
         if member is not None:
             member.ledger.release(request_id)
+            member.placed.discard(request_id)
             self._changed(member)
 
-    def failed(self, worker_id: WorkerId, reason: str) -> None:
-        """A request failed there through the worker's fault: open the breaker."""
+    def failed(self, worker_id: WorkerId, reason: str, *, breach: bool = False) -> None:
+        """A request failed there through the worker's fault, or it broke a rule of the contract: open the breaker."""
         member = self._members.get(worker_id)
-        if member is not None:
-            member.breaker = member.breaker.failed(reason, self._clock.now())
+        if member is None:
+            return
+        known, now = member.breaker, self._clock.now()
+        member.breaker = known.breached(reason, now) if breach else known.failed(reason, now)
+        if member.breaker != known:
+            stands = {"failures": member.breaker.failures, "owed": member.breaker.owed}
+            log.info("breaker.opened", worker=worker_id, reason=reason, **stands)
             self._changed(member)
-            log.info("breaker.opened", worker=worker_id, reason=reason, failures=member.breaker.failures)
 
-    def succeeded(self, worker_id: WorkerId) -> None:
-        """A request went through: close the breaker."""
+    def succeeded(self, worker_id: WorkerId, began_at: float) -> None:
+        """A request sent at ``began_at`` (monotonic) went through: close the breaker, or pay of what is owed."""
         member = self._members.get(worker_id)
-        if member is not None and member.breaker.failures:
-            member.breaker = member.breaker.succeeded()
-            self._changed(member)
+        if member is None or not member.breaker.probing:
+            return
+        member.breaker = member.breaker.succeeded(began_at)
+        self._changed(member)
+        if not member.breaker.probing:
             log.info("breaker.closed", worker=worker_id)
 
     def forget_gone(self) -> list[WorkerId]:
@@ -249,7 +257,7 @@ class Membership:
             self._model_names[model] = None
 
     def _fresh_breaker(self, older: Member | None) -> Breaker:
-        if older is not None and older.breaker.failures:
+        if older is not None and older.breaker.probing:
             return older.breaker
         return Breaker(first_s=self._config.breaker_first_s, longest_s=self._config.breaker_longest_s)
 

@@ -129,11 +129,11 @@ class WorkerSession:
         return [key for _, key in sorted(silent)]
 
     def lose(self, key: AttemptKey, reason: str) -> None:
-        """One open attempt hears SessionLost; should the worker speak of it again, nobody listens."""
+        """The worker left one open attempt without an end: it hears SessionLost, and nobody listens to it again."""
         sink = self._sinks.get(key)
         if sink is not None:
             self.close(key)
-            sink(SessionLost(request_id=RequestId(key[0]), attempt=key[1], reason=reason))
+            sink(SessionLost(request_id=RequestId(key[0]), attempt=key[1], reason=reason, breach=True))
 
     def give_back(self, reason: str) -> None:
         """Every open attempt hears Returned: the worker leaves in good order, its streams move."""

@@ -75,6 +75,7 @@ async def test_a_worker_that_oversteps_loses_the_attempt(bad: Delta, why: str) -
     (event,) = await one.take()
     assert isinstance(event, SessionLost)
     assert why in event.reason
+    assert event.breach
     assert session.closed == [("r", 1)]
 
 

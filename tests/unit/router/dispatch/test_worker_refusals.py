@@ -2,10 +2,19 @@
 
 import pytest
 
-from router.dispatch.refusals import raise_if_clients_fault, reason_of
+from router.dispatch.refusals import is_breach, raise_if_clients_fault, reason_of, workers_fault
 from router.domain.ids import RequestId, WorkerId
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned
+from router.domain.stream import (
+    Accepted,
+    AttemptEvent,
+    Delta,
+    FinishReason,
+    Refusal,
+    RefusalCode,
+    Returned,
+    SessionLost,
+)
 from router.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
 from tests.support.fleets import instance, request, snapshot, worker
 
@@ -57,3 +66,26 @@ def test_every_ending_has_a_reason_in_words() -> None:
     ended = Delta(**asked, position=0, finish_reason=FinishReason.ERROR)  # type: ignore[arg-type]
     assert reason_of(ended) == "the worker ended the stream (error)"
     assert reason_of(Accepted(**asked, prompt_tokens=1)) == "unexpected answer Accepted"  # type: ignore[arg-type]
+
+
+ASKED = {"request_id": RequestId("r"), "attempt": 1}
+
+
+@pytest.mark.parametrize(
+    ("event", "fault", "breach"),
+    [
+        (refusal(RefusalCode.BUSY), False, False),
+        (refusal(RefusalCode.ENGINE_FAILED), True, False),
+        (Returned(**ASKED, reason="drains"), False, False),  # type: ignore[arg-type]
+        (SessionLost(**ASKED, reason="gone"), True, False),  # type: ignore[arg-type]
+        (SessionLost(**ASKED, reason="spoke at token 3", breach=True), True, True),  # type: ignore[arg-type]
+        (Delta(**ASKED, position=0, finish_reason=FinishReason.ERROR), True, False),  # type: ignore[arg-type]
+        (Delta(**ASKED, position=0, token_count=1, text="too early"), True, True),  # type: ignore[arg-type]
+    ],
+)
+def test_a_crash_is_told_from_a_broken_rule_and_both_from_a_fair_no(
+    event: AttemptEvent, fault: bool, breach: bool
+) -> None:
+    """The breaker forgives the first at once, remembers the second, and does not hear of the third."""
+    assert workers_fault(event) is fault
+    assert is_breach(event) is breach

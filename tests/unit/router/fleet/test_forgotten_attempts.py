@@ -37,6 +37,7 @@ async def test_the_most_silent_attempt_is_lost_first_and_alone() -> None:
     session.lose(("a", 1), "forgotten")
     session.lose(("a", 1), "forgotten")
     assert [type(event) for event in heard["a"]] == [SessionLost]
+    assert [event.breach for event in heard["a"] if isinstance(event, SessionLost)] == [True]
     assert [type(event) for event in heard["b"]] == [Delta]
     assert not session.deliver(("a", 1), Delta(request_id=RequestId("a"), attempt=1, position=0))
     assert session.open_attempts == 1

@@ -2,7 +2,6 @@
 
 from router.config import FleetConfig
 from router.domain.worker import Load
-from router.fleet.breaker import Breaker
 from router.fleet.watchdog import FIRST_STEP_S, LONGEST_HANG_S, Signs, Verdict, hang_limit_s, judge
 
 CONFIG = FleetConfig()
@@ -54,27 +53,3 @@ def test_behind_a_short_step_a_long_prefill_may_come() -> None:
     assert judge(signs(progress=6.1, attempts=1, longest=2.0), CONFIG) is Verdict.HANGING
     assert judge(signs(progress=CONFIG.hang_s + 1, attempts=1, load=Load()), CONFIG) is Verdict.ALIVE
     assert judge(signs(progress=FIRST_STEP_S + 1, attempts=1, load=Load()), CONFIG) is Verdict.HANGING
-
-
-def test_the_breaker_stays_away_longer_each_time_and_forgives_at_once() -> None:
-    """Pauses double up to the longest; one success closes it."""
-    breaker, now = Breaker(first_s=1, longest_s=5), 100.0
-    pauses = []
-    for _ in range(4):
-        breaker = breaker.failed("x", now)
-        pauses.append(breaker.open_until - now)
-        now = breaker.open_until
-    assert pauses == [1, 2, 4, 5]
-    assert breaker.probing
-    assert not breaker.succeeded().probing
-
-
-def test_all_streams_of_one_crash_are_one_failure() -> None:
-    """What fails while the breaker is open failed with what opened it; and no number of failures is too large."""
-    breaker = Breaker(first_s=1, longest_s=5)
-    for _ in range(200):
-        breaker = breaker.failed("crash", 100.0)
-    assert (breaker.failures, breaker.open_until) == (1, 101.0)
-    for number in range(2000):
-        breaker = breaker.failed("again", 200.0 + 10.0 * number)
-    assert breaker.open_until - (200.0 + 10.0 * 1999) == 5
