@@ -17,7 +17,16 @@ from router.domain.snapshot import FleetSnapshot
 from router.placement.candidates import Candidates, Column, Floats, InstanceKey, RequestFacts, Scores
 from router.placement.cost import CostWeights
 from router.placement.cost import score as cost_score
-from router.placement.filters import ESTIMATE_SLACK, Demand, Quality, avoided, passing, passing_exclusion, rules_of
+from router.placement.filters import (
+    ESTIMATE_SLACK,
+    Demand,
+    Quality,
+    all_pass,
+    avoided,
+    passing,
+    passing_exclusion,
+    rules_of,
+)
 from router.placement.fleet_table import Eligible, FleetTable
 from router.placement.output_length import OutputLength
 from router.placement.policy import Policy
@@ -226,17 +235,9 @@ class ComposedPlacer:
         slo = request.slo
         waited = max(now - request.arrived_at, 0.0)
         if slo is None:
-            return RequestFacts(now=now, waited_s=waited, prompt_tokens=prompt, output_tokens=output)
+            return RequestFacts(now, waited, prompt, output)
         ttft = np.inf if slo.ttft_s is None else slo.ttft_s + slo.ttft_per_prompt_token_s * prompt
-        tpot = np.inf if slo.tpot_s is None else slo.tpot_s
-        return RequestFacts(
-            now=now,
-            waited_s=waited,
-            prompt_tokens=prompt,
-            output_tokens=output,
-            ttft_target_s=ttft,
-            tpot_target_s=tpot,
-        )
+        return RequestFacts(now, waited, prompt, output, ttft, np.inf if slo.tpot_s is None else slo.tpot_s)
 
     def _sift(
         self, request: InferenceRequest, eligible: Eligible, demand: Demand, now: float, avoid: frozenset[WorkerId]
@@ -246,9 +247,9 @@ class ComposedPlacer:
             return None, []
         data = self._table.data.take(rows, axis=1)
         slots, keys, nodes = eligible.slots, eligible.keys, eligible.nodes
-        passes = passing(data, demand, now)
         passed_over: list[Exclusion] = []
-        if avoid or not passes.all():
+        if avoid or not all_pass(data, demand, now):
+            passes = passing(data, demand, now)
             if not passes.any():
                 passes = passing(data, demand, now, slack=ESTIMATE_SLACK)
             tried = np.fromiter((key.worker_id in avoid for key in keys), dtype=bool, count=len(rows))
@@ -276,29 +277,29 @@ class ComposedPlacer:
         per_block = (
             prompt * BLOCK_BYTES / request.prompt_bytes if request.prompt_bytes else prompt / len(request.block_hashes)
         )
-        data[Column.CACHED_TOKENS] = np.minimum(depths[slots] * per_block, max(prompt - 1.0, 0.0))
+        cached = data[Column.CACHED_TOKENS]
+        np.multiply(depths[slots], per_block, out=cached)
+        np.minimum(cached, max(prompt - 1.0, 0.0), out=cached)
 
     def _prediction(self, candidates: Candidates, facts: RequestFacts, scores: Scores, index: int) -> Prediction:
         terms, chosen = scores.terms, index
+        cached = candidates.data.item(Column.CACHED_TOKENS, index)
         if "ttft" not in terms:  # a policy blind to time: price its choice all the same
             alone = Candidates(
                 candidates.keys[index : index + 1],
                 candidates.nodes[index : index + 1],
                 candidates.data[:, index : index + 1],
             )
-            cached = float(candidates.data[Column.CACHED_TOKENS, index])
             terms, index = cost_score(alone, facts, self._weights).terms, 0
-        else:
-            cached = float(candidates.data[Column.CACHED_TOKENS, index])
-        ttft, tpot = float(terms["ttft"][index]), float(terms["tpot"][index])
+        ttft, tpot = terms["ttft"].item(index), terms["tpot"].item(index)
         return Prediction(
-            wait_s=float(terms["wait"][index]),
+            wait_s=terms["wait"].item(index),
             ttft_s=ttft,
             tpot_s=tpot,
             e2e_s=ttft + tpot * max(facts.output_tokens - 1.0, 0.0),
             cached_tokens=int(cached),
             tpot_alone_s=_tpot_alone(candidates.data[:, chosen], facts),
-            broken=float(terms["broken"][index]) if "broken" in terms else 0.0,
+            broken=terms["broken"].item(index) if "broken" in terms else 0.0,
         )
 
     def _count(self, key: InstanceKey, change: int) -> None:
@@ -324,16 +325,16 @@ class _Dispatched:
 def _tpot_alone(column: Floats, facts: RequestFacts) -> float:
     """Seconds per token on this worker with nothing else there, halfway through the output."""
     context = facts.prompt_tokens + 0.5 * facts.output_tokens
-    step = column[Column.BASE_S] + column[Column.PER_SEQUENCE_S] + column[Column.PER_CONTEXT_TOKEN_S] * context
-    return float(step)
+    base, per_sequence, per_context = column[Column.BASE_S : Column.PREFILL_TOKEN_S].tolist()
+    return float(base + per_sequence + per_context * context)
 
 
 def _margin(cost: Floats, index: int) -> float:
     """Cost of the runner-up minus cost of the choice; 0 when there is no other."""
     if len(cost) < 2:
         return 0.0
-    best = cost[index]
+    best = cost.item(index)
     cost[index] = np.inf
-    second = float(cost.min())
+    second = cost.item(cost.argmin())
     cost[index] = best
-    return second - float(best)
+    return float(second - best)

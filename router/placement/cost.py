@@ -66,27 +66,34 @@ def forecast(candidates: Candidates, facts: RequestFacts, unseen: float = 1.0) -
     load = data[_LOAD] + data[_CLAIMS] if unseen <= 1.0 else data[_LOAD] + unseen * data[_CLAIMS]
     standing, context, remaining, pending = load
     batch_before = np.minimum(standing, slots)
-    tpot_before = base + per_sequence * batch_before + per_context * context
+    step = per_sequence * batch_before
+    step += base
+    step += per_context * context
     # Halfway through its own output the request holds its prompt and half of what it will write.
-    tpot_after = tpot_before + per_context * (facts.prompt_tokens + 0.5 * facts.output_tokens)
+    tpot_after = per_context * (facts.prompt_tokens + 0.5 * facts.output_tokens)
+    tpot_after += step
     # Prefill went on since the load was seen.
-    wait = np.maximum(pending * token_s + (data[Column.OBSERVED_AT] - facts.now), 0.0)
+    wait = pending * token_s
+    wait += data[Column.OBSERVED_AT] - facts.now
+    np.maximum(wait, 0.0, out=wait)
     grows = standing < slots  # a request that queues makes no step slower yet
-    if grows.all():
+    if np.count_nonzero(grows) == len(grows):
         tpot_after += per_sequence
     else:
         tpot_after += per_sequence * grows
         # Completions come at slots / (mean remaining * tpot); with n queued before it a request waits for n + 1.
         ahead = (standing - batch_before + 1.0) * remaining / (standing * slots + _TINY)
-        wait += np.where(grows, 0.0, ahead * tpot_before)
+        wait += np.where(grows, 0.0, ahead * step)
     # While others' prompts are prefilled, tokens wait: decoding gets what share of the time is left.
-    step = tpot_before
     left = 1.0 - data[Column.PREFILL_SHARE]
     tpot_before = step / left
-    tpot_after = tpot_after / left
-    uncached = np.maximum(facts.prompt_tokens - data[Column.CACHED_TOKENS], 1.0)
-    prefill = prefill_base + uncached * token_s
-    ttft = data[Column.RTT_S] + wait + prefill
+    tpot_after /= left
+    prefill = facts.prompt_tokens - data[Column.CACHED_TOKENS]
+    np.maximum(prefill, 1.0, out=prefill)
+    prefill *= token_s
+    prefill += prefill_base
+    ttft = data[Column.RTT_S] + wait
+    ttft += prefill
     return Forecast(batch_before, wait, prefill, ttft, tpot_before, tpot_after, remaining, step)
 
 
@@ -94,7 +101,9 @@ def score(candidates: Candidates, facts: RequestFacts, weights: CostWeights) -> 
     """All terms and their sum. Terms add up to the cost; ``ttft`` and ``tpot`` stand beside them as forecasts."""
     seen = forecast(candidates, facts, weights.unseen)
     decode = facts.output_tokens * seen.tpot_after
-    harm = seen.batch_before * seen.prefill + (seen.tpot_after - seen.tpot_before) * seen.remaining
+    harm = seen.tpot_after - seen.tpot_before
+    harm *= seen.remaining
+    harm += seen.batch_before * seen.prefill
     if weights.harm != 1.0:
         harm *= weights.harm
     terms = {
@@ -104,17 +113,22 @@ def score(candidates: Candidates, facts: RequestFacts, weights: CostWeights) -> 
         "decode": decode,
         "harm": harm,
     }
-    cost = seen.ttft + decode + harm
+    cost = seen.ttft + decode
+    cost += harm
     if facts.ttft_target_s != _NO_TARGET or facts.tpot_target_s != _NO_TARGET:
         broken = _broken(candidates.data, seen, facts)
         if weights.replicas > 1:
             broken *= weights.unseen
         terms["broken"] = broken
-        terms["slo"] = weights.lambda_slo * (_misses(seen, facts) + weights.broken_s * broken)
-        cost = cost + terms["slo"]
+        slo = _misses(seen, facts)
+        slo += broken if weights.broken_s == 1.0 else weights.broken_s * broken
+        slo *= weights.lambda_slo
+        terms["slo"] = slo
+        cost += slo
     if weights.lambda_quality > 0:
-        terms["quality"] = weights.lambda_quality * 100.0 * candidates.data[Column.QUALITY_LOSS]
-        cost = cost + terms["quality"]
+        quality = weights.lambda_quality * 100.0 * candidates.data[Column.QUALITY_LOSS]
+        terms["quality"] = quality
+        cost += quality
     terms["ttft"] = seen.ttft
     terms["tpot"] = seen.tpot_after
     return Scores(cost, terms)
@@ -134,22 +148,28 @@ def _broken(data: Floats, seen: Forecast, facts: RequestFacts) -> Floats:
     """
     if facts.tpot_target_s == _NO_TARGET:
         return np.zeros_like(seen.prefill)
-    gain = np.maximum(facts.tpot_target_s - seen.step, 0.05 * facts.tpot_target_s)
+    target = facts.tpot_target_s
+    gain = target - seen.step
+    np.maximum(gain, 0.05 * target, out=gain)
+    gain *= facts.output_tokens
     short = np.empty((2, 2, len(gain)))  # without and with this prompt; tight and easy
-    np.subtract(data[Column.TIGHT_AHEAD_S : Column.EASY_AHEAD_S + 1 : 2], seen.wait, out=short[0])
-    np.subtract(short[0], seen.prefill, out=short[1])
+    without, with_it = short
+    np.subtract(data[Column.TIGHT_AHEAD_S : Column.EASY_AHEAD_S + 1 : 2], seen.wait, out=without)
+    np.subtract(without, seen.prefill, out=with_it)
     np.minimum(short, 0.0, out=short)
-    short /= gain * facts.output_tokens
+    short /= gain
     np.exp(short, out=short)
-    broken: Floats = data[Column.TIGHT] * (short[0, 0] - short[1, 0])
-    broken += data[Column.EASY] * (short[0, 1] - short[1, 1])
+    without -= with_it
+    without *= data[Column.TIGHT : Column.EASY_AHEAD_S : 2]
+    broken: Floats = without[0] + without[1]
     return broken
 
 
 def _misses(seen: Forecast, facts: RequestFacts) -> Floats:
     """Seconds beyond the targets: of this request, and what it adds for those running, taken to want the same."""
-    missed: Floats = np.maximum(seen.ttft + (facts.waited_s - facts.ttft_target_s), 0.0)
-    if seen.tpot_after.max() > facts.tpot_target_s:
+    missed: Floats = seen.ttft + (facts.waited_s - facts.ttft_target_s)
+    np.maximum(missed, 0.0, out=missed)
+    if seen.tpot_after[seen.tpot_after.argmax()] > facts.tpot_target_s:
         slow_after = np.maximum(seen.tpot_after - facts.tpot_target_s, 0.0)
         slow_before = np.maximum(seen.tpot_before - facts.tpot_target_s, 0.0)
         missed += slow_after * facts.output_tokens + (slow_after - slow_before) * seen.remaining

@@ -213,10 +213,8 @@ class FleetTable:
             share = self._prefill_shares[key] = PrefillShare()
             self._paces[key] = PaceBook()
         load = view.load
-        token_s = float(self.data[Column.PREFILL_TOKEN_S, row])
+        token_s = self.data.item(Column.PREFILL_TOKEN_S, row)
         average = share.update(load.prefill_progress, load.observed_at, token_s)
-        # An idle worker says nothing more until it has work: its last share must not stand there for ever.
-        self.data[Column.PREFILL_SHARE, row] = average if load.running + load.waiting else 0.0
         pace = self._paces[key].observed(
             Progress(
                 load.observed_at,
@@ -228,7 +226,9 @@ class FleetTable:
             ),
             token_s,
         )
-        self.data[Column.TIGHT : Column.EASY_AHEAD_S + 1, row] = pace
+        # An idle worker says nothing more until it has work: its last share must not stand there for ever.
+        busy = load.running + load.waiting > 0
+        self.data[Column.PREFILL_SHARE : Column.EASY_AHEAD_S + 1, row] = (average if busy else 0.0, *pace)
 
     def _write_load(self, row: int, view: WorkerView) -> None:
         load, claims = view.load, view.inflight
@@ -237,16 +237,15 @@ class FleetTable:
             suspended = _FOREVER
         held = load.context_tokens + claims.prompt_tokens
         # An empty worker takes whatever its context admits, so that nothing waits for room that cannot come.
-        self.data[Column.KV_FREE, row] = self.data[Column.KV_CAPACITY, row] - held if held > 0 else _FOREVER
-        self.data[Column.RTT_S : Column.KV_FREE, row] = (
+        free = self.data.item(Column.KV_CAPACITY, row) - held if held > 0 else _FOREVER
+        self.data[Column.RTT_S : Column.OUTSTANDING, row] = (
             view.rtt_s,
             suspended,
             load.observed_at,
             load.running,
             load.waiting,
             load.kv_used,
-        )
-        self.data[Column.STANDING : Column.OUTSTANDING, row] = (
+            free,
             load.running + load.waiting,
             load.context_tokens,
             load.expected_remaining_tokens,

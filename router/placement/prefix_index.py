@@ -190,6 +190,6 @@ def _mark(depths: NDArray[np.float64], bits: int, depth: int) -> None:
             depths[low.bit_length() - 1] = depth
             bits ^= low
         return
-    raw = np.frombuffer(bits.to_bytes((bits.bit_length() + 7) // 8, "little"), dtype=np.uint8)
-    chosen = np.unpackbits(raw, bitorder="little")
-    depths[: len(chosen)][chosen[: len(depths)].astype(bool)] = depth
+    raw = np.frombuffer(bits.to_bytes((len(depths) + 7) // 8, "little"), dtype=np.uint8)
+    chosen = np.unpackbits(raw, count=len(depths), bitorder="little")
+    depths[chosen.view(np.bool_)] = depth

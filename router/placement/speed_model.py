@@ -97,7 +97,7 @@ class SpeedModel:
             if expected.wait_s <= 0.0:
                 prefill = outcome.ttft_s - expected.rtt_s
                 estimate.learn(expected.batch, expected.context_tokens, expected.uncached_tokens, prefill)
-        self._moved.add(expected.key)
+            self._moved.add(expected.key)
 
     def changed(self) -> set[InstanceKey]:
         """Instances whose speed moved since the last call."""
