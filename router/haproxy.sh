@@ -1,5 +1,6 @@
 #!/bin/sh
-# Starts HAProxy with Ray Serve's configuration, changed in three places. $ALLSORTS_HAPROXY is the real program.
+# Starts HAProxy with Ray Serve's configuration, changed in three places. $ALLSORTS_HAPROXY is the real program. Where
+# the system can (Linux), it ends with whoever started it: orphaned, it would keep the endpoint's port and answer 503.
 #
 # - No splicing: with it, HAProxy 2.8 does not notice a client that leaves while its answer is awaited when the
 #   request's body came in a second packet, and spins on that connection; the generation would run on for nobody.
@@ -19,4 +20,7 @@ for argument in "$@"; do
   fi
   previous="$argument"
 done
+if setpriv --pdeathsig TERM true 2>/dev/null; then
+  exec setpriv --pdeathsig TERM "$ALLSORTS_HAPROXY" "$@"
+fi
 exec "$ALLSORTS_HAPROXY" "$@"

@@ -25,7 +25,7 @@ MAX_ONGOING_REQUESTS = 16_384
     ray_actor_options={"num_cpus": 0},
     max_ongoing_requests=MAX_ONGOING_REQUESTS,
     graceful_shutdown_timeout_s=10,
-    health_check_period_s=5,
+    health_check_period_s=1,  # a replica that died is noticed, and the next one started, within about this time
     health_check_timeout_s=30,
 )
 @serve.ingress()

@@ -25,7 +25,7 @@ QUIET: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no usage reports
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps internal traffic on 127.0.0.1
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",  # a replica that comes or goes reloads HAProxy: streams run on
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -45,6 +45,10 @@ def environment(*, work_dir: Path, loopback: bool) -> dict[str, str]:
     settings["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(work_dir / "server-state")
     settings["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port())
     settings["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port())
+    # Where HAProxy sends requests while no replica lives. Its fixed default is shared with every other cluster of this
+    # machine (SO_REUSEPORT): somebody else's router would answer.
+    settings["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] = str(free_port())
+    settings["RAY_SERVE_FALLBACK_PROXY_GRPC_PORT"] = str(free_port())
     settings["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(_wrapper(work_dir))
     settings["ALLSORTS_HAPROXY"] = haproxy_binary()
     settings["ALLSORTS_LOOPBACK"] = "1" if loopback else ""

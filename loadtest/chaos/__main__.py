@@ -18,7 +18,8 @@ from rich.table import Table
 
 from loadtest.chaos.answers import RealAnswers
 from loadtest.chaos.pool import REAL, small_disk, unmount
-from loadtest.chaos.rows import Row
+from loadtest.chaos.routers import Serving
+from loadtest.chaos.rows import Row, merged
 from loadtest.chaos.run import rows_of, run_scenario
 from loadtest.chaos.scenarios import DISK_BYTES, Scenario, scenarios
 from workers.cli import set_up_logging
@@ -35,6 +36,9 @@ def main() -> None:
     """Command line; exits with 1 when a row is not as it must be."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.chaos", description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="FAULT", help="e.g. 'drain' 'hung engine'")
+    parser.add_argument(
+        "--router", type=Serving, choices=list(Serving), default=Serving.SERVE, help="what the router runs under"
+    )
     parser.add_argument("--streams", type=int, default=STREAMS)
     parser.add_argument(
         "--quantizations", nargs=2, default=["q4_0", "q8_0"], help="of the two real workers; the first is hit"
@@ -42,6 +46,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="a folder for logs; otherwise they go with the run")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument(
+        "--add", action="store_true", help="keep the rows of other faults that --out has, for one table"
+    )
     options = parser.parse_args()
     set_up_logging("error")
     quieten_llama()
@@ -49,6 +56,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="allsorts-chaos-") as temporary:
         folder = options.keep or Path(temporary)
         rows = asyncio.run(_all(folder.resolve(), models, options))
+    if options.add and options.out.exists():
+        kept = [Row.from_json(figures) for figures in json.loads(options.out.read_text())]
+        rows = merged(kept, rows, [one.name for one in scenarios(Path())])
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n")
     console.print(_table(rows))
@@ -56,7 +66,8 @@ def main() -> None:
     for row in missed:
         console.print(f"{row.fault}, {row.engine}: {'; '.join(row.misses)}; {' | '.join(row.errors)}", soft_wrap=True)
     console.print(
-        f"chaos: {len(rows)} rows, {sum(row.streams for row in rows)} streams in flight, "
+        f"chaos: router under {' and '.join(sorted({row.router for row in rows}))}; {len(rows)} rows, "
+        f"{sum(row.streams for row in rows)} streams in flight, "
         f"{sum(row.completed for row in rows)} completed, {sum(row.continued for row in rows)} continued, "
         f"{sum(row.failed_by_design for row in rows)} failed by design, "
         f"{sum(row.tokens_wrong for row in rows)} tokens wrong; {len(missed)} rows not as expected",
@@ -90,8 +101,10 @@ async def _one(
     began = time.monotonic()
     place = folder / scenario.name.replace(" ", "-")
     async with asyncio.timeout(SCENARIO_DEADLINE_S):
-        course = await run_scenario(scenario, place, models, options.streams, options.seed)
-        rows = await rows_of(scenario, course, real)
+        course = await run_scenario(
+            scenario, place, models, serving=options.router, count=options.streams, seed=options.seed
+        )
+        rows = await rows_of(scenario, course, real, options.router)
     said = ", ".join(f"{row.engine} {'; '.join(row.misses) or 'as expected'}" for row in rows)
     console.print(f"{scenario.name}: {said} ({time.monotonic() - began:.0f} s)", soft_wrap=True)
     return rows
@@ -99,12 +112,12 @@ async def _one(
 
 def _table(rows: list[Row]) -> Table:
     heads = ("fault", "engine", "streams", "completed", "continued", "failed by design", "tokens wrong")
-    table = Table(*heads, "longest stall", "stopped placing", "later ones", box=None, pad_edge=False)
+    table = Table(*heads, "longest stall", "stopped placing", "trials", "later ones", box=None, pad_edge=False)
     for row in rows:
         stop = "-" if row.stop_placing_s is None else f"{row.stop_placing_s:.2f} s"
         counts = (row.streams, row.completed, row.continued, row.failed_by_design, row.tokens_wrong)
-        later = f"{row.later_completed} of {row.later}"
-        table.add_row(row.fault, row.engine, *map(str, counts), f"{row.longest_stall_s:.2f} s", stop, later)
+        trials, later = str(row.probes), f"{row.later_completed} of {row.later}"
+        table.add_row(row.fault, row.engine, *map(str, counts), f"{row.longest_stall_s:.2f} s", stop, trials, later)
     return table
 
 

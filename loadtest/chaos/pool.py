@@ -16,6 +16,7 @@ from typing import Any, Self
 import aiohttp
 
 from loadtest.chaos.liar import Liar
+from loadtest.chaos.routers import RouterProcess, Serving
 from loadtest.chaos.silent_proxy import SilentProxy
 from router.cli.processes import Child, stop_all
 
@@ -25,7 +26,7 @@ VICTIMS = {"simulated": "sim-1", "llama.cpp": "real-1"}
 """Who is hit, by engine."""
 
 READY_WITHIN_S = 120.0
-STOP_WITHIN_S = 20.0
+STOP_WITHIN_S = 40.0
 
 _PROFILE = """machine = "m1-max-64gb"
 [model]
@@ -79,12 +80,13 @@ class ChaosPool:
     folder: Path
     models: dict[str, Path]  # quantization -> file of the real model
     layout: Layout
+    serving: Serving
     port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - defined below
     grpc_port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - defined below
     workers: dict[str, Worker] = field(default_factory=dict)
     proxies: dict[str, SilentProxy] = field(default_factory=dict)
     liar: Liar | None = None
-    router: Child = field(init=False)
+    router: RouterProcess = field(init=False)
 
     @property
     def url(self) -> str:
@@ -109,7 +111,7 @@ class ChaosPool:
         shutil.rmtree(self.folder, ignore_errors=True)  # what an earlier run measured or logged there
         self.folder.mkdir(parents=True)
         try:
-            self.start_router()
+            self._start_router()
             await until(self._answers, READY_WITHIN_S, "the router", self._check_alive)
             await self._between()
             for number in range(SIMULATED_WORKERS):
@@ -123,28 +125,30 @@ class ChaosPool:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        children = [worker.child for worker in self.workers.values()]
-        for child in children:
-            child.send(signal.SIGCONT)
-        await asyncio.to_thread(stop_all, [self.router, *children], STOP_WITHIN_S)
+        for worker in self.workers.values():
+            worker.child.send(signal.SIGCONT)
+        await asyncio.to_thread(stop_all, self._children(), STOP_WITHIN_S)
         for proxy in self.proxies.values():
             await proxy.stop()
         if self.liar is not None:
             await self.liar.stop()
 
-    def start_router(self) -> None:
-        """The first, or the next one in its place."""
+    def _children(self) -> list[Child]:
+        return [self.router.child, *(worker.child for worker in self.workers.values())]
+
+    def _start_router(self) -> None:
         config = self.folder / "router.toml"
         if self.layout.proxied or self.layout.liar:  # nobody is told of a way around what stands between
             config.write_text(f'[grpc]\nadvertised_host = "{_NOBODY_THERE}"\n')
         else:
             config.write_text("")
-        self.router = Child(
-            "router",
-            [*self._allsorts("router"), "serve", "--config", str(config), "--without-ray", "--port", str(self.port),
-             "--grpc-port", str(self.grpc_port), "--state-dir", str(self.state_dir), "--records", str(self.records)],
-            log=self.folder / "router.log",
-        )  # fmt: skip
+        command = [
+            *_ALLSORTS, "serve", "--config", str(config), "--port", str(self.port), "--grpc-port", str(self.grpc_port),
+            "--state-dir", str(self.state_dir), "--records", str(self.records),
+        ]  # fmt: skip
+        self.router = RouterProcess(
+            self.serving, command, log=self.folder / "router.log", environment=self._clock("router")
+        )
 
     async def fleet(self) -> dict[str, dict[str, Any]]:
         """What the router says of each worker, by node."""
@@ -217,14 +221,14 @@ class ChaosPool:
         benchmark: bool = False,
     ) -> None:
         command = [
-            *self._allsorts(name), "worker", "--router", f"127.0.0.1:{self._way_in(name)}", "--engine", engine,
+            *_ALLSORTS, "worker", "--router", f"127.0.0.1:{self._way_in(name)}", "--engine", engine,
             "--node", name, "--state-dir", str(self.folder / name),
             *(one for model in models for one in ("--model", model)), *more,
             *([] if benchmark else ["--no-benchmark"]),
         ]  # fmt: skip
         if engine != "simulated":  # what computes gives way to what has deadlines
             command = ["nice", "-n", "5", *command]
-        environment = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / "cache")}
+        environment = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / "cache"), **self._clock(name)}
         child = Child(name, command, log=self.folder / f"{name}.log", environment=environment)
         self.workers[name] = Worker(name, engine, child, control)
 
@@ -235,12 +239,13 @@ class ChaosPool:
             return self.liar.port
         return self.grpc_port
 
-    def _allsorts(self, who: str) -> list[str]:
-        """The command, with a clock that can be set off where the layout wants one."""
+    def _clock(self, who: str) -> dict[str, str]:
+        """What gives a process and all it starts a clock that can be set off, where the layout wants one."""
         if not self.layout.fake_clock or (who != "router" and who not in VICTIMS.values()):
-            return [sys.executable, "-m", _PROGRAM]
+            return {}
         self._clock_file(who).write_text("0\n")
-        return [sys.executable, "-m", "loadtest.chaos.skewed", str(self._clock_file(who)), _PROGRAM]
+        paths = [str(Path(__file__).with_name("clock")), os.environ.get("PYTHONPATH", "")]
+        return {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "CHAOS_CLOCK": str(self._clock_file(who))}
 
     def _clock_file(self, who: str) -> Path:
         return self.folder / f"{who}.clock"
@@ -253,7 +258,7 @@ class ChaosPool:
             return False
 
     def _check_alive(self) -> None:
-        for child in [self.router, *(worker.child for worker in self.workers.values())]:
+        for child in self._children():
             if not child.alive:
                 raise RuntimeError(f"{child.name} ended while starting:\n{child.tail()}")
 
@@ -262,7 +267,7 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
 
 
-_PROGRAM = "router.cli.main"
+_ALLSORTS = (sys.executable, "-m", "router.cli.main")
 
 
 async def until(

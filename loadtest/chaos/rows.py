@@ -21,6 +21,7 @@ class Row:
 
     fault: str
     engine: str
+    router: str = ""  # what it ran under
     streams: int  # in flight when it struck
     completed: int  # of those
     continued: int  # of those, on another worker
@@ -55,11 +56,17 @@ class Row:
         """For the figures file."""
         return asdict(self) | {"misses": self.misses}
 
+    @classmethod
+    def from_json(cls, figures: dict[str, Any]) -> "Row":
+        """Back from the figures file."""
+        return cls(**{name: value for name, value in figures.items() if name != "misses"})
+
 
 def make_row(
     *,
     fault: str,
     engine: str,
+    router: str,
     streams: Sequence[Stream],
     tokens_wrong: int,
     struck_at: float,
@@ -76,6 +83,7 @@ def make_row(
     return Row(
         fault=fault,
         engine=engine,
+        router=router,
         streams=len(flying),
         completed=sum(one.completed for one in flying),
         continued=sum(bool(one.moves) for one in flying),
@@ -90,6 +98,13 @@ def make_row(
         errors=sorted({one.error for one in streams if one.error and one not in by_design})[:5],
         notes=notes,
     )
+
+
+def merged(kept: Sequence[Row], fresh: Sequence[Row], order: Sequence[str]) -> list[Row]:
+    """Rows of earlier runs and of this one, which replaces those of its faults; ``order``: of the faults."""
+    again = {row.fault for row in fresh}
+    rows = [row for row in kept if row.fault not in again] + list(fresh)
+    return sorted(rows, key=lambda row: order.index(row.fault) if row.fault in order else len(order))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

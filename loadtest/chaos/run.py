@@ -13,6 +13,7 @@ import aiohttp
 
 from loadtest.chaos.answers import RealAnswers, simulated_wrong
 from loadtest.chaos.pool import REAL, SIMULATED, VICTIMS, ChaosPool, until
+from loadtest.chaos.routers import Serving
 from loadtest.chaos.rows import Placement, Row, Stop, make_row, stop_of
 from loadtest.chaos.scenarios import Scenario, Stage
 from loadtest.chaos.streams import Stream
@@ -46,11 +47,13 @@ class Course:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-async def run_scenario(scenario: Scenario, folder: Path, models: dict[str, Path], count: int, seed: int) -> Course:
+async def run_scenario(
+    scenario: Scenario, folder: Path, models: dict[str, Path], *, serving: Serving, count: int, seed: int
+) -> Course:
     """Let it happen. Raises RuntimeError or TimeoutError when the pool does not come up."""
     course = Course()
     dice = random.Random(f"{seed}/{scenario.name}")
-    async with ChaosPool(folder, models, scenario.layout) as pool, _clients() as session:
+    async with ChaosPool(folder, models, scenario.layout, serving) as pool, _clients() as session:
         course.victims = {engine: pool.victim(engine).worker_id for engine in scenario.engines}
         stage = Stage(pool)
         async with asyncio.TaskGroup() as group:
@@ -61,7 +64,7 @@ async def run_scenario(scenario: Scenario, folder: Path, models: dict[str, Path]
             watcher = asyncio.create_task(_watch(pool, course, scenario.engines))
             course.struck_at = time.monotonic()
             try:
-                if not scenario.ends_router:
+                if not scenario.ends_router or pool.router.door_stays_open:
                     group.create_task(_newcomers(course, dice, session, pool.url))
                 await scenario.strike(stage)
                 await asyncio.sleep(max(0.0, course.struck_at + scenario.later_after_s - time.monotonic()))
@@ -84,7 +87,7 @@ async def run_scenario(scenario: Scenario, folder: Path, models: dict[str, Path]
     return course
 
 
-async def rows_of(scenario: Scenario, course: Course, real: RealAnswers) -> list[Row]:
+async def rows_of(scenario: Scenario, course: Course, real: RealAnswers, serving: Serving) -> list[Row]:
     """Every stream's content checked, everything counted."""
     rows = []
     for engine in scenario.engines:
@@ -97,6 +100,7 @@ async def rows_of(scenario: Scenario, course: Course, real: RealAnswers) -> list
             make_row(
                 fault=scenario.name,
                 engine=engine,
+                router=serving,
                 streams=mine,
                 tokens_wrong=wrong,
                 struck_at=course.struck_at,

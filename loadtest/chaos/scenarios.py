@@ -144,11 +144,9 @@ async def undrain(stage: Stage) -> None:
 
 
 async def restart_router(stage: Stage) -> None:
-    """SIGKILL of the router, and another one in its place."""
+    """SIGKILL of what routes, and another one in its place; until it has every worker again."""
     pool = stage.pool
-    pool.router.send(signal.SIGKILL)
-    await asyncio.to_thread(pool.router.wait, 10.0)
-    pool.start_router()
+    await pool.router.crash()
     loop = asyncio.get_running_loop()
     began = loop.time()
     await until(pool.all_ready, READY_WITHIN_S, "the workers after the router's restart")

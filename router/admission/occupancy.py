@@ -66,7 +66,12 @@ class Occupancy:
         )
         workers = (*snapshot.workers[:position], claimed, *snapshot.workers[position + 1 :])
         self._views = workers
-        self._snapshot = FleetSnapshot(taken_at=snapshot.taken_at, version=snapshot.version, workers=workers)
+        self._snapshot = FleetSnapshot(
+            taken_at=snapshot.taken_at,
+            version=snapshot.version,
+            workers=workers,
+            expected_models=snapshot.expected_models,
+        )
         self._judge(claimed)
         return self._snapshot
 

@@ -43,3 +43,4 @@ class FleetSnapshot:
     taken_at: float
     version: int
     workers: tuple[WorkerView, ...] = ()
+    expected_models: frozenset[str] = frozenset()  # served before this router started: their workers may come back

@@ -3,7 +3,7 @@
 Every change happens synchronously on the event loop; listeners hear that something changed and decide what to do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import structlog
@@ -34,6 +34,8 @@ class Membership:
         self._members: dict[WorkerId, Member] = {}
         self._sessions: dict[WorkerId, WorkerSession] = {}
         self._model_names: dict[str, None] = {}
+        self._expected: frozenset[str] = frozenset()
+        self._expected_until = 0.0
         self._version = 0
         self._snapshot: FleetSnapshot | None = None
         self._listeners: list[Callable[[WorkerId], None]] = []
@@ -48,12 +50,24 @@ class Membership:
                 taken_at=self._clock.now(),
                 version=self._version,
                 workers=tuple(member.view() for member in self._members.values()),
+                expected_models=self._still_expected(),
             )
         return self._snapshot
 
     def known_models(self) -> tuple[str, ...]:
-        """Every model name any worker reported since this router started."""
-        return tuple(self._model_names)
+        """Every model name any worker reported since this router started, and those still expected."""
+        return (*self._model_names, *sorted(self._still_expected().difference(self._model_names)))
+
+    def served_models(self) -> tuple[str, ...]:
+        """Models of the workers in the table, and those still expected; sorted."""
+        here = {name for member in self._members.values() for name, _ in member.models}
+        return tuple(sorted(here | self._still_expected())[:MODEL_NAMES_LIMIT])
+
+    def expect_models(self, names: Iterable[str]) -> None:
+        """These were served before this router started: their workers may come back, as long as a lost worker may."""
+        self._expected = frozenset(names)
+        self._expected_until = self._clock.now() + self._config.gone_after_s
+        self._bump()
 
     def session_of(self, worker_id: WorkerId) -> WorkerSession | None:
         """The open session of a worker; None when it has none."""
@@ -260,6 +274,9 @@ class Membership:
         if older is not None and older.breaker.probing:
             return older.breaker
         return Breaker(first_s=self._config.breaker_first_s, longest_s=self._config.breaker_longest_s)
+
+    def _still_expected(self) -> frozenset[str]:
+        return self._expected if self._clock.now() < self._expected_until else frozenset()
 
     def _make_room(self) -> None:
         if len(self._members) < self._config.max_workers:

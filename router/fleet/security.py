@@ -35,6 +35,7 @@ from router.fleet.gate import Gate
 from router.fleet.listeners import Listening, advertised_host, start_listeners, uses_tls
 from router.fleet.membership import Membership
 from router.fleet.open_pool import Offers, OpenEnroller, OpenGate, no_offers
+from router.fleet.served_models import keep_models, recall_models
 from router.fleet.service import Enroller, FleetService
 from router.fleet.stored_gate import AuditedGate, CertificateGate, LoopbackGate, StoredIntent
 from router.state.place import open_store
@@ -57,15 +58,18 @@ class Security:
     intent: Intent
     credentials: StoredCredentials
     enrol_address: str = ""
-    following: asyncio.Task[None] | None = None
+    following: tuple[asyncio.Task[None], ...] = ()
 
     async def listen(
         self, service: FleetService, *, replica_id: str, rank: int = 0, membership: Membership | None = None
     ) -> Listening:
         """Start the gRPC servers, and note in the store where joiners dial. Raises ConfigError.
 
-        With ``membership``, revocations and cordons made elsewhere are followed until ``close``.
+        With ``membership``, revocations and cordons made elsewhere are followed, and what is served is kept, until
+        ``close``.
         """
+        if membership is not None:
+            await recall_models(self.store, membership)
         listening = await start_listeners(
             service,
             self.enroller,
@@ -79,14 +83,17 @@ class Security:
             self.enrol_address = listening.enrol_address
             await self.store.remember(ENROL_ADDRESS, listening.enrol_address)
         if membership is not None:
-            self.following = asyncio.create_task(follow_decisions(self.store, membership, service), name="decisions")
+            self.following = (
+                asyncio.create_task(follow_decisions(self.store, membership, service), name="decisions"),
+                asyncio.create_task(keep_models(self.store, membership), name="served models"),
+            )
         return listening
 
     async def close(self) -> None:
         """Let go of the store."""
-        if self.following is not None:
-            self.following.cancel()
-            await asyncio.gather(self.following, return_exceptions=True)
+        for task in self.following:
+            task.cancel()
+        await asyncio.gather(*self.following, return_exceptions=True)
         await self.store.close()
 
 

@@ -115,7 +115,7 @@ class ComposedPlacer:
             return NoCandidate(
                 model=model,
                 exclusions=eligible.exclusions + tuple(passed_over),
-                known_model=self._table.knows(model),
+                known_model=self._table.knows(model) or model in snapshot.expected_models,
             )
         inputs = self._policy.inputs(candidates, facts)
         scores = self._policy.score(candidates, facts, inputs)

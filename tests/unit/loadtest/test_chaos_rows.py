@@ -3,7 +3,7 @@
 import pytest
 
 from loadtest.chaos.answers import simulated_answer, simulated_wrong
-from loadtest.chaos.rows import Placement, make_row, stop_of
+from loadtest.chaos.rows import Placement, Row, make_row, merged, stop_of
 from loadtest.chaos.streams import Stream
 
 PROMPT = "Story 1: write about amber"
@@ -82,6 +82,7 @@ def test_only_a_fault_that_ends_the_router_excuses_a_failed_stream() -> None:
         make_row(
             fault="f",
             engine="simulated",
+            router="serve",
             streams=[broken, stream(RIGHT, times=(1.0, 9.0))],
             tokens_wrong=0,
             struck_at=5.0,
@@ -95,3 +96,26 @@ def test_only_a_fault_that_ends_the_router_excuses_a_failed_stream() -> None:
     assert [row.failed_by_design for row in rows] == [1, 0]
     assert [bool(row.misses) for row in rows] == [False, True]
     assert all((row.streams, row.completed) == (2, 1) for row in rows)
+
+
+def row(fault: str, *, tokens_wrong: int = 0) -> Row:
+    return Row(
+        fault=fault,
+        engine="simulated",
+        router="serve",
+        streams=1,
+        completed=1,
+        continued=0,
+        failed_by_design=0,
+        tokens_wrong=tokens_wrong,
+        longest_stall_s=0.1,
+        stop_placing_s=None,
+    )
+
+
+def test_a_fault_that_was_run_again_replaces_its_rows_and_no_others() -> None:
+    """In the table's order, and what was wrong with a kept row is still wrong."""
+    kept = [Row.from_json(one.as_json()) for one in (row("drain", tokens_wrong=2), row("kill"))]
+    rows = merged(kept, [row("kill", tokens_wrong=1)], ["kill", "hang", "drain"])
+    assert [(one.fault, one.tokens_wrong) for one in rows] == [("kill", 1), ("drain", 2)]
+    assert all(one.misses for one in rows)

@@ -1,0 +1,41 @@
+"""Under Ray Serve the router's process may be killed: what comes meanwhile waits, and is answered."""
+
+import asyncio
+
+import openai
+import psutil
+import pytest
+
+from tests.support.pool import MODEL, Pool
+
+pytestmark = pytest.mark.model
+
+
+def router_replicas(pool: Pool) -> list[psutil.Process]:
+    family = psutil.Process(pool.process_id).children(recursive=True)
+    return [one for one in family if " ".join(one.cmdline()).startswith("ray::ServeReplica")]
+
+
+async def test_requests_of_the_moment_in_which_the_router_is_killed_are_answered(
+    pool: Pool, client: openai.AsyncOpenAI
+) -> None:
+    """They reach this pool's next replica, which does not deny the model while its workers are still dialling in."""
+    if pool.kind != "ray":
+        pytest.skip("under uvicorn the router is the command: killed, it is gone")
+    (replica,) = router_replicas(pool)
+    replica.kill()
+    await asyncio.to_thread(psutil.wait_procs, [replica], 10)
+    answers = await asyncio.gather(
+        *(
+            client.chat.completions.create(
+                model=MODEL, messages=[{"role": "user", "content": "Say something."}], max_tokens=4, temperature=0
+            )
+            for _ in range(8)
+        )
+    )
+    assert {answer.choices[0].finish_reason for answer in answers} == {"length"}
+    (successor,) = router_replicas(pool)
+    assert successor.pid != replica.pid
+    async with asyncio.timeout(30):  # those who come after find the pool as it was
+        while [worker["state"] for worker in await asyncio.to_thread(pool.workers)] != ["ready", "ready"]:
+            await asyncio.sleep(0.05)
