@@ -33,6 +33,7 @@ from router.fleet.security import Security, build_security
 from router.fleet.service import FleetService
 from router.http.asgi import HttpApp
 from router.http.auth import StoredAuthenticator, refuse_open_door
+from router.http.model_name import default_floors
 from router.pipeline import Pipeline
 from router.placement.composition import ComposedPlacer
 from router.placement.placer import build_placer
@@ -111,7 +112,7 @@ class RouterNode:
             config,
             replicas=lambda: service.replicas,
             is_live=lambda worker_id: membership.session_of(worker_id) is not None,
-            offers=PoolOffers(membership.snapshot),
+            offers=PoolOffers(membership.snapshot, default_floors(config.http.quality_floors)),
             clock=clock,
         )
         service = FleetService(

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from router.capacity.decision import COMFORTABLE_TOKENS_PER_S, Question, decide
 from router.capacity.fit import Plan
-from router.capacity.formats import FORMATS, Engine, canonical, parse_name
+from router.capacity.formats import BY_NAME, FORMATS, Engine, canonical, parse_name
 from router.capacity.machines import Machine, machine_of
-from router.capacity.options import USUAL, Option, options, predicted, runnable
+from router.capacity.options import USUAL, Option, option, options, predicted, runnable
 from router.capacity.shapes import ModelShape, find_shape
 from router.domain.worker import Hardware, ModelInstance
 
@@ -65,6 +65,40 @@ def offers_for(hardware: Hardware, engine: str, wanted: Sequence[Wanted]) -> tup
     return tuple(offer for _, _, offer in found[:OFFERS_LIMIT])
 
 
+def offers_of_files(
+    hardware: Hardware, engine: str, files: Sequence[ModelInstance], held: Sequence[ModelInstance] = ()
+) -> tuple[MachineOffer, ...]:
+    """Files of one model, those that fit, in the order the decision matrix would take them: what it picks of all, what
+    it picks of the rest, and so on; what it never picks comes last, the least loss first.
+
+    ``held``: the model as the pool's workers hold it, for what a header does not tell. Reasons are the caller's.
+    """
+    if engine not in (Engine.LLAMA_CPP, Engine.VLLM, Engine.TRANSFORMERS):
+        return ()
+    machine, runs = machine_of(hardware), Engine(engine)
+    ways: list[tuple[ModelShape, Plan, Option]] = []
+    for file in files:
+        shape, fmt = shape_of((file, *held)), BY_NAME.get(canonical(file.quantization))
+        if shape is None or fmt is None or not machine.hardware.usable_memory_bytes:
+            continue
+        plan = _plan(shape)
+        way = option(shape, fmt, plan, runs, machine)
+        if way.fit.runs and all(way.format is not one.format for _, _, one in ways):
+            ways.append((shape, plan, way))
+    ranked: list[tuple[ModelShape, Plan, Option]] = []
+    while ways:
+        question = Question(shape=ways[0][0], machine=machine, options=tuple(way for _, _, way in ways))
+        choice = decide(question).choice or min(question.options, key=lambda one: one.loss)
+        taken = next(one for one in ways if one[2] is choice)
+        ways.remove(taken)
+        ranked.append(taken)
+    return tuple(_ranked(files[0].model, *one, machine, "", best=True)[2] for one in ranked)
+
+
+def _plan(shape: ModelShape) -> Plan:
+    return Plan(context_tokens=min(OFFERED_CONTEXT, shape.context_tokens or OFFERED_CONTEXT), batch=OFFERED_BATCH)
+
+
 _Ranked = tuple[bool, bool, MachineOffer]
 """Too slow, the model's best, the offer."""
 
@@ -73,7 +107,7 @@ def _of_model(wanted: Wanted, machine: Machine, engine: Engine) -> list[_Ranked]
     shape = shape_of(wanted.instances)
     if shape is None or not machine.hardware.usable_memory_bytes:
         return []
-    plan = Plan(context_tokens=min(OFFERED_CONTEXT, shape.context_tokens or OFFERED_CONTEXT), batch=OFFERED_BATCH)
+    plan = _plan(shape)
     held = [canonical(one.quantization) for one in wanted.instances]
     known = {one.name for one in FORMATS}
     names = tuple(dict.fromkeys(name for name in (*held, *USUAL) if name in known))
@@ -85,17 +119,17 @@ def _of_model(wanted: Wanted, machine: Machine, engine: Engine) -> list[_Ranked]
     # below the best only what the pool already serves: nobody should join to serve worse
     rest = [one for one in runnable(ways) if one is not best and (one.loss < best.loss or one.format.name in held)]
     why = _why(wanted)
-    ranked = [_ranked(wanted, shape, best, plan, machine, f"{why}; {decision.reasons[-1]}", best=True)]
-    return ranked + [_ranked(wanted, shape, one, plan, machine, f"{why}; fits too", best=False) for one in rest]
+    ranked = [_ranked(wanted.model, shape, plan, best, machine, f"{why}; {decision.reasons[-1]}", best=True)]
+    return ranked + [_ranked(wanted.model, shape, plan, one, machine, f"{why}; fits too", best=False) for one in rest]
 
 
 def _ranked(
-    wanted: Wanted, shape: ModelShape, way: Option, plan: Plan, machine: Machine, reason: str, *, best: bool
+    model: str, shape: ModelShape, plan: Plan, way: Option, machine: Machine, reason: str, *, best: bool
 ) -> _Ranked:
     speed = predicted(shape, way.format, plan, way.engine, machine, offloaded=way.fit.offloaded)
     rate = 1.0 / speed.step_s(1, TYPICAL_CONTEXT_TOKENS)
     offer = MachineOffer(
-        model=wanted.model,
+        model=model,
         quantization=way.format.name,
         tokens_per_s=rate,
         prefill_tokens_per_s=speed.prefill_tokens_per_s,

@@ -6,12 +6,13 @@ security = await build_security(config, …, offers=PoolOffers(membership.snapsh
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from router.capacity.formats import canonical
-from router.capacity.offers import MachineOffer, Wanted, offers_for
+from router.capacity.decision import COMFORTABLE_TOKENS_PER_S
+from router.capacity.offers import MachineOffer, Wanted, offers_for, offers_of_files
+from router.capacity.quality import at_least
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import Hardware, InstanceState, ModelInstance, WorkerState
 from router.fleet.bounds import MAX_ENTRIES, MAX_NAME, OutOfBounds, check_instance
@@ -27,10 +28,14 @@ _LIKELY_BACK = frozenset({WorkerState.ASLEEP, WorkerState.GONE})
 
 
 class PoolOffers:
-    """Implements ``router.fleet.open_pool.Offers`` over the fleet as it is when a machine asks."""
+    """Implements ``router.fleet.open_pool.Offers`` over the fleet as it is when a machine asks.
 
-    def __init__(self, snapshot: Callable[[], FleetSnapshot]) -> None:
+    ``floors``: canonical, by model; what lies below is offered last, since requests that name nothing never reach it.
+    """
+
+    def __init__(self, snapshot: Callable[[], FleetSnapshot], floors: Mapping[str, str] | None = None) -> None:
         self._snapshot = snapshot
+        self._floors = dict(floors or {})
 
     def __call__(self, profile: pb.Profile, files: Sequence[pb.ModelInstance] = ()) -> Iterable[pb.ModelOffer]:
         """Best first. A profile that cannot be true is offered nothing; it is refused when it opens a session."""
@@ -40,10 +45,20 @@ class PoolOffers:
         wanted = wanted_of(self._snapshot())
         found = offers_for(hardware, profile.engine, wanted)
         named = {(one.model, one.quantization) for one in found}
-        wants = {one.model: one for one in wanted}
-        had = (_with_file(hardware, profile.engine, one, wants.get(one.model)) for one in _believable(files))
-        besides = (one for one in had if one is not None and (one.model, one.quantization) not in named)
-        return tuple(_message(one) for one in (*found, *besides))
+        had = _with_files(hardware, profile.engine, tuple(_believable(files)), {one.model: one for one in wanted})
+        besides = (one for one in had if (one.model, one.quantization) not in named)
+        return tuple(_message(one) for one in self._below_the_floor_last((*found, *besides)))
+
+    def _below_the_floor_last(self, offers: Iterable[MachineOffer]) -> list[MachineOffer]:
+        above, below = [], []
+        for one in offers:
+            floor = self._floors.get(one.model)
+            if floor is None or at_least(one.quantization, floor):
+                above.append(one)
+            else:
+                why = f"below the pool's floor of {floor}: only requests that pin {one.quantization} reach it"
+                below.append(replace(one, reason=f"{one.reason}; {why}"))
+        return above + below
 
 
 def _believable(files: Sequence[pb.ModelInstance]) -> Iterable[ModelInstance]:
@@ -53,14 +68,23 @@ def _believable(files: Sequence[pb.ModelInstance]) -> Iterable[ModelInstance]:
             yield instance_from(file)
 
 
-def _with_file(hardware: Hardware, engine: str, file: ModelInstance, wanted: Wanted | None) -> MachineOffer | None:
-    """What is expected of the machine with this very file; None where it does not fit or too little is known."""
-    held = () if wanted is None else wanted.instances
-    asked = Wanted(model=file.model, instances=(file, *held), workers=0, requests=0, slots=0)
-    quantization = canonical(file.quantization)
-    found = (one for one in offers_for(hardware, engine, (asked,)) if one.quantization == quantization)
-    why = "of a model that nobody in the pool serves" if wanted is None else "of a model that the pool serves"
-    return next((replace(one, reason=f"a file on this machine, {why}") for one in found), None)
+def _with_files(
+    hardware: Hardware, engine: str, files: Sequence[ModelInstance], wanted: Mapping[str, Wanted]
+) -> list[MachineOffer]:
+    """What is expected of the machine with these very files, of each model the best first: what pleases before what
+    crawls, the best of every model before the second best of any, models that the pool serves before others. What does
+    not fit is left out.
+    """
+    ranked: list[tuple[tuple[bool, bool, bool], MachineOffer]] = []
+    for model in dict.fromkeys(one.model for one in files):
+        known = wanted.get(model)
+        mine = [one for one in files if one.model == model]
+        why = "of a model that the pool serves" if known else "of a model that nobody in the pool serves"
+        for place, offer in enumerate(offers_of_files(hardware, engine, mine, known.instances if known else ())):
+            best = "; of its files here the best choice for this machine" if place == 0 and len(mine) > 1 else ""
+            rank = offer.tokens_per_s < COMFORTABLE_TOKENS_PER_S, place > 0, known is None
+            ranked.append((rank, replace(offer, reason=f"a file on this machine, {why}{best}")))
+    return [offer for _, offer in sorted(ranked, key=lambda one: one[0])]
 
 
 def wanted_of(snapshot: FleetSnapshot) -> tuple[Wanted, ...]:

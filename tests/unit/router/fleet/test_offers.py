@@ -166,6 +166,45 @@ def test_a_worse_file_of_a_wanted_model_is_judged_and_not_recommended() -> None:
     assert names.count(("llama-3.1-8b", "q8_0")) == 1
 
 
+SMALL = {"parameters": 134_515_008, "layers": 30, "kv_heads": 3, "head_dim_k": 64, "head_dim_v": 64}
+
+
+def small_files(*quantizations: str, model: str = "smollm2-135m") -> list[pb.ModelInstance]:
+    """Files of a model under 7B, as a folder lists them."""
+    return [own_file(model, one, **SMALL) for one in quantizations]
+
+
+def test_the_first_machine_of_a_pool_is_offered_its_best_file_not_the_first_of_the_alphabet() -> None:
+    """Nothing is wanted yet: the decision matrix ranks what lies there. Under 7B that is q8_0, where it fits."""
+    files = small_files("q4_0", "q4_k_m", "q8_0")
+    for order in (files, files[::-1]):
+        found = list(PoolOffers(snapshot)(mac(), order))
+        assert [one.quantization for one in found] == ["q8_0", "q4_k_m", "q4_0"]
+        assert "the best choice for this machine" in found[0].reason
+    of_large = [own_file("llama-3.3-70b", one, **LARGE) for one in ("q2_k", "q4_k_m", "q8_0")]
+    assert next(iter(PoolOffers(snapshot)(mac(), of_large))).quantization == "q4_k_m"
+
+
+def test_of_several_models_the_best_of_each_comes_before_the_second_best_of_any_and_what_crawls_last() -> None:
+    """A machine with many files is not asked to serve the first model's worse files before the second model."""
+    files = [
+        *[own_file("a-70b", one, **LARGE) for one in ("q6_k", "q8_0")],
+        *small_files("q4_0", "q8_0", model="b-small"),
+        *small_files("q4_0", "q8_0", model="c-small"),
+    ]
+    named = [(one.model, one.quantization) for one in PoolOffers(snapshot)(mac(), files)]
+    assert named[:2] == [("b-small", "q8_0"), ("c-small", "q8_0")]
+    assert {model for model, _ in named[-2:]} == {"a-70b"}
+
+
+def test_what_lies_below_the_pools_floor_is_offered_last_and_says_so() -> None:
+    """Requests that name no quantization would never reach it."""
+    files = [*small_files("q4_0"), *small_files("q4_0", model="other")]
+    found = list(PoolOffers(snapshot, {"smollm2-135m": "q6_k"})(mac(), files))
+    assert [one.model for one in found] == ["other", "smollm2-135m"]
+    assert "below the pool's floor of q6_k" in found[-1].reason
+
+
 def test_files_that_do_not_fit_or_cannot_be_true_are_left_out() -> None:
     """A joining machine is not refused for a damaged file in its folder."""
     files = [
