@@ -79,7 +79,10 @@ def parse_model(text: str) -> ModelConfig:
         name, path = "", text
     if not path:
         raise ConfigError(f"--model {text!r}: write NAME=PATH or PATH")
-    return ModelConfig(name=name or public_name(path), path=path)
+    name = name or public_name(path)
+    if problem := unaskable(name):
+        raise ConfigError(f"--model {text!r}: {problem}")
+    return ModelConfig(name=name, path=path)
 
 
 def parse_labels(pairs: list[str]) -> dict[str, str]:
@@ -97,7 +100,14 @@ def public_name(path: str) -> str:
     """A model's public name, from its file's: lower case, without extension and quantization."""
     stem = Path(path.rstrip("/")).name.removesuffix(".gguf").lower()
     quantization = guess_quantization(path)
-    return (stem.removesuffix(quantization).rstrip("-._") if quantization else stem) or stem
+    return (stem.removesuffix(quantization).rstrip("-._@") if quantization else stem) or stem
+
+
+def unaskable(name: str) -> str:
+    """Why no client could ask for a model of this name; empty: it can."""
+    if "@" not in name:
+        return ""
+    return f"no client can ask for {name!r}, as @ parts name and quantization; give it another: --model NAME={name}"
 
 
 def _from_file(file: Path | None) -> dict[str, Any]:
@@ -141,6 +151,9 @@ def _check_values(config: WorkerConfig) -> None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ConfigError(f"router {address!r}: write HOST:PORT, for example 127.0.0.1:8100")
+    for model in config.models:
+        if problem := unaskable(model.name or public_name(model.path)):
+            raise ConfigError(problem)
     if config.engine == "openai" and not config.base_url:
         raise ConfigError("engine 'openai' needs --base-url, for example http://127.0.0.1:11434/v1 for Ollama")
     if config.engine != "openai" and not config.models:

@@ -34,9 +34,11 @@ RESTART_WINDOW_S = 600.0
 PROGRESS_INTERVAL_S = 0.25
 
 _NAMED_QUANTIZATION = re.compile(
-    r"(?:^|[-._])(i?q\d(?:_[0-9a-z]+)*|(?:awq|gptq|bnb)(?:-int\d|-\dbit)?|fp8|fp16|bf16|f16|f32|int8|int4|\dbit)(?=$|[-._])",
+    r"(?:^|[-._@])(i?q\d(?:_[0-9a-z]+)*|(?:awq|gptq|bnb)(?:-int\d|-\dbit)?|fp8|fp16|fp32|bf16|f16|f32|int8|int4|\dbit"
+    r"|nf4|mxfp4|w\d{1,2}a\d{1,2}|(?<=@)unknown)(?=$|[-._@])",
     re.IGNORECASE,
 )
+"""Behind ``@`` too: LM Studio and other routers name the variants of a model so; one of ours may say ``@unknown``."""
 
 
 def guess_quantization(path: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from workers.config import ConfigError, ModelConfig, parse_model, public_name, read_config
+from workers.shelf import guess_quantization
 
 
 def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
@@ -36,6 +37,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path) -> None
         ({"engine": "openai"}, "--base-url"),
         ({"models": [{"path": "a"}], "slots": -1}, "slots"),
         ({"models": [{"path": "a"}], "benchmark": "long"}, "benchmark"),
+        ({"models": [{"path": "a", "name": "me@home"}]}, "no client can ask for 'me@home'"),
     ],
 )
 def test_a_wrong_value_is_named(flags: dict[str, object], line: str) -> None:
@@ -77,3 +79,25 @@ def test_public_names_lose_the_quantization() -> None:
     """The names in FACTS' list."""
     for file in ("Llama-3-8B-Q4_K_S.gguf", "Llama-3-8B-AWQ", "Llama-3-8B-GPTQ-Int4", "Llama-3-8B-IQ2_M.gguf"):
         assert public_name(file) == "llama-3-8b"
+
+
+@pytest.mark.parametrize(
+    ("called", "name", "quantization"),
+    [
+        ("smollm2-135m@q8_0", "smollm2-135m", "q8_0"),
+        ("qwen2.5-7b-instruct@Q4_K_M", "qwen2.5-7b-instruct", "q4_k_m"),
+        ("gemma@4bit", "gemma", "4bit"),
+        ("house@unknown", "house", "unknown"),
+        ("gpt-oss-20b@mxfp4", "gpt-oss-20b", "mxfp4"),
+    ],
+)
+def test_a_quantization_behind_an_at_is_no_part_of_the_name(called: str, name: str, quantization: str) -> None:
+    """Routers like ours and LM Studio list variants so; clients write the same to pin one."""
+    assert (public_name(called), guess_quantization(called)) == (name, quantization)
+
+
+@pytest.mark.parametrize("text", ["me@home=a.gguf", "models/me@home.gguf"])
+def test_a_name_nobody_could_ask_for_is_refused(text: str) -> None:
+    """What stands behind @ is no quantization, and the router would take it for one."""
+    with pytest.raises(ConfigError, match=r"no client can ask for 'me@home'.*--model NAME="):
+        parse_model(text)

@@ -16,6 +16,7 @@ from workers.engines.base import (
     FinishReason,
     Job,
     LoadedModel,
+    LoadError,
     LoadFigures,
     ModelSpec,
     Progress,
@@ -71,6 +72,11 @@ class OpenAICompatibleEngine:
 
     async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
         """Find the model on the server at ``spec.path``; ``options``: ``upstream_model``, ``api_key_env``."""
+        if "@" in spec.name:  # as the server named it, with something else than a quantization behind it
+            raise LoadError(
+                f"no client can ask for '{spec.name}', as @ parts name and quantization; give it another name: "
+                f"--model NAME={spec.options.get('upstream_model') or spec.name}"
+            )
         key_name = str(spec.options.get("api_key_env", ""))
         client = new_client(spec.path, os.environ.get(key_name, "") if key_name else "")
         progress(0.1, f"asking {spec.path}")

@@ -7,10 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from workers.engines.base import LoadError
+from workers.engines.base import LoadError, ModelSpec
 from workers.engines.openai_compatible.chunks import Flavor
 from workers.engines.openai_compatible.discovery import facts_about
 from workers.engines.openai_compatible.servers import ServerFacts
+from workers.engines.table import make_engine
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -99,3 +100,19 @@ async def test_answers_that_make_no_sense_are_no_facts(said: Any) -> None:
     shown = {"details": {"quantization_level": "Q4_0"}}
     found = await facts({"GET /v1/models": listed, "POST /api/show": shown, "GET /api/ps": said, "GET /api/tags": said})
     assert (found.flavor, found.quantization, found.weights_bytes) == (Flavor.OLLAMA, "q4_0", 0)
+
+
+async def test_a_variant_behind_an_at_keeps_its_name_upstream_and_tells_its_quantization() -> None:
+    """Another router of ours, or LM Studio: the id goes back to the server as it came."""
+    listed = {"GET /v1/models": {"data": [{"id": "smollm2-135m"}, {"id": "smollm2-135m@Q8_0"}]}}
+    found = await facts(listed, "smollm2-135m@Q8_0")
+    assert (found.model, found.quantization) == ("smollm2-135m@Q8_0", "q8_0")
+
+
+async def test_a_name_nobody_could_ask_for_is_refused_with_one_line() -> None:
+    """The router would take what stands behind @ for a quantization."""
+    engine = make_engine("openai")
+    spec = ModelSpec(name="me@home", path="http://127.0.0.1:9/v1", options={"upstream_model": "me@home"})
+    with pytest.raises(LoadError, match=r"no client can ask for 'me@home'.*--model NAME=me@home"):
+        await engine.load(spec, lambda _fraction, _message: None)
+    await engine.close()
