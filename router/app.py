@@ -15,13 +15,13 @@ import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from router.admission.control import Admission
-from router.admission.limits import AdmissionLimits
-from router.config import RouterConfig
+from router.admission.limits import AdmissionLimits, TenantLimits
+from router.config import AdmissionConfig, RouterConfig, TenantConfig
 from router.dispatch.dispatcher import Dispatcher
 from router.dispatch.waiting_room import WaitingRoom
 from router.domain.addresses import join_host_port
 from router.domain.clock import Clock, SystemClock
-from router.domain.ids import ReplicaId
+from router.domain.ids import ReplicaId, Tenant
 from router.domain.placement import Outcome
 from router.domain.worker import WorkerState
 from router.errors import AllsortsError
@@ -164,7 +164,9 @@ class RouterNode:
 
     def _http(self, security: Security, control: Control) -> HttpApp:
         config, clock, membership, placer = self.config, self.clock, self.membership, self.placer
-        admission = Admission(placer=placer, limits=_limits(config), expected_output=placer.expected_output)
+        admission = Admission(
+            placer=placer, limits=admission_limits(config.admission), expected_output=placer.expected_output
+        )
         pipeline = Pipeline(
             room=WaitingRoom(
                 admission=admission,
@@ -245,8 +247,19 @@ def _placer(config: RouterConfig) -> ComposedPlacer:
     )
 
 
-def _limits(config: RouterConfig) -> AdmissionLimits:
-    admission = config.admission
+def admission_limits(config: AdmissionConfig) -> AdmissionLimits:
+    """Admission's bounds, as they are configured."""
     return AdmissionLimits(
-        queue_limit=admission.queue_limit, patience_s=admission.patience_s, depth_per_slot=admission.depth_per_slot
+        queue_limit=config.queue_limit,
+        patience_s=config.patience_s,
+        longest_wait_s=config.longest_wait_s,
+        depth_per_slot=config.depth_per_slot,
+        default_tenant=_share(config.default_tenant),
+        tenants={Tenant(name): _share(one) for name, one in config.tenants.items()},
+    )
+
+
+def _share(config: TenantConfig) -> TenantLimits:
+    return TenantLimits(
+        weight=config.weight, queue_limit=config.queue_limit, tokens_per_minute=config.tokens_per_minute
     )

@@ -1,36 +1,66 @@
 """The router's configuration: one frozen tree, read once, from a TOML file and flags.
 
-Unknown keys are refused with the nearest valid name. Every bound the router lives by has its place here.
+Unknown keys are refused with the nearest valid name, values outside their bounds with the bounds: before anything
+starts. Every bound the router lives by has its place here.
 """
 
 import difflib
+import math
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
+from msgspec import Meta
 
 from router.errors import ConfigError
+
+POLICIES = (
+    "cost",
+    "round_robin",
+    "random",
+    "least_request",
+    "power_of_two",
+    "weighted_round_robin",
+    "weighted_least_request",
+    "cache_aware",
+    "llmd",
+    "dynamo",
+)
+"""Placement policies by name; ``router.placement.policies.SCORERS`` builds them, and a test holds both together."""
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any that is free
+_Count = Annotated[int, Meta(ge=0)]
+_AtLeastOne = Annotated[int, Meta(ge=1)]
+_Seconds = Annotated[float, Meta(gt=0)]
+_NotNegative = Annotated[float, Meta(ge=0)]
+_Positive = Annotated[float, Meta(gt=0)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Name = Annotated[str, Meta(min_length=1)]
 
 
 class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The OpenAI-compatible endpoint."""
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    body_limit_bytes: int = 8 * 1024 * 1024
-    body_deadline_s: float = 30.0
-    stall_s: float = 30.0  # a client that reads nothing for so long is cut off
-    request_deadline_s: float = 600.0  # from arrival to the last token
+    host: _Name = "127.0.0.1"
+    port: _Port = 8000
+    body_limit_bytes: _AtLeastOne = 8 * 1024 * 1024
+    body_deadline_s: _Seconds = 30.0
+    stall_s: _Seconds = 30.0  # a client that reads nothing for so long is cut off
+    request_deadline_s: _Seconds = 600.0  # from arrival to the last token
     quality_floors: dict[str, str] = {}  # model -> lowest quantization, for requests that name none, e.g. "q6_k"
 
 
 class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where workers dial. Session ports are ``port`` plus the router replica's rank."""
 
-    host: str = "127.0.0.1"
-    port: int = 8100
-    enrol_port: int = 8099  # where joiners without a certificate knock; unused on plain loopback
+    host: _Name = "127.0.0.1"
+    port: _Port = 8100
+    enrol_port: _Port = 8099  # where joiners without a certificate knock; unused on plain loopback
     advertised_host: str = ""  # what workers are told to dial; empty: host
     plain_loopback: bool = True  # no TLS while everything stays on loopback
 
@@ -38,46 +68,57 @@ class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class FleetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sessions, failure detection and draining. Seconds."""
 
-    ping_interval_s: float = 0.5
-    silence_s: float = 2.5  # a session that says nothing for so long is lost
-    deaf_s: float = 15.0  # a worker that speaks and answers no ping for so long does not read
-    hang_s: float = 3.0  # an engine that shows no step for so long, with work to do, hangs
-    hang_factor: float = 8.0  # ... or for so many of its own recent steps, if that is longer
-    load_interval_s: float = 0.05  # least time between two load reports of a worker
-    gone_after_s: float = 600.0  # how long a lost worker stays in the fleet table
-    breaker_first_s: float = 1.0
-    breaker_longest_s: float = 30.0
-    max_workers: int = 4096
-    drain_deadline_s: float = 30.0
+    ping_interval_s: _Seconds = 0.5
+    silence_s: _Seconds = 2.5  # a session that says nothing for so long is lost
+    deaf_s: _Seconds = 15.0  # a worker that speaks and answers no ping for so long does not read
+    hang_s: _Seconds = 3.0  # an engine that shows no step for so long, with work to do, hangs
+    hang_factor: _Positive = 8.0  # ... or for so many of its own recent steps, if that is longer
+    load_interval_s: _NotNegative = 0.05  # least time between two load reports of a worker
+    gone_after_s: _Seconds = 600.0  # how long a lost worker stays in the fleet table
+    breaker_first_s: _Seconds = 1.0
+    breaker_longest_s: _Seconds = 30.0
+    max_workers: _AtLeastOne = 4096
+    drain_deadline_s: _NotNegative = 30.0
 
 
 class DispatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Attempts at a request."""
 
-    max_attempts: int = 6  # in a row that bring no token
-    max_moves: int = 32  # of one stream, however well it goes on in between
-    accept_deadline_s: float = 30.0  # from sending a request to the worker's exact count
+    max_attempts: _AtLeastOne = 6  # in a row that bring no token
+    max_moves: _Count = 32  # of one stream, however well it goes on in between
+    accept_deadline_s: _Seconds = 30.0  # from sending a request to the worker's exact count
     return_token_ids: bool = True  # lets a continuation on the same tokenizer start from the very tokens
+
+
+class TenantConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tenant's share of what there is. A tenant is the name of its keys."""
+
+    weight: _Positive = 1.0  # 2 gets twice the tokens of 1 when both want more than there is
+    queue_limit: _AtLeastOne | None = None  # its requests waiting; none: only the limit over all
+    tokens_per_minute: _Positive | None = None  # prompt and expected output together, all its keys together
 
 
 class AdmissionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The queue in front of placement."""
 
-    queue_limit: int = 1024
-    patience_s: float = 20.0  # how long a request waits for a worker of its model to come back
-    depth_per_slot: float = 0.125  # requests waiting inside an engine, per slot, before the router holds them
+    queue_limit: _AtLeastOne = 1024
+    patience_s: _Seconds = 20.0  # how long a request waits for a worker of its model to come back
+    longest_wait_s: _Seconds = 60.0  # in the queue, for requests without a TTFT target or a nearer deadline
+    depth_per_slot: _NotNegative = 0.125  # requests waiting inside an engine, per slot, before the router holds them
+    default_tenant: TenantConfig = msgspec.field(default_factory=TenantConfig)
+    tenants: dict[str, TenantConfig] = {}  # those with limits of their own, by the name of their keys
 
 
 class PlacementConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a worker is chosen."""
 
-    policy: str = "cost"
+    policy: str = "cost"  # one of POLICIES
     seed: int = 0
-    record_capacity: int = 4096
-    record_sample: float = 1.0
+    record_capacity: _Count = 4096
+    record_sample: _Share = 1.0
     record_file: str = ""  # where records are kept on disk too, as JSON lines; empty: in memory only
-    lambda_slo: float = 10.0  # seconds one accepts to avoid a second of predicted SLO miss
-    lambda_quality: float = 0.0  # seconds one accepts to avoid 1% perplexity
+    lambda_slo: _NotNegative = 10.0  # seconds one accepts to avoid a second of predicted SLO miss
+    lambda_quality: _NotNegative = 0.0  # seconds one accepts to avoid 1% perplexity
 
 
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,8 +131,8 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     admission: AdmissionConfig = msgspec.field(default_factory=AdmissionConfig)
     placement: PlacementConfig = msgspec.field(default_factory=PlacementConfig)
     state_dir: str = ""  # empty: the system's place for application data
-    replicas: int = 1
-    log_level: str = "info"
+    replicas: _AtLeastOne = 1
+    log_level: str = "info"  # one of LOG_LEVELS
 
 
 def load_config(path: Path | None = None, overrides: dict[str, Any] | None = None) -> RouterConfig:
@@ -109,18 +150,25 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
             raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    _merge(tree, overrides or {})
+    _merge(tree, overrides or {}, where, prefix="")
     _reject_unknown(tree, RouterConfig, where, prefix="")
     try:
-        return msgspec.convert(tree, RouterConfig)
+        config = msgspec.convert(tree, RouterConfig)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {_explain(str(error), tree)}") from None
+    wrong = next(_wrong(config, tree), None)
+    if wrong is not None:
+        raise ConfigError(f"{where}: {wrong}")
+    return config
 
 
-def _merge(into: dict[str, Any], extra: dict[str, Any]) -> None:
+def _merge(into: dict[str, Any], extra: dict[str, Any], where: str, prefix: str) -> None:
     for key, value in extra.items():
         if isinstance(value, dict):
-            _merge(into.setdefault(key, {}), value)
+            inner = into.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{where}: '{prefix}{key}' is a section of its own: write [{prefix}{key}]")
+            _merge(inner, value, where, f"{prefix}{key}.")
         else:
             into[key] = value
 
@@ -132,6 +180,60 @@ def _reject_unknown(tree: dict[str, Any], struct: type[msgspec.Struct], where: s
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"; did you mean '{prefix}{near[0]}'?" if near else f"; valid keys: {', '.join(sorted(fields))}"
             raise ConfigError(f"{where}: unknown key '{prefix}{key}'{hint}")
-        kind = fields[key]
-        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            _reject_unknown(value, kind, where, f"{prefix}{key}.")
+        for name, inner, kind in _sections(key, value, fields[key]):
+            _reject_unknown(inner, kind, where, f"{prefix}{name}.")
+
+
+def _sections(key: str, value: Any, kind: Any) -> Iterator[tuple[str, dict[str, Any], type[msgspec.Struct]]]:
+    """Tables in ``value`` that are structs: itself, or each entry of a table of them."""
+    if not isinstance(value, dict):
+        return
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield key, value, kind
+    elif get_origin(kind) is dict:
+        for name, inner in value.items():
+            yield from _sections(f"{key}.{name}", inner, get_args(kind)[1])
+
+
+_WHERE = re.compile(r"(.*) - at `\$\.?(.*)`$", re.DOTALL)
+_BOUND = re.compile(r"`(\w+)` (>=|<=|>|<) (\S+)")
+_BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
+
+
+def _explain(problem: str, tree: dict[str, Any]) -> str:
+    """The key, what it is, and what it may be."""
+    found = _WHERE.match(problem)
+    if found is None:
+        return problem
+    what, path = found.groups()
+    value: Any = tree
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    is_ = "" if value is None else f" is {value!r}:"
+    what = _BOUND.sub(lambda bound: f"{_BOUNDS[bound[2]]} {bound[3].removesuffix('.0')}", what)
+    return f"'{path}'{is_} {what[:1].lower()}{what[1:].replace('`', '')}"
+
+
+def _wrong(config: RouterConfig, tree: dict[str, Any]) -> Iterator[str]:
+    """What the types do not say."""
+    for path, value in _numbers(tree, ""):
+        if math.isnan(value) or (math.isinf(value) and path != "admission.depth_per_slot"):
+            yield f"'{path}' is {value}: write a finite number"
+    for path, name, names in (
+        ("placement.policy", config.placement.policy, POLICIES),
+        ("log_level", config.log_level, LOG_LEVELS),
+    ):
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            yield f"'{path}' is '{name}'{f', did you mean {near[0]}' if near else ''}: there are {', '.join(names)}"
+    last = config.grpc.port + config.replicas - 1
+    if config.grpc.port and last > 65535:  # session ports are the port plus the rank
+        yield f"'grpc.port' is {config.grpc.port}: with {config.replicas} replicas the last would listen on {last}"
+
+
+def _numbers(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, float):
+            yield f"{prefix}{key}", value

@@ -1,6 +1,6 @@
 """The router as a Ray Serve application: a raw ASGI object inside the ingress replica, no second Serve hop.
 
-``deploy/serve.yaml`` imports ``router.ray_app:application``; ``allsorts serve`` binds its own configuration.
+A Serve config file imports ``router.ray_app:application``; ``allsorts serve`` binds its own configuration.
 """
 
 import os

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from router.config import RouterConfig, load_config
+from router.config import POLICIES, RouterConfig, load_config
 from router.errors import ConfigError
 from router.http.auth import refuse_open_door
+from router.http.model_name import default_floors
 from router.state.place import open_store
 from router.telemetry.logging import configure_logging
 
@@ -33,7 +34,7 @@ def serve(
     records: Annotated[
         Path | None, typer.Option(help="Keep decision records in this file too, for `allsorts replay`.")
     ] = None,
-    policy: Annotated[str | None, typer.Option(help="Placement policy; see `allsorts simulate --help`.")] = None,
+    policy: Annotated[str | None, typer.Option(help=f"Placement policy: {', '.join(POLICIES)}.")] = None,
     replicas: Annotated[int | None, typer.Option(help="Router replicas (Ray only).")] = None,
     without_ray: Annotated[bool, typer.Option(help="Run under plain uvicorn, in this process.")] = False,
     address: Annotated[str | None, typer.Option(help="A Ray cluster that already runs, e.g. 'auto'.")] = None,
@@ -46,7 +47,7 @@ def serve(
 
       allsorts serve --port 9000 --grpc-port 9100 --without-ray
 
-      allsorts serve --config deploy/allsorts.toml --replicas 2
+      allsorts serve --config allsorts.toml --replicas 2
 
     """
     http = {"host": host, "port": port}
@@ -58,6 +59,7 @@ def serve(
         **_given({"state_dir": str(state_dir) if state_dir else None, "replicas": replicas, "log_level": log_level}),
     }
     settings = load_config(config, overrides)
+    default_floors(settings.http.quality_floors)  # refuses a floor that nothing can be compared with
     configure_logging(settings.log_level)
     _check_ports(settings)
     asyncio.run(_check_door(settings))
