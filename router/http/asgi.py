@@ -131,7 +131,9 @@ class HttpApp:
     async def _authenticate(self, exchange: Exchange, route: Route) -> Principal | None:
         if route.scope is None:
             return None
-        principal = await self._authenticator.authenticate(exchange.header(b"authorization"), route.scope)
+        principal = await self._authenticator.authenticate(
+            exchange.header(b"authorization"), route.scope, counted=route.inference is not None
+        )
         if not principal.key_id:
             refuse_foreign_host(exchange.header(b"host"))
         return principal

@@ -47,8 +47,11 @@ class StoredAuthenticator:
         self._reading = asyncio.Lock()
         self._meters: dict[str, _Meters] = {}
 
-    async def authenticate(self, authorization: str | None, scope: Scope) -> Principal:
-        """The caller; ``serve`` also counts one request. Raises NotAuthenticated, NotAllowed, RateLimited."""
+    async def authenticate(self, authorization: str | None, scope: Scope, *, counted: bool = True) -> Principal:
+        """The caller; with ``serve``, unless told otherwise, one more of its requests.
+
+        Raises NotAuthenticated, NotAllowed, RateLimited.
+        """
         keys, given = await self._current_keys(CACHED_S), _hash_of(authorization)
         if given not in keys and PREFIX in (authorization or ""):
             keys = await self._current_keys(LOOKED_UP_S if keys else 0.0)
@@ -64,7 +67,7 @@ class StoredAuthenticator:
             raise NotAllowed(
                 f"The API key {record.key_id} lacks the scope '{scope}'; it has: " + ", ".join(sorted(principal.scopes))
             )
-        if scope is Scope.SERVE:
+        if counted and scope is Scope.SERVE:
             self._count_request(principal)
         return principal
 

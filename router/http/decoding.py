@@ -12,6 +12,8 @@ T = TypeVar("T")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 _WRONG = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
+_SURROGATES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)", re.DOTALL)
+"""Escaped backslashes and whole pairs, passed over; what is left in the group is half of a pair."""
 
 LONGEST_NAME = 100
 """Characters of a client's own words that an error repeats."""
@@ -24,9 +26,21 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"We could not parse the JSON body of your request: {_clip(str(error))}") from None
+        raise InvalidRequest(f"We could not parse the JSON body of your request: {_unreadable(body, error)}") from None
     except RecursionError:
         raise InvalidRequest("The JSON body of your request is nested too deeply") from None
+
+
+def _unreadable(body: bytes, error: Exception) -> str:
+    """What is wrong with it; the decoder's own words where they tell."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as found:
+        return f"it is not UTF-8: byte 0x{body[found.start]:02x} at position {found.start}"
+    lone = next((found[1] for found in _SURROGATES.finditer(body) if found[1]), None)
+    if lone is not None:
+        return f"{lone.decode('ascii', 'replace')} is half of a surrogate pair, which is no character"
+    return _clip(str(error))
 
 
 def _explain(problem: str) -> InvalidRequest:

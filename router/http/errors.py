@@ -23,11 +23,11 @@ def error_event(error: AllsortsError) -> bytes:
 
 
 def error_headers(error: AllsortsError) -> Headers:
-    """Retry-After where trying again makes sense, the caller's limits where they were reached; ``connection: close``
-    where a body was left unread.
+    """Retry-After where trying again makes sense and it is known when, the caller's limits where they were reached;
+    ``connection: close`` where a body was left unread.
     """
     headers: list[tuple[bytes, bytes]] = []
-    if error.retryable and error.http_status in (429, 503):
+    if error.retryable and (error.http_status in (429, 503) or error.retry_after_s is not None):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s or 1.0))))
     if isinstance(error, RateLimited):
         headers.extend(error.limits)

@@ -80,8 +80,8 @@ class Explainer(Protocol):
 class Authenticator(Protocol):
     """Tells who is asking."""
 
-    async def authenticate(self, authorization: str | None, scope: Scope) -> Principal:
-        """The caller behind an Authorization header.
+    async def authenticate(self, authorization: str | None, scope: Scope, *, counted: bool = True) -> Principal:
+        """The caller behind an Authorization header. ``counted``: a request that counts against its limit.
 
         Raises NotAuthenticated (401), NotAllowed (403) or RateLimited (429).
         """

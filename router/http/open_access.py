@@ -15,7 +15,13 @@ class OpenAuthenticator:
                 "make a key first: allsorts key create --name me --scopes serve,observe,admin"
             )
 
-    async def authenticate(self, authorization: str | None, scope: Scope) -> Principal:  # noqa: ARG002 - all may
+    async def authenticate(
+        self,
+        authorization: str | None,  # noqa: ARG002 - all may
+        scope: Scope,  # noqa: ARG002
+        *,
+        counted: bool = True,  # noqa: ARG002 - no limits
+    ) -> Principal:
         """The local user, whatever key the client sent."""
         return LOCAL
 

@@ -130,10 +130,10 @@ class Guard:
     def __init__(self) -> None:
         self.charged = 0
 
-    async def authenticate(self, authorization: str | None, scope: Scope) -> Principal:
-        if authorization == "Bearer spent":
+    async def authenticate(self, authorization: str | None, scope: Scope, *, counted: bool = True) -> Principal:
+        if authorization == "Bearer spent" and counted:
             raise RateLimited("too many", retry_after_s=7)
-        if authorization == "Bearer serve":
+        if authorization in ("Bearer serve", "Bearer spent"):
             if scope is not Scope.SERVE:
                 raise NotAllowed("the key lacks the scope")
             return Principal(
@@ -153,7 +153,7 @@ class Guard:
     [
         ("/v1/models", "", 401),
         ("/v1/models", "wrong", 401),
-        ("/v1/models", "spent", 429),
+        ("/v1/models", "spent", 200),
         ("/v1/models", "serve", 200),
         ("/admin/fleet", "serve", 403),
         ("/admin/keys", "serve", 403),
@@ -168,8 +168,14 @@ async def test_every_path_asks_for_its_scope(path: str, key: str, status: int) -
     assert reply.status_code == status
     if status == 401:
         assert reply.headers["www-authenticate"].startswith("Bearer")
-    if status == 429:
-        assert reply.headers["retry-after"] == "7"
+
+
+async def test_only_what_generates_counts_against_a_limit() -> None:
+    """A spent key still sees the models; its next prompt is told when to come back."""
+    async with surface(authenticator=Guard()).client() as client:
+        reply = await client.post("/v1/chat/completions", json={}, headers={"authorization": "Bearer spent"})
+    assert reply.status_code == 429
+    assert reply.headers["retry-after"] == "7"
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,17 @@ async def test_observing_costs_no_request(rig: Rig) -> None:
     await rig.auth.authenticate(key, Scope.SERVE)
 
 
+async def test_what_is_not_counted_passes_a_spent_limit(rig: Rig) -> None:
+    """The list of models is asked for by clients on their own accord; it generates nothing."""
+    key = await rig.key(requests_per_minute=1)
+    for _ in range(5):
+        await rig.auth.authenticate(key, Scope.SERVE, counted=False)
+    await rig.auth.authenticate(key, Scope.SERVE)
+    await rig.auth.authenticate(key, Scope.SERVE, counted=False)
+    with pytest.raises(RateLimited):
+        await rig.auth.authenticate(key, Scope.SERVE)
+
+
 async def test_a_key_without_limits_has_no_headers(rig: Rig) -> None:
     """As OpenAI leaves them out."""
     principal = await rig.auth.authenticate(await rig.key(), Scope.SERVE)

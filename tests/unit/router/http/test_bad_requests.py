@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.config import HttpConfig
-from router.errors import Unavailable
+from router.errors import DeadlineExceeded, Unavailable, WorkerFailed
 from tests.support.http_surface import Surface, surface
 
 CHAT = "/v1/chat/completions"
@@ -181,6 +181,42 @@ async def test_no_capacity_is_a_503_with_retry_after_and_the_reasons() -> None:
     assert reply.headers["retry-after"] == "3"
     assert reply.json()["error"]["message"] == "mac@q4_k_m: draining"
     assert b'allsorts_shed_total{reason="no_capacity"} 1.0' in on.metrics.render()
+
+
+async def test_a_deadline_that_passed_is_a_504_that_says_when_to_come_back() -> None:
+    """As a 503 does; a 502 knows no time."""
+    reply = await surface(refuse_with=DeadlineExceeded("too late", retry_after_s=2.2)).chat()
+    assert (reply.status_code, reply.headers["retry-after"]) == (504, "3")
+    assert "retry-after" not in (await surface(refuse_with=WorkerFailed("gave up")).chat()).headers
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"caf\xe9", "not UTF-8: byte 0xe9 at position 60"),
+        (b"\\ud800", "\\ud800 is half of a surrogate pair"),
+        (b"\\uDC00 and more", "\\uDC00 is half of a surrogate pair"),
+        (b"\\\\\\ud83d\\ude00\\ud83d x", "\\ud83d is half of a surrogate pair"),
+    ],
+)
+async def test_text_that_is_no_unicode_is_told_what_is_wrong_with_it(text: bytes, says: str) -> None:
+    """In the client's terms, not in those of the decoder."""
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "' + text + b'"}]}'
+    status, error = await post(surface(), body)
+    assert status == 400
+    assert says in error["message"]
+    assert "codec" not in error["message"]
+
+
+async def test_a_backslash_before_what_looks_like_an_escape_is_just_text() -> None:
+    """``\\\\ud800`` in JSON is a backslash and five letters."""
+    on = surface()
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "\\\\ud800 \\ud83d\\ude00"}]}'
+    async with on.client() as client:
+        reply = await client.post(CHAT, content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == 200
+    _, error = await post(on, body[:-1])
+    assert "surrogate" not in error["message"]
 
 
 async def test_an_unforeseen_error_tells_the_client_nothing_of_its_insides() -> None:
