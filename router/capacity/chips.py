@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from router.capacity.chip_table import CHIPS, Chip, MemoryKind
 
-__all__ = ["CHIPS", "Chip", "MemoryKind", "find_chip"]
+__all__ = ["CHIPS", "Chip", "MemoryKind", "find_chip", "words_of"]
 
 _NOISE = re.compile(r"\b(apple|nvidia|amd|geforce|radeon|instinct|graphics|gpu|generation|laptop|tesla|quadro)\b")
 _GPU_CORES = re.compile(r"\b(\d{1,3})\s*-?\s*(?:gpu\s*)?(?:c|core|cores)\b")
@@ -33,11 +33,15 @@ def find_chip(name: str, *, cores: int = 0, memory_bytes: float = 0.0) -> Chip |
     return min(variants, key=lambda chip: _misfit(chip, cores, memory_gb))
 
 
-def _words(text: str) -> str:
+def words_of(text: str) -> list[str]:
     """``NVIDIA GeForce RTX 4090`` and ``rtx4090`` become the same words."""
-    text = _NOISE.sub(" ", text.lower())
+    text = _NOISE.sub(" ", text.lower().replace("_", " "))
     text = re.sub(r"\b(rtx|gtx|rx)(?=\d)", r"\1 ", text)
-    return " ".join(re.findall(r"[a-z0-9]+", text))
+    return re.findall(r"[a-z0-9]+", text)
+
+
+def _words(text: str) -> str:
+    return " ".join(words_of(text))
 
 
 def _matched(chip: Chip, words: str) -> int:

@@ -9,7 +9,7 @@ import itertools
 import re
 from dataclasses import dataclass
 
-from router.capacity.chips import CHIPS, Chip, find_chip
+from router.capacity.chips import CHIPS, Chip, find_chip, words_of
 from router.capacity.speed import chip_of
 from router.domain.worker import Hardware
 from router.errors import ConfigError
@@ -74,35 +74,68 @@ def machine_of(hardware: Hardware) -> Machine:
     )
 
 
-_COUNT = re.compile(r"\s*(\d{1,3})\s*[x×]\s*(?=[A-Za-z])", re.IGNORECASE)  # noqa: RUF001 - people paste it
+_COUNT = re.compile(r"\s*([-+]?[\d.,_]+)\s*[x×]\s*(?=[A-Za-z])", re.IGNORECASE)  # noqa: RUF001 - people paste it
 _MEMORY = re.compile(r"\b(\d{1,5}(?:\.\d)?)\s*(GB|GiB|G|TB|TiB)\b", re.IGNORECASE)
 _CORES = re.compile(r"\b\d{1,3}\s*-?\s*(?:gpu\s*)?(?:c|cores?)\b", re.IGNORECASE)
 _TIER = re.compile(r"\b(?:pro|max|ultra)\b")
+_BESIDE = re.compile(r"\s*(?:of|host|system|ram|memory|ddr\d|\s)*", re.IGNORECASE)
+"""What may stand around the memory behind ``+``."""
+_SAYS_NOTHING = frozenset(
+    {
+        "mac", "macbook", "imac", "studio", "mini", "air", "with", "and", "of", "memory", "ram", "vram", "unified",
+        "cpu", "pcie", "sxm", "hbm2", "hbm2e", "hbm3", "hbm3e", "gddr6", "gddr6x",
+    }
+)  # fmt: skip
+"""Words people write beside a chip's name that change nothing of what the catalogue knows."""
 _PROCESSOR = re.compile(r"\b(cpu|xeon|epyc|ryzen|threadripper|core i\d|graviton)\b", re.IGNORECASE)
 
 
 def parse_machine(text: str) -> Machine:
     """``M4 Max 128GB``, ``H100``, ``2x RTX 4090 + 64GB``, ``cpu 64GB``. Raises ConfigError with near matches."""
     counted = _COUNT.match(text)
-    count = int(counted.group(1)) if counted else 1
-    if not 1 <= count <= MAX_DEVICES:
-        raise ConfigError(f"--on {text!r}: {count} devices; write between 1 and {MAX_DEVICES}")
-    body, _, beside = text[counted.end() if counted else 0 :].partition("+")
+    count = _devices(text, counted.group(1)) if counted else 1
+    body, plus, beside = text[counted.end() if counted else 0 :].partition("+")
     host = _memory(beside)
-    if beside.strip() and not host:
+    if plus and not (host and _BESIDE.fullmatch(_MEMORY.sub("", beside, count=1))):
         raise ConfigError(f"--on {text!r}: after + comes the memory beside the accelerators, for example + 64GB")
+    if len(_MEMORY.findall(body)) > 1:
+        raise ConfigError(f"--on {text!r}: two sizes of memory; that of one device, and the host's after +")
     chip = find_chip(body)
     memory = _memory(body)
     # "M4 Ultra" is no M4: a tier that the chip's name lacks is a chip that does not exist
     if chip is not None and _tiers(body) <= _tiers(chip.name, *chip.aliases):
+        _nothing_else(text, body, chip)
         return _known(text, chip, count, memory, host)
     if _PROCESSOR.search(body):
+        if count > 1 or host:
+            raise ConfigError(f"--on {text!r}: processors share one memory; write it all at once: 'cpu 64GB'")
         return _processor(text, body, memory)
     names = {alias.lower(): one.name for one in CHIPS for alias in (one.name, *one.aliases)}
     said = _MEMORY.sub("", body).strip().lower()
     near = dict.fromkeys(names[one] for one in difflib.get_close_matches(said, names, n=5, cutoff=0.5))
     hint = f"did you mean {' or '.join(list(near)[:3])}?" if near else "name a chip, for example 'M4 Max 128GB'"
     raise ConfigError(f"--on {text!r}: no such chip in the catalogue; {hint} (a processor: 'cpu 64GB')")
+
+
+def _devices(text: str, number: str) -> int:
+    if not number.isascii() or not number.isdigit() or not 1 <= int(number[:9]) <= MAX_DEVICES:
+        raise ConfigError(f"--on {text!r}: {number} devices; write a number between 1 and {MAX_DEVICES}")
+    return int(number)
+
+
+def _nothing_else(text: str, body: str, chip: Chip) -> None:
+    """Raises ConfigError for words that the chip's name does not explain: they may mean another chip, or more of it."""
+    rest = _CORES.sub(" ", _MEMORY.sub(" ", body))
+    known = {word for name in (chip.name, *chip.aliases) for word in words_of(name)}
+    odd = [word for word in words_of(rest) if word not in known and word not in _SAYS_NOTHING]
+    if re.search(r"(?:^|\s)[-–]\s*\w", body):  # noqa: RUF001 - a minus, as people paste it
+        odd.insert(0, "-")
+    if not odd:
+        return
+    if any(re.fullmatch(r"x?\d{1,9}x?", word) for word in odd):
+        raise ConfigError(f"--on {text!r}: the number of devices comes first, with an x: '2x {chip.name}'")
+    said = " ".join(odd)
+    raise ConfigError(f"--on {text!r}: {said!r} says nothing of a {chip.name}; leave it out, or name the chip you mean")
 
 
 def _known(text: str, chip: Chip, count: int, memory: float, host: float) -> Machine:

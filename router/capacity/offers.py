@@ -7,7 +7,7 @@ comfort is still offered what it can do, after everything it can do well.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from router.capacity.decision import COMFORTABLE_TOKENS_PER_S, Question, decide
+from router.capacity.decision import Question, comfortable, decide
 from router.capacity.fit import Plan
 from router.capacity.formats import BY_NAME, FORMATS, Engine, canonical, parse_name
 from router.capacity.machines import Machine, machine_of
@@ -136,7 +136,7 @@ def _ranked(
         memory_bytes=way.fit.memory.needed_bytes,
         reason=reason,
     )
-    return rate < COMFORTABLE_TOKENS_PER_S, best, offer
+    return not comfortable(rate), best, offer
 
 
 def _why(wanted: Wanted) -> str:

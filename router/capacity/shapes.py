@@ -186,12 +186,20 @@ def near_shapes(text: str) -> tuple[str, ...]:
     return tuple(names[one] for one in difflib.get_close_matches(_plain(text), names, n=3, cutoff=0.4))
 
 
+def unknown_shape(text: str) -> str:
+    """For an error message: near names, else all of them."""
+    near = near_shapes(text)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known names are {', '.join(one.name for one in KNOWN_SHAPES)}"
+
+
 def _of_size(text: str, size: Size) -> ModelShape:
     label = text.strip().lower()
     stand_in = next((one for one in KNOWN_SHAPES if one.name == _STANDS_FOR.get(label)), None)
     stand_in = stand_in or next((one for one in KNOWN_SHAPES if one.name.endswith(f"-{label}")), None)
     if stand_in is not None:
-        return replace(stand_in, note=f"taken to be {stand_in.name}")
+        return replace(stand_in, note=f"what {text.strip()} is taken to be")
     if size.experts > 1:
         return _stretched(text, size, [one for one in KNOWN_SHAPES if one.name.startswith("mixtral")])
     kind = [one for one in KNOWN_SHAPES if bool(one.experts) == bool(size.active_parameters)]

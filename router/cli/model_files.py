@@ -6,7 +6,7 @@ from typing import Any
 
 from router.capacity.formats import parse_name
 from router.capacity.headers import shape_from_config, shape_from_gguf
-from router.capacity.shapes import KNOWN_SHAPES, ModelShape, find_shape, near_shapes
+from router.capacity.shapes import ModelShape, find_shape, unknown_shape
 from router.cli.gguf_header import GgufHeader, read_header
 from router.errors import ConfigError
 
@@ -29,8 +29,7 @@ def read_model(text: str) -> ModelShape:
     found = find_shape(text) or find_shape(named.model)
     if found is not None:
         return found
-    near = near_shapes(named.model)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known names are {KNOWN_SHAPES[0].name} and the like"
+    hint = unknown_shape(named.model)
     raise ConfigError(f"model {text!r}: no such file, known name or size such as 8B, 8x7B or 30B-A3B; {hint}")
 
 

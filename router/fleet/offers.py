@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from router.capacity.decision import COMFORTABLE_TOKENS_PER_S
+from router.capacity.decision import comfortable
 from router.capacity.offers import MachineOffer, Wanted, offers_for, offers_of_files
 from router.capacity.quality import at_least
 from router.domain.snapshot import FleetSnapshot, WorkerView
@@ -82,7 +82,7 @@ def _with_files(
         why = "of a model that the pool serves" if known else "of a model that nobody in the pool serves"
         for place, offer in enumerate(offers_of_files(hardware, engine, mine, known.instances if known else ())):
             best = "; of its files here the best choice for this machine" if place == 0 and len(mine) > 1 else ""
-            rank = offer.tokens_per_s < COMFORTABLE_TOKENS_PER_S, place > 0, known is None
+            rank = not comfortable(offer.tokens_per_s), place > 0, known is None
             ranked.append((rank, replace(offer, reason=f"a file on this machine, {why}{best}")))
     return [offer for _, offer in sorted(ranked, key=lambda one: one[0])]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.capacity.decision import COMFORTABLE_TOKENS_PER_S, Decision, Purpose, Question, decide
+from router.capacity.decision import COMFORTABLE_TOKENS_PER_S, Decision, Purpose, Question, comfortable, decide
 from router.capacity.fit import Plan, Verdict
 from router.capacity.machines import parse_machine
 from router.capacity.options import options
@@ -50,6 +50,34 @@ def test_production_follows_the_matrix(model: str, machine: str, fmt: str, engin
     choice = ask(model, machine).choice
     assert choice is not None
     assert (choice.format.name, str(choice.engine)) == (fmt, engine)
+
+
+def test_words_about_speed_agree_with_the_figures_shown() -> None:
+    """A row that shows 10.0 writes ten tokens a second; 9.9 does not, and the reason names what is reached."""
+    assert comfortable(9.97)
+    assert not comfortable(9.94)
+    for machine in ("M4 Max 128GB", "M3 Max 40c 128GB", "M3 Ultra 96GB", "cpu 64GB", "M1 16GB"):
+        for model in ("8B", "14B", "70B"):
+            decision = ask(model, machine)
+            if decision.choice is None or decision.choice.fit.verdict is not Verdict.FITS:
+                continue
+            shown = f"{decision.choice.tokens_per_s:.1f}"
+            if any("of four bits or more writes 10 tokens/s here" in one for one in decision.reasons):
+                assert float(shown) < COMFORTABLE_TOKENS_PER_S
+                assert shown in decision.reasons[-1]
+
+
+def test_awq_is_not_said_to_save_memory_that_is_not_short() -> None:
+    """By what stands against 16 bits: they do not fit, they leave no batch, or bandwidth decides."""
+    for model, machine, why in (
+        ("70B", "2x RTX 4090", "16 bits do not fit"),
+        ("8B", "RTX 4090", "from the KV cache"),
+        ("8B", "RTX PRO 6000", "leave room too"),
+    ):
+        decision = ask(model, machine)
+        assert decision.choice is not None
+        assert decision.choice.format.name == "awq"
+        assert why in decision.reasons[-1], (model, machine)
 
 
 def test_an_experiment_takes_what_needs_no_preparation() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.capacity.shapes import KNOWN_SHAPES, find_shape, kv_cache_values, near_shapes, parse_size
+from router.capacity.shapes import KNOWN_SHAPES, find_shape, kv_cache_values, near_shapes, parse_size, unknown_shape
 
 PUBLISHED: dict[str, tuple[float, float]] = {
     "smollm2-135m": (134_515_008, 134_515_008),
@@ -83,7 +83,7 @@ def test_a_size_that_is_known_names_its_model() -> None:
     """70B is Llama 3.3, and the reader is told."""
     shape = find_shape("70B")
     assert shape is not None
-    assert shape.note == "taken to be llama-3.3-70b"
+    assert shape.note == "what 70B is taken to be"
     assert find_shape("Llama-3.3-70B-Instruct") == next(one for one in KNOWN_SHAPES if one.name == "llama-3.3-70b")
 
 
@@ -91,3 +91,5 @@ def test_unknown_names_come_with_near_ones() -> None:
     """For the error message."""
     assert find_shape("lama-3.3") is None
     assert "llama-3.3-70b" in near_shapes("lama-3.3")
+    assert unknown_shape("lama-3.3").startswith("did you mean ")
+    assert all(one.name in unknown_shape("xyzzy") for one in KNOWN_SHAPES)

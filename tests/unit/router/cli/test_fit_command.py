@@ -33,7 +33,7 @@ def test_every_machine_gets_a_table_and_a_recommendation() -> None:
     text = run("70B", "--on", "M4 Max 128GB", "--on", "2x RTX 4090")
     assert text.index("M4 Max 128GB: 107.5 GiB") < text.index("2x RTX 4090: 48.0 GiB")
     assert text.count("recommended: ") == 2
-    assert "taken to be llama-3.3-70b" in text
+    assert "llama-3.3-70b (what 70B is taken to be)" in text
 
 
 def test_json_says_the_same_in_figures() -> None:
