@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import platformdirs
 
+from workers.engines.table import ENGINES
 from workers.shelf import guess_quantization
 
 ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
@@ -154,6 +155,8 @@ def _check_values(config: WorkerConfig) -> None:
     for model in config.models:
         if problem := unaskable(model.name or public_name(model.path)):
             raise ConfigError(problem)
+    if config.engine not in ENGINES:
+        raise ConfigError(f"there is no engine {config.engine!r}; choose one of {', '.join(ENGINES)}")
     if config.engine == "openai" and not config.base_url:
         raise ConfigError("engine 'openai' needs --base-url, for example http://127.0.0.1:11434/v1 for Ollama")
     if config.engine != "openai" and not config.models:

@@ -1,6 +1,7 @@
 """``allsorts simulate``: every policy on a fleet that need not exist, on a virtual clock."""
 
 import json
+import math
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,9 @@ def simulate(
         str, typer.Option(help="azure-like, code-like, agent-like, or a trace: Azure .csv, Mooncake .jsonl.")
     ] = "azure-like",
     policy: Annotated[str, typer.Option(help="A policy's name, several with commas between, or all.")] = "all",
-    rate: Annotated[float, typer.Option(help="Requests a second; 0 looks for the load at which goodput breaks.")] = 0.0,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Requests a second; 0 looks for the load at which goodput breaks.")
+    ] = 0.0,
     requests: Annotated[int, typer.Option(min=20, help="Requests per run.")] = 1000,
     seed: Annotated[int, typer.Option(help="Draws traffic, machines and noise.")] = 1,
     replicas: Annotated[int, typer.Option(min=1, max=64, help="Router replicas that share no memory.")] = 1,
@@ -40,6 +43,8 @@ def simulate(
 ) -> None:
     """Play traffic on a fleet with the server's own placement, admission and simulated engines; compare policies."""
     try:
+        if not math.isfinite(rate):
+            raise ConfigError(f"--rate {rate}: write requests a second, or 0 to look for the load that breaks goodput")
         base = Case(
             fleet=fleet if "/" in fleet or fleet.endswith(".toml") else f"deploy/fleets/{fleet}.toml",
             traffic=traffic,

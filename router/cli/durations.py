@@ -1,5 +1,7 @@
 """Durations and labels as people type them: ``90``, ``15m``, ``1h``, ``7d``; ``site=lab``."""
 
+import math
+
 from router.errors import ConfigError
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -11,8 +13,10 @@ def parse_duration(text: str, flag: str) -> float:
     try:
         seconds = float(number) * _UNITS[unit]
     except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
+        seconds = float("nan")
+    if math.isfinite(seconds) and seconds <= 0:
+        raise ConfigError(f"{flag} {text!r}: must be above zero, for example 1h")
+    if not math.isfinite(seconds):
         raise ConfigError(f"{flag} {text!r}: write a number with s, m, h or d, for example 1h")
     return seconds
 

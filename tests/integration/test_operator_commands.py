@@ -100,6 +100,13 @@ def test_other_durations_are_refused(text: str) -> None:
         parse_duration(text, "--ttl")
 
 
+@pytest.mark.parametrize("text", ["0s", "-1h", "0"])
+def test_a_duration_of_nothing_is_told_from_no_duration(text: str) -> None:
+    """It has its unit already; it must be above zero."""
+    with pytest.raises(ConfigError, match=f"--ttl '{text}': must be above zero"):
+        parse_duration(text, "--ttl")
+
+
 def test_labels_are_pairs() -> None:
     """Several in one, or several times."""
     assert parse_pairs(["a=1,b=2", "c=3=4"], "--labels") == {"a": "1", "b": "2", "c": "3=4"}

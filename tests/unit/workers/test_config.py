@@ -35,6 +35,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path) -> None
         ({}, "nothing to serve"),
         ({"models": [{"path": "a"}], "routers": ("nowhere",)}, "HOST:PORT"),
         ({"engine": "openai"}, "--base-url"),
+        ({"engine": "zz"}, "there is no engine 'zz'; choose one of llama.cpp"),
         ({"models": [{"path": "a"}], "slots": -1}, "slots"),
         ({"models": [{"path": "a"}], "benchmark": "long"}, "benchmark"),
         ({"models": [{"path": "a", "name": "me@home"}]}, "no client can ask for 'me@home'"),
