@@ -21,6 +21,7 @@ SOURCE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _FTYPES = {"fp16": 1, "q4_0": 2, "q8_0": 7, "q3_k_m": 12, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}
 _STRING = 3  # LLAMA_KV_OVERRIDE_TYPE_STR
 _TEMPLATE_KEY = "tokenizer.chat_template"
+_TEMPLATE_NOTE_KEY = "allsorts.chat_template"
 PLAIN_CHATML = (
     "{% for m in messages %}<|im_start|>{{m['role']}}\n{{m['content']}}<|im_end|>\n{% endfor %}"
     "<|im_start|>assistant{{'\\n'}}"
@@ -48,12 +49,15 @@ def requantize(source: Path, target: Path, quantization: str, threads: int = 2) 
     """Write ``source`` at another quantization; raises LoadError when llama.cpp cannot."""
     import llama_cpp
 
-    was = read_gguf(source).quantization
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.nthread = threads
     parameters.ftype = _FTYPES[quantization]
     parameters.allow_requantize = True
-    texts = {LINEAGE_KEY: f"requantized from {was}; plain ChatML template", _TEMPLATE_KEY: PLAIN_CHATML}
+    texts = {
+        LINEAGE_KEY: _lineage(source),
+        _TEMPLATE_NOTE_KEY: "plain ChatML, without the packaged default system message",
+        _TEMPLATE_KEY: PLAIN_CHATML,
+    }
     overrides = (llama_cpp.llama_model_kv_override * (len(texts) + 1))()  # the last one, empty, ends the list
     for override, (key, text) in zip(overrides, texts.items(), strict=False):
         override.tag = _STRING
@@ -71,8 +75,12 @@ def requantize(source: Path, target: Path, quantization: str, threads: int = 2) 
         unfinished.unlink(missing_ok=True)
 
 
+def _lineage(source: Path) -> str:
+    return f"requantized from {read_gguf(source).quantization}"
+
+
 def make(folder: Path, quantizations: list[str]) -> dict[str, Path]:
-    """Make what is missing; returns the path of each quantization."""
+    """Make what is missing or out of date; returns the path of each quantization."""
     unknown = [q for q in quantizations if q not in _FTYPES]
     if unknown:
         raise LoadError(f"cannot make {', '.join(unknown)}; known quantizations: {', '.join(sorted(_FTYPES))}")
@@ -80,7 +88,7 @@ def make(folder: Path, quantizations: list[str]) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = {quantization: model_path(folder, quantization) for quantization in quantizations}
     for quantization, path in paths.items():
-        if path.exists():
+        if path.exists() and read_gguf(path).lineage == _lineage(source):  # else of an earlier version of this module
             continue
         started = time.monotonic()
         print(f"model: making {path}", file=sys.stderr, flush=True)  # noqa: T201 - a command's progress

@@ -16,7 +16,7 @@ def test_a_requantized_file_says_from_what(quantization: str, model_files: dict[
     """A Q8_0 made from a Q4_1 is no better than the Q4_1, and says so; its header says the rest."""
     facts = read_gguf(model_files[quantization])
     assert facts.quantization == quantization
-    assert facts.lineage.startswith("requantized from q4_1")
+    assert facts.lineage == "requantized from q4_1"
     assert (facts.layers, facts.kv_heads, facts.head_dim_k, facts.parameters) == (30, 3, 64, 134_515_008)
     assert 4.5 < facts.bits_per_weight < 9.0
     original = read_gguf(packaged_model())
