@@ -24,7 +24,7 @@ from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.fleet.peers import peer_certificate_end, peer_worker_id
 from router.fleet.session import WorkerSession
-from router.fleet.watchdog import LONGEST_HANG_S, Signs, Verdict, forgotten, hang_limit_s, judge, nobody_waits
+from router.fleet.watchdog import LONGEST_HANG_S, Signs, Verdict, forgotten, hang_limit_s, held_up, judge, nobody_waits
 
 log = structlog.get_logger()
 
@@ -218,7 +218,10 @@ class FleetService(pb_grpc.FleetServicer):
 
     async def _watch(self, session: WorkerSession, member: Member) -> None:
         while True:
+            looked_at = self._clock.now()
             await asyncio.sleep(self._config.ping_interval_s)
+            if held_up(self._clock.now() - looked_at, self._config.ping_interval_s):
+                continue
             if session.expired:
                 session.end("its certificate has ended; the worker comes back with a fresh one")
                 return

@@ -16,6 +16,12 @@ LONG_STEPS = 3.0
 """Standstill that counts as a hang, in longest steps seen lately: behind a short step a long prefill may come."""
 
 
+LATE_S = 1.0
+"""A look so much later than planned says more about this router than about its workers: what they said meanwhile lies
+unread. The next look judges.
+"""
+
+
 class Verdict(StrEnum):
     """What the watchdog thinks of a session."""
 
@@ -52,6 +58,11 @@ def forgotten(signs: Signs) -> int:
 def nobody_waits(load: Load) -> bool:
     """Whether every request the worker has should be getting tokens: none is queued there, none in prefill."""
     return load.waiting == 0 and load.prefill_tokens_pending == 0
+
+
+def held_up(slept_s: float, interval_s: float) -> bool:
+    """Whether the router itself stood still between two looks that should be ``interval_s`` apart."""
+    return slept_s > interval_s + LATE_S
 
 
 def judge(signs: Signs, config: FleetConfig) -> Verdict:
