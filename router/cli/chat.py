@@ -55,12 +55,26 @@ def _next_line() -> str | None:
         return None
 
 
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
 def _first_model(client: httpx.Client) -> str:
     try:
-        models = client.get("/v1/models").json().get("data", [])
-    except (httpx.HTTPError, ValueError) as error:
+        reply = client.get("/v1/models")
+    except httpx.HTTPError as error:
         raise ConfigError(f"{client.base_url}: {error or type(error).__name__}; is the router running there?") from None
-    plain = [str(one["id"]) for one in models if "@" not in one["id"]]
+    if reply.status_code != 200:
+        raise ConfigError(_reason(reply.content, reply.status_code))
+    try:
+        models = msgspec.json.decode(reply.content, type=_Models).data
+    except msgspec.DecodeError:
+        raise ConfigError(f"{client.base_url}: the reply is no list of models; is this an allsorts router?") from None
+    plain = [one.id for one in models if "@" not in one.id]
     if not plain:
         raise ConfigError("no worker serves a model yet; see: allsorts fleet")
     return plain[0]
@@ -103,7 +117,8 @@ def _texts(reply: httpx.Response) -> Iterator[str]:
 
 
 def _reason(body: bytes, status: int) -> str:
+    hint = "; give a key with --key or ALLSORTS_API_KEY" if status in (401, 403) else ""
     try:
-        return str(msgspec.json.decode(body)["error"]["message"])
+        return str(msgspec.json.decode(body)["error"]["message"]) + hint
     except (msgspec.DecodeError, KeyError, TypeError):
-        return f"the router answered HTTP {status}"
+        return f"the router answered HTTP {status}{hint}"

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from router.capacity.decision import Decision, Purpose, Question, decide
 from router.capacity.fit import GIB, KV_BYTES, Plan, Verdict
@@ -14,8 +13,8 @@ from router.capacity.formats import FORMATS, find_format, unknown_format
 from router.capacity.machines import Machine, parse_machine
 from router.capacity.options import USUAL, Option, options
 from router.capacity.shapes import ModelShape
-from router.cli.fleet import wide_console
 from router.cli.model_files import read_model
+from router.cli.tables import Row, Sheet, wide_console
 from router.errors import ConfigError
 
 USUAL_CONTEXT = 8192
@@ -114,13 +113,11 @@ class _Found:
         host = f" + {beside:.0f} GiB of the host" if beside else ""
         console.print(f"\n[bold]{self.machine.name}[/bold]: {usable:.1f} GiB for models{host}{notes}", highlight=False)
         shown = [name for name in _COLUMNS if name != _BATCH or self.plan.batch > 1]
-        table = Table(box=None, pad_edge=False)
-        for number, name in enumerate(shown):
-            table.add_column(name, justify="right" if number > 2 else "left", no_wrap=True)
+        rows = []
         for one in self.options:
             row = dict(zip(_COLUMNS, _row(one), strict=True))
-            table.add_row(*(row[name] for name in shown), style="bold" if one is self.decision.choice else None)
-        console.print(table)
+            rows.append(Row([row[name] for name in shown], "bold" if one is self.decision.choice else ""))
+        console.print(Sheet(shown, rows, keys=2, right=shown[3:]))
         console.print(_LEGEND, style="dim", highlight=False)
         choice = self.decision.choice
         name = f"{choice.format.name} on {choice.engine}" if choice else "nothing here"

@@ -1,23 +1,27 @@
-"""``allsorts fleet``: who is in the pool, as one table."""
+"""``allsorts fleet``: who is in the pool, as one table, or as two where one is too wide for the terminal."""
 
 import time
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from router.cli.tables import Row, Sheet, wide_console
 from router.errors import ConfigError
 
 DEADLINE_S = 10.0
 WATCH_INTERVAL_S = 1.0
-PLAIN_WIDTH = 140
 URL = "http://127.0.0.1:8000"
 
 _COLUMNS = ("node", "hardware", "engine", "model", "quantization", "state", "run/wait", "kv", "tokens/s")
+_OF_MACHINE = ("node", "hardware", "engine", "run/wait", "kv")
+_OF_MODEL = ("node", "model", "quantization", "state", "tokens/s")
+_FIGURES = ("run/wait", "kv", "tokens/s")
 _STATE_STYLES = {"ready": "green", "failed": "red", "gone": "red", "asleep": "yellow", "draining": "yellow"}
 
 
@@ -42,10 +46,27 @@ def fleet(
     if not watch:
         console.print(fleet_table(read_fleet(url, key)))
         return
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            live.update(fleet_table(read_fleet(url, key)), refresh=True)
+    with Live(fleet_table(read_fleet(url, key)), console=console, auto_refresh=False) as live:
+        for view in watched(lambda: read_fleet(url, key)):
+            live.update(view, refresh=True)
             time.sleep(WATCH_INTERVAL_S)
+
+
+def watched(poll: Callable[[], dict[str, Any]], now: Callable[[], float] = time.monotonic) -> Iterator[RenderableType]:
+    """The fleet as each poll finds it. A poll that fails, as while the router restarts, leaves the last table and says
+    so below it.
+    """
+    last: FleetTable | None = None
+    seen_at = now()
+    while True:
+        try:
+            last = fleet_table(poll())
+        except ConfigError as error:
+            told = Text(f"no answer for {now() - seen_at:.0f} s, trying on: {error.message}", style="red")
+            yield told if last is None else Group(last, "", told)
+        else:
+            seen_at = now()
+            yield last
 
 
 def read_fleet(url: str, key: str = "") -> dict[str, Any]:
@@ -64,22 +85,39 @@ def read_fleet(url: str, key: str = "") -> dict[str, Any]:
     return dict(body)
 
 
-def wide_console() -> Console:
-    """The terminal; where there is none, wide enough for the table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+class FleetTable:
+    """For rich to print. ``rows`` are the cells of each model of each worker, by heading."""
+
+    def __init__(self, rows: list[dict[str, str]]) -> None:
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """One table, or the machines and below them their models."""
+        if not self._rows:
+            yield "(no workers yet)"
+            return
+        whole = self._sheet(_COLUMNS)
+        if whole.fits(options.max_width):
+            yield whole
+            return
+        yield self._sheet(_OF_MACHINE)
+        yield ""
+        yield self._sheet(_OF_MODEL, keys=3)
+
+    def _sheet(self, headings: tuple[str, ...], keys: int = 1) -> Sheet:
+        cells = dict.fromkeys(tuple(row[heading] for heading in headings) for row in self._rows)
+        return Sheet(headings, [Row(one) for one in cells], keys=keys, right=_FIGURES)
 
 
-def fleet_table(body: dict[str, Any]) -> Table:
+def fleet_table(body: dict[str, Any]) -> FleetTable:
     """One row for each model of each worker; tokens/s are what the join benchmark measured for one stream."""
-    table = Table(*_COLUMNS, box=None, pad_edge=False)
-    for worker in body["workers"]:
-        models = worker["models"] or [{}]
-        for model in models:
-            table.add_row(*_row(worker, model))
-    if not body["workers"]:
-        table.add_row("(no workers yet)", *[""] * (len(_COLUMNS) - 1))
-    return table
+    return FleetTable(
+        [
+            dict(zip(_COLUMNS, _row(worker, model), strict=True))
+            for worker in body["workers"]
+            for model in worker["models"] or [{}]
+        ]
+    )
 
 
 def _row(worker: dict[str, Any], model: dict[str, Any]) -> list[str]:

@@ -1,18 +1,22 @@
 """``allsorts key``: API keys."""
 
+import time
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from router.cli.durations import parse_duration, parse_pairs
 from router.cli.office import at_office
+from router.cli.tables import Row, Sheet, wide_console
 
 app = typer.Typer(help="API keys.", no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 
 _Url = Annotated[str, typer.Option(envvar="ALLSORTS_URL", help="Ask the router there.")]
 _Key = Annotated[str, typer.Option(envvar="ALLSORTS_API_KEY", help="An API key with the scope admin.")]
+_COLUMNS = ("id", "name", "scopes", "expires", "priority", "requests/min", "tokens/min", "targets", "rules", "labels")
+_FIGURES = ("priority", "requests/min", "tokens/min")
+
 _StateDir = Annotated[str, typer.Option(help="The router's state, without --url.")]
 
 
@@ -71,14 +75,35 @@ def list_keys(url: _Url = "", key: _Key = "", state_dir: _StateDir = "") -> None
     if not keys:
         typer.echo("no keys: the router is open to its own machine, and refuses to listen elsewhere")
         return
-    table = Table("id", "name", "scopes", "labels", "requests/min", "tokens/min", "rules", box=None)
-    for one in keys:
-        labels = ", ".join(f"{k}={v}" for k, v in one["required_labels"].items())
-        rules = [f"floor {one['quality_floor']}"] if one["quality_floor"] else []
-        rules += ["never quantized"] if one["never_quantized"] else []
-        limits = (str(one[name] or "-") for name in ("requests_per_minute", "tokens_per_minute"))
-        table.add_row(one["key_id"], one["name"], ", ".join(one["scopes"]), labels, *limits, ", ".join(rules))
-    Console().print(table)
+    wide_console().print(Sheet(_COLUMNS, [Row(_cells(one)) for one in keys], right=_FIGURES))
+
+
+def _cells(one: dict[str, Any]) -> list[str]:
+    rules = [f"floor {one['quality_floor']}"] if one["quality_floor"] else []
+    rules += ["never quantized"] if one["never_quantized"] else []
+    targets = [f"{what} {one[name]:g} s" for what, name in _TARGETS.items() if one.get(name)]
+    cells = [
+        one["key_id"],
+        one["name"],
+        ", ".join(one["scopes"]),
+        _until(one.get("expires_at")),
+        str(one.get("priority", 0)),
+        *(str(one[name] or "-") for name in ("requests_per_minute", "tokens_per_minute")),
+        ", ".join(targets) or "-",
+        ", ".join(rules) or "-",
+        ", ".join(f"{k}={v}" for k, v in one["required_labels"].items()) or "-",
+    ]
+    return [escape(cell) for cell in cells]
+
+
+_TARGETS = {"ttft": "ttft_s", "ttft per prompt token": "ttft_per_prompt_token_s", "tpot": "tpot_s"}
+
+
+def _until(expires_at: float | None) -> str:
+    if expires_at is None:
+        return "never"
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(expires_at))
+    return f"{when} (past)" if expires_at < time.time() else when
 
 
 @app.command()

@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from router.cli.fleet import fleet_table, wide_console
+from router.cli.fleet import fleet_table
 from router.cli.processes import Child, stop_all
+from router.cli.tables import wide_console
 from router.errors import ConfigError
 from router.serve_settings import port_taken
 

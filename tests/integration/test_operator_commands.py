@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -77,6 +78,20 @@ def test_keys_are_made_shown_once_listed_and_deleted(tmp_path: Path) -> None:
     assert asyncio.run(_keys(tmp_path)) == []
     assert isinstance(run.invoke(key_cli.app, ["delete", "key-x", *where]).exception, Exception)
     assert run.invoke(token_cli.app, ["create", "--ttl", "soon", *where]).exit_code == 1
+
+
+def test_the_list_of_keys_shows_their_rules_and_whole_ids_in_a_narrow_terminal(tmp_path: Path) -> None:
+    """``key delete`` needs the id; expiry, priority and targets are what people look for."""
+    run = CliRunner()
+    where = ["--state-dir", str(tmp_path)]
+    rules = ["--ttl", "30d", "--priority", "7", "--ttft", "1.5", "--tpot", "0.05", "--quality-floor", "q6_k"]
+    assert run.invoke(key_cli.app, ["create", "--name", "someone-with-a-long-name", *rules, *where]).exit_code == 0
+    (record,) = asyncio.run(_keys(tmp_path))
+    text = run.invoke(key_cli.app, ["list", *where], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).stdout
+    assert record.expires_at is not None
+    day = time.strftime("%Y-%m-%d", time.localtime(record.expires_at))
+    for shown in (record.key_id, "someone-with-a-long-name", day, " 7 ", "ttft 1.5 s, tpot 0.05 s", "floor q6_k"):
+        assert shown in text
 
 
 async def _keys(folder: Path) -> list:  # type: ignore[type-arg]
