@@ -28,7 +28,16 @@ from workers.facts import Hardware, Profile
 from workers.hardware import this_machine
 from workers.join_token import BadToken, JoinToken, parse_token
 from workers.joining import split_address
-from workers.pinning import NotTheRouter, Shown, Unreachable, fetch, pin, system_reason
+from workers.pinning import (
+    NotTheRouter,
+    Shown,
+    Unreachable,
+    fetch,
+    join_host_port,
+    pin,
+    system_reason,
+    wrong_port,
+)
 from workers.pool_files import PoolFiles
 from workers.remedies import WRONG_PORT, engine_remedy, refusal_remedy, refused_remedy, silent_remedy
 from workers.session import CHANNEL_OPTIONS
@@ -88,9 +97,27 @@ async def connection_checks(
         yield Finding(check="certificate", ok=False, detail=str(error), remedy=WRONG_PORT)
         return
     yield check_clock(shown, time.time())
-    files = PoolFiles.find(state_dir or Path(platformdirs.user_state_dir("allsorts")), address, node or _node())
+    if elsewhere := wrong_port(shown, host, port):
+        right = join_host_port(host, shown.enrol_port) if shown.enrol_port else ""
+        yield Finding(check="port", ok=False, detail=elsewhere, remedy=f"use {right}" if right else WRONG_PORT)
+        return
+    files = _files(state_dir or Path(platformdirs.user_state_dir("allsorts")), address, node, token)
     async for finding in _pool_checks(address, token, shown, files):
         yield finding
+
+
+def _files(state_dir: Path, address: str, node: str, token: JoinToken | None) -> PoolFiles | None:
+    """What an earlier join under this name left, in the token's pool. Without a name: under this machine's own, or the
+    one it used instead.
+    """
+    joined = {
+        known.node: files
+        for files, known in PoolFiles.joined_at(state_dir, address)
+        if token is None or _pinned(files) == token.authority_sha256
+    }
+    if node or _node() in joined:
+        return joined.get(node or _node())
+    return next(iter(joined.values()), None)
 
 
 async def check_reach(host: str, port: int, *, platform: str = sys.platform) -> Finding:
@@ -149,8 +176,14 @@ async def _pool_checks(
         return
     yield Finding(check="certificate", ok=True, detail="the router's CA is the expected one")
     with _kept_in_a_file(authority) as file:
-        knock = await _knock(address, token, files, file)
-    yield knock.finding
+        knock = await _knock(address, token if files is None else None, files, file)
+        yield knock.finding
+        if token is not None and files is not None:
+            # a token this very machine has used is no fault: its key is enough from then on
+            spare = await _knock(address, token, None, file)
+            needless = knock.finding.ok and not spare.finding.ok
+            said = f"not needed any more, the key from the earlier join is enough ({spare.finding.detail})"
+            yield Finding(check="token", ok=True, detail=said) if needless else spare.finding
     for replica in knock.replicas:
         yield await _session_listener(replica, address)
 
@@ -164,11 +197,13 @@ class _Knock:
 async def _knock(address: str, token: JoinToken | None, files: PoolFiles | None, authority: Path) -> _Knock:
     """Ask the router about the token, or about the key from an earlier join."""
     what = "token" if token is not None else "membership"
-    profile = Profile(node=_node(), hardware=Hardware(kind="cpu", name="doctor"), engine="doctor")
+    known = files.membership() if files is not None else None
+    node = known.node if known is not None else _node()
+    profile = Profile(node=node, hardware=Hardware(kind="cpu", name="doctor"), engine="doctor")
     request = codec.enrol_request(
         token=token.text if token else "",
         certificate_request=b"" if token or files is None else files.certificate_request(),
-        node=_node(),
+        node=node,
         profile_now=profile,
     )
     try:
@@ -177,7 +212,7 @@ async def _knock(address: str, token: JoinToken | None, files: PoolFiles | None,
     except grpc.aio.AioRpcError as error:
         detail = error.details() or error.code().name
         return _Knock(Finding(check=what, ok=False, detail=detail, remedy=refusal_remedy(detail)))
-    detail = "good for this machine" if token else f"known as {reply.worker_id}"
+    detail = "good for this machine" if token else f"known as {reply.worker_id}, node {node}"
     return _Knock(Finding(check=what, ok=True, detail=detail), tuple(one.address for one in reply.replicas))
 
 
@@ -213,6 +248,8 @@ def _memory(model: Path, hardware: Hardware) -> Finding:
 
 def _pinned(files: PoolFiles | None) -> bytes:
     assert files is not None
+    if not files.authority.exists():
+        return b""
     return x509.load_pem_x509_certificate(files.authority.read_bytes()).fingerprint(hashes.SHA256())
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import platform
+import shlex
 import socket
 import sys
 import time
@@ -82,12 +83,20 @@ def join(
         code, reason = asyncio.run(steps.install() if install else steps.serve())
     except FAILURES as error:
         code, reason = 1, str(error).splitlines()[0]
-        reason += f" (more: allsorts doctor {address}{' --token …' if token else ''})"
+        reason += f" (more: {_doctor(address, token, node, state_dir)})"
     except KeyboardInterrupt:
         code, reason = 130, "interrupted"
     if code != 0:
         typer.echo(f"allsorts join: {reason}", err=True)
     raise typer.Exit(code)
+
+
+def _doctor(address: str, token: str, node: str | None, state_dir: Path | None) -> str:
+    """The doctor's line that looks at what this join looked at."""
+    words = ["allsorts", "doctor", address]
+    words += ["--node", node] if node else []
+    words += ["--state-dir", str(state_dir)] if state_dir else []
+    return shlex.join(words) + (" --token …" if token else "")
 
 
 def leave(

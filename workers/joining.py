@@ -20,7 +20,7 @@ from workers.credentials import open_channel, open_enrolment_channel
 from workers.enrol import ENROL_TIMEOUT_S, EnrolFailed
 from workers.facts import ModelReport, Offer, Profile
 from workers.join_token import JoinToken
-from workers.pinning import NotTheRouter, Unreachable, fetch, pin
+from workers.pinning import NotTheRouter, Unreachable, fetch, pin, wrong_port
 from workers.pool_files import Membership, PoolFiles
 from workers.session import CHANNEL_OPTIONS
 
@@ -74,17 +74,25 @@ async def join_pool(
     else:
         found = PoolFiles.find(state_dir, address, profile.node)
         if found is None:
-            raise EnrolFailed(
-                f"this machine has not joined {address} as '{profile.node}' yet; get a line to paste with "
-                "`allsorts token create` on the head",
-                retryable=False,
-            )
+            if elsewhere := wrong_port(shown, host, port):
+                raise NotTheRouter(elsewhere)
+            raise EnrolFailed(_not_joined(state_dir, address, profile.node), retryable=False)
         files = found
         pinned = x509.load_pem_x509_certificate(files.authority.read_bytes())
         authority_pem = pin(shown, _sha256(pinned))
+    if elsewhere := wrong_port(shown, host, port):
+        raise NotTheRouter(elsewhere)
     files.keep_authority(authority_pem)
     say(f"the router at {address} is the right one: its CA has the hash {shown.authority_sha256.hex()[:16]}…")
     return await _enrol(address, token, profile, files, files_here)
+
+
+def _not_joined(state_dir: Path, address: str, node: str) -> str:
+    line = f"this machine has not joined {address} as '{node}' yet"
+    names = [one.node for _, one in PoolFiles.joined_at(state_dir, address)]
+    if names:
+        return f"{line}, but as {' and '.join(names)}: give --node {names[0]}, or a token to join under another name"
+    return f"{line}; get a line to paste with `allsorts token create` on the head"
 
 
 async def _enrol(

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -19,7 +19,13 @@ from cryptography.hazmat.primitives import serialization
 AUTHORITY_EXTENSION = x509.ObjectIdentifier("2.25.198437423651274390128374650192837465")
 """As in ``router/fleet/authority.py``: the CA's certificate, DER, inside the router's."""
 
+ENROL_PORT_EXTENSION = x509.ObjectIdentifier("2.25.125564296347077280919949973991965245959")
+"""As in ``router/fleet/authority.py``: the port where machines without a certificate knock."""
+_UTF8_STRING = 0x0C
+
 FETCH_DEADLINE_S = 10.0
+GREETING_DEADLINE_S = 2.0
+"""How long a listener may take for HTTP/2's first frame, or for hanging up on who shows no certificate."""
 LARGEST_EXTENSION = 16 * 1024
 
 
@@ -42,6 +48,8 @@ class Shown:
     authority_der: bytes
     valid_from_unix_s: float  # of the router's own certificate
     valid_until_unix_s: float
+    enrol_port: int = 0  # where joiners knock; 0: not told
+    wants_certificate: bool = False  # it hung up: this is the session listener, for machines that have joined
 
     @property
     def authority_sha256(self) -> bytes:
@@ -75,15 +83,41 @@ async def fetch(host: str, port: int) -> Shown:
         raise Unreachable(f"{where} does not answer within {FETCH_DEADLINE_S:.0f} s", error) from None
     except OSError as error:
         raise Unreachable(f"{where} cannot be reached: {system_reason(error)}", error) from None
-    del reader
     try:
         connection = writer.get_extra_info("ssl_object")
-        return _read(connection.getpeercert(binary_form=True), where)
+        shown = _read(connection.getpeercert(binary_form=True), where)
+        return replace(shown, wants_certificate=await _hung_up(reader))
     finally:
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await writer.wait_closed()
+
+
+async def _hung_up(reader: asyncio.StreamReader) -> bool:
+    """With TLS 1.3 a server judges the client's certificate after the handshake: it greets, or it hangs up."""
+    try:
+        async with asyncio.timeout(GREETING_DEADLINE_S):
+            return not await reader.read(1)
+    except TimeoutError:
+        return False
+    except OSError:  # a reset, or TLS's own alert
+        return True
+
+
+def wrong_port(shown: Shown, host: str, port: int) -> str:
+    """Where to go instead of a session listener; empty: it is the right one."""
+    if not shown.wants_certificate:
+        return ""
+    printed = "at the address that `allsorts token create` printed"
+    right = f"at {join_host_port(host, shown.enrol_port)}" if shown.enrol_port else printed
+    where = join_host_port(host, port)
+    return f"{where} is the router's session port, for machines that have joined already; join {right}"
+
+
+def join_host_port(host: str, port: int) -> str:
+    """``host:port``, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def pin(shown: Shown, expected_sha256: bytes) -> bytes:
@@ -115,4 +149,16 @@ def _read(leaf_der: bytes | None, where: str) -> Shown:
         authority_der=held.value,
         valid_from_unix_s=leaf.not_valid_before_utc.timestamp(),
         valid_until_unix_s=leaf.not_valid_after_utc.timestamp(),
+        enrol_port=_enrol_port(leaf),
     )
+
+
+def _enrol_port(leaf: x509.Certificate) -> int:
+    try:
+        held = leaf.extensions.get_extension_for_oid(ENROL_PORT_EXTENSION).value
+    except x509.ExtensionNotFound:
+        return 0
+    assert isinstance(held, x509.UnrecognizedExtension)
+    kind, text = held.value[:1], held.value[2:8]
+    port = int(text) if kind == bytes((_UTF8_STRING,)) and text.isdigit() else 0
+    return port if 0 < port < 65536 else 0

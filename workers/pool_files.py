@@ -50,12 +50,14 @@ class PoolFiles:
     @classmethod
     def find(cls, state_dir: Path, enrol_address: str, node: str) -> "PoolFiles | None":
         """The folder of the pool that was joined at this address; None when there is none."""
-        for file in sorted((state_dir / "pools").glob("*/membership.json")):
-            files = cls(file.parent)
-            known = files.membership()
-            if known is not None and (known.enrol_address, known.node) == (enrol_address, node):
-                return files
-        return None
+        return next((files for files, known in cls.joined_at(state_dir, enrol_address) if known.node == node), None)
+
+    @classmethod
+    def joined_at(cls, state_dir: Path, enrol_address: str) -> list[tuple["PoolFiles", Membership]]:
+        """What was joined at this address, under whatever names, by folder."""
+        folders = (cls(file.parent) for file in sorted((state_dir / "pools").glob("*/membership.json")))
+        told = ((files, files.membership()) for files in folders)
+        return [(files, known) for files, known in told if known is not None and known.enrol_address == enrol_address]
 
     def membership(self) -> Membership | None:
         """Who this machine is; None before it joined, or when the file cannot be understood."""

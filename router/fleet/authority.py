@@ -25,6 +25,10 @@ SERVER_NAME = "router.allsorts.internal"
 AUTHORITY_EXTENSION = x509.ObjectIdentifier("2.25.198437423651274390128374650192837465")
 """A UUID-based identifier (ITU-T X.667), ours alone: the CA's certificate, DER."""
 
+ENROL_PORT_EXTENSION = x509.ObjectIdentifier("2.25.125564296347077280919949973991965245959")
+"""Another one: the port where machines without a certificate knock, as a string, for those who knocked elsewhere."""
+_UTF8_STRING = 0x0C
+
 AUTHORITY_DAYS = 3650
 SERVER_HOURS = 48.0
 WORKER_HOURS = 24.0
@@ -99,17 +103,21 @@ class Authority:
         certificate = signed.sign(self._key, hashes.SHA256())
         return Certificate(pem=_pem(certificate), expires_at_unix_s=certificate.not_valid_after_utc.timestamp())
 
-    def server_identity(self, hosts: tuple[str, ...], now: float) -> ServerIdentity:
-        """A fresh key and certificate for a listener known as ``hosts``."""
+    def server_identity(self, hosts: tuple[str, ...], now: float, *, enrol_port: int = 0) -> ServerIdentity:
+        """A fresh key and certificate for a listener known as ``hosts``; it tells where joiners knock (0: nowhere)."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(SERVER_NAME), *(_general_name(host) for host in hosts if host)]
-        certificate = (
+        builder = (
             self._builder(key.public_key(), "allsorts router", now, SERVER_HOURS)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(_purpose(ExtendedKeyUsageOID.SERVER_AUTH), critical=True)
             .add_extension(x509.UnrecognizedExtension(AUTHORITY_EXTENSION, self._der()), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+        if enrol_port:
+            text = str(enrol_port).encode()
+            told = x509.UnrecognizedExtension(ENROL_PORT_EXTENSION, bytes((_UTF8_STRING, len(text))) + text)
+            builder = builder.add_extension(told, critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         return ServerIdentity(chain_pem=_pem(certificate) + self.certificate_pem, key_pem=_private_pem(key))
 
     def _builder(

@@ -115,6 +115,8 @@ async def start_listeners(
         credentials = identity.credentials(require_client_certificate=False)
         enrol_port = _bind(door, config.host, config.enrol_port, credentials)
         servers.append(door)
+    if identity is not None:
+        identity.tell_enrol_port(enrol_port or config.enrol_port)
     for server in servers:
         await server.start()
     address = join_host_port(host, session_port)

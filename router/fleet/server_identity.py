@@ -20,6 +20,7 @@ class RotatingIdentity:
         self._clock = clock
         self._lock = threading.Lock()  # gRPC asks from its own threads
         self._made_at = clock.wall()
+        self._enrol_port = 0
         self._current = authority.server_identity(hosts, self._made_at)
 
     def credentials(self, *, require_client_certificate: bool) -> Any:
@@ -38,14 +39,23 @@ class RotatingIdentity:
             first, fetch, require_client_authentication=require_client_certificate
         )
 
+    def tell_enrol_port(self, port: int) -> None:
+        """Say in the certificate where joiners knock: a machine that dialled another listener learns it there."""
+        with self._lock:
+            self._enrol_port = port
+            self._renew(self._clock.wall())
+
     def current(self) -> ServerIdentity:
         """The certificate to show now. A clock that jumped, either way, also makes a new one."""
         with self._lock:
             now = self._clock.wall()
             if not 0 <= now - self._made_at < RENEW_AFTER_S:
-                self._current = self._authority.server_identity(self._hosts, now)
-                self._made_at = now
+                self._renew(now)
             return self._current
+
+    def _renew(self, now: float) -> None:
+        self._current = self._authority.server_identity(self._hosts, now, enrol_port=self._enrol_port)
+        self._made_at = now
 
     def _configuration(self, identity: ServerIdentity, require_client_certificate: bool) -> Any:
         roots = self._authority.certificate_pem if require_client_certificate else None

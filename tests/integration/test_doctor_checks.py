@@ -17,7 +17,7 @@ from workers.doctor_report import diagnose
 from workers.facts import Hardware, Profile
 from workers.join_token import parse_token
 from workers.joining import join_pool
-from workers.pinning import Shown, fetch
+from workers.pinning import NotTheRouter, Shown, fetch
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 
@@ -41,7 +41,7 @@ async def test_all_is_well_and_the_token_is_not_used_up(pool: Head, tmp_path: Pa
         assert all(one.ok for one in found.values()), found
     joined = await join_pool(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
     found = await findings(pool.enrol_address, node="mac", state_dir=tmp_path / "mac")
-    assert found["membership"].detail == f"known as {joined.membership.worker_id}"
+    assert found["membership"].detail == f"known as {joined.membership.worker_id}, node mac"
 
 
 async def test_an_expired_token_is_named(tmp_path: Path) -> None:
@@ -63,6 +63,36 @@ async def test_a_used_token_is_named(pool: Head, tmp_path: Path) -> None:
     found = (await findings(pool.enrol_address, token))["token"]
     assert not found.ok
     assert "used already" in found.detail
+
+
+async def test_a_machine_that_joined_under_a_name_of_its_own_is_known_without_it(pool: Head, tmp_path: Path) -> None:
+    """With ``--node`` and without; and its own used token is no fault, as its key is enough."""
+    token = await pool.token()
+    joined = await join_pool(pool.enrol_address, parse_token(token), PROFILE, tmp_path)
+    for node in ("", "mac"):
+        for given in ("", token):
+            found = await findings(pool.enrol_address, given, node=node, state_dir=tmp_path)
+            assert all(one.ok for one in found.values()), found
+            assert joined.membership.worker_id in found["membership"].detail
+            assert found["session"].ok
+            assert not given or "not needed any more" in found["token"].detail
+    stranger = await findings(pool.enrol_address, token, node="other", state_dir=tmp_path)
+    assert "used already" in stranger["token"].detail
+
+
+async def test_the_session_port_is_told_from_the_enrolment_port_and_the_right_one_named(
+    pool: Head, tmp_path: Path
+) -> None:
+    """To the doctor and to the join, with a token or without; the token is not used up by it."""
+    token = await pool.token()
+    for given in (token, ""):
+        found = await findings(pool.session_address, given, state_dir=tmp_path)
+        assert "is the router's session port" in found["port"].detail
+        assert found["port"].remedy == f"use {pool.enrol_address}"
+        parsed = parse_token(given) if given else None
+        with pytest.raises(NotTheRouter, match=f"session port.*join at {pool.enrol_address}"):
+            await join_pool(pool.session_address, parsed, PROFILE, tmp_path / "mac")
+    assert await join_pool(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
 
 
 async def test_a_damaged_and_a_foreign_token_are_named(pool: Head, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ async def test_what_is_wrong_is_one_line_that_points_to_the_doctor(pool: Head, u
         said = [one for one in err.splitlines() if one.startswith("allsorts join: ")]
         assert len(said) == 1, err
         assert line in said[0]
-        assert "allsorts doctor" in said[0]
+        assert f"(more: allsorts doctor {arguments[0]} --state-dir {tmp_path / 'mac'}" in said[0]
 
 
 async def test_an_own_model_is_served_and_compared_with_what_is_expected_of_it(
