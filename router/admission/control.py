@@ -9,11 +9,11 @@ import heapq
 import math
 from collections.abc import Callable, Hashable
 
-from router.admission.drain_rate import DrainRate
 from router.admission.fair_queue import FairQueue, Waiting
 from router.admission.interfaces import Dispatch, Shed, Verdict
 from router.admission.limits import AdmissionLimits
 from router.admission.occupancy import Occupancy
+from router.admission.outlook import Outlook
 from router.admission.token_budget import TokenBudgets
 from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import NoCandidate, Placed
@@ -43,7 +43,7 @@ class Admission:
         self._queue = FairQueue()
         self._occupancy = Occupancy(self._limits.depth_per_slot)
         self._budgets = TokenBudgets(self._limits)
-        self._drain = DrainRate()
+        self._outlook = Outlook()
         self._refused: list[Shed] = []
         self._expiries: list[tuple[float, int, Waiting]] = []
         self._expiry_count = 0
@@ -85,7 +85,7 @@ class Admission:
             waiting.expires_at = min(waiting.expires_at, now + self._limits.longest_wait_s)
             waiting.late_at = _late_at(request)
         self._queue.add(waiting)
-        self._drain.queued(waiting.tokens)
+        self._outlook.joined(waiting, now)
         self._fresh_lanes.add(waiting.lane)
         self._expire_at(waiting, min(waiting.expires_at, waiting.late_at if self._limits.shed_late else _NEVER))
         if len(self._queue) > self._limits.queue_limit:
@@ -96,6 +96,8 @@ class Admission:
         verdicts: list[Verdict] = list(self._refused)
         self._refused.clear()
         self._expire(now, verdicts)
+        if self._queue and self._outlook.due(now):
+            self._refuse_hopeless(now, verdicts)
         if self._occupancy.see(snapshot):
             heads = self._queue.heads()
         else:  # nothing moved since the last pump: only lanes with newcomers can have an answer
@@ -149,7 +151,7 @@ class Admission:
             if self._too_crowded(request, result):
                 return snapshot, False
         self._queue.served(waiting)
-        self._drain.left(waiting.tokens, now)
+        self._outlook.left(waiting, now)
         self._placer.dispatched(request, result, now)
         size = max(request.prompt_tokens_estimate - result.prediction.cached_tokens, 1) + 64.0
         name = request.model.name
@@ -169,7 +171,7 @@ class Admission:
         kinds = {e.filter for e in why.exclusions if not (e.filter == "avoid" and e.worker_id in waiting.avoid)}
         if kinds & _HELD_BACK:
             waiting.without_worker_since = None
-            return not waiting.continuation and self._hopeless(waiting, why, now, verdicts)
+            return False
         served = kinds - {"model"}
         if served and served <= LASTING:  # workers of the model are there, and none may ever take it
             self._refuse(waiting, _shed(request, "no_worker", why.reasons(), why=why), verdicts)
@@ -210,26 +212,23 @@ class Admission:
         most = request.slo.tpot_s * min(max(factor, 0.4), 1.1)
         return seen.tpot_s > most and 0.0 < seen.tpot_alone_s <= 0.5 * (most + seen.tpot_s)
 
-    def _hopeless(self, waiting: Waiting, why: NoCandidate, now: float, verdicts: list[Verdict]) -> bool:
-        """Everyone is busy. Refuse what would still be waiting when its target has passed."""
-        if not self._limits.shed_late or waiting.late_at == _NEVER:
-            return False
-        wait = self._drain.wait_s(waiting.tokens)
-        if now + wait <= waiting.late_at:
-            return False
-        reason = f"overloaded: about {wait:.1f} s of work is queued, the target leaves {waiting.late_at - now:.1f} s"
-        self._refuse(
-            waiting, _shed(waiting.request, "overloaded", reason, retry_after_s=_at_least_one(wait), why=why), verdicts
-        )
-        return True
+    def _refuse_hopeless(self, now: float, verdicts: list[Verdict]) -> None:
+        """Refuse who would still be waiting when it is too late, while there is time to ask elsewhere."""
+        hopeless = self._outlook.hopeless(self._queue.in_order(), now, shed_late=self._limits.shed_late)
+        for waiting, wait in list(hopeless):
+            left = min(waiting.expires_at, waiting.late_at) - now
+            reason = f"overloaded: about {wait:.1f} s of work is queued before it, {max(left, 0.0):.1f} s are left"
+            shed = _shed(waiting.request, "overloaded", reason, retry_after_s=_at_least_one(wait), why=waiting.why)
+            self._refuse(waiting, shed, verdicts)
 
     # -- bounds -----------------------------------------------------------------------------------------
 
     def _over_limit(self, request: InferenceRequest, tokens: float, now: float) -> Shed | None:
         own = self._limits.of(request.tenant)
         if own.queue_limit is not None and self._queue.tenant_count(request.tenant) >= own.queue_limit:
+            wait = self._outlook.retry_after_s(request.model.name, now)
             reason = f"tenant {request.tenant} already has {own.queue_limit} requests waiting"
-            return _shed(request, "rate_limited", reason, retry_after_s=_at_least_one(self._drain.wait_s(0.0)))
+            return _shed(request, "rate_limited", reason, retry_after_s=_at_least_one(wait))
         wait = self._budgets.take(request.tenant, tokens, now)
         if wait > 0.0:
             reason = f"tenant {request.tenant} has used its {own.tokens_per_minute:.0f} tokens per minute"
@@ -238,11 +237,10 @@ class Admission:
 
     def _make_room(self, now: float) -> None:
         """The queue is over its bound: the least entitled leaves it."""
-        del now
         victim = self._queue.least_entitled()
         if victim is None:  # only continuations wait, and those are not shed for load
             return
-        wait = self._drain.wait_s(victim.tokens)
+        wait = self._outlook.retry_after_s(victim.request.model.name, now)
         reason = f"overloaded: {self._limits.queue_limit} requests are waiting"
         self._leave(victim)
         self._refused.append(_shed(victim.request, "overloaded", reason, retry_after_s=_at_least_one(wait)))
@@ -269,7 +267,7 @@ class Admission:
             reason = f"no worker came back within {self._limits.patience_s:.0f} s: {reasons}"
             return _shed(request, "no_worker", reason, retry_after_s=self._limits.patience_s, why=waiting.why)
         waited = now - waiting.arrived_at
-        retry = _at_least_one(self._drain.wait_s(waiting.tokens))
+        retry = _at_least_one(self._outlook.retry_after_s(request.model.name, now))
         if now >= request.deadline_at:
             return _shed(
                 request, "deadline", f"its deadline passed after {waited:.1f} s in the queue", retry_after_s=retry
@@ -287,7 +285,7 @@ class Admission:
 
     def _leave(self, waiting: Waiting) -> None:
         self._queue.remove(waiting)
-        self._drain.gave_up(waiting.tokens)
+        self._outlook.gave_up(waiting)
 
 
 def _given_output(request: InferenceRequest) -> float:

@@ -1,41 +1,73 @@
-"""How fast the queue empties, measured: the ground of an honest Retry-After."""
+"""How fast the queue of a model empties, measured while it is one: the ground of an honest Retry-After.
+
+Time in which nobody waits tells nothing of how fast a queue would go, and neither does a request that found room when
+nobody waited; so both are left out. What is known of the last busy spell is kept for a while, the next one begins with
+it.
+"""
 
 import math
 
 MEMORY_S = 10.0
-"""The rate is an average over about so long."""
+"""The rate is an average over about so many seconds in which somebody waited."""
+
+FORGET_S = 60.0
+"""After so long without a queue the pool may have become another."""
+
+LEAST_S = 0.5
+"""Of a busy spell, before its rate is believed."""
+
+
+LONGEST_S = 3600.0
+"""Nobody is told to wait longer."""
 
 
 class DrainRate:
-    """Counts tokens in the queue and tokens that left it for a worker."""
+    """Counts tokens in the queue and tokens that left it for a worker. Times are those of the router's clock."""
 
     def __init__(self) -> None:
         self._queued_tokens = 0.0
         self._rate = 0.0  # tokens per second, decayed
-        self._seen_at: float | None = None
-        self._started_at = 0.0
+        self._busy_s = 0.0  # seconds the rate was measured over
+        self._seen_at = -math.inf
 
-    def queued(self, tokens: float) -> None:
+    def queued(self, tokens: float, now: float) -> None:
         """A request joined the queue."""
+        if self._queued_tokens <= 0.0 and now - self._seen_at > FORGET_S:
+            self._rate = self._busy_s = 0.0
+        self._advance(now)
         self._queued_tokens += tokens
+
+    @property
+    def empty(self) -> bool:
+        """Nobody waits."""
+        return self._queued_tokens <= 0.0
 
     def gave_up(self, tokens: float) -> None:
         """A request left without being served."""
         self._queued_tokens = max(self._queued_tokens - tokens, 0.0)
 
-    def left(self, tokens: float, now: float) -> None:
+    def left(self, tokens: float, now: float, *, waited: bool) -> None:
         """A request went to a worker."""
-        self._queued_tokens = max(self._queued_tokens - tokens, 0.0)
-        if self._seen_at is None:
-            self._started_at = self._seen_at = now
-        self._rate = self._rate * math.exp(-(now - self._seen_at) / MEMORY_S) + tokens / MEMORY_S
-        self._seen_at = now
+        self._advance(now)
+        self.gave_up(tokens)
+        if waited or self._queued_tokens > 0.0:
+            self._rate += tokens / MEMORY_S
 
-    def wait_s(self, own_tokens: float) -> float:
-        """Seconds until what is queued, less one's own tokens, has left; 0 while nothing is known."""
-        ahead = max(self._queued_tokens - own_tokens, 0.0)
-        if self._seen_at is None or ahead <= 0.0:
+    def wait_s(self, now: float, ahead: float | None = None) -> float:
+        """Seconds until ``ahead`` tokens, by default all that are queued, have left; 0 while nothing is known."""
+        self._advance(now)
+        tokens = self._queued_tokens if ahead is None else ahead
+        if tokens <= 0.0 or self._busy_s < LEAST_S:
             return 0.0
-        # The decayed sum has not filled up yet in the first seconds.
-        share = 1.0 - math.exp(-max(self._seen_at - self._started_at, 0.5) / MEMORY_S)
-        return ahead * share / self._rate if self._rate > 0.0 else 0.0
+        if self._rate <= 0.0:
+            return self._busy_s  # nothing left in so long: as long again is the least to expect
+        filled = 1.0 - math.exp(-self._busy_s / MEMORY_S)  # the decayed sum fills up in the first seconds
+        return min(tokens * filled / self._rate, LONGEST_S)
+
+    def _advance(self, now: float) -> None:
+        """Time passes; it counts only while somebody waits."""
+        if self._queued_tokens > 0.0 and now > self._seen_at:
+            passed = now - self._seen_at
+            self._rate *= math.exp(-passed / MEMORY_S)
+            self._busy_s = min(self._busy_s + passed, 100.0 * MEMORY_S)
+        self._seen_at = max(self._seen_at, now)

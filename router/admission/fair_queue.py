@@ -137,6 +137,10 @@ class FairQueue:
         heads.sort(key=lambda waiting: waiting.rank)
         return heads
 
+    def in_order(self) -> list[Waiting]:
+        """All who wait, best rank first."""
+        return sorted(self._waiting.values(), key=lambda waiting: waiting.rank)
+
     def head_of(self, lane: Hashable) -> Waiting | None:
         """Who is next in a lane."""
         found = self._lanes.get(lane)

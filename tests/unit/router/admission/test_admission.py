@@ -119,6 +119,17 @@ def test_a_continuation_is_never_shed_for_load() -> None:
     assert [one.request_id for one in shed(gate.pump(pool(FULL), 0.0))] == ["rnew"]
 
 
+def test_who_was_let_in_before_goes_first_is_not_charged_twice_and_is_judged_as_at_first() -> None:
+    """After a conflict: it has waited its turn, and its tenant has paid; but where there is no room it is shed."""
+    gate = admission(default_tenant=TenantLimits(tokens_per_minute=1500.0))
+    gate.arrive(request("new", expected_output_tokens=100), 0.0)
+    gate.arrive(request("again", expected_output_tokens=100), 0.0, again=True)
+    assert shed(gate.pump(pool(FULL), 0.0)) == []
+    assert drained(gate, 2) == ["ragain", "rnew"]
+    gate.arrive(request("late", slo=TARGETS), 0.0, again=True)
+    assert [one.request_id for one in shed(gate.pump(pool(FULL), 60.0))] == ["rlate"]
+
+
 def test_priority_comes_before_arrival() -> None:
     """Within what waits."""
     gate = admission()
@@ -188,6 +199,28 @@ def test_a_client_that_left_is_forgotten() -> None:
     gate.cancel(asked.request_id)
     assert gate.queued == 0
     assert gate.pump(pool(), 0.0) == []
+
+
+@pytest.mark.parametrize("patience", [{"deadline_at": 30.0}, {"slo": replace(TARGETS, ttft_s=30.0)}, {}])
+def test_who_would_wait_in_vain_is_refused_while_there_is_time(patience: dict[str, Any]) -> None:
+    """Of a queue that goes a request a second, nobody waits for what lies far beyond its deadline, target or patience;
+    whoever is refused is told how long the queue is, and hardly anyone dies in it.
+    """
+    gate = admission(longest_wait_s=30.0)
+    for number in range(300):
+        gate.arrive(request(number, arrived_at=0.0, **patience), 0.0)
+    served: list[str] = []
+    refused: list[tuple[float, Shed]] = []
+    for second in range(40):
+        free = pool(replace(FULL, running=SLOTS, waiting=0, observed_at=float(second)))
+        verdicts = gate.pump(free, float(second))
+        served += sent(verdicts)
+        refused += [(float(second), one) for one in shed(verdicts)]
+    early = [one for second, one in refused if second < 5.0]
+    assert len(served) >= 15
+    assert len(early) > 200
+    assert all(one.code == "overloaded" and one.retry_after_s and one.retry_after_s > 50.0 for one in early)
+    assert len([second for second, _ in refused if second >= 29.0]) <= 35
 
 
 def test_everyone_who_came_gets_exactly_one_verdict() -> None:
