@@ -38,6 +38,7 @@ from router.pipeline import Pipeline
 from router.placement.composition import ComposedPlacer
 from router.placement.placer import build_placer
 from router.placement.record import to_record
+from router.state.record_files import RecordFiles, of_rank
 from router.state.record_log import RecordLog
 from router.telemetry.metrics import Metrics
 
@@ -146,7 +147,7 @@ class RouterNode:
         name = self.config.placement.record_file
         if not name:
             return None
-        kept = RecordLog(Path(f"{name}.{self._rank}" if self._rank else name), lost=self.metrics.record_lost)
+        kept = RecordLog(of_rank(Path(name), self._rank), lost=self.metrics.record_lost)
         self.placer.records.closed = lambda decision: kept.put(msgspec.json.encode(to_record(decision)))
         return kept
 
@@ -194,6 +195,8 @@ class RouterNode:
             clock=clock,
             ready=self.ready,
             expect_output=placer.expected_output,
+            replica=f"router-{self._rank}",
+            archive=RecordFiles(Path(kept)).of_request if (kept := config.placement.record_file) else None,
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

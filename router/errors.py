@@ -2,12 +2,15 @@
 
 from typing import ClassVar
 
+from router.domain.placement import NoCandidate
+
 
 class AllsortsError(Exception):
     """Root of every error this project raises on purpose.
 
     ``code``, ``kind`` and ``http_status`` are what an OpenAI client sees; ``retryable`` says whether the
-    same request may succeed later; ``param`` names the request parameter at fault.
+    same request may succeed later; ``param`` names the request parameter at fault. ``no_candidate`` is what placement
+    said of every worker, where that was the reason: for operators, who may see more than clients.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -20,6 +23,7 @@ class AllsortsError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.no_candidate: NoCandidate | None = None
 
 
 class InvalidRequest(AllsortsError):

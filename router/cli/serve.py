@@ -55,7 +55,7 @@ def serve(
     overrides: dict[str, Any] = {
         "http": _given(http),
         "grpc": _given(grpc),
-        "placement": _given({"policy": policy, "record_file": str(records) if records else None}),
+        "placement": _given({"policy": policy, "record_file": str(records.absolute()) if records else None}),
         **_given({"state_dir": str(state_dir) if state_dir else None, "replicas": replicas, "log_level": log_level}),
     }
     settings = load_config(config, overrides)

@@ -120,7 +120,13 @@ class WaitingRoom:
 
 
 def error_of(shed: Shed) -> AllsortsError:
-    """The error a client sees for a request that was shed."""
+    """The error a client sees for a request that was shed; it carries what placement said of every worker."""
+    error = _error_of(shed)
+    error.no_candidate = shed.no_candidate
+    return error
+
+
+def _error_of(shed: Shed) -> AllsortsError:
     if shed.code == "unknown_model":
         return UnknownModel(shed.reason, param="model")
     if shed.code == "rate_limited":

@@ -4,6 +4,31 @@ from dataclasses import dataclass, field
 
 from router.domain.ids import WorkerId
 
+NAMED = 4
+"""Exclusions that a client is told one by one; of more it is told how many there are of each kind."""
+
+LONGEST_REASON = 600
+
+EXAMPLES = 3
+LONGEST_EXAMPLE = 160
+
+_KINDS = {
+    "model": "not serving the model",
+    "pin": "holding another quantization",
+    "quality": "below the quality floor",
+    "labels": "without a label the request needs",
+    "capability": "not able to do what the request asks",
+    "context": "with too short a context",
+    "failed": "where the model failed to load",
+    "state": "not ready",
+    "cordon": "cordoned",
+    "suspended": "set aside after failures",
+    "probing": "proving themselves after failures",
+    "kv": "without room in their KV cache",
+    "avoid": "full, or tried before",
+}
+"""Filters in a client's words."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusion:
@@ -52,12 +77,29 @@ class NoCandidate:
     known_model: bool = True  # False: no worker ever served this model
 
     def reasons(self) -> str:
-        """All reasons in one line, for an error message."""
+        """Why, in one line of bounded length, for an error message: each worker's reason in a small pool, in a large
+        one how many there are of each kind, with a few examples. All of them, ``exclusions``, are for operators.
+        """
         if not self.exclusions:
             return "no worker is in the pool"
-        return "; ".join(
-            f"{e.node}{'@' + e.quantization if e.quantization else ''}: {e.reason}" for e in self.exclusions
-        )
+        if len(self.exclusions) <= NAMED:
+            return "; ".join(_named(one, LONGEST_REASON) for one in self.exclusions)
+        kinds: dict[str, list[Exclusion]] = {}
+        for one in self.exclusions:
+            kinds.setdefault(one.filter, []).append(one)
+        # Workers of other models say the least.
+        order = sorted(kinds, key=lambda kind: (kind == "model", -len(kinds[kind])))
+        parts = []
+        for place, kind in enumerate(order):
+            example = f" (such as {_named(kinds[kind][0], LONGEST_EXAMPLE)})" if place < EXAMPLES else ""
+            parts.append(f"{len({one.worker_id for one in kinds[kind]})} {_KINDS.get(kind, kind)}{example}")
+        return f"of {len({one.worker_id for one in self.exclusions})} workers, " + ", ".join(parts)
+
+
+def _named(one: Exclusion, longest: int) -> str:
+    held = f"@{one.quantization}" if one.quantization else ""
+    reason = one.reason if len(one.reason) <= longest else one.reason[:longest] + "…"
+    return f"{one.node}{held}: {reason}"
 
 
 PlacementResult = Placed | NoCandidate

@@ -1,6 +1,8 @@
 """What operators ask and do: the fleet, drains and cordons, tokens, keys, and why a request went where it went."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -8,13 +10,18 @@ import msgspec
 from router.config import HttpConfig
 from router.errors import NotFound
 from router.http.decoding import decode
-from router.http.exchange import Exchange
+from router.http.errors import error_body
+from router.http.exchange import JSON, Exchange
 from router.http.fleet_view import fleet_body
 from router.http.interfaces import Credentials, Explainer, FleetControl, FleetReader
+from router.http.refusals import Refusals
 from router.http.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
 from router.state.api_keys import KeyRules
 
 T = TypeVar("T")
+
+Archive = Callable[[str], list[bytes]]
+"""Decision records of a request as they lie on disk, JSON; called in a thread."""
 
 DRAIN_DEADLINE_S = 30.0
 """When the operator names none."""
@@ -33,6 +40,11 @@ class Admin:
     explainer: Explainer
     config: HttpConfig
     drain_deadline_s: float = DRAIN_DEADLINE_S
+    replica: str = "router-0"
+    replicas: int = 1
+    archive: Archive | None = None
+    refusals: Refusals = field(default_factory=Refusals)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def show_fleet(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
         """GET /admin/fleet."""
@@ -84,12 +96,25 @@ class Admin:
 
     async def explain(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /admin/explain/{request_id}."""
-        record = self.explainer.explain(rest)
-        if record is None:
-            raise NotFound(
-                f"no decision record of '{rest[:LONGEST_ID]}': it was not sampled, has aged out, or never was"
-            )
-        return record
+        refused = self.refusals.find(rest)
+        found = self.explainer.explain(rest) or await self._from_disk(rest)
+        if found is not None or refused is not None:
+            return {"request_id": rest, "records": [], **(found or {}), **({"refused": refused} if refused else {})}
+        where = f" at {self.replica}, one of {self.replicas} router replicas" if self.replicas > 1 else ""
+        error = NotFound(
+            f"no decision record of '{rest[:LONGEST_ID]}'{where}: it was not sampled, has aged out, or never was"
+        )
+        # Which replica said so, for a client that goes on asking until it has heard all of them.
+        told = {"replica": self.replica, "replicas": self.replicas, **msgspec.json.decode(error_body(error))}
+        return error.http_status, msgspec.json.encode(told), JSON
+
+    async def _from_disk(self, request_id: str) -> dict[str, Any] | None:
+        """What any replica of this machine wrote, before a restart too. One reader at a time: it reads whole files."""
+        if self.archive is None or not request_id or len(request_id) > LONGEST_ID:
+            return None
+        async with self._reading:
+            lines = await asyncio.to_thread(self.archive, request_id)
+        return {"records": [msgspec.Raw(line) for line in lines]} if lines else None
 
     async def _read(self, exchange: Exchange, kind: type[T]) -> T:
         return decode(

@@ -19,7 +19,7 @@ from router.domain.principal import Principal, Scope
 from router.domain.request import InferenceRequest, RequestKind
 from router.errors import AllsortsError, ClientGone, MethodNotAllowed, NotFound, UnknownModel
 from router.http import exchange as wire
-from router.http.admin import DRAIN_DEADLINE_S, Admin
+from router.http.admin import DRAIN_DEADLINE_S, Admin, Archive
 from router.http.errors import error_body, error_event, error_headers, unexpected
 from router.http.exchange import Exchange
 from router.http.inference import Inference
@@ -28,6 +28,7 @@ from router.http.model_name import default_floors
 from router.http.open_access import refuse_foreign_host
 from router.http.openai_bodies import model_bodies
 from router.http.openapi import document
+from router.http.refusals import Refusals
 from router.placement.filters import Quality
 from router.placement.tabulated_quality import TabulatedQuality
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -69,6 +70,8 @@ class HttpApp:
         ready: Callable[[], tuple[bool, str]],
         quality: Quality | None = None,
         expect_output: Callable[[InferenceRequest], float] = _no_guess,
+        replica: str = "router-0",
+        archive: Archive | None = None,
     ) -> None:
         http = config.http if isinstance(config, RouterConfig) else config
         self._config = http
@@ -79,6 +82,7 @@ class HttpApp:
         self._ready = ready
         self._started_at = int(clock.wall())
         self._openapi = msgspec.json.encode(document())
+        self._refusals = Refusals()
         self._inference = Inference(
             pipeline=pipeline,
             fleet=fleet,
@@ -89,6 +93,7 @@ class HttpApp:
             quality=quality or TabulatedQuality(),
             expect_output=expect_output,
             model_floors=default_floors(http.quality_floors),
+            refusals=self._refusals,
         )
         drain_s = config.fleet.drain_deadline_s if isinstance(config, RouterConfig) else DRAIN_DEADLINE_S
         admin = Admin(
@@ -98,6 +103,10 @@ class HttpApp:
             explainer=explainer,
             config=http,
             drain_deadline_s=drain_s,
+            replica=replica,
+            replicas=config.replicas if isinstance(config, RouterConfig) else 1,
+            archive=archive,
+            refusals=self._refusals,
         )
         self._exact, self._prefixed = self._routes(admin)
         metrics.watch_fleet(fleet.snapshot)
@@ -158,6 +167,7 @@ class HttpApp:
         self, exchange: Exchange, error: AllsortsError, request_id: RequestId, more: wire.Headers = ()
     ) -> None:
         """Tell the client, in whichever way is left."""
+        self._refusals.note(request_id, error)
         try:
             if not exchange.started:
                 headers = ((b"x-request-id", request_id.encode()), *error_headers(error), *more)

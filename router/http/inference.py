@@ -22,6 +22,7 @@ from router.http.interfaces import Authenticator, FleetReader, Pipeline
 from router.http.logprobs import CompletionLogprobs, chat_logprobs
 from router.http.openai_bodies import answer_body, disclosure
 from router.http.prompt_size import PromptSizes
+from router.http.refusals import Refusals
 from router.http.schemas import ChatRequest, CompletionRequest
 from router.http.sse import SseWriter
 from router.http.translate import Arrival, Call, chat_call, completion_call
@@ -62,6 +63,7 @@ class Inference:
     quality: Quality
     expect_output: Callable[[InferenceRequest], float]
     model_floors: Mapping[str, str] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
     sizes: PromptSizes = field(default_factory=PromptSizes)
     _chat: msgspec.json.Decoder[ChatRequest] = field(default_factory=lambda: msgspec.json.Decoder(ChatRequest))
     _completion: msgspec.json.Decoder[CompletionRequest] = field(
@@ -156,6 +158,7 @@ class Inference:
         except AllsortsError as error:
             progress.broke = True
             log.info("stream.failed", request=answer.head.request_id, code=error.code, reason=error.message)
+            self.refusals.note(answer.head.request_id, error)
             await exchange.write(error_event(error), more=False)
 
     async def _whole(self, exchange: Exchange, call: Call, answer: Answer, progress: Progress) -> None:

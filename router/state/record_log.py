@@ -5,12 +5,15 @@ Records are worth less than requests: a disk that is full or gone costs lines, w
 
 import os
 import queue
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import structlog
+
+from router.state.record_files import turned_over
 
 log = structlog.get_logger()
 
@@ -21,6 +24,9 @@ WAITING_LIMIT = 4096
 """Lines waiting for the disk; beyond it the newest is lost."""
 
 LAST_LINES_S = 2.0
+
+LONGEST_LINE = 4 * 2**20
+"""Bytes looked at for the end of the last whole line, when a file is gone on with."""
 
 
 class RecordLog:
@@ -85,10 +91,24 @@ class RecordLog:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(descriptor, "ab", buffering=0)
         self._size = os.fstat(descriptor).st_size
+        self._cut_half_line(descriptor)
         return self._file
+
+    def _cut_half_line(self, descriptor: int) -> None:
+        """A router that was killed, or a machine that went down, may have left half a line at the end."""
+        if self._size == 0 or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return
+        with self._path.open("rb") as file:
+            start = max(0, self._size - LONGEST_LINE)
+            file.seek(start)
+            end = file.read()
+        whole = end.rfind(b"\n") + 1
+        if whole < len(end) and (whole or start == 0):
+            self._size = start + whole
+            os.ftruncate(descriptor, self._size)
 
     def _turn_over(self, file: BinaryIO) -> BinaryIO:
         file.close()
         self._file = None
-        self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+        self._path.replace(turned_over(self._path))
         return self._open()
