@@ -15,6 +15,7 @@ import structlog
 
 from router.config import DispatchConfig
 from router.dispatch.attempt import Attempt
+from router.dispatch.conflicts import condition_of
 from router.dispatch.dispatcher import Dispatcher
 from router.dispatch.journey import Journey
 from router.dispatch.refusals import is_breach, raise_if_clients_fault, reason_of, workers_fault
@@ -88,11 +89,16 @@ class Pipeline:
             raise WorkerFailed(f"gave up after {self._config.max_moves} moves; the last one: {journey.last_failure}")
         if journey.busy:
             await asyncio.sleep(min(1.0, 0.02 * 2.0 ** min(journey.busy, 10)))
-        continuation = journey.transcript.started or journey.attempts > 0
-        return await self._room.place(journey.remaining(), avoid=self._avoidable(journey), continuation=continuation)
+        return await self._room.place(
+            journey.remaining(),
+            avoid=self._avoidable(journey),
+            continuation=journey.tried,
+            again=journey.conflicts > 0,
+        )
 
     def _dispatch(self, journey: Journey, placed: Placed) -> Attempt | None:
         """Send the request to its worker; None when it left in this very moment."""
+        condition = condition_of(journey.request, placed, journey.conflicts, continuation=journey.tried)
         journey.attempts += 1
         attempt = self._dispatcher.dispatch(
             journey.request,
@@ -100,6 +106,7 @@ class Pipeline:
             number=journey.attempts,
             max_tokens=journey.tokens_left,
             resume=journey.transcript.resume(),
+            most_pending_tokens=condition,
         )
         if attempt is None:
             self._placer.finished(journey.request, placed, Outcome(ending="lost"))
@@ -141,6 +148,9 @@ class Pipeline:
     def _not_taken(self, journey: Journey, attempt: Attempt, event: AttemptEvent) -> None:
         """A refusal or loss before acceptance: raise what is the client's fault, else try elsewhere."""
         placed = attempt.placed
+        if isinstance(event, Refusal) and event.code is RefusalCode.CONFLICT and attempt.conditional:
+            self._conflict(journey, placed, event)
+            return
         refused = isinstance(event, Refusal)
         if isinstance(event, Delta):  # it speaks before it accepted: not to be waited for, nor left running
             attempt.abort()
@@ -152,6 +162,13 @@ class Pipeline:
         if workers_fault(event):
             self._membership.failed(placed.worker_id, reason_of(event), breach=is_breach(event))
         log.info("dispatch.failed", request=journey.request.request_id, node=placed.node, reason=journey.last_failure)
+
+    def _conflict(self, journey: Journey, placed: Placed, event: Refusal) -> None:
+        """The worker is fuller than was known here: no failure of anybody. Its load came with the refusal."""
+        journey.conflicts += 1
+        self._close_attempt(journey, "conflict")
+        self._metrics.conflict(placed.model, placed.quantization)
+        log.info("dispatch.conflict", request=journey.request.request_id, node=placed.node, reason=event.message)
 
     # -- the stream ------------------------------------------------------------------------------------
 

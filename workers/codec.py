@@ -338,7 +338,7 @@ def _generate(one: pb.Generate) -> m.Generate:
             ),
         ),
     )
-    return m.Generate(job=job, draft_worker=one.draft_worker)
+    return m.Generate(job=job, **_pick(one, ("draft_worker", "most_pending_tokens", "expected_prefill_tokens")))
 
 
 def _sampling(one: pb.Sampling) -> base.Sampling:

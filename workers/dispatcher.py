@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from workers.condition import conflict
 from workers.engines.base import (
     Delta,
     Engine,
@@ -50,6 +51,7 @@ class _Record:
 
     job: Job
     outlet: Outlet
+    expected_prefill_tokens: int = 0  # by the router's estimate; the engine's count replaces it
     accepted: Usage | None = None
     early: list[Delta] = field(default_factory=list)
     position: int = 0
@@ -80,23 +82,34 @@ class Dispatcher:
         self._engine = engine
 
     def load_figures(self) -> LoadFigures:
-        """The engine's load now, and as waiting what it has not counted yet; zeros when there is no engine."""
+        """The engine's load now, and what it has not counted yet by the routers' estimates; zeros without an engine."""
         if self._engine is None:
             return LoadFigures()
         figures = self._engine.load_figures()
         unseen = len(self._records) - figures.running - figures.waiting
-        return replace(figures, waiting=figures.waiting + unseen) if unseen > 0 else figures
+        if unseen <= 0:
+            return figures
+        uncounted = sum(one.expected_prefill_tokens for one in self._records.values() if one.accepted is None)
+        return replace(
+            figures,
+            waiting=figures.waiting + unseen,
+            prefill_tokens_pending=figures.prefill_tokens_pending + uncounted,
+        )
 
     # ------------------------------------------------------------ commands
 
-    def generate(self, outlet: Outlet, job: Job) -> None:
-        """Take a job, or refuse it with the reason. Returns at once."""
+    def generate(
+        self, outlet: Outlet, job: Job, *, most_pending_tokens: int = 0, expected_prefill_tokens: int = 0
+    ) -> None:
+        """Take a job, or refuse it with the reason. Returns at once. ``most_pending_tokens``: the router's condition, 0
+        for none; ``expected_prefill_tokens``: what the job adds to them, until the engine has counted.
+        """
         key = (job.request_id, job.attempt)
-        refusal = self._refusal(key, job)
+        refusal = self._refusal(key, job) or self._conflict(key, most_pending_tokens)
         if refusal is not None:
             outlet.put_event(refusal)
             return
-        record = _Record(job=job, outlet=outlet)
+        record = _Record(job=job, outlet=outlet, expected_prefill_tokens=expected_prefill_tokens)
         self._records[key] = record
         self._empty.clear()
         if job.deadline_s > 0:
@@ -123,6 +136,11 @@ class Dispatcher:
             return _refused(key, RefusalCode.BUSY, f"{self._max_jobs} requests are here already")
         if why := self._why_not_ready(job.model, job.quantization):
             return _refused(key, RefusalCode.MODEL_NOT_LOADED, why)
+        return None
+
+    def _conflict(self, key: Key, most_pending_tokens: int) -> JobRefused | None:
+        if most_pending_tokens > 0 and (why := conflict(most_pending_tokens, self.load_figures())):
+            return _refused(key, RefusalCode.CONFLICT, why)
         return None
 
     async def _submit(self, key: Key, record: _Record) -> None:

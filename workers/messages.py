@@ -26,6 +26,8 @@ class Generate:
 
     job: Job
     draft_worker: str = ""
+    most_pending_tokens: int = 0  # the router's condition, see ``workers.condition``; 0: none
+    expected_prefill_tokens: int = 0  # the router's estimate, until the engine has counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

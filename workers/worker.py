@@ -337,7 +337,12 @@ class Worker:
         """Act on one command from one router replica."""
         match command:
             case Generate():
-                self._dispatcher.generate(session, command.job)
+                self._dispatcher.generate(
+                    session,
+                    command.job,
+                    most_pending_tokens=command.most_pending_tokens,
+                    expected_prefill_tokens=command.expected_prefill_tokens,
+                )
             case Abort():
                 self._dispatcher.abort(command.request_id, command.attempt)
             case Score() | Embed() | LoadModel() | UnloadModel():

@@ -12,6 +12,7 @@ from loadtest.simulate.traffic import Arrival
 from router.admission.control import Admission
 from router.admission.interfaces import Dispatch, Shed
 from router.admission.limits import AdmissionLimits
+from router.dispatch.conflicts import condition_of
 from router.domain.ids import RequestId, Tenant
 from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
@@ -70,6 +71,7 @@ class RouterSide:
         self._snapshot: FleetSnapshot | None = None
         self._requests: dict[str, InferenceRequest] = {}
         self._placed: dict[str, Placed] = {}
+        self._conflicts: dict[str, int] = {}  # of requests under way
         self._noise = random.Random(seed + 1)
 
     def arrive(self, arrival: Arrival, now: float) -> None:
@@ -103,6 +105,7 @@ class RouterSide:
                 else:
                     shed.append(verdict)
                     del self._requests[verdict.request_id]
+                    self._conflicts.pop(verdict.request_id, None)
             if not any(isinstance(verdict, Dispatch) for verdict in verdicts) or not self.admission.queued:
                 return sent, shed
 
@@ -133,6 +136,21 @@ class RouterSide:
         self._changed(place)
         self.placer.observed(self.snapshot(now), known.node.worker_id, now)
 
+    def condition(self, number: int) -> int:
+        """Prompt tokens that may stand before a request which was just placed; 0: any number."""
+        request_id = str(number)
+        return condition_of(self._requests[request_id], self._placed[request_id], self._conflicts.get(request_id, 0))
+
+    def conflicted(self, number: int, place: int, figures: LoadFigures, last_command: int, now: float) -> None:
+        """The worker found the condition broken and said its load: the request is placed again."""
+        request_id = str(number)
+        request, placed = self._requests[request_id], self._placed.pop(request_id)
+        self._conflicts[request_id] = self._conflicts.get(request_id, 0) + 1
+        self._known[place].ledger.release(request_id)
+        self.report(place, figures, last_command, now)
+        self.placer.finished(request, placed, Outcome(ending="conflict"))
+        self.admission.arrive(request, now, again=True)
+
     def cache_changed(self, place: int, stored: tuple[int, ...], evicted: tuple[int, ...]) -> None:
         """A worker published its cache's changes."""
         node = self._known[place].node
@@ -144,6 +162,7 @@ class RouterSide:
         """A request ended."""
         request_id = str(number)
         request, placed = self._requests.pop(request_id), self._placed.pop(request_id)
+        self._conflicts.pop(request_id, None)
         place = self._index[placed.worker_id]
         self._known[place].ledger.release(request_id)
         self._changed(place)

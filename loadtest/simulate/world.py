@@ -12,6 +12,8 @@ from loadtest.simulate.router_side import RouterSide
 from loadtest.simulate.traffic import BLOCK_TOKENS, Arrival
 from router.admission.limits import AdmissionLimits
 from router.domain.placement import Outcome
+from workers.condition import conflict
+from workers.engines.base import LoadFigures
 from workers.engines.simulated.core import NEVER, SimulatedCore
 from workers.engines.simulated.parameters import EngineParameters
 from workers.engines.simulated.sequence import EventKind, Sequence_
@@ -59,6 +61,19 @@ class _Node:
     last_command: list[int] = field(default_factory=list)  # per replica
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sending:
+    """A request on its way to a worker."""
+
+    arrival: Arrival
+    place: int
+    command: int
+    replica: int
+    expected: int
+    quantization: str
+    most_pending_tokens: int
+
+
 Handler = Callable[..., None]
 
 
@@ -101,6 +116,7 @@ class World:
         self._wakes = [NEVER] * setup.replicas
         self._running: dict[int, Served] = {}
         self.served: dict[int, Served] = {}
+        self.conflicts = 0  # choices that did not hold at their worker
         self._missed = 0
         self._counted = range(0)
         self._most_missed = NEVER
@@ -148,10 +164,16 @@ class World:
         router = self.routers[replica]
         sent, shed = router.pump(self.now)
         for number, place, command, placed in sent:
-            arrival = self._arrivals[number]
-            expected = router.expected(number)
-            delay = self.nodes[place].rtt_s / 2.0
-            self._at(self.now + delay, self._deliver, arrival, place, command, replica, expected, placed.quantization)
+            sending = _Sending(
+                arrival=self._arrivals[number],
+                place=place,
+                command=command,
+                replica=replica,
+                expected=router.expected(number),
+                quantization=placed.quantization,
+                most_pending_tokens=router.condition(number),
+            )
+            self._at(self.now + self.nodes[place].rtt_s / 2.0, self._deliver, sending)
         for refusal in shed:
             arrival = self._arrivals[int(refusal.request_id)]
             self.served[arrival.number] = Served(arrival=arrival, shed=refusal.code)
@@ -181,15 +203,20 @@ class World:
 
     # ------------------------------------------------------------ workers
 
-    def _deliver(
-        self, arrival: Arrival, place: int, command: int, replica: int, expected: int, quantization: str
-    ) -> None:
+    def _deliver(self, sending: _Sending) -> None:
+        place, arrival = sending.place, sending.arrival
         node = self.nodes[place]
+        node.last_command[sending.replica] = sending.command
+        changed = self._advance(place)
+        if sending.most_pending_tokens and self._conflicts(sending):
+            if changed:
+                self._changed(place)
+            return
         sequence = Sequence_(
             key=arrival.number,
             prompt_tokens=arrival.prompt_tokens,
             output_tokens=arrival.output_tokens,
-            expected_tokens=expected,
+            expected_tokens=sending.expected,
             block_hashes=arrival.block_hashes,
             block_tokens=BLOCK_TOKENS,
             arrived_at=self.now,
@@ -197,13 +224,26 @@ class World:
         self._running[arrival.number] = Served(
             arrival=arrival,
             node=self.setup.fleet.nodes[place].node,
-            quantization=quantization,
+            quantization=sending.quantization,
             dispatched_at=self.now - node.rtt_s / 2.0,
         )
-        node.last_command[replica] = command
-        self._advance(place)
         node.core.submit(self.now, sequence)
         self._changed(place)
+
+    def _conflicts(self, sending: _Sending) -> bool:
+        """As a worker does: check the condition at the true load, and refuse with it."""
+        node = self.nodes[sending.place]
+        figures = node.core.load(self.now)
+        if not conflict(sending.most_pending_tokens, figures):
+            return False
+        self.conflicts += 1
+        self._at(self.now + node.rtt_s / 2.0, self._place_again, sending, figures)
+        return True
+
+    def _place_again(self, sending: _Sending, figures: LoadFigures) -> None:
+        router = self.routers[sending.replica]
+        router.conflicted(sending.arrival.number, sending.place, figures, sending.command, self.now)
+        self._pump(sending.replica)
 
     def _work(self, place: int) -> None:
         node = self.nodes[place]

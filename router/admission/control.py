@@ -62,15 +62,17 @@ class Admission:
         *,
         avoid: frozenset[WorkerId] = frozenset(),
         continuation: bool = False,
+        again: bool = False,
     ) -> None:
         """Queue a request; at the bounds, refuse it or whoever is least entitled to wait."""
         limits = self._limits.of(request.tenant)
         tokens = float(max(request.prompt_tokens_estimate, 1)) + self._expected_output(request)
-        if not continuation:
+        if not (continuation or again):
             refusal = self._over_limit(request, tokens, now)
             if refusal is not None:
                 self._refused.append(refusal)
                 return
+        first = continuation or again
         waiting = Waiting(
             request=request,
             avoid=avoid,
@@ -78,7 +80,7 @@ class Admission:
             tokens=tokens,
             arrived_at=now,
             lane=_lane_of(request, avoid, continuation=continuation),
-            rank=self._queue.rank(request.tenant, tokens, limits.weight, request.priority, continuation=continuation),
+            rank=self._queue.rank(request.tenant, tokens, limits.weight, request.priority, continuation=first),
             expires_at=request.deadline_at,
         )
         if not continuation:

@@ -51,9 +51,11 @@ class AdmissionControl(Protocol):
         *,
         avoid: frozenset[WorkerId] = frozenset(),
         continuation: bool = False,
+        again: bool = False,
     ) -> None:
         """Queue a request. ``continuation``: it is already being answered, so it goes first and is not shed
-        for load, only when its deadline passes.
+        for load, only when its deadline passes. ``again``: it was let in before and its choice did not hold; it goes
+        first too and is not charged twice, but is judged as at first.
         """
         ...
 

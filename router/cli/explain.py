@@ -131,6 +131,10 @@ def _show(record: DecisionRecord) -> None:
         f"then {1000 * expected['tpot_s']:.1f} ms per token",
         highlight=False,
     )
+    if record.most_pending_tokens:
+        console.print(
+            f"on condition that at most {record.most_pending_tokens} prompt tokens wait there", highlight=False
+        )
     console.print(_what_happened(record.outcome), highlight=False)
 
 
@@ -168,6 +172,8 @@ def _node(record: DecisionRecord) -> str:
 def _what_happened(outcome: dict[str, Any] | None) -> str:
     if outcome is None:
         return "still running, or its end was not recorded"
+    if outcome["ending"] == "conflict":
+        return f"more waited there: refused after {outcome['e2e_s']:.3f} s, and placed again"
     first = "none" if outcome["ttft_s"] is None else f"{outcome['ttft_s']:.3f} s"
     return (
         f"ended with {outcome['ending']} after {outcome['e2e_s']:.3f} s: first token {first}, "

@@ -28,10 +28,18 @@ class Attempt:
     """Collects an attempt's events. ``take`` returns everything that waits, at once."""
 
     def __init__(
-        self, *, request_id: RequestId, number: int, placed: Placed, session: WorkerSession, token_budget: int
+        self,
+        *,
+        request_id: RequestId,
+        number: int,
+        placed: Placed,
+        session: WorkerSession,
+        token_budget: int,
+        conditional: bool = False,
     ) -> None:
         self.key: AttemptKey = (request_id, number)
         self.placed = placed
+        self.conditional = conditional  # sent with a condition, which the worker may find broken
         self.started_at = 0.0
         self.first_token_at: float | None = None
         self._session = session

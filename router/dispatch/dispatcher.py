@@ -24,9 +24,18 @@ class Dispatcher:
         self._clock = clock
 
     def dispatch(
-        self, request: InferenceRequest, placed: Placed, *, number: int, max_tokens: int | None, resume: Resume | None
+        self,
+        request: InferenceRequest,
+        placed: Placed,
+        *,
+        number: int,
+        max_tokens: int | None,
+        resume: Resume | None,
+        most_pending_tokens: int = 0,
     ) -> Attempt | None:
-        """Send the command; None when the worker's session is gone already."""
+        """Send the command; None when the worker's session is gone already. ``most_pending_tokens``: the condition
+        under which the worker is to take it, 0 for none.
+        """
         session = self._membership.session_of(placed.worker_id)
         if session is None:
             self._membership.release(placed.worker_id, request.request_id)
@@ -37,6 +46,7 @@ class Dispatcher:
             placed=placed,
             session=session,
             token_budget=self._context(placed) if max_tokens is None else max_tokens,
+            conditional=most_pending_tokens > 0,
         )
         now = self._clock.now()
         command = codec.generate_to(
@@ -47,6 +57,8 @@ class Dispatcher:
             deadline_s=max(0.0, min(request.deadline_at - now, 86_400.0)),
             return_token_ids=self._config.return_token_ids,
             continue_from=None if resume is None else _continue_from(resume),
+            most_pending_tokens=most_pending_tokens,
+            expected_prefill_tokens=max(0, request.prompt_tokens_estimate - placed.prediction.cached_tokens),
         )
         session.open(attempt.key, attempt.hear)
         sequence = session.send(pb.RouterCommand(generate=command))

@@ -42,6 +42,7 @@ class Journey:
     attempts: int = 0
     failures: int = 0  # attempts since the last token that failed otherwise than by a busy worker
     busy: int = 0  # refusals in a row because the worker was full
+    conflicts: int = 0  # choices that did not hold at the worker; no failures
     attempt: Attempt | None = None
     head: AnswerHead | None = None
     prompt_tokens: int = 0
@@ -75,6 +76,11 @@ class Journey:
         self.failures += 0 if busy else 1
         self.avoid.add(placed.worker_id)
         self.last_failure = f"{placed.node}: {reason}"
+
+    @property
+    def tried(self) -> bool:
+        """Some worker had it, or failed it, before: conflicts do not count."""
+        return self.transcript.started or self.attempts > self.conflicts
 
     def accepted(self, placed: Placed, event: Accepted, tokenizer_fingerprint: str) -> Continuation | None:
         """A worker took the request. Returns the move when another one had taken it before: the client was told of

@@ -48,16 +48,21 @@ class WaitingRoom:
         membership.on_change(self._fleet_changed)
 
     async def place(
-        self, request: InferenceRequest, *, avoid: frozenset[WorkerId] = frozenset(), continuation: bool = False
+        self,
+        request: InferenceRequest,
+        *,
+        avoid: frozenset[WorkerId] = frozenset(),
+        continuation: bool = False,
+        again: bool = False,
     ) -> Placed:
-        """Wait for a placement; capacity is claimed when it returns.
+        """Wait for a placement; capacity is claimed when it returns. ``again``: after a conflict.
 
         Raises UnknownModel, RateLimited, DeadlineExceeded or Unavailable, each with its reasons.
         """
         future: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
         self._waiting[request.request_id] = (request, future)
         try:
-            self._admission.arrive(request, self._clock.now(), avoid=avoid, continuation=continuation)
+            self._admission.arrive(request, self._clock.now(), avoid=avoid, continuation=continuation, again=again)
             self._pump()
             return await future
         except BaseException:

@@ -66,6 +66,7 @@ class Placed:
     policy: str = ""
     margin_s: float = 0.0  # cost of the runner-up minus cost of the choice
     record_id: str = ""  # of the decision record, when one was kept
+    most_pending_tokens: int = 0  # prompt tokens that may stand before it for the choice to be good; 0: any number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,4 +116,4 @@ class Outcome:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    ending: str = "stop"  # stop, length, aborted, refused, returned, lost, error
+    ending: str = "stop"  # stop, length, aborted, refused, conflict, returned, lost, error

@@ -61,6 +61,7 @@ class RefusalCode(StrEnum):
     MODEL_NOT_LOADED = "model_not_loaded"
     UNSUPPORTED = "unsupported"
     ENGINE_FAILED = "engine_failed"
+    CONFLICT = "conflict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

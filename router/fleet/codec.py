@@ -32,6 +32,7 @@ _REFUSAL = {
     pb.REFUSAL_CODE_MODEL_NOT_LOADED: RefusalCode.MODEL_NOT_LOADED,
     pb.REFUSAL_CODE_UNSUPPORTED: RefusalCode.UNSUPPORTED,
     pb.REFUSAL_CODE_ENGINE_FAILED: RefusalCode.ENGINE_FAILED,
+    pb.REFUSAL_CODE_CONFLICT: RefusalCode.CONFLICT,
 }
 _STATE = {
     pb.MODEL_STATE_LOADING: InstanceState.LOADING,
@@ -259,8 +260,12 @@ def generate_to(
     deadline_s: float,
     return_token_ids: bool,
     continue_from: pb.ContinueFrom | None = None,
+    most_pending_tokens: int = 0,
+    expected_prefill_tokens: int = 0,
 ) -> pb.Generate:
-    """The command that starts one attempt. ``max_tokens`` is what is left of the client's budget."""
+    """The command that starts one attempt. ``max_tokens`` is what is left of the client's budget;
+    ``most_pending_tokens`` the condition under which the choice is good, 0 for none.
+    """
     message = pb.Generate(
         request_id=request.request_id,
         attempt=attempt,
@@ -273,6 +278,8 @@ def generate_to(
         priority=request.priority,
         return_token_ids=return_token_ids,
         prompt_bytes=request.prompt_bytes,
+        most_pending_tokens=most_pending_tokens,
+        expected_prefill_tokens=expected_prefill_tokens,
     )
     if request.kind is RequestKind.CHAT:
         message.chat.CopyFrom(_chat_to(request.messages))

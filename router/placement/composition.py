@@ -15,6 +15,7 @@ from router.domain.placement import Exclusion, NoCandidate, Outcome, Placed, Pla
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.placement.candidates import Candidates, Column, Floats, InstanceKey, RequestFacts, Scores
+from router.placement.condition import most_pending_tokens
 from router.placement.cost import CostWeights
 from router.placement.cost import score as cost_score
 from router.placement.filters import (
@@ -134,6 +135,7 @@ class ComposedPlacer:
             exclusions=eligible.exclusions + tuple(passed_over),
             margin_s=_margin(scores.cost, index),
             prediction=prediction,
+            most_pending_tokens=self._most_pending(candidates, facts, scores, index),
         )
         self._decided[request.request_id] = decision
         if len(self._decided) > PENDING_LIMIT:
@@ -148,13 +150,13 @@ class ComposedPlacer:
             policy=self._policy.name,
             margin_s=decision.margin_s,
             record_id=request.request_id,
+            most_pending_tokens=decision.most_pending_tokens,
         )
 
     def dispatched(self, request: InferenceRequest, placed: Placed, now: float) -> None:
         """The choice was carried out: claim the prefix, open the record, remember what was expected."""
         key = InstanceKey(placed.worker_id, placed.model, placed.quantization)
-        if request.block_hashes:
-            self._prefixes.dispatched(key, request.block_hashes, now)
+        known = self._prefixes.dispatched(key, request.block_hashes, now) if request.block_hashes else 0
         self._count(key, 1)
         decision = self._decided.pop(request.request_id, None)
         if decision is None or decision.key != key:
@@ -176,7 +178,7 @@ class ComposedPlacer:
             sent_tokens=self._speeds.sent(key, uncached),
         )
         record_id = self._records.open(decision)
-        self._running[request.request_id, placed.worker_id] = _Dispatched(expected, record_id)
+        self._running[request.request_id, placed.worker_id] = _Dispatched(expected, record_id, known)
         if len(self._running) > PENDING_LIMIT:
             self._running.popitem(last=False)
 
@@ -184,13 +186,16 @@ class ComposedPlacer:
         """Close the record, learn output length and speed."""
         key = InstanceKey(placed.worker_id, placed.model, placed.quantization)
         self._count(key, -1)
-        self._table.run_ended(key, request.request_id)
+        refused = outcome.ending in _NOTHING_COMPUTED
+        (self._table.run_withdrawn if refused else self._table.run_ended)(key, request.request_id)
         running = self._running.pop((request.request_id, placed.worker_id), None)
         if outcome.ending in _NATURAL:
             self._lengths.learn(request, outcome.completion_tokens, cut_off=outcome.ending == "length")
         if running is None:
             return
         self._records.close(running.record_id, outcome)
+        if refused:
+            self._prefixes.withdrawn(key, request.block_hashes[running.known_blocks :])
         if outcome.ending in _NATURAL:
             row = self._table.row(running.expected.key)
             if row is not None:
@@ -302,6 +307,17 @@ class ComposedPlacer:
             broken=terms["broken"].item(index) if "broken" in terms else 0.0,
         )
 
+    def _most_pending(self, candidates: Candidates, facts: RequestFacts, scores: Scores, index: int) -> int:
+        """The choice's condition; none where nobody else sends to the same workers, or the policy knows no time."""
+        if self._weights.replicas < 2 or "ttft" not in scores.terms:
+            return 0
+        return most_pending_tokens(
+            wait_s=float(scores.terms["wait"][index]),
+            slack_s=facts.ttft_target_s - facts.waited_s - float(scores.terms["ttft"][index]),
+            margin_s=_margin(scores.cost, index),
+            token_s=float(candidates.data[Column.PREFILL_TOKEN_S, index]),
+        )
+
     def _count(self, key: InstanceKey, change: int) -> None:
         count = max(self._outstanding.get(key, 0) + change, 0)
         if count:
@@ -312,14 +328,16 @@ class ComposedPlacer:
 
 
 _NATURAL = frozenset({"stop", "length"})
+_NOTHING_COMPUTED = frozenset({"refused", "conflict"})
 
 
 class _Dispatched:
-    __slots__ = ("expected", "record_id")
+    __slots__ = ("expected", "known_blocks", "record_id")
 
-    def __init__(self, expected: Expectation, record_id: str) -> None:
+    def __init__(self, expected: Expectation, record_id: str, known_blocks: int) -> None:
         self.expected = expected
         self.record_id = record_id
+        self.known_blocks = known_blocks  # of its prompt, held there before
 
 
 def _tpot_alone(column: Floats, facts: RequestFacts) -> float:

@@ -130,6 +130,15 @@ class FleetTable:
         if book is not None:
             book.finished(request_id)
 
+    def run_withdrawn(self, key: InstanceKey, request_id: str) -> None:
+        """It was refused there: it never ran, and the columns forget it at once."""
+        row, book = self._row_of.get(key), self._paces.get(key)
+        if row is not None and book is not None:
+            book.finished(request_id)
+            self.data[Column.TIGHT : Column.EASY_AHEAD_S + 1, row] = book.again(
+                float(self.data[Column.PREFILL_TOKEN_S, row])
+            )
+
     def _refresh_views(self, snapshot: FleetSnapshot) -> None:
         workers, views = snapshot.workers, self._views
         if len(workers) != len(views):

@@ -82,6 +82,10 @@ class PaceBook:
         """It ended. Unknown ids are ignored."""
         self._runs.pop(request_id, None)
 
+    def again(self, token_s: float) -> Pace:
+        """How all stand as of the last load report; see ``observed``."""
+        return self.observed(self._last, token_s)
+
     def observed(self, progress: Progress, token_s: float) -> Pace:
         """A load report: whose first token came since the last one, and how all stand. ``token_s``: seconds that the
         prefill of a token takes.

@@ -40,6 +40,9 @@ class _Holdings:
     def __len__(self) -> int:
         return len(self.guessed) + len(self.confirmed)
 
+    def has(self, block: int) -> bool:
+        return block in self.guessed or block in self.confirmed
+
     def pop_oldest(self) -> int:
         book: dict[int, float] | dict[int, None] = self.guessed or self.confirmed
         block = next(iter(book))
@@ -101,10 +104,11 @@ class PrefixIndex:
         _mark(depths, alive, len(hashes))
         return depths
 
-    def dispatched(self, key: InstanceKey, hashes: Sequence[int], now: float) -> None:
-        """A prompt went to ``key``: it will hold the prompt's blocks."""
+    def dispatched(self, key: InstanceKey, hashes: Sequence[int], now: float) -> int:
+        """A prompt went to ``key``: it will hold the prompt's blocks. Returns how many it held, from the first."""
         self.slot_of(key)
         holdings = self._holdings[key]
+        known = next((i for i, block in enumerate(hashes) if not holdings.has(block)), len(hashes))
         for block in reversed(hashes):  # the first block is used last, so it is evicted last
             if block in holdings.confirmed:
                 del holdings.confirmed[block]
@@ -112,6 +116,16 @@ class PrefixIndex:
             else:
                 self._hold(holdings, block, now)
         self._shrink(holdings)
+        return known
+
+    def withdrawn(self, key: InstanceKey, hashes: Sequence[int]) -> None:
+        """A prompt was refused by ``key``: of these blocks it holds only what it said itself."""
+        holdings = self._holdings.get(key)
+        if holdings is None:
+            return
+        for block in hashes:
+            if holdings.guessed.pop(block, None) is not None:
+                self._release(holdings, block)
 
     def published(self, key: InstanceKey, stored: Sequence[int], evicted: Sequence[int], *, cleared: bool) -> None:
         """The worker said what it holds and what it dropped."""
@@ -120,7 +134,7 @@ class PrefixIndex:
         if cleared:
             self._clear(holdings)
         for block in evicted:
-            if block in holdings.confirmed or block in holdings.guessed:
+            if holdings.has(block):
                 holdings.confirmed.pop(block, None)
                 holdings.guessed.pop(block, None)
                 self._release(holdings, block)

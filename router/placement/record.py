@@ -60,6 +60,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     picked_quantization: str
     margin_s: float | None
     prediction: dict[str, float]
+    most_pending_tokens: int = 0  # prompt tokens that might stand before it there; more: a conflict. 0: any number
     outcome: dict[str, Any] | None = None
 
 
@@ -80,6 +81,7 @@ class Decision:
     exclusions: tuple[Exclusion, ...]
     margin_s: float
     prediction: Prediction
+    most_pending_tokens: int = 0
     omitted: int = 0
     outcome: Outcome | None = None
 
@@ -226,6 +228,7 @@ def to_record(decision: Decision) -> DecisionRecord:
         picked_quantization=picked.quantization,
         margin_s=_finite(decision.margin_s),
         prediction={name: float(getattr(prediction, name)) for name in _PREDICTION},
+        most_pending_tokens=decision.most_pending_tokens,
         outcome=None if outcome is None else {name: getattr(outcome, name) for name in _OUTCOME},
     )
 

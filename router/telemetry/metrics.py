@@ -50,6 +50,12 @@ class Metrics:
             ["from_quantization", "to_quantization"],
             registry=own,
         )
+        self._conflicts = Counter(
+            "allsorts_conflicts",
+            "Placements whose condition did not hold at the worker: another replica had been there",
+            _Labels,
+            registry=own,
+        )
         self._records_lost = Counter("allsorts_records_lost", "Decision records the disk did not take", registry=own)
         self._decision = Histogram(
             "allsorts_placement_seconds", "Time to decide a placement", buckets=_DECISION_S, registry=own
@@ -86,6 +92,10 @@ class Metrics:
     def continued(self, from_quantization: str, to_quantization: str) -> None:
         """A stream moved to another worker."""
         self._continued.labels(from_quantization, to_quantization).inc()
+
+    def conflict(self, model: str, quantization: str) -> None:
+        """A worker found the condition of a placement broken; the request is placed again."""
+        self._conflicts.labels(model, quantization).inc()
 
     def record_lost(self) -> None:
         """A decision record could not be written. May be called from any thread."""

@@ -11,7 +11,7 @@ KEYS = [InstanceKey(WorkerId(f"w{k}"), "m", "q8_0") for k in range(12)]
 prompts = st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True)
 actions = st.lists(
     st.tuples(
-        st.sampled_from(["dispatched", "stored", "evicted", "cleared", "forgotten", "aged"]),
+        st.sampled_from(["dispatched", "stored", "evicted", "cleared", "forgotten", "aged", "withdrawn"]),
         st.sampled_from(KEYS),
         prompts,
     ),
@@ -39,6 +39,9 @@ class Plain:
                 guessed.pop(block, None)
         elif what == "evicted":
             confirmed.difference_update(blocks)
+            for block in blocks:
+                guessed.pop(block, None)
+        elif what == "withdrawn":
             for block in blocks:
                 guessed.pop(block, None)
         elif what == "aged":
@@ -69,6 +72,8 @@ def do(index: PrefixIndex, what: str, key: InstanceKey, blocks: list[int], now: 
             index.published(key, (), (), cleared=True)
         case "forgotten":
             index.forget(key)
+        case "withdrawn":
+            index.withdrawn(key, blocks)
         case _:
             index.expire(key, now)
 

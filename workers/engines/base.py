@@ -34,6 +34,7 @@ class RefusalCode(StrEnum):
     MODEL_NOT_LOADED = "model_not_loaded"
     UNSUPPORTED = "unsupported"
     ENGINE_FAILED = "engine_failed"
+    CONFLICT = "conflict"  # not the engine's word: the router's condition does not hold
 
 
 class Refused(EngineError):

@@ -88,6 +88,8 @@ class _RefusalCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefusalCo
     REFUSAL_CODE_UNSUPPORTED: _RefusalCode.ValueType  # 6
     """this engine lacks the capability"""
     REFUSAL_CODE_ENGINE_FAILED: _RefusalCode.ValueType  # 7
+    REFUSAL_CODE_CONFLICT: _RefusalCode.ValueType  # 8
+    """the condition of the command does not hold: place again, by the load told here"""
 
 class RefusalCode(_RefusalCode, metaclass=_RefusalCodeEnumTypeWrapper): ...
 
@@ -103,6 +105,8 @@ REFUSAL_CODE_MODEL_NOT_LOADED: RefusalCode.ValueType  # 5
 REFUSAL_CODE_UNSUPPORTED: RefusalCode.ValueType  # 6
 """this engine lacks the capability"""
 REFUSAL_CODE_ENGINE_FAILED: RefusalCode.ValueType  # 7
+REFUSAL_CODE_CONFLICT: RefusalCode.ValueType  # 8
+"""the condition of the command does not hold: place again, by the load told here"""
 Global___RefusalCode: _TypeAlias = RefusalCode  # noqa: Y015
 
 class _LeavingKind:
@@ -1541,6 +1545,8 @@ class Generate(_message.Message):
     DRAFT_WORKER_FIELD_NUMBER: _builtins.int
     RETURN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     PROMPT_BYTES_FIELD_NUMBER: _builtins.int
+    MOST_PENDING_TOKENS_FIELD_NUMBER: _builtins.int
+    EXPECTED_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     model: _builtins.str
@@ -1554,6 +1560,12 @@ class Generate(_message.Message):
     draft_worker: _builtins.str
     return_token_ids: _builtins.bool
     prompt_bytes: _builtins.int
+    most_pending_tokens: _builtins.int
+    """The router's choice is good while at most so many prompt tokens wait for prefill here; with more the worker
+    refuses with CONFLICT before it queues anything. 0: no condition.
+    """
+    expected_prefill_tokens: _builtins.int
+    """What it adds to them, as the router estimates it: counts until the engine has counted the prompt itself."""
     @_builtins.property
     def chat(self) -> Global___Chat: ...
     @_builtins.property
@@ -1585,10 +1597,12 @@ class Generate(_message.Message):
         draft_worker: _builtins.str = ...,
         return_token_ids: _builtins.bool = ...,
         prompt_bytes: _builtins.int = ...,
+        most_pending_tokens: _builtins.int = ...,
+        expected_prefill_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "continue_from", b"continue_from", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "draft_worker", b"draft_worker", "expected_output_tokens", b"expected_output_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_bytes", b"prompt_bytes", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "draft_worker", b"draft_worker", "expected_output_tokens", b"expected_output_tokens", "expected_prefill_tokens", b"expected_prefill_tokens", "model", b"model", "most_pending_tokens", b"most_pending_tokens", "priority", b"priority", "prompt", b"prompt", "prompt_bytes", b"prompt_bytes", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["chat", "text", "prompt_tokens"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015

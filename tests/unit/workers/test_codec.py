@@ -200,6 +200,18 @@ def test_every_closed_set_has_its_place_in_the_contract() -> None:
     assert set(codec._FINISH) == set(base.FinishReason)
 
 
+@given(most=uint64, expected=uint32)
+def test_a_condition_arrives_as_the_router_sent_it(most: int, expected: int) -> None:
+    """A router that knows none sends none: 0."""
+    sent = pb.RouterCommand(generate=pb.Generate(most_pending_tokens=most, expected_prefill_tokens=expected))
+    command = codec.command(pb.RouterCommand.FromString(sent.SerializeToString()))
+    assert isinstance(command, messages.Generate)
+    assert (command.most_pending_tokens, command.expected_prefill_tokens) == (most, expected)
+    bare = codec.command(pb.RouterCommand(generate=pb.Generate()))
+    assert isinstance(bare, messages.Generate)
+    assert (bare.most_pending_tokens, bare.expected_prefill_tokens) == (0, 0)
+
+
 def test_hello_carries_profile_models_and_speed() -> None:
     """All facts of a loaded model, and its samples."""
     loaded = base.LoadedModel(

@@ -80,6 +80,20 @@ def test_explain_shows_candidates_exclusions_terms_margin_prediction_and_what_ha
     assert "ended with stop after 2.000 s: first token 0.500 s, 90 tokens out" in text
 
 
+def test_explain_shows_a_choice_that_did_not_hold_at_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The condition it was sent with, and that the request was placed again."""
+    placer = build_placer("cost", rng=random.Random(1), replicas=2)
+    asked = request(7, slo=TARGETS, expected_output_tokens=100)
+    placed = placer.place(asked, FLEET, 0.0)
+    assert isinstance(placed, Placed)
+    placer.dispatched(asked, placed, 0.0)
+    placer.finished(asked, placed, Outcome(e2e_s=0.004, ending="conflict"))
+    served(monkeypatch, body=placer.explain("r7"))
+    text = run("explain", "r7")
+    assert f"on condition that at most {placed.most_pending_tokens} prompt tokens wait there" in text
+    assert "more waited there: refused after 0.004 s, and placed again" in text
+
+
 def test_explain_of_a_request_without_a_record_says_why_there_may_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampled, aged out, or another replica's."""
     served(monkeypatch, 404, {})
