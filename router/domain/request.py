@@ -85,4 +85,4 @@ class InferenceRequest:
     arrived_at: float = 0.0  # monotonic
     deadline_at: float = float("inf")  # monotonic
     continues: bool = False  # part of the answer is already with the client: only workers that can_continue
-    never_quantized: bool = False  # the tenant's rule: full precision (or 8 bit where that is all there is)
+    never_quantized: bool = False  # the tenant's rule: full precision only

@@ -72,8 +72,8 @@ def rules_of(request: InferenceRequest) -> Rules:
     )
 
 
-EIGHT_BIT_FLOOR = "q8_0"
-"""``never_quantized`` means full precision, or 8 bit where that is all there is (the request's own words)."""
+FULL_PRECISION = "fp16"
+"""What ``never_quantized`` asks for. Who would take 8 bit too sets a floor of q8_0 instead."""
 
 
 def standing_exclusion(view: WorkerView, instance: ModelInstance, rules: Rules, quality: Quality) -> Exclusion | None:
@@ -94,7 +94,7 @@ def _lasting(view: WorkerView, instance: ModelInstance, rules: Rules, quality: Q
             return _exclusion(view, instance, "pin", f"holds {held}, the request wants exactly {rules.pinned}")
         if rules.floor and not quality.at_least(held, rules.floor):
             return _exclusion(view, instance, "quality", f"{held} is below the floor {rules.floor}")
-        if rules.never_quantized and not quality.at_least(held, EIGHT_BIT_FLOOR):
+        if rules.never_quantized and not quality.at_least(held, FULL_PRECISION):
             return _exclusion(view, instance, "quality", f"{held} is quantized, which this tenant rules out")
     missing = [f"{k}={v}" for k, v in rules.labels if (k, v) not in view.profile.labels]
     if missing:

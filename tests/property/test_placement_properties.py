@@ -148,7 +148,7 @@ def why_not(view: WorkerView, held: ModelInstance, asked: InferenceRequest) -> s
         "cordon": view.cordoned,
         "pin": ref.pinned is not None and held.quantization != ref.pinned,
         "floor": ref.floor is not None and loss(70e9, held.quantization) > loss(70e9, ref.floor),
-        "never quantized": asked.never_quantized and held.quantization not in ("fp16", "q8_0"),
+        "never quantized": asked.never_quantized and held.quantization != "fp16",
         "labels": not set(asked.required_labels) <= set(view.profile.labels),
         "continue": asked.continues and not able.can_continue,
         "chat": not able.chat,
