@@ -15,6 +15,9 @@ from workers.shelf import guess_quantization
 
 ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
 
+NO_BASE_URL = "engine 'openai' needs --base-url, for example http://127.0.0.1:11434/v1 for Ollama"
+UPSTREAM_KEY = "ALLSORTS_UPSTREAM_KEY"
+
 Option = str | int | float | bool
 
 
@@ -41,7 +44,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     engine: str = "llama.cpp"
     models: tuple[ModelConfig, ...] = ()
     base_url: str = ""  # of a server that already runs (engine "openai")
-    api_key_env: str = "ALLSORTS_UPSTREAM_KEY"  # variable that holds that server's key, when it wants one
+    api_key_env: str = UPSTREAM_KEY  # variable that holds that server's key, when it wants one
     context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
@@ -158,6 +161,6 @@ def _check_values(config: WorkerConfig) -> None:
     if config.engine not in ENGINES:
         raise ConfigError(f"there is no engine {config.engine!r}; choose one of {', '.join(ENGINES)}")
     if config.engine == "openai" and not config.base_url:
-        raise ConfigError("engine 'openai' needs --base-url, for example http://127.0.0.1:11434/v1 for Ollama")
+        raise ConfigError(NO_BASE_URL)
     if config.engine != "openai" and not config.models:
         raise ConfigError(f"nothing to serve: give --model NAME=PATH (engine {config.engine})")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import platform
 import shlex
 import socket
@@ -16,15 +17,16 @@ import typer
 from workers import autostart
 from workers.choice import choose, files_here
 from workers.cli import EXPECTED, set_up_logging
-from workers.config import ModelConfig, WorkerConfig, parse_model, read_config
+from workers.config import UPSTREAM_KEY, ModelConfig, WorkerConfig, parse_model, read_config
 from workers.engines.table import accelerates, make_engine
 from workers.facts import Hardware, Profile
 from workers.hardware import this_machine
+from workers.join_checks import check_models
 from workers.join_token import BadToken, JoinToken, parse_token
 from workers.join_view import JoinView
 from workers.joining import Joined, join_pool, keep_renewed
+from workers.leaving import joined_pools, stop_running
 from workers.pinning import NotTheRouter, Unreachable
-from workers.pool_files import PoolFiles
 from workers.versions import own_version
 
 FAILURES = (*EXPECTED, BadToken, NotTheRouter, Unreachable)
@@ -105,7 +107,10 @@ def leave(
         bool, typer.Option("--forget", help="Also delete the keys: joining again needs a token.")
     ] = False,
 ) -> None:
-    """Do not come back after a reboot; what runs now is stopped in good order.
+    """Leave every pool this machine joined: what serves now is stopped in good order, and nothing comes back.
+
+    Running requests get 20 seconds to finish and move to another worker after that. Keys stay, so that joining again
+    needs no token, unless --forget is given.
 
     Examples:
       allsorts leave
@@ -113,13 +118,19 @@ def leave(
       allsorts leave --forget
 
     """
-    removed = autostart.remove(autostart.unit([], Path("unused")))
-    typer.echo("removed what --install had written" if removed else "nothing was installed to start by itself")
-    if forget:
-        base = Path(state_dir or platformdirs.user_state_dir("allsorts"))
-        for folder in sorted((base / "pools").glob("*")):
-            PoolFiles(folder).forget()
-            typer.echo(f"forgot {folder.name}")
+    pools = joined_pools(Path(state_dir or platformdirs.user_state_dir("allsorts")))
+    try:
+        removed = autostart.remove(autostart.unit([], Path("unused")))
+        typer.echo("removed what --install had written" if removed else "nothing was installed to start by itself")
+        stopped = [stop_running(files, say=typer.echo) for files in pools]
+        if not removed and not any(stopped):
+            typer.echo("nothing serves here now")
+    except OSError as error:
+        typer.echo(f"allsorts leave: {error}", err=True)
+        raise typer.Exit(1) from None
+    for files in pools if forget else ():
+        files.forget()
+        typer.echo(f"forgot {files.folder.name}")
 
 
 class _Steps:
@@ -166,6 +177,7 @@ class _Steps:
                 security=joined.files.security(),
                 hardware=hardware,
                 on_progress=self._view.progress,
+                leave_unless_loaded=True,
             )
         finally:
             renewal.cancel()
@@ -203,6 +215,8 @@ class _Steps:
         )
         await probe.close()
         self._view.say(f"engine: {profile.engine} {profile.engine_version}")
+        key = os.environ.get(UPSTREAM_KEY, "")
+        await check_models(self._flags["engine"], self._named, base_url=self._flags["base_url"] or "", api_key=key)
         return hardware, profile
 
     async def _join(self, profile: Profile) -> Joined:

@@ -9,6 +9,8 @@ import fcntl
 import os
 import re
 import shutil
+import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from workers.credentials import SERVER_NAME, ChannelSecurity
+
+if sys.platform == "darwin":  # struct flock: start, length, process, kind, whence
+    _ASKED, _WHOLE_FILE, _KIND_AT, _PROCESS_AT = struct.Struct("qqihh"), (0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET), 3, 2
+else:  # kind, whence, start, length, process
+    _ASKED, _WHOLE_FILE, _KIND_AT, _PROCESS_AT = struct.Struct("hhqqi4x"), (fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0), 0, 4
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +47,7 @@ class PoolFiles:
         self.certificate = folder / "certificate.pem"
         self.key = folder / "key.pem"
         self._membership = folder / "membership.json"
+        self._lock = folder / "lock"  # a POSIX lock: it ends with its process, and the kernel says whose it is
 
     @classmethod
     def of(cls, state_dir: Path, authority_sha256: bytes, node: str) -> "PoolFiles":
@@ -91,15 +99,29 @@ class PoolFiles:
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """While one process serves under this identity, no other may. Raises OSError."""
-        with (self.folder / "lock").open("a") as file:
+        with self._lock.open("a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise OSError(
                     "another process serves here under this name already; stop it, or give this one a name of its "
                     "own with --node"
                 ) from None
             yield
+
+    def holder(self) -> int | None:
+        """The process that serves under this identity, as the kernel knows it; None: none, or this very process.
+
+        0 or less: one that this process cannot see (another container).
+        """
+        try:
+            file = self._lock.open("a")
+        except OSError:
+            return None
+        with file:
+            answer = _ASKED.unpack(fcntl.fcntl(file, fcntl.F_GETLK, _ASKED.pack(*_WHOLE_FILE)))
+        kind, process_id = answer[_KIND_AT], answer[_PROCESS_AT]
+        return None if kind == fcntl.F_UNLCK else int(process_id)
 
     def forget(self) -> None:
         """Remove everything."""

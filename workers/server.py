@@ -34,8 +34,10 @@ async def serve(
     hardware: Hardware | None = None,
     signals: bool = True,
     on_progress: Callable[[ModelProgress], None] | None = None,
+    leave_unless_loaded: bool = False,
 ) -> Ended:
     """Run a worker until it ends. With ``worker_id`` and ``security`` (from a join) it does not enrol by itself.
+    ``leave_unless_loaded``: it leaves the pool when none of its models can be loaded at the start.
 
     Raises LoadError (no such engine, package missing), EnrolFailed, ConfigError: one clear line each.
     """
@@ -68,6 +70,7 @@ async def serve(
             drain_s=config.drain_s,
             load_options=_options(config),
             on_progress=on_progress,
+            leave_unless_loaded=leave_unless_loaded,
         )
         return await Worker(setup).run(signals=signals)
     finally:

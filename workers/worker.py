@@ -72,6 +72,7 @@ class WorkerSetup:
     load_options: dict[str, str | int | float | bool] = field(default_factory=dict)  # of models the router loads
     on_assign_draft: Callable[[Engine, AssignDraft], None] | None = None
     on_progress: Callable[[ModelProgress], None] | None = None  # of loads and benchmarks, for whoever watches
+    leave_unless_loaded: bool = False  # a worker none of whose models loads at the start has no business in the pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +134,11 @@ class Worker:
         self._pool.add_seeds(replica.address for replica in enrolment.replicas)
 
     async def _load_all(self) -> None:
-        for spec in self._setup.models:
-            await self._shelf.load(self._engine, self._hub, spec)
+        loaded = [await self._shelf.load(self._engine, self._hub, spec) for spec in self._setup.models]
+        if self._setup.leave_unless_loaded and loaded and not any(loaded):
+            why = "; ".join(dict.fromkeys(one.error for one in self._shelf.reports if one.error))
+            self._pool.broadcast(Leaving(kind=LeavingKind.BYE, reason=f"nothing could be loaded: {why}"))
+            self.end(1, f"nothing could be loaded: {why}")
 
     async def _close(self) -> None:
         tasks = [task for task in (*self._tasks, self._drain) if task is not None]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from router.domain.worker import WorkerState
 from tests.support.join_process import LEAVE, ask, joining, ready, run_to_end
 from tests.support.plain_openai import ANSWER, plain_openai
 from tests.support.tls_pool import Head, head
@@ -28,6 +29,18 @@ def upstream() -> Iterator[str]:
 async def pool(tmp_path: Path) -> AsyncIterator[Head]:
     async with head(tmp_path / "head") as one:
         yield one
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """A home of its own, and service managers that write down what they are told."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("systemctl", "launchctl"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/told\n')
+        (programs / name).chmod(0o700)
+    path = f"{programs}:{os.environ['PATH']}"
+    return {"HOME": str(tmp_path), "PATH": path, "XDG_CONFIG_HOME": "", "XDG_STATE_HOME": "", "XDG_CACHE_HOME": ""}
 
 
 async def test_the_printed_line_joins_serves_answers_and_comes_back_without_its_token(
@@ -78,6 +91,55 @@ async def test_what_is_wrong_is_one_line_that_points_to_the_doctor(pool: Head, u
         assert f"(more: allsorts doctor {arguments[0]} --state-dir {tmp_path / 'mac'}" in said[0]
 
 
+async def test_what_can_be_known_beforehand_costs_no_token(pool: Head, tmp_path: Path) -> None:
+    """A file that is not there or is no model, a server that does not answer: one line, and nobody was let in."""
+    token = await pool.token()
+    rubbish = tmp_path / "rubbish.gguf"
+    rubbish.write_bytes(b"no model")
+    line = (pool.enrol_address, "--token", token, "--state-dir", str(tmp_path / "mac"))
+    for more, said in (
+        (("--model", "x=/nope.gguf"), "/nope.gguf: no such file"),
+        (("--model", f"x={rubbish}"), "rubbish.gguf: not a GGUF"),
+        (("--engine", "openai", "--base-url", "http://127.0.0.1:9/v1"), "no server answers"),
+        (("--engine", "openai"), "needs --base-url"),
+    ):
+        code, err = await run_to_end(*line, *more)
+        assert code == 1
+        assert said in err.splitlines()[-1], err
+    assert await pool.audit("join.admitted") == []
+
+
+async def test_a_first_load_that_fails_ends_the_join_and_leaves_the_pool(pool: Head, tmp_path: Path) -> None:
+    """A failed row of a machine that serves nothing helps nobody: one line, status 1."""
+    with plain_openai(model="me@home") as url:
+        line = (pool.enrol_address, "--token", await pool.token(), "--state-dir", str(tmp_path / "mac"))
+        code, err = await run_to_end(*line, "--engine", "openai", "--base-url", url)
+    assert code == 1
+    assert err.splitlines()[-1].startswith("allsorts join: nothing could be loaded: no client can ask for 'me@home'")
+    (worker,) = pool.membership.snapshot().workers
+    assert worker.state is WorkerState.GONE
+
+
+async def test_leave_stops_the_join_that_serves_and_forgets_its_keys_only_then(
+    pool: Head, upstream: str, tmp_path: Path, home: dict[str, str]
+) -> None:
+    """A join in the foreground is asked to leave and says goodbye; without one there is nothing to stop."""
+    state = ("--state-dir", str(tmp_path / "mac"))
+    line = (pool.enrol_address, "--token", await pool.token(), "--engine", "openai", "--base-url", upstream)
+    async with joining(*line, *state, "--node", "mac", "--no-benchmark") as process:
+        member = await ready(pool, process)
+        async with joining(*state, "--forget", environment=home, program=LEAVE) as leaving:
+            out, err = await asyncio.wait_for(leaving.communicate(), 60)
+        assert leaving.returncode == 0, err
+        assert f"process {process.pid} finishes what runs and leaves" in out.decode()
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+    await pool.until(member.worker_id, WorkerState.GONE)
+    assert list((tmp_path / "mac" / "pools").iterdir()) == []
+    async with joining(*state, environment=home, program=LEAVE) as leaving:
+        out, _ = await asyncio.wait_for(leaving.communicate(), 60)
+    assert (leaving.returncode, b"nothing serves here now" in out) == (0, True)
+
+
 async def test_an_own_model_is_served_and_compared_with_what_is_expected_of_it(
     pool: Head, tmp_path: Path, model_files: dict[str, Path]
 ) -> None:
@@ -93,18 +155,6 @@ async def test_an_own_model_is_served_and_compared_with_what_is_expected_of_it(
     compared = re.search(r"tokens/s, one stream +([0-9.]+) +([0-9.]+) +([0-9.]+)", said)
     assert compared, said
     assert float(compared[1]) > 0
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> dict[str, str]:
-    """A home of its own, and service managers that write down what they are told."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name in ("systemctl", "launchctl"):
-        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/told\n')
-        (programs / name).chmod(0o700)
-    path = f"{programs}:{os.environ['PATH']}"
-    return {"HOME": str(tmp_path), "PATH": path, "XDG_CONFIG_HOME": "", "XDG_STATE_HOME": "", "XDG_CACHE_HOME": ""}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="systemd's unit; launchd's is checked below")

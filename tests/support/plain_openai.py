@@ -13,10 +13,11 @@ MODEL = "tiny-q8_0"
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    model = MODEL
 
     def do_GET(self) -> None:
         if self.path == "/v1/models":
-            self._reply({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "test"}]})
+            self._reply({"object": "list", "data": [{"id": self.model, "object": "model", "owned_by": "test"}]})
         else:
             self.send_error(404)
 
@@ -55,9 +56,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def plain_openai() -> Iterator[str]:
+def plain_openai(model: str = MODEL) -> Iterator[str]:
     """Its base URL."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+    handler = type("Handler", (_Handler,), {"model": model})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
