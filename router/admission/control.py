@@ -151,6 +151,7 @@ class Admission:
                 self._refuse(waiting, late, verdicts)
                 return snapshot, True
             if self._too_crowded(request, result):
+                waiting.why = None
                 return snapshot, False
         self._queue.served(waiting)
         self._outlook.left(waiting, now)
@@ -216,7 +217,10 @@ class Admission:
 
     def _refuse_hopeless(self, now: float, verdicts: list[Verdict]) -> None:
         """Refuse who would still be waiting when it is too late, while there is time to ask elsewhere."""
-        hopeless = self._outlook.hopeless(self._queue.in_order(), now, shed_late=self._limits.shed_late)
+        # A lane whose head found room and is held back waits for those who run there, not for the queue before it.
+        full = {head.lane for head in self._queue.heads() if head.why is not None}
+        queued = (waiting for waiting in self._queue.in_order() if waiting.lane in full)
+        hopeless = self._outlook.hopeless(queued, now, shed_late=self._limits.shed_late)
         for waiting, wait in list(hopeless):
             left = min(waiting.expires_at, waiting.late_at) - now
             reason = f"overloaded: about {wait:.1f} s of work is queued before it, {max(left, 0.0):.1f} s are left"

@@ -223,6 +223,23 @@ def test_who_would_wait_in_vain_is_refused_while_there_is_time(patience: dict[st
     assert len([second for second, _ in refused if second >= 29.0]) <= 35
 
 
+def test_who_is_held_back_for_those_who_run_is_not_refused_for_the_queue() -> None:
+    """There is room for it, so the queue of those who may only go to a full worker is not before it: it waits until
+    those who run can spare it, or its own target has passed.
+    """
+    gate = admission(hold_broken=-1.0, longest_wait_s=600.0)  # nothing with a target is let in beside others
+    for number in range(100):
+        gate.arrive(request(number, model=ModelRef(name="m", pinned="q4_k_m")), 0.0)
+    gate.arrive(request("held", slo=replace(TARGETS, ttft_s=30.0)), 0.0)
+    idle = worker("idle", instance(slots=SLOTS))
+    verdicts: list[Verdict] = []
+    for second in range(20):
+        slow = worker("slow", instance("q4_k_m", slots=SLOTS), load=replace(FULL, waiting=0, observed_at=float(second)))
+        verdicts += gate.pump(snapshot(slow, idle, at=float(second)), float(second))
+    assert "held" not in {one.request_id.removeprefix("r") for one in verdicts}
+    assert len(sent(verdicts)) >= 15
+
+
 def test_everyone_who_came_gets_exactly_one_verdict() -> None:
     """However full it is."""
     gate = admission(queue_limit=20)
