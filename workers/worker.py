@@ -13,7 +13,7 @@ import structlog
 
 from workers.credentials import ChannelSecurity
 from workers.dispatcher import Dispatcher
-from workers.engines.base import Engine, EngineError, LoadFigures, ModelSpec, Refused, StepResult
+from workers.engines.base import Engine, EngineError, LoadFigures, ModelSpec, StepResult
 from workers.enrol import Enrolment
 from workers.facts import Profile
 from workers.hub import StepHub
@@ -25,7 +25,6 @@ from workers.messages import (
     Dismiss,
     Drain,
     Embed,
-    EmbedResult,
     Generate,
     Leaving,
     LeavingKind,
@@ -33,7 +32,6 @@ from workers.messages import (
     ModelProgress,
     ReplicaList,
     Score,
-    ScoreResult,
     Undrain,
     UnloadModel,
     Welcome,
@@ -41,11 +39,9 @@ from workers.messages import (
 from workers.pool import SessionPool
 from workers.session import Introduction, Session, SessionLimits
 from workers.shelf import Measure, ModelShelf
+from workers.side_work import MAX_SIDE_TASKS, SideCommand, SideWork, turned_away
 
 log = structlog.get_logger(__name__)
-
-MAX_SIDE_TASKS = 64
-"""Scores, embeddings, loads and unloads that may be under way at once."""
 
 ENROLMENT_HOLDS_S = 5.0
 """A worker turned away so soon after it enrolled is not wanted: asking again would go on for ever."""
@@ -93,6 +89,7 @@ class Worker:
         self._incarnation = uuid.uuid4().hex
         self._worker_id = setup.worker_id
         self._shelf = ModelShelf(announce=self._announce, measure=setup.measure)
+        self._side_work = SideWork(shelf=self._shelf, load_options=setup.load_options)
         self._dispatcher = Dispatcher(self._engine, why_not_ready=self._shelf.why_not_ready)
         self._hub = self._open_hub(self._engine)
         self._pool = SessionPool(setup.routers, self._open_session)
@@ -369,48 +366,8 @@ class Worker:
         if self._setup.on_assign_draft is not None:
             self._setup.on_assign_draft(self._engine, command)
 
-    def _aside(self, session: Session, command: Score | Embed | LoadModel | UnloadModel) -> None:
-        """Work that takes its time, beside the stream of jobs."""
+    def _aside(self, session: Session, command: SideCommand) -> None:
         if len(self._tasks) < MAX_SIDE_TASKS:
-            self._spawn(self._do_aside(session, command))
-        elif isinstance(command, Score):
-            session.put_event(ScoreResult(request_id=command.request_id, error="too many requests of this kind run"))
-        elif isinstance(command, Embed):
-            session.put_event(EmbedResult(request_id=command.request_id, error="too many requests of this kind run"))
-
-    async def _do_aside(self, session: Session, command: Score | Embed | LoadModel | UnloadModel) -> None:
-        match command:
-            case Score():
-                session.put_event(await self._score(command))
-            case Embed():
-                session.put_event(await self._embed(command))
-            case LoadModel():
-                spec = ModelSpec(
-                    name=command.model,
-                    path=command.path,
-                    quantization=command.quantization,
-                    context_tokens=command.context_tokens,
-                    slots=command.slots,
-                    options=dict(self._setup.load_options),
-                )
-                await self._shelf.load(self._engine, self._hub, spec)
-            case UnloadModel():
-                await self._shelf.unload(self._engine, command.model, command.quantization)
-
-    async def _score(self, command: Score) -> ScoreResult:
-        try:
-            scored = await self._engine.score(command.model, command.quantization, command.text, command.token_ids)
-        except EngineError as error:
-            return ScoreResult(request_id=command.request_id, error=_line(error))
-        return ScoreResult(request_id=command.request_id, logprobs=scored.logprobs, token_ids=scored.token_ids)
-
-    async def _embed(self, command: Embed) -> EmbedResult:
-        try:
-            embedded = await self._engine.embed(command.model, command.quantization, command.text)
-        except EngineError as error:
-            return EmbedResult(request_id=command.request_id, error=_line(error))
-        return EmbedResult(request_id=command.request_id, values=embedded.values, prompt_tokens=embedded.prompt_tokens)
-
-
-def _line(error: EngineError) -> str:
-    return error.message if isinstance(error, Refused) else str(error)
+            self._spawn(self._side_work.do(self._engine, self._hub, session, command))
+        elif (answer := turned_away(command)) is not None:
+            session.put_event(answer)

@@ -143,7 +143,8 @@ class EchoEngine:
             await asyncio.sleep(0)
 
     def load_figures(self) -> LoadFigures:
-        return LoadFigures(running=len(self._running), step_sequence=self._sequence)
+        unread = sum(len(one.text) for one in self._running.values() if one.at == 0)
+        return LoadFigures(running=len(self._running), prefill_tokens_pending=unread, step_sequence=self._sequence)
 
     async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
         ids = token_ids or tuple(map(ord, text))
