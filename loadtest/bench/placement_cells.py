@@ -14,7 +14,10 @@ from typing import Any
 
 from loadtest.simulate.cases import POLICIES, Case, Outcome, fleet_of
 
-OURS, ORACLE_LEAST, CLAIRVOYANT = "cost", "weighted_least_request", "clairvoyant"
+OURS, ORACLE_LEAST = "cost", "weighted_least_request"
+NOTHING_HIDDEN, FORESIGHT = "nothing_hidden", "foresight"
+"""Ours with true speeds, lengths and fresh loads; ours behind somebody who knows which requests will come."""
+
 STALENESS = "staleness"
 CODE = (
     "router/placement/**/*.py",
@@ -87,6 +90,7 @@ def measure_cell(fleet: str, traffic: str, settings: Settings, solve: Solve) -> 
                 cases.append(replace(case, drift=True, start=0.6 * start, stride=1.4))
             if policy == OURS:
                 cases.append(replace(case, clairvoyant=True))
+                cases.append(replace(case, foresight=True))
     solved = solve(cases, f"{Path(fleet).stem}, {traffic}: seeds and drift")
     return {
         "settings": asdict(settings),
@@ -150,8 +154,9 @@ def goodput(outcome: Outcome) -> float:
 def detail(one: Outcome) -> dict[str, Any]:
     """One knee, JSON-ready."""
     case, at = one.case, one.figures
+    told = NOTHING_HIDDEN if case.clairvoyant else FORESIGHT if case.foresight else ""
     return {
-        "policy": CLAIRVOYANT if case.clairvoyant else case.policy,
+        "policy": told or case.policy,
         "seed": case.seed,
         "requests": case.requests,
         "drift": case.drift,

@@ -1,6 +1,7 @@
 """One thing to simulate as plain values, so that a pool of processes can share the work."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 from loadtest.simulate.bound import alone, best_goodput
 from loadtest.simulate.fleet import FleetSpec, read_fleet
-from loadtest.simulate.metrics import Figures, figures
+from loadtest.simulate.foresight import foresee
+from loadtest.simulate.metrics import Figures, Served, figures
 from loadtest.simulate.router_side import NO_ADMISSION
-from loadtest.simulate.search import Knee, find_knee
+from loadtest.simulate.search import REQUIRED, Knee, find_knee
 from loadtest.simulate.traces import read_trace
 from loadtest.simulate.traffic import GENERATORS, Arrival, at_rate, from_sizes
 from loadtest.simulate.world import REPORT_GAP_S, Drift, Setup, World
@@ -43,6 +45,7 @@ class Case:
     admission: bool = True
     drift: bool = False  # one worker in four three times as slow, a third of the way through
     clairvoyant: bool = False  # it knows true speeds and output lengths, and loads without delay
+    foresight: bool = False  # somebody who knows what comes turns away whom it pays to
     replicas: int = 1
     report_gap_s: float = REPORT_GAP_S
     rate: float = 0.0  # 0: find the knee
@@ -83,8 +86,20 @@ def bound_of(case: Case) -> float:
 
 def run_at(case: Case, rate: float, *, give_up_at: float = 1.0) -> Figures:
     """One simulation."""
-    fleet = fleet_of(case.fleet)
     arrivals = traffic_at(case, rate)
+    if not case.foresight:
+        served, busy_s = _play(case, arrivals, give_up_at)
+        return figures(served, busy_s, arrivals)
+
+    def play(kept: Sequence[Arrival]) -> list[Served]:
+        return _play(case, kept, give_up_at)[0]
+
+    return figures(foresee(arrivals, play, allowed=1.0 - REQUIRED, seed=case.seed), None, arrivals)
+
+
+def _play(case: Case, arrivals: Sequence[Arrival], give_up_at: float) -> tuple[list[Served], dict[str, float]]:
+    """What became of each, and the seconds each worker worked."""
+    fleet = fleet_of(case.fleet)
     parameters = dict(case.parameters)
     if case.policy in ORACLE:
         parameters["weights"] = alone(fleet, arrivals, fleet.true_parameters(case.seed))
@@ -100,8 +115,7 @@ def run_at(case: Case, rate: float, *, give_up_at: float = 1.0) -> Figures:
         drift=Drift(at=arrivals[len(arrivals) // 3].at) if case.drift else None,
     )
     world = World(setup, arrivals)
-    served = world.run(give_up_at=give_up_at)
-    return figures(served, world.busy_s, arrivals)
+    return world.run(give_up_at=give_up_at), world.busy_s
 
 
 def solve(case: Case) -> Outcome:
