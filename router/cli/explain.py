@@ -2,22 +2,29 @@
 one input changed.
 """
 
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import httpx
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
+from router.cli.decision_files import Explanation, Refused, read_records
+from router.cli.tables import Row, Sheet, wide_console
+from router.domain.ids import WorkerId
 from router.errors import ConfigError
+from router.placement.candidates import InstanceKey
 from router.placement.cost import TERMS
 from router.placement.record import DecisionRecord
 from router.placement.replay import Change, Replayed, differences
 from router.placement.replay import replay as replay_record
 
 DEADLINE_S = 10.0
+COMPARED = 20
+"""Decisions whose costs `replay --set` shows; of more only the pick."""
+
 _ROUTER = "http://127.0.0.1:8000"
 
 _CLOSEST_VALUES = ("running", "waiting", "prefill_pending", "context_held", "cached_tokens", "inflight_requests")
@@ -26,95 +33,148 @@ _BESIDE = ("broken", "ttft", "tpot")
 
 def explain(
     request_id: Annotated[str, typer.Argument(help="The x-request-id of an answer.")],
-    router: Annotated[str, typer.Option(envvar="ALLSORTS_URL", help="Where the router listens.")] = _ROUTER,
+    url: Annotated[str, typer.Option("--url", envvar="ALLSORTS_URL", help="Where the router listens.")] = _ROUTER,
     key: Annotated[str, typer.Option(envvar="ALLSORTS_API_KEY", help="An API key with the scope observe.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, as replay reads them.")] = False,
+    router: Annotated[str, typer.Option("--router", hidden=True, help="The older name of --url.")] = "",
 ) -> None:
-    """Show the candidates of a request, what each would have cost, and what then happened."""
-    body = _fetch(f"{router.rstrip('/')}/admin/explain/{request_id}", key)
+    """Show the candidates of a request, what each would have cost, and what then happened; or why it was refused.
+
+    Examples:
+      allsorts explain chatcmpl-2f6c...
+
+      allsorts explain chatcmpl-2f6c... --json > decision.jsonl
+
+    """
+    url = router or url
+    body = fetch(f"{url.rstrip('/')}/admin/explain/{request_id}", key)
     try:
-        records = msgspec.json.decode(body, type=_Explanation).records
+        found = msgspec.json.decode(body, type=Explanation)
     except msgspec.DecodeError as error:
-        _fail(f"{router}: the reply is no decision record ({error}); is this an allsorts router?")
-    for record in records:
-        if as_json:
-            print(msgspec.json.encode(record).decode())
-        else:
-            _show(record)
+        _fail(f"{url}: the reply is no decision record ({error}); is this an allsorts router?")
+    if as_json:
+        for one in found.records if found.refused is None else [found]:
+            print(msgspec.json.encode(one).decode())
+        return
+    for record in found.records:
+        _show(record)
+    if found.refused is not None:
+        _show_refusal(found.refused)
 
 
 def replay(
-    records: Annotated[Path, typer.Argument(help="Decision records, one JSON object a line.")],
+    records: Annotated[Path, typer.Argument(help="Decision records, one JSON object a line, of all replicas.")],
     change: Annotated[
         list[str] | None, typer.Option("--set", help="worker.field=value or request.field=value; may be repeated.")
     ] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Leave this machine out; may be repeated.")] = None,
     request_id: Annotated[str, typer.Option("--request", help="Only this request's decisions.")] = "",
 ) -> None:
-    """Compute recorded decisions again; exits with 1 when one does not come out as recorded."""
+    """Compute recorded decisions again; exits with 1 when one does not come out as recorded.
+
+    What can be set: of a worker, what `explain --json` shows as its values and inputs; of the request, what it shows as
+    facts. Of a machine that was excluded a record holds the reason and no figures: a floor or a label can only be
+    tightened, by leaving machines out.
+
+    Examples:
+      allsorts replay records.jsonl
+
+      allsorts replay records.jsonl --request chatcmpl-2f6c... --set m4-max.running=0 --without rtx-box
+
+    """
     try:
         changes = [Change.parse(text) for text in change or ()]
         found = [r for r in read_records(records) if request_id in ("", r.request_id)]
         if not found:
             raise ConfigError(f"{records}: no record{f' of request {request_id}' if request_id else ''} in it")
-        replayed = [(record, replay_record(record, changes)) for record in found]
+        replayed = [(record, replay_record(record, changes, without or ())) for record in found]
     except ConfigError as error:
         _fail(error.message)
-    console = Console()
-    wrong = [line for record, again in replayed if not changes for line in differences(record, again)]
+    console = wide_console()
+    if changes or without:
+        for number, (record, again) in enumerate(replayed):
+            console.print(_verdict(record, again), highlight=False, soft_wrap=True)
+            if number < COMPARED:
+                console.print(_comparison(record, again), "", sep="\n")
+        if len(replayed) > COMPARED:
+            console.print(f"costs of the first {COMPARED} decisions; choose others with --request", highlight=False)
+        return
+    wrong = [line for record, again in replayed for line in differences(record, again)]
     for record, again in replayed:
         console.print(_verdict(record, again), highlight=False, soft_wrap=True)
     for line in wrong:
         console.print(line, style="red", highlight=False, soft_wrap=True)
-    if not changes and (wrong or not all(again.same for _, again in replayed)):
+    if wrong or not all(again.same for _, again in replayed):
         raise typer.Exit(1)
 
 
-def read_records(path: Path) -> list[DecisionRecord]:
-    """Records from a file of JSON lines; a line may also be what ``/admin/explain`` answers.
+def _comparison(record: DecisionRecord, again: Replayed) -> Sheet:
+    """Every candidate's cost as it was and as it comes out; those left out have none."""
+    costs = dict(zip(again.keys, again.scores.cost.tolist(), strict=True))
+    rows = []
+    for one in record.candidates:
+        key = InstanceKey(WorkerId(one.worker), one.model, one.quantization)
+        then, now = one.cost, costs.get(key)
+        more = "-" if then is None or now is None else f"{now - then:+.4g}"
+        was = (one.worker, one.quantization) == (record.picked, record.picked_quantization)
+        marks = [word for word, is_so in (("recorded", was), ("now", key == again.picked)) if is_so]
+        cells = [escape(one.node), one.quantization, _number(then), _number(now), more, ", ".join(marks)]
+        rows.append(Row(cells, "bold green" if key == again.picked else ""))
+    rows.sort(key=lambda row: float("inf") if row.cells[3] == "-" else float(row.cells[3]))
+    headings = ("node", "quantization", "cost recorded", "cost now", "difference", "picked")
+    return Sheet(headings, rows, keys=2, right=headings[2:5])
 
-    Raises ConfigError naming the file, the line and what is wrong in it.
+
+class _Unknown(msgspec.Struct):
+    """A 404, and whose."""
+
+    replica: str = "router-0"
+    replicas: int = 1
+
+
+def fetch(url: str, key: str) -> bytes:
+    """The explanation. Each router replica knows what it served itself: where there are several, whoever answers first
+    may not be the one, and is asked again until all have been heard.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    found: list[DecisionRecord] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            if b'"records"' in line[:200]:
-                found += msgspec.json.decode(line, type=_Explanation).records
-            else:
-                found.append(msgspec.json.decode(line, type=DecisionRecord))
-        except msgspec.DecodeError as error:
-            raise ConfigError(f"{path}, line {number}: {error}") from error
-    return found
-
-
-class _Explanation(msgspec.Struct):
-    request_id: str
-    records: list[DecisionRecord]
-
-
-def _fetch(url: str, key: str) -> bytes:
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    try:
-        reply = httpx.get(url, headers=headers, timeout=DEADLINE_S)
-    except httpx.HTTPError as error:
-        _fail(f"{url}: {error or type(error).__name__}; is the router running there?")
-    if reply.status_code == httpx.codes.NOT_FOUND:
-        _fail("no record of this request: it was not sampled, has aged out, or another replica served it")
-    if reply.status_code != httpx.codes.OK:
-        _fail(f"{url}: HTTP {reply.status_code}: {reply.text[:300]}")
-    return reply.content
+    heard: set[str] = set()
+    until = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            reply = httpx.get(url, headers=headers, timeout=DEADLINE_S)
+        except httpx.HTTPError as error:
+            _fail(f"{url}: {error or type(error).__name__}; is the router running there?")
+        if reply.status_code == httpx.codes.OK:
+            return reply.content
+        if reply.status_code != httpx.codes.NOT_FOUND:
+            _fail(f"{url}: HTTP {reply.status_code}: {reply.text[:300]}")
+        try:
+            unknown = msgspec.json.decode(reply.content, type=_Unknown)
+        except msgspec.DecodeError:
+            unknown = _Unknown()
+        heard.add(unknown.replica)
+        if len(heard) >= unknown.replicas:
+            _fail("no record of this request: it was not sampled, has aged out, or never was")
+        if time.monotonic() > until:
+            _fail(
+                f"no record of this request at {', '.join(sorted(heard))}; {unknown.replicas - len(heard)} of the "
+                f"{unknown.replicas} router replicas did not answer in {DEADLINE_S:.0f} s"
+            )
+
+
+def _show_refusal(refused: Refused) -> None:
+    console = wide_console()
+    console.print(f"refused ({refused.code}): {refused.message}", highlight=False, markup=False, soft_wrap=True)
+    rows = [Row([escape(text) for text in (e["node"], e["quantization"], e["reason"])]) for e in refused.exclusions]
+    if rows:
+        console.print("", Sheet(("node", "quantization", "reason"), rows, keys=2), sep="\n")
 
 
 def _show(record: DecisionRecord) -> None:
-    console = Console()
+    console = wide_console()
     facts = record.facts
     console.print(
-        f"[bold]{record.record_id}[/bold] policy {record.policy}: prompt {facts.prompt_tokens} tokens, "
+        f"[bold]{escape(record.record_id)}[/bold] policy {record.policy}: prompt {facts.prompt_tokens} tokens, "
         f"output about {facts.output_tokens:.0f}, waited {facts.waited_s:.3f} s",
         highlight=False,
     )
@@ -123,11 +183,12 @@ def _show(record: DecisionRecord) -> None:
         console.print(f"{record.omitted} dearer candidates are not kept")
     for exclusion in record.exclusions:
         held = f"@{exclusion['quantization']}" if exclusion["quantization"] else ""
-        console.print(f"excluded {exclusion['node']}{held}: {exclusion['reason']}", highlight=False, markup=False)
+        text = f"excluded {exclusion['node']}{held}: {exclusion['reason']}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     margin = "" if record.margin_s is None else f", {record.margin_s:.3f} cheaper than the next"
     expected = record.prediction
     console.print(
-        f"picked {_node(record)}{margin}; expected first token {expected['ttft_s']:.3f} s, "
+        f"picked {escape(_node(record))}{margin}; expected first token {expected['ttft_s']:.3f} s, "
         f"then {1000 * expected['tpot_s']:.1f} ms per token",
         highlight=False,
     )
@@ -138,24 +199,23 @@ def _show(record: DecisionRecord) -> None:
     console.print(_what_happened(record.outcome), highlight=False)
 
 
-def _table(record: DecisionRecord) -> Table:
+def _table(record: DecisionRecord) -> Sheet:
     names = {name for candidate in record.candidates for name in candidate.terms}
     terms = [n for n in TERMS if n in names] + sorted(names - set(TERMS) - set(_BESIDE))
     terms += [n for n in _BESIDE if n in names]
-    table = Table(show_lines=False)
-    for heading in ("node", "quantization", "cost", *terms, *_CLOSEST_VALUES):
-        table.add_column(heading, justify="left" if heading in ("node", "quantization") else "right")
+    headings = ("node", "quantization", "cost", *terms, *_CLOSEST_VALUES)
+    rows = []
     for candidate in sorted(record.candidates, key=lambda c: float("inf") if c.cost is None else c.cost):
         picked = candidate.worker == record.picked and candidate.quantization == record.picked_quantization
-        table.add_row(
-            candidate.node,
-            candidate.quantization,
+        cells = [
+            escape(candidate.node),
+            escape(candidate.quantization),
             _number(candidate.cost),
             *(_number(candidate.terms.get(name)) for name in terms),
             *(f"{candidate.values.get(name) or 0:.0f}" for name in _CLOSEST_VALUES),
-            style="bold green" if picked else None,
-        )
-    return table
+        ]
+        rows.append(Row(cells, "bold green" if picked else ""))
+    return Sheet(headings, rows, keys=2, right=headings[2:])
 
 
 def _verdict(record: DecisionRecord, again: Replayed) -> str:

@@ -3,6 +3,7 @@
 Nothing is ever cut: what is wider than the terminal goes on in the next line.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -84,9 +85,9 @@ class Sheet:
 
 
 def wide_console() -> Console:
-    """The terminal; where there is none, wide enough for most tables."""
+    """The terminal, or what COLUMNS says; where there is neither, wide enough for most tables."""
     console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+    return console if console.is_terminal or os.environ.get("COLUMNS") else Console(width=PLAIN_WIDTH)
 
 
 def _width(cell: str) -> int:

@@ -127,7 +127,7 @@ def test_replay_reads_what_the_router_answers_too(tmp_path: Path) -> None:
 )
 def test_one_input_changed_shows_the_new_pick(records: Path, change: str, pick: str) -> None:
     """A decision is a function of its record."""
-    assert run("replay", str(records), "--set", change) == f"r7#0: {pick}\n"
+    assert run("replay", str(records), "--set", change).splitlines()[0] == f"r7#0: {pick}"
 
 
 def test_a_record_that_was_tampered_with_does_not_hold(records: Path) -> None:
