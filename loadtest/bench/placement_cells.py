@@ -22,8 +22,10 @@ STALENESS = "staleness"
 CODE = (
     "router/placement/**/*.py",
     "router/admission/*.py",
+    "router/dispatch/conflicts.py",
     "router/capacity/*.py",
     "loadtest/simulate/*.py",
+    "workers/condition.py",
     "workers/engines/simulated/core.py",
     "workers/engines/simulated/noise.py",
     "workers/engines/simulated/prefix_cache.py",
