@@ -185,7 +185,11 @@ async def _placements(session: aiohttp.ClientSession, url: str, streams: Sequenc
         async with room, session.get(f"{url}/admin/explain/{request_id}") as reply:
             return list((await reply.json())["records"]) if reply.status == 200 else []
 
-    found = await asyncio.gather(*(records(one.request_id) for one in streams if one.request_id))
+    asked = [one for one in streams if one.request_id]
+    found = await asyncio.gather(*(records(one.request_id) for one in asked))
+    without = sum(one.completed and not some for one, some in zip(asked, found, strict=True))
+    if without:  # it would pass for a router that stopped placing at once
+        raise RuntimeError(f"the router has no decision of {without} of {len(asked)} requests it answered")
     return [Placement(at=one["facts"]["now"], worker_id=one["picked"]) for some in found for one in some]
 
 

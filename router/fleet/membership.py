@@ -3,7 +3,7 @@
 Every change happens synchronously on the event loop; listeners hear that something changed and decide what to do.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import structlog
@@ -17,12 +17,10 @@ from router.errors import NotFound, Unavailable
 from router.fleet.breaker import Breaker
 from router.fleet.lifecycle import Command, Event, advance
 from router.fleet.member import Member
+from router.fleet.model_names import ModelNames
 from router.fleet.session import WorkerSession
 
 log = structlog.get_logger()
-
-MODEL_NAMES_LIMIT = 10_000
-"""Model names remembered for telling an unknown model from one whose workers are away."""
 
 
 class Membership:
@@ -33,9 +31,7 @@ class Membership:
         self._clock = clock
         self._members: dict[WorkerId, Member] = {}
         self._sessions: dict[WorkerId, WorkerSession] = {}
-        self._model_names: dict[str, None] = {}
-        self._expected: frozenset[str] = frozenset()
-        self._expected_until = 0.0
+        self._names = ModelNames(clock)
         self._version = 0
         self._snapshot: FleetSnapshot | None = None
         self._listeners: list[Callable[[WorkerId], None]] = []
@@ -50,23 +46,21 @@ class Membership:
                 taken_at=self._clock.now(),
                 version=self._version,
                 workers=tuple(member.view() for member in self._members.values()),
-                expected_models=self._still_expected(),
+                expected_models=self._names.expected,
             )
         return self._snapshot
 
     def known_models(self) -> tuple[str, ...]:
         """Every model name any worker reported since this router started, and those still expected."""
-        return (*self._model_names, *sorted(self._still_expected().difference(self._model_names)))
+        return self._names.all()
 
     def served_models(self) -> tuple[str, ...]:
         """Models of the workers in the table, and those still expected; sorted."""
-        here = {name for member in self._members.values() for name, _ in member.models}
-        return tuple(sorted(here | self._still_expected())[:MODEL_NAMES_LIMIT])
+        return self._names.to_keep(self._served())
 
     def expect_models(self, names: Iterable[str]) -> None:
         """These were served before this router started: their workers may come back, as long as a lost worker may."""
-        self._expected = frozenset(names)
-        self._expected_until = self._clock.now() + self._config.gone_after_s
+        self._names.expect(names, until=self._clock.now() + self._config.gone_after_s)
         self._bump()
 
     def session_of(self, worker_id: WorkerId) -> WorkerSession | None:
@@ -258,25 +252,15 @@ class Membership:
             member.models.pop(key, None)
             return
         member.models[key] = _keep_facts(member.models.get(key), instance)
-        self._remember(instance.model)
+        self._names.see(instance.model, self._served())
 
-    def _remember(self, model: str) -> None:
-        """At the limit, names that nobody serves any more make room."""
-        if model in self._model_names:
-            return
-        if len(self._model_names) >= MODEL_NAMES_LIMIT:
-            served = {name for member in self._members.values() for name, _ in member.models}
-            self._model_names = {name: None for name in self._model_names if name in served}
-        if len(self._model_names) < MODEL_NAMES_LIMIT:
-            self._model_names[model] = None
+    def _served(self) -> Iterator[str]:
+        return (name for member in self._members.values() for name, _ in member.models)
 
     def _fresh_breaker(self, older: Member | None) -> Breaker:
         if older is not None and older.breaker.probing:
             return older.breaker
         return Breaker(first_s=self._config.breaker_first_s, longest_s=self._config.breaker_longest_s)
-
-    def _still_expected(self) -> frozenset[str]:
-        return self._expected if self._clock.now() < self._expected_until else frozenset()
 
     def _make_room(self) -> None:
         if len(self._members) < self._config.max_workers:
