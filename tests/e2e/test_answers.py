@@ -26,7 +26,7 @@ async def test_the_q8_worker_knows_the_capital_of_france(client: openai.AsyncOpe
     assert answer.choices[0].finish_reason == "stop"
     assert raw.headers["x-allsorts-worker"] == "local-q8_0"
     assert raw.headers["x-allsorts-quantization"] == "q8_0"
-    assert raw.headers["x-request-id"]
+    assert raw.headers.get_list("x-request-id") == [answer.id], "the router's, and only once"
     assert answer.usage is not None
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
