@@ -77,7 +77,7 @@ class NotFound(AllsortsError):
 
 
 class UnknownModel(NotFound):
-    """No worker ever served this model."""
+    """No worker ever served this model, or none at the quantization that is asked for."""
 
     code = "model_not_found"
 
@@ -140,6 +140,14 @@ class Unavailable(AllsortsError):
     kind = "service_unavailable"
     http_status = 503
     retryable = True
+
+
+class OutOfReach(AllsortsError):
+    """As the pool stands, nothing can ever serve this request, and waiting would not help: only its operator can."""
+
+    code = "no_capacity"
+    kind = "service_unavailable"
+    http_status = 503
 
 
 class DeadlineExceeded(Unavailable):

@@ -193,9 +193,17 @@ class Admission:
         expected = now - request.arrived_at + placed.prediction.ttft_s
         if expected <= target * self._limits.late_factor:
             return None
+        seen = placed.prediction
+        idle = seen.ttft_s - seen.wait_s
+        if idle > target * self._limits.late_factor:
+            reason = (
+                f"out of reach: {placed.node} would need {_text(idle)} to the first token with nothing else to do, "
+                f"the target is {_text(target)}"
+            )
+            return _shed(request, "out_of_reach", reason)
         reason = (
-            f"overloaded: the first token is expected after {expected:.1f} s on {placed.node}, "
-            f"the target is {target:.1f} s"
+            f"overloaded: the first token is expected after {_text(expected)} on {placed.node}, "
+            f"the target is {_text(target)}"
         )
         return _shed(request, "overloaded", reason, retry_after_s=_at_least_one(expected - target))
 
@@ -323,6 +331,10 @@ def _ttft_target(request: InferenceRequest) -> float:
 
 def _late_at(request: InferenceRequest) -> float:
     return request.arrived_at + _ttft_target(request)
+
+
+def _text(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1.0 else f"{1000.0 * seconds:.0f} ms"
 
 
 def _at_least_one(seconds: float) -> float:

@@ -21,9 +21,9 @@ class Dispatch:
 class Shed:
     """Refuse this request before dispatch.
 
-    ``code``: ``unknown_model``, ``no_worker`` (nothing can ever take it as the pool stands), ``overloaded``
-    (queue full or its target cannot be met), ``deadline`` (its time ran out while it waited),
-    ``rate_limited``.
+    ``code``: ``unknown_model``, ``no_worker`` (nothing can ever take it as the pool stands, or nobody came back in
+    time), ``out_of_reach`` (its target would be missed by an idle pool), ``overloaded`` (queue full or its target
+    cannot be met now), ``deadline`` (its time ran out while it waited), ``rate_limited``.
     """
 
     request_id: RequestId

@@ -11,18 +11,20 @@ from collections.abc import Callable
 from router.admission.interfaces import AdmissionControl, Dispatch, Shed, Verdict
 from router.domain.clock import Clock
 from router.domain.ids import RequestId, WorkerId
-from router.domain.placement import NoCandidate, Placed
+from router.domain.placement import Placed
 from router.domain.request import InferenceRequest
 from router.errors import (
     AllsortsError,
     ContextLengthExceeded,
     DeadlineExceeded,
+    OutOfReach,
     RateLimited,
     Unavailable,
     UnknownModel,
     UnsupportedParameter,
 )
 from router.fleet.membership import Membership
+from router.placement.filters import only_lasting
 
 
 class WaitingRoom:
@@ -138,14 +140,25 @@ def _error_of(shed: Shed) -> AllsortsError:
         return RateLimited(shed.reason, retry_after_s=shed.retry_after_s)
     if shed.code == "deadline":
         return DeadlineExceeded(shed.reason, retry_after_s=shed.retry_after_s)
-    why = frozenset() if shed.no_candidate is None else _passed_over(shed.no_candidate)
-    if why == {"context"}:  # by the estimate, with room for its error; a worker would say the same with exact counts
-        return ContextLengthExceeded(f"prompt and max_tokens are too long for every worker: {shed.reason}")
-    if why == {"capability"}:
-        return UnsupportedParameter(f"no worker of this model can do that: {shed.reason}")
+    if shed.code == "out_of_reach":
+        return OutOfReach(shed.reason)
+    exclusions = () if shed.no_candidate is None else shed.no_candidate.exclusions
+    if shed.code == "no_worker" and exclusions and only_lasting(exclusions):
+        return _lasting(shed, frozenset(one.filter for one in exclusions) - {"model"})
     return Unavailable(shed.reason, retry_after_s=shed.retry_after_s or 1.0)
 
 
-def _passed_over(result: NoCandidate) -> frozenset[str]:
-    """Filters that removed workers which the client's own rules had left."""
-    return frozenset(e.filter for e in result.exclusions) - {"model", "pin", "quality", "labels"}
+_NAMED = frozenset({"pin", "quality"})
+"""Filters that stand for what the client wrote as the model's name."""
+
+
+def _lasting(shed: Shed, filters: frozenset[str]) -> AllsortsError:
+    """What waiting does not cure: ``filters`` removed every worker of the model."""
+    if filters <= _NAMED:
+        return UnknownModel(f"no worker serves the model as it is asked for: {shed.reason}", param="model")
+    left = filters - _NAMED - {"labels"}
+    if left == {"context"}:  # by the estimate, with room for its error; a worker would say the same with exact counts
+        return ContextLengthExceeded(f"prompt and max_tokens are too long for every worker: {shed.reason}")
+    if left == {"capability"}:
+        return UnsupportedParameter(f"no worker of this model can do that: {shed.reason}")
+    return OutOfReach(shed.reason)

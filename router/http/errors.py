@@ -29,6 +29,8 @@ def error_headers(error: AllsortsError) -> Headers:
     headers: list[tuple[bytes, bytes]] = []
     if error.retryable and (error.http_status in (429, 503) or error.retry_after_s is not None):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s or 1.0))))
+    if error.http_status >= 500 and not error.retryable:
+        headers.append((b"x-should-retry", b"false"))  # OpenAI's clients ask again after a 5xx unless told not to
     if isinstance(error, RateLimited):
         headers.extend(error.limits)
     if isinstance(error, NotAuthenticated):

@@ -1,4 +1,4 @@
-"""What a client hears of a request that admission refused: its own fault is a 400, the fleet's a 503."""
+"""What a client hears of a request that admission refused: its own fault is a 4xx, the fleet's a 503."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from router.admission.interfaces import Shed
 from router.dispatch.waiting_room import error_of
 from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Exclusion, NoCandidate
+from router.http.errors import error_headers
 
 
 def shed(code: str, *filters: str) -> Shed:
@@ -26,7 +27,12 @@ def shed(code: str, *filters: str) -> Shed:
         (shed("no_worker", "context", "model", "pin"), 400, "context_length_exceeded"),
         (shed("no_worker", "context", "state"), 503, "no_capacity"),
         (shed("no_worker", "capability", "model"), 400, "unsupported_parameter"),
-        (shed("no_worker", "pin"), 503, "no_capacity"),
+        (shed("no_worker", "pin"), 404, "model_not_found"),
+        (shed("no_worker", "model", "quality"), 404, "model_not_found"),
+        (shed("no_worker", "model", "quality", "labels"), 503, "no_capacity"),
+        (shed("no_worker", "pin", "state"), 503, "no_capacity"),
+        (shed("no_worker", "model", "failed"), 503, "no_capacity"),
+        (shed("out_of_reach"), 503, "no_capacity"),
         (shed("no_worker"), 503, "no_capacity"),
     ],
 )
@@ -34,3 +40,21 @@ def test_a_refusal_becomes_the_error_of_whoever_is_at_fault(refused: Shed, statu
     error = error_of(refused)
     assert (error.http_status, error.code) == (status, code)
     assert refused.reason in error.message
+
+
+@pytest.mark.parametrize(
+    ("refused", "again"),
+    [
+        (shed("overloaded"), True),
+        (shed("no_worker", "state"), True),
+        (shed("no_worker", "failed"), False),
+        (shed("no_worker", "pin"), False),
+        (shed("out_of_reach"), False),
+    ],
+)
+def test_only_what_waiting_may_cure_says_when_to_come_back(refused: Shed, again: bool) -> None:
+    """The rest tells OpenAI's clients, which repeat every 5xx by themselves, that it is of no use."""
+    error = error_of(refused)
+    headers = dict(error_headers(error))
+    assert (b"retry-after" in headers) is again
+    assert (headers.get(b"x-should-retry") == b"false") is (not again and error.http_status >= 500)
