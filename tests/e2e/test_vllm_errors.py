@@ -6,7 +6,6 @@ The worker recovers or leaves, and no request hangs. What is alike for all engin
 import json
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,13 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.integration.test_error_paths import shown, stream, text_of
-from tests.support.one_pool import OnePool, one_pool
+from tests.support.one_pool import PATIENT_S, OnePool, one_pool
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 VLLM_PYTHON = str(REPOSITORY / ".venv-vllm" / "bin" / "python")
 SIZE = ("--engine", "vllm", "--slots", "4", "--context", "512")
 LOADS_WITHIN_S = 300.0
-SOON_S = 5.0
-PATIENCE_S = 20.0
-"""The router's: how long a request waits for a worker of its model to come back."""
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +83,15 @@ SAYS = {
 
 
 @pytest.fixture(scope="module")
-def crowd(pool: OnePool, awq_folder: Path, model_files: dict[str, Path]) -> Iterator[OnePool]:
-    """A worker that was given every kind of broken model, and a good one last."""
-    models = {**bad_folders(pool.folder / "models", awq_folder, model_files["q8_0"]), "sound": str(awq_folder)}
+def crowd(
+    tmp_path_factory: pytest.TempPathFactory, awq_folder: Path, model_files: dict[str, Path]
+) -> Iterator[OnePool]:
+    """A worker that was given every kind of broken model, and a good one last; a router that would wait for ever."""
+    folder = tmp_path_factory.mktemp("models")
+    models = {**bad_folders(folder, awq_folder, model_files["q8_0"]), "sound": str(awq_folder)}
     arguments = [part for name, path in models.items() for part in ("--model", f"{name}={path}")]
-    with pool.working("crowd", *SIZE, *arguments, python=VLLM_PYTHON) as process:
+    router = one_pool(tmp_path_factory.mktemp("crowd"), patience_s=PATIENT_S)
+    with router as pool, pool.working("crowd", *SIZE, *arguments, python=VLLM_PYTHON) as process:
         pool.until(lambda: pool.models("crowd").get("sound", {}).get("state") == "ready", LOADS_WITHIN_S)
         yield pool
         assert process.poll() is None, "the worker outlived none of it"
@@ -107,9 +107,7 @@ def test_a_model_that_vllm_cannot_serve_says_why(kind: str, crowd: OnePool) -> N
     row = next(line for line in shown(crowd).splitlines() if f" {kind} " in line)
     assert "failed: " in row
     assert SAYS[kind] in row
-    started = time.monotonic()
-    reply = crowd.chat(kind)
-    assert time.monotonic() - started < SOON_S
+    reply = crowd.chat(kind)  # waiting for the model to come back would outlast the client
     assert reply.status_code == 503
     assert SAYS[kind] in reply.json()["error"]["message"]
 
@@ -150,15 +148,13 @@ def test_a_killed_core_is_started_again_and_nobody_waits_for_ever(pool: OnePool,
         pool.until(lambda: pool.models("mortal").get("phoenix", {}).get("state") == "ready", LOADS_WITHIN_S)
         whole = text_of(list(stream(pool, "phoenix", 48)))
         events: list[dict[str, Any]] = []
-        killed_at = 0.0
         for event in stream(pool, "phoenix", 48):
             events.append(event)
             if len(events) == 10:
                 core_of(process.pid).send_signal(signal.SIGKILL)
-                killed_at = time.monotonic()
-                pool.until(lambda: "the engine died: " in pool.models("mortal")["phoenix"]["error"], SOON_S)
+                pool.until(lambda: "the engine died: " in pool.models("mortal")["phoenix"]["error"])
                 assert "the engine died: vLLM's core process of phoenix died" in shown(pool)
-        assert time.monotonic() - killed_at < LOADS_WITHIN_S
+        assert len(events) > 10, "it ended before the core was killed"
         if "error" in events[-1]:
             assert "the engine died" in json.dumps(events[-1])
             assert whole.startswith(text_of(events[:-1]))

@@ -6,7 +6,6 @@ Each cause is one clear line to the client and in the fleet's table; the worker 
 import json
 import random
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +14,10 @@ import pytest
 from rich.console import Console
 
 from router.cli.fleet import fleet_table
-from tests.support.one_pool import OnePool, end, one_pool
+from tests.support.one_pool import PATIENT_S, OnePool, end, one_pool
 from workers.models.gguf_header import read_header
 
 pytestmark = pytest.mark.model
-
-SOON_S = 5.0
-"""A refusal that needs no work; the router would wait 20 s for a worker that may come back."""
 
 
 def bad_files(folder: Path, good: Path) -> dict[str, str]:
@@ -78,13 +74,13 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnePool]:
 
 
 @pytest.fixture(scope="module")
-def crowd(pool: OnePool, model_files: dict[str, Path]) -> Iterator[OnePool]:
-    """A worker that was given every kind of broken model, and a good one last."""
-    folder = pool.folder / "models"
-    folder.mkdir()
+def crowd(tmp_path_factory: pytest.TempPathFactory, model_files: dict[str, Path]) -> Iterator[OnePool]:
+    """A worker that was given every kind of broken model, and a good one last; a router that would wait for ever."""
+    folder = tmp_path_factory.mktemp("models")
     models = {**bad_files(folder, model_files["q8_0"]), "sound": str(model_files["q8_0"])}
     arguments = [part for name, path in models.items() for part in ("--model", f"{name}={path}")]
-    with pool.working("crowd", *arguments) as process:
+    router = one_pool(tmp_path_factory.mktemp("crowd"), patience_s=PATIENT_S)
+    with router as pool, pool.working("crowd", *arguments) as process:
         pool.until(lambda: pool.models("crowd").get("sound", {}).get("state") == "ready")
         yield pool
         assert process.poll() is None, "the worker outlived none of it"
@@ -108,9 +104,7 @@ def test_a_model_that_cannot_be_loaded_says_why(kind: str, crowd: OnePool) -> No
     row = next(line for line in shown(crowd).splitlines() if f" {kind} " in line)
     assert "failed: " in row
     assert SAYS[kind] in row
-    started = time.monotonic()
-    reply = crowd.chat(kind)
-    assert time.monotonic() - started < SOON_S
+    reply = crowd.chat(kind)  # waiting for the model to come back would outlast the client
     assert reply.status_code == 503
     assert SAYS[kind] in reply.json()["error"]["message"]
 
@@ -218,19 +212,18 @@ def test_an_engine_that_keeps_dying_ends_its_worker(
 
 
 def test_a_killed_worker_ends_its_streams_and_may_come_back(pool: OnePool, model_files: dict[str, Path]) -> None:
-    """SIGKILL, with an answer half said and nobody else to go on: an error, promptly; a new process serves again."""
+    """SIGKILL, with an answer half said and nobody else to go on: an error after the router's patience and before the
+    client's; a new process serves again.
+    """
     model = ("--model", f"lonely={model_files['q8_0']}")
     with pool.working("victim", *model) as process:
         pool.until(lambda: pool.models("victim").get("lonely", {}).get("state") == "ready")
         events = []
-        killed_at = 0.0
         for event in stream(pool, "lonely", 400):
             events.append(event)
             if len(events) == 8:
                 process.send_signal(signal.SIGKILL)
-                killed_at = time.monotonic()
-        assert killed_at
-        assert time.monotonic() - killed_at < 30
+        assert len(events) > 8, "it ended before it was killed"
         assert "error" in events[-1]
         assert end(process, signal.SIGTERM) == -signal.SIGKILL
     pool.until(lambda: pool.worker("victim").get("state") in (None, "gone"))

@@ -14,8 +14,11 @@ from typing import Any
 
 import httpx
 
+from router.config import AdmissionConfig
 from tests.support.pool import free_port
 
+PATIENT_S = 3600.0
+"""A router's patience that no test outlives."""
 STARTS_WITHIN_S = 60.0
 ENDS_WITHIN_S = 30.0
 
@@ -105,12 +108,16 @@ def end(process: "subprocess.Popen[bytes]", how: signal.Signals) -> int:
 
 
 @contextlib.contextmanager
-def one_pool(folder: Path) -> Iterator[OnePool]:
-    """A router that answers."""
+def one_pool(folder: Path, *, patience_s: float = AdmissionConfig().patience_s) -> Iterator[OnePool]:
+    """A router that answers. ``patience_s``: how long it lets a request wait for a worker of its model; longer than a
+    client of the tests waits for an answer, a request that should be refused at once and is not fails its test.
+    """
     pool = OnePool(folder)
+    settings = folder / "router.toml"
+    settings.write_text(f"[admission]\npatience_s = {patience_s}\n")
     command = [
         sys.executable, "-m", "router.cli.main", "serve", "--without-ray", "--port", str(pool.port),
-        "--grpc-port", str(pool.grpc_port), "--state-dir", str(folder / "router"),
+        "--grpc-port", str(pool.grpc_port), "--state-dir", str(folder / "router"), "--config", str(settings),
     ]  # fmt: skip
     with (folder / "router.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
