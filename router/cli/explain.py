@@ -185,7 +185,8 @@ def _show(record: DecisionRecord) -> None:
         held = f"@{exclusion['quantization']}" if exclusion["quantization"] else ""
         text = f"excluded {exclusion['node']}{held}: {exclusion['reason']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    margin = "" if record.margin_s is None else f", {record.margin_s:.3f} cheaper than the next"
+    alone = len(record.candidates) + record.omitted < 2
+    margin = "" if record.margin_s is None or alone else f", {record.margin_s:.3f} cheaper than the next"
     expected = record.prediction
     console.print(
         f"picked {escape(_node(record))}{margin}; expected first token {expected['ttft_s']:.3f} s, "
