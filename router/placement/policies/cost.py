@@ -1,6 +1,7 @@
 """Ours: the lowest predicted cost in seconds (``router.placement.cost``)."""
 
 import random
+from dataclasses import asdict
 
 from router.placement.candidates import Candidates, Floats, RequestFacts, Scores
 from router.placement.cost import CostWeights, score
@@ -20,13 +21,7 @@ class CostPolicy(Stateless):
 
     def parameters(self) -> dict[str, float]:
         """The weights."""
-        w = self._weights
-        return {
-            "lambda_slo": w.lambda_slo,
-            "lambda_quality": w.lambda_quality,
-            "harm": w.harm,
-            "replicas": float(w.replicas),
-        }
+        return {name: float(value) for name, value in asdict(self._weights).items()}
 
     def inputs(self, candidates: Candidates, facts: RequestFacts) -> dict[str, Floats]:
         """None."""
