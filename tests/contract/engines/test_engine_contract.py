@@ -18,6 +18,8 @@ from workers.engines.base import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # an engine that takes long to start lives from test to test
 
+GONE_WITHIN_S = 60.0
+
 
 def needs(rig: Rig, capability: str) -> None:
     if not getattr(rig.loaded.capabilities, capability):
@@ -258,7 +260,9 @@ async def test_scoring_and_embedding_without_the_capability_are_refused(rig: Rig
 
 
 async def test_unload_ends_what_runs_and_frees_the_memory(rig: Rig) -> None:
-    """Running jobs end aborted, the model is gone, and loading again and again does not grow the process."""
+    """Running jobs end aborted, the model is gone, loading again and again does not grow the process, and no process
+    that holds weights beside it (vLLM's core) outlives its model.
+    """
     process = psutil.Process()
     run = await rig.submit(rig.job(sampling=replace(GREEDY, max_tokens=400, ignore_eos=True)))
     await run.until(lambda one: one.deltas)
@@ -269,9 +273,14 @@ async def test_unload_ends_what_runs_and_frees_the_memory(rig: Rig) -> None:
         await rig.engine.submit(rig.job())
     held = []
     for _ in range(4):
+        before = set(process.children(recursive=True))
         rig.loaded = await rig.engine.load(rig.spec, lambda _fraction, _message: None)
+        started = set(process.children(recursive=True)) - before
+        assert bool(started) == (rig.name == "vllm"), "vLLM computes in a process of its own, the others in this one"
         assert ended_well(await rig.run(rig.job()))
         await rig.engine.unload(rig.loaded.name, rig.loaded.quantization)
+        _, left = await asyncio.to_thread(psutil.wait_procs, started, GONE_WITHIN_S)
+        assert left == []
         held.append(process.memory_full_info().uss)
     grown = held[-1] - held[0]  # the first of them fills the allocator's arenas: once, 44 MB with vLLM
     assert grown < 48 * 2**20, f"{grown / 2**20:.0f} MiB more after three loads: {[one // 2**20 for one in held]}"
