@@ -18,7 +18,7 @@ from workers import autostart
 from workers.choice import choose, files_here
 from workers.cli import EXPECTED, set_up_logging
 from workers.config import UPSTREAM_KEY, ModelConfig, WorkerConfig, parse_model, read_config
-from workers.engines.table import accelerates, make_engine
+from workers.engines.table import accelerates, make_engine, with_threads
 from workers.facts import Hardware, Profile
 from workers.hardware import this_machine
 from workers.join_checks import check_models
@@ -204,6 +204,7 @@ class _Steps:
     async def _look_around(self) -> tuple[Hardware, Profile]:
         probe = make_engine(self._flags["engine"])  # a missing package is said before a token is used
         hardware = await asyncio.to_thread(this_machine, gpu=accelerates(self._flags["engine"]))
+        hardware = with_threads(hardware, self._flags["engine"], self._flags["threads"] or 0)
         self._view.hardware(hardware)
         profile = Profile(
             node=self._flags["node"] or socket.gethostname().partition(".")[0],

@@ -21,6 +21,7 @@ class JoinView:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self.expected: tuple[Offer, ...] = ()
+        self._guessed = False  # what the router expects of a processor
         self._said: dict[tuple[str, str], tuple[ModelState, int]] = {}
 
     def say(self, line: str) -> None:
@@ -33,6 +34,7 @@ class JoinView:
 
     def hardware(self, hardware: Hardware) -> None:
         """What was detected."""
+        self._guessed = hardware.kind == "cpu"
         count = f"{hardware.count} x " if hardware.count > 1 else ""
         usable = f", {hardware.usable_memory_bytes / 2**30:.1f} GiB for models" if hardware.usable_memory_bytes else ""
         cores = f", {hardware.cores} cores" if hardware.cores else ""
@@ -87,4 +89,6 @@ class JoinView:
             ratio = f"{found / hoped:.2f}" if hoped > 0 else "-"
             table.add_row(what, f"{hoped:.1f}" if hoped > 0 else "-", f"{found:.1f}", ratio)
         self.console.print(table)
+        if self._guessed and offer is not None:
+            self.say("of a processor the router can only guess: its clock and memory are not known; measured counts")
         self.say(f"{name} is serving; Ctrl-C leaves the pool")

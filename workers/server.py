@@ -15,7 +15,7 @@ from workers.credentials import ChannelSecurity
 from workers.engines.base import ModelSpec
 from workers.engines.openai_compatible import discover
 from workers.engines.simulated.hardware import declared_hardware
-from workers.engines.table import accelerates, make_engine
+from workers.engines.table import accelerates, make_engine, with_threads
 from workers.enrol import Enrolment, IdentityFile, enrol_anywhere
 from workers.facts import Hardware, Profile
 from workers.hardware import this_machine
@@ -46,6 +46,7 @@ async def serve(
     hardware = hardware or _declared_hardware(config, models)
     if hardware is None:
         hardware = await asyncio.to_thread(this_machine, gpu=accelerates(config.engine))
+    hardware = with_threads(hardware, config.engine, _threads(config))
     profile = Profile(
         node=config.node,
         hardware=hardware,
@@ -75,6 +76,11 @@ async def serve(
         return await Worker(setup).run(signals=signals)
     finally:
         identity.close()
+
+
+def _threads(config: WorkerConfig) -> int:
+    told = config.threads or config.options.get("threads", 0)
+    return told if isinstance(told, int) else 0
 
 
 def _declared_hardware(config: WorkerConfig, models: tuple[ModelSpec, ...]) -> Hardware | None:

@@ -7,6 +7,7 @@ the machine wins over the catalogue; the join benchmark replaces the whole predi
 from dataclasses import dataclass
 
 from router.capacity.chips import Chip, MemoryKind, find_chip
+from router.capacity.processors import processor_flops
 from router.domain.worker import Hardware, ModelInstance, Speed
 
 UNKNOWN_BANDWIDTH_BYTES_PER_S = 50e9
@@ -44,7 +45,9 @@ def predict_speed(hardware: Hardware, instance: ModelInstance) -> Speed:
     layers = instance.layers or REFERENCE_LAYERS
     alone_s = bytes_read(instance) / reached + constants.overhead_s * layers / REFERENCE_LAYERS
     per_token_s = _compute_s(hardware, chip, instance)
-    # the first sequence's compute hides behind reading the weights; what it takes is in ``alone_s`` already
+    if chip is None:
+        alone_s += per_token_s  # a core that unpacks weights does not load the next ones meanwhile
+    # an accelerator's first sequence computes behind reading the weights; what it takes is in ``alone_s`` already
     per_sequence_s = min(per_token_s, 0.9 * alone_s) or 0.02 * alone_s
     return Speed(
         base_s=alone_s - per_sequence_s,
@@ -99,9 +102,8 @@ def bytes_read(instance: ModelInstance) -> float:
 def _compute_s(hardware: Hardware, chip: Chip | None, instance: ModelInstance) -> float:
     """Seconds of compute per token (two operations a weight); 0 where the compute is not known."""
     weights = instance.active_parameters or instance.parameters
-    if chip is None or not chip.compute_flops or not weights:
-        return 0.0
-    return 2.0 * weights / (COMPUTE_EFFICIENCY * chip.compute_flops * _together(hardware, instance))
+    flops = chip.compute_flops * _together(hardware, instance) if chip else processor_flops(hardware)
+    return 2.0 * weights / (COMPUTE_EFFICIENCY * flops) if flops and weights else 0.0
 
 
 def _gpu_cores(hardware: Hardware) -> int:

@@ -1,9 +1,12 @@
 """The engines by name. Each is imported when it is asked for, so that a Mac needs none of the others."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 
 from workers.engines.base import Engine, LoadError
+from workers.engines.option_values import LLAMA_THREADS
+from workers.facts import Hardware
 
 EngineFactory = Callable[[], Engine]
 
@@ -27,6 +30,14 @@ ENGINES: dict[str, EngineFactory] = {
     "openai": _lazy("workers.engines.openai_compatible", "OpenAICompatibleEngine", "pip install allsorts"),
     "simulated": _lazy("workers.engines.simulated", "SimulatedEngine", "pip install allsorts"),
 }
+
+
+def with_threads(hardware: Hardware, name: str, asked: int) -> Hardware:
+    """A processor together with how many threads this engine computes on it; other hardware as it is."""
+    threads = asked or (LLAMA_THREADS if name == "llama.cpp" else 0)
+    if hardware.kind != "cpu" or not threads:
+        return hardware
+    return replace(hardware, details={**hardware.details, "threads": str(threads)})
 
 
 def accelerates(name: str) -> bool:

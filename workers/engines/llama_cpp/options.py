@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from workers.engines.base import ModelSpec
-from workers.engines.option_values import option_values
+from workers.engines.option_values import LLAMA_THREADS, option_values
 
 DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -23,7 +23,7 @@ class Options:
 
     context_tokens: int = DEFAULT_CONTEXT_TOKENS  # of each sequence
     slots: int = DEFAULT_SLOTS
-    threads: int = 1
+    threads: int = LLAMA_THREADS
     prefill_tokens: int = 128  # prompt tokens mixed into one step: an abort waits for at most one step
     exact: bool = True  # on a CPU, at most EXACT_ROWS of one prompt in a step; off: a quarter faster prefill
     flash_attention: bool = True
