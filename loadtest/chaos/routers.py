@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from enum import StrEnum
 from pathlib import Path
 
@@ -36,23 +37,26 @@ class RouterProcess:
         """Whether a request that comes while nothing routes waits for the next router, and must be answered."""
         return self.serving is Serving.SERVE
 
-    async def crash(self) -> None:
-        """SIGKILL what routes, and see to a next one as its operator would.
+    async def crash(self) -> float:
+        """SIGKILL what routes, and see to a next one as its operator would. Returns when it was killed (monotonic).
 
         Under Ray Serve that is the router replica: Serve starts the next by itself. Under uvicorn it is the command,
         which systemd or its like would start again.
         """
         if self.serving is Serving.UVICORN:
+            killed_at = time.monotonic()
             self.child.send(signal.SIGKILL)
             await asyncio.to_thread(self.child.wait, DIES_WITHIN_S)
             self.child = self._start()
-            return
+            return killed_at
         replicas = self._replicas()
         if not replicas:
             raise RuntimeError(f"no {REPLICA} among the router's processes")
+        killed_at = time.monotonic()
         for replica in replicas:
             replica.kill()
         await asyncio.to_thread(psutil.wait_procs, replicas, DIES_WITHIN_S)
+        return killed_at
 
     def _start(self) -> Child:
         return Child("router", self._command, log=self._log, environment=self._environment)

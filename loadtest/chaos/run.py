@@ -67,6 +67,7 @@ async def run_scenario(
                 if not scenario.ends_router or pool.router.door_stays_open:
                     group.create_task(_newcomers(course, dice, session, pool.url))
                 await scenario.strike(stage)
+                course.struck_at = stage.struck_at or course.struck_at
                 await asyncio.sleep(max(0.0, course.struck_at + scenario.later_after_s - time.monotonic()))
                 course.ended_at = time.monotonic()
                 await scenario.later(stage)

@@ -36,6 +36,7 @@ class Stage:
     """What a strike works on, and what it leaves for later."""
 
     pool: ChaosPool
+    struck_at: float | None = None  # where finding the victim takes time: when it was hit (monotonic)
     frozen: list[FrozenThread] = field(default_factory=list)
     notes: dict[str, object] = field(default_factory=dict)
 
@@ -146,7 +147,7 @@ async def undrain(stage: Stage) -> None:
 async def restart_router(stage: Stage) -> None:
     """SIGKILL of what routes, and another one in its place; until it has every worker again."""
     pool = stage.pool
-    await pool.router.crash()
+    stage.struck_at = await pool.router.crash()
     loop = asyncio.get_running_loop()
     began = loop.time()
     await until(pool.all_ready, READY_WITHIN_S, "the workers after the router's restart")
