@@ -144,7 +144,7 @@ class Admission:
         result = self._placer.place(request, snapshot, now, avoid=avoid)
         if isinstance(result, NoCandidate):
             return snapshot, self._not_placed(waiting, result, now, verdicts)
-        waiting.without_worker_since = None
+        waiting.without_worker_since = waiting.why = None
         if not waiting.continuation:
             late = self._too_late(waiting, result, now)
             if late is not None:
@@ -281,13 +281,15 @@ class Admission:
             reason = f"no worker came back within {self._limits.patience_s:.0f} s: {reasons}"
             return _shed(request, "no_worker", reason, retry_after_s=self._limits.patience_s, why=waiting.why)
         waited = now - waiting.arrived_at
+        why = waiting.why
+        reasons = "" if why is None else f": {why.reasons()}"
         retry = _at_least_one(self._outlook.retry_after_s(request.model.name, now))
         if now >= request.deadline_at:
-            return _shed(
-                request, "deadline", f"its deadline passed after {waited:.1f} s in the queue", retry_after_s=retry
-            )
+            reason = f"its deadline passed after {waited:.1f} s in the queue{reasons}"
+            return _shed(request, "deadline", reason, retry_after_s=retry, why=why)
         if now >= waiting.expires_at:
-            return _shed(request, "overloaded", f"overloaded: no room in {waited:.1f} s", retry_after_s=retry)
+            reason = f"overloaded: no room in {waited:.1f} s{reasons}"
+            return _shed(request, "overloaded", reason, retry_after_s=retry, why=why)
         if self._limits.shed_late and now >= waiting.late_at:
             reason = f"overloaded: no room in {waited:.1f} s, its TTFT target can no longer be met"
             return _shed(request, "overloaded", reason, retry_after_s=retry)

@@ -191,6 +191,21 @@ def test_who_waits_for_a_worker_that_is_away_is_told_so_after_a_while() -> None:
     assert "w@q8_0: worker is asleep" in refused.reason
 
 
+def test_a_deadline_that_passed_in_the_queue_says_why_nobody_took_the_request() -> None:
+    """All cordoned, or all full: a 504 that tells neither leaves its reader guessing."""
+    for fleet, why in (
+        (snapshot(worker("w", instance(slots=SLOTS), cordoned=True)), "w@q8_0: cordoned by the operator"),
+        (pool(FULL), "w@q8_0: ruled out for this request: tried before, or full"),
+    ):
+        gate = admission()
+        gate.arrive(request(1, deadline_at=3.0), 0.0)
+        assert gate.pump(fleet, 0.0) == []
+        (refusal,) = shed(gate.pump(fleet, 3.0))
+        assert refusal.code == "deadline"
+        assert refusal.reason == f"its deadline passed after 3.0 s in the queue: {why}"
+        assert refusal.no_candidate is not None
+
+
 def test_a_client_that_left_is_forgotten() -> None:
     """No verdict, no place in the queue."""
     gate = admission()
