@@ -41,8 +41,8 @@ def until(reached: Any, within_s: float = SOON_S) -> None:
         time.sleep(0.05)
 
 
-def ready(pool: OnePool, node: str) -> bool:
-    return bool(pool.models(node).get(MODEL, {}).get("state") == "ready")
+def ready(pool: OnePool, node: str, model: str = MODEL) -> bool:
+    return bool(pool.models(node).get(model, {}).get("state") == "ready")
 
 
 def test_a_client_that_leaves_ends_the_work_in_the_server(pool: OnePool, model_files: dict[str, Path]) -> None:
@@ -60,6 +60,30 @@ def test_a_client_that_leaves_ends_the_work_in_the_server(pool: OnePool, model_f
         until(lambda: busy_slots(url) == 0)
         pool.until(lambda: pool.worker("box")["running"] == 0)
         assert pool.chat(MODEL).status_code == 200
+
+
+def test_another_router_of_ours_can_be_put_into_the_pool(
+    pool: OnePool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It lists its models as NAME and NAME@QUANTIZATION: both are asked for here as they are there."""
+    with (
+        one_pool(tmp_path_factory.mktemp("other-router")) as other,
+        other.working("far", "--engine", "simulated", "--model", "sim=rtx-4090"),
+    ):
+        other.until(lambda: ready(other, "far", "sim"))
+        quantization = other.models("far")["sim"]["quantization"]
+        with pool.working("near", "--engine", "openai", "--base-url", f"{other.url}/v1"):
+            pool.until(lambda: {("sim", quantization)} <= joined(pool, "near"))
+            for name in ("sim", f"sim@{quantization}"):
+                reply = pool.chat(name)
+                assert reply.status_code == 200, reply.text
+            assert reply.headers["x-allsorts-quantization"] == quantization
+
+
+def joined(pool: OnePool, node: str) -> set[tuple[str, str]]:
+    """Models that are ready there, with their quantizations."""
+    models = pool.worker(node).get("models", ())
+    return {(one["model"], one["quantization"]) for one in models if one["state"] == "ready"}
 
 
 def test_a_server_that_dies_is_said_at_once_and_used_again_when_it_is_back(

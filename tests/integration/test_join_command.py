@@ -157,6 +157,22 @@ async def test_an_own_model_is_served_and_compared_with_what_is_expected_of_it(
     assert float(compared[1]) > 0
 
 
+async def test_the_first_machine_of_a_pool_serves_the_best_of_its_files(
+    pool: Head, tmp_path: Path, model_files: dict[str, Path]
+) -> None:
+    """Nobody asked for anything yet: the router's choice is by quality and fit, not by the alphabet."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for file in (model_files["q4_k_m"], model_files["q8_0"]):
+        (folder / file.name).symlink_to(file)
+    line = (pool.enrol_address, "--token", await pool.token(), "--models", str(folder), "--yes")
+    async with joining(*line, "--state-dir", str(tmp_path / "mac"), "--no-benchmark") as process:
+        member = await ready(pool, process)
+        assert [quantization for _, quantization in member.models] == ["q8_0"]
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 30)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="systemd's unit; launchd's is checked below")
 async def test_an_installed_join_comes_back_by_what_was_written_and_leaves(
     pool: Head, upstream: str, tmp_path: Path, home: dict[str, str]
