@@ -32,7 +32,7 @@ def serve(
     enrol_port: Annotated[int | None, typer.Option(help="Where joining machines knock (TLS pools).")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Keys, tokens, revocations, the CA.")] = None,
     records: Annotated[
-        Path | None, typer.Option(help="Keep decision records in this file too, for `allsorts replay`.")
+        Path | None, typer.Option(help="Keep decision records in FILE too, further replicas in FILE.rankN.")
     ] = None,
     policy: Annotated[str | None, typer.Option(help=f"Placement policy: {', '.join(POLICIES)}.")] = None,
     replicas: Annotated[int | None, typer.Option(help="Router replicas (Ray only).")] = None,
@@ -60,6 +60,8 @@ def serve(
     }
     settings = load_config(config, overrides)
     default_floors(settings.http.quality_floors)  # refuses a floor that nothing can be compared with
+    if without_ray and settings.replicas > 1:  # workers would be told to dial replicas that nobody starts
+        raise ConfigError(f"--without-ray is one router replica; leave it out for {settings.replicas}")
     configure_logging(settings.log_level)
     _check_ports(settings)
     asyncio.run(_check_door(settings))
@@ -171,7 +173,10 @@ def _stop_ray(*, own_cluster: bool) -> None:
 def _check_ports(config: RouterConfig) -> None:
     from router.serve_settings import port_taken
 
-    wanted = [("--port", config.http.host, config.http.port), ("--grpc-port", config.grpc.host, config.grpc.port)]
+    wanted = [("--port", config.http.host, config.http.port)]
+    if config.grpc.port:  # one for each replica, in a row
+        ports = range(config.grpc.port, config.grpc.port + config.replicas)
+        wanted += [("--grpc-port", config.grpc.host, port) for port in ports]
     for flag, host, port in wanted:
         if port and port_taken(host, port):
             raise ConfigError(f"port {port} on {host} is taken; choose another with {flag}, e.g. {flag} {port + 10}")

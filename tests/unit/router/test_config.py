@@ -1,5 +1,6 @@
 """The configuration: what is wrong in it is one clear line, before anything starts."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ def test_a_command_line_that_is_out_of_bounds_ends_before_anything_starts() -> N
     for arguments in (["--policy", "zz"], ["--replicas", "0"], ["--port", "99999"], ["--log-level", "zz"]):
         done = CliRunner().invoke(app, ["serve", *arguments])
         assert isinstance(done.exception, ConfigError), done.output
+
+
+def test_ports_and_replicas_that_cannot_be_had_are_told_before_anything_starts(tmp_path: Path) -> None:
+    """Each replica needs a session port; without Ray there is one replica, and workers must not look for more."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        arguments = ["serve", "--port", "0", "--grpc-port", str(port - 1), "--state-dir", str(tmp_path)]
+        done = CliRunner().invoke(app, [*arguments, "--replicas", "2"])
+    assert f"port {port} on 127.0.0.1 is taken" in str(done.exception)
+    done = CliRunner().invoke(app, [*arguments, "--replicas", "2", "--without-ray"])
+    assert "--without-ray is one router replica" in str(done.exception)
 
 
 def test_serve_names_its_policies_in_its_help() -> None:
