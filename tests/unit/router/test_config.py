@@ -1,12 +1,12 @@
 """The configuration: what is wrong in it is one clear line, before anything starts."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from router import serve_settings
 from router.app import admission_limits
 from router.cli.main import app
 from router.config import POLICIES, load_config
@@ -66,16 +66,15 @@ def test_a_command_line_that_is_out_of_bounds_ends_before_anything_starts() -> N
         assert isinstance(done.exception, ConfigError), done.output
 
 
-def test_ports_and_replicas_that_cannot_be_had_are_told_before_anything_starts(tmp_path: Path) -> None:
+def test_ports_and_replicas_that_cannot_be_had_are_told_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Each replica needs a session port; without Ray there is one replica, and workers must not look for more."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        arguments = ["serve", "--port", "0", "--grpc-port", str(port - 1), "--state-dir", str(tmp_path)]
-        done = CliRunner().invoke(app, [*arguments, "--replicas", "2"])
-    assert f"port {port} on 127.0.0.1 is taken" in str(done.exception)
-    done = CliRunner().invoke(app, [*arguments, "--replicas", "2", "--without-ray"])
+    monkeypatch.setattr(serve_settings, "port_taken", lambda _host, port: port == 8101)
+    arguments = ["serve", "--port", "8000", "--grpc-port", "8100", "--state-dir", str(tmp_path), "--replicas", "2"]
+    done = CliRunner().invoke(app, arguments)
+    assert "port 8101 on 127.0.0.1 is taken" in str(done.exception)
+    done = CliRunner().invoke(app, [*arguments, "--without-ray"])
     assert "--without-ray is one router replica" in str(done.exception)
 
 
