@@ -126,7 +126,7 @@ async def test_a_machine_in_its_own_network_joins_by_the_printed_line_and_answer
 
 async def test_from_another_network_wrong_tokens_are_refused(namespace: Namespace, tmp_path: Path) -> None:
     """Wrong secret and wrong CA, each with its reason; the wrong secret leaves an audit line, the wrong CA none."""
-    more = ["--engine", "openai", "--base-url", "http://127.0.0.1:9/v1", "--state-dir", str(tmp_path / "mac")]
+    more = ["--engine", "simulated", "--model", "sim=rtx-4090", "--state-dir", str(tmp_path / "mac")]
     async with head(tmp_path / "head", host=namespace.head_ip) as pool:
         address, flag, token = await printed_line(pool)
         code, err = await run_to_end(address, flag, token[:-4] + "zzzz", *more, within=namespace.within)
