@@ -27,7 +27,10 @@ _FINISH: dict[str, Any] = {"enum": ["stop", "length"]}
 _CHAT_TOKEN = {"token": _TEXT, "logprob": _NUMBER, "bytes": _list(_COUNT)}
 
 SCHEMAS: dict[str, Any] = {
-    "Error": _object({"error": _object({"message": _TEXT, "type": _TEXT, "param": _MAYBE_TEXT, "code": _TEXT})}),
+    "Error": _object(
+        {"error": _object({"message": _TEXT, "type": _TEXT, "param": _MAYBE_TEXT, "code": _TEXT})},
+        {"replica": _TEXT, "replicas": _COUNT},  # who had no decision record, of how many
+    ),
     "Status": _object({"status": _TEXT}, {"reason": _TEXT}),
     "Usage": _object(
         {
