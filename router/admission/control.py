@@ -176,7 +176,7 @@ class Admission:
             waiting.without_worker_since = None
             return False
         served = kinds - {"model"}
-        if served and served <= LASTING:  # workers of the model are there, and none may ever take it
+        if served and served <= LASTING and not why.returning:  # its workers are there, and none may ever take it
             self._refuse(waiting, _shed(request, "no_worker", why.reasons(), why=why), verdicts)
             return True
         if waiting.without_worker_since is None:

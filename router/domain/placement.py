@@ -76,6 +76,7 @@ class NoCandidate:
     model: str
     exclusions: tuple[Exclusion, ...] = ()
     known_model: bool = True  # False: no worker ever served this model
+    returning: bool = False  # the router has just started, and workers of the model may not be back yet
 
     def reasons(self) -> str:
         """Why, in one line of bounded length, for an error message: each worker's reason in a small pool, in a large

@@ -113,10 +113,12 @@ class ComposedPlacer:
         candidates, passed_over = self._sift(request, eligible, demand, now, avoid)
         if candidates is None:
             model = request.model.name
+            returning = model in snapshot.expected_models
             return NoCandidate(
                 model=model,
                 exclusions=eligible.exclusions + tuple(passed_over),
-                known_model=self._table.knows(model) or model in snapshot.expected_models,
+                known_model=self._table.knows(model) or returning,
+                returning=returning,
             )
         inputs = self._policy.inputs(candidates, facts)
         scores = self._policy.score(candidates, facts, inputs)

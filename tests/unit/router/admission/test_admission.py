@@ -206,6 +206,16 @@ def test_a_deadline_that_passed_in_the_queue_says_why_nobody_took_the_request() 
         assert refusal.no_candidate is not None
 
 
+def test_a_router_that_has_just_started_waits_for_the_quantization_that_may_come_back() -> None:
+    """Others of the model are back already; at any other time the pin is refused at once."""
+    pinned = request(1, model=replace(request(1).model, pinned="q4_0"))
+    started = replace(pool(), expected_models=frozenset({pinned.model.name}))
+    for known, waits in ((started, True), (pool(), False)):
+        gate = admission(patience_s=20.0)
+        gate.arrive(pinned, 0.0)
+        assert (gate.pump(known, 0.0) == []) is waits
+
+
 def test_a_client_that_left_is_forgotten() -> None:
     """No verdict, no place in the queue."""
     gate = admission()
