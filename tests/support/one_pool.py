@@ -30,6 +30,7 @@ class OnePool:
     folder: Path
     port: int = field(default_factory=free_port)
     grpc_port: int = field(default_factory=free_port)
+    router_pid: int = 0
 
     @property
     def url(self) -> str:
@@ -121,6 +122,7 @@ def one_pool(folder: Path, *, patience_s: float = AdmissionConfig().patience_s) 
     ]  # fmt: skip
     with (folder / "router.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        pool.router_pid = process.pid
         try:
             deadline = time.monotonic() + STARTS_WITHIN_S
             while True:
