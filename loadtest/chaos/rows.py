@@ -13,6 +13,7 @@ class Placement:
 
     at: float
     worker_id: str
+    newcomer: bool = False  # of a request that came while the streams ran
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class Row:
     later: int = 0  # streams that began after the strike
     later_completed: int = 0
     probes: int = 0  # placements on the victim after the router had noticed: half-open trials
+    placed_before: int = 0  # newcomers sent to the victim just before the strike: where none went, none can stop
     expected: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -46,6 +48,10 @@ class Row:
             found.append("streams failed")
         if "continued" in self.expected and not self.continued:
             found.append("nothing continued")
+        if self.placed_before < self.expected.get("placed_before", 0.0):
+            found.append("no newcomer went to the victim before, so that none stopped says nothing")
+        if self.probes > self.expected.get("probes", self.probes):
+            found.append(f"{self.probes} placements after it was noticed")
         for name in ("longest_stall_s", "stop_placing_s"):
             value, most = getattr(self, name), self.expected.get(name)
             if most is not None and value is not None and value > most:
@@ -94,6 +100,7 @@ def make_row(
         later=len(later),
         later_completed=sum(one.completed for one in later),
         probes=0 if stop is None else stop.probes,
+        placed_before=0 if stop is None else stop.before,
         expected=expected,
         errors=sorted({one.error for one in streams if one.error and one not in by_design})[:5],
         notes=notes,
@@ -113,6 +120,7 @@ class Stop:
 
     seconds: float
     probes: int
+    before: int  # newcomers that went there before the strike
 
 
 def stop_of(
@@ -125,4 +133,5 @@ def stop_of(
     after = [one.at for one in placements if one.worker_id == victim and struck_at < one.at < until]
     noticed = until if noticed_at is None else noticed_at
     unaware = [at for at in after if at <= noticed]
-    return Stop(seconds=max(unaware, default=struck_at) - struck_at, probes=len(after) - len(unaware))
+    before = sum(one.newcomer and one.worker_id == victim and one.at <= struck_at for one in placements)
+    return Stop(seconds=max(unaware, default=struck_at) - struck_at, probes=len(after) - len(unaware), before=before)

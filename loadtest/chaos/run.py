@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from loadtest.chaos.answers import RealAnswers, simulated_wrong
-from loadtest.chaos.pool import REAL, SIMULATED, VICTIMS, ChaosPool, until
+from loadtest.chaos.pool import REAL, SIMULATED, SIMULATED_WORKERS, VICTIMS, ChaosPool, until
 from loadtest.chaos.routers import Serving
 from loadtest.chaos.rows import Placement, Row, Stop, make_row, stop_of
 from loadtest.chaos.scenarios import Scenario, Stage
@@ -24,12 +24,16 @@ SIMULATED_TOKENS, REAL_TOKENS = 120, 64
 REAL_STREAMS = 16
 MODELS = {"simulated": SIMULATED, "llama.cpp": REAL}
 
-NEWCOMERS_S = 12.0
-"""For so long after the strike new, short requests come: ten a second, every tenth of them for the real model."""
+NEWCOMERS_S, BEFORE_S = 12.0, 2.0
+"""For so long after the strike, and before it, new, short requests come: ten a second, every tenth of them for the real
+model."""
 
-NEWCOMER_GAP_S = 0.1
+NEWCOMER_GAP_S, NEWCOMER_TOKENS = 0.1, 3
 LOOK_EVERY_S = 0.1
 BACK_WITHIN_S = 60.0
+MOST_PROBES = 5
+"""Half-open trials of a worker that is out, in the ten seconds of the longest fault: pauses double from one second."""
+HELD_WORDS, HELD_TRIES = 1500, 5
 AFTER_RESTART = 40
 """Requests sent once the restarted router serves again."""
 
@@ -56,16 +60,19 @@ async def run_scenario(
     async with ChaosPool(folder, models, scenario.layout, serving) as pool, _clients() as session:
         course.victims = {engine: pool.victim(engine).worker_id for engine in scenario.engines}
         stage = Stage(pool)
+        held = await _held_by_the_victim(dice, session, pool.url) if scenario.leaves else ""
         async with asyncio.TaskGroup() as group:
             for stream in _first_streams(scenario, dice, count):
                 course.streams.append(stream)
                 group.create_task(run_stream(stream, session, pool.url))
-            await asyncio.sleep(scenario.strike_at_s)
+            early = 0.0 if scenario.ends_router else min(BEFORE_S, scenario.strike_at_s)
+            await asyncio.sleep(scenario.strike_at_s - early)
+            if not scenario.ends_router or pool.router.door_stays_open:
+                group.create_task(_newcomers(course, dice, session, pool.url, held, NEWCOMERS_S + early))
+            await asyncio.sleep(early)
             watcher = asyncio.create_task(_watch(pool, course, scenario.engines))
             course.struck_at = time.monotonic()
             try:
-                if not scenario.ends_router or pool.router.door_stays_open:
-                    group.create_task(_newcomers(course, dice, session, pool.url))
                 await scenario.strike(stage)
                 course.struck_at = stage.struck_at or course.struck_at
                 await asyncio.sleep(max(0.0, course.struck_at + scenario.later_after_s - time.monotonic()))
@@ -120,7 +127,7 @@ def _expected(scenario: Scenario, engine: str) -> dict[str, float]:
     if bounds is not None:  # the real model's times are reported, not judged: it shares two cores with all others
         found["longest_stall_s"] = bounds.stall_s
         if bounds.stop_s is not None:
-            found["stop_placing_s"] = bounds.stop_s
+            found |= {"stop_placing_s": bounds.stop_s, "placed_before": 1.0, "probes": MOST_PROBES}
     return found
 
 
@@ -145,15 +152,32 @@ def _prompt(dice: random.Random, words: int) -> str:
     return f"Story {dice.randrange(10**9)}: write about " + " ".join(dice.choices(WORDS, k=words))
 
 
-def _newcomer(dice: random.Random, number: int) -> Stream:
-    return Stream(REAL if number % 10 == 9 else SIMULATED, _prompt(dice, 12), 3)
+def _newcomer(dice: random.Random, number: int, held: str = "") -> Stream:
+    if number % 10 == 9:
+        return Stream(REAL, _prompt(dice, 12), NEWCOMER_TOKENS)
+    return Stream(SIMULATED, f"{held} {_prompt(dice, 12)}".strip(), NEWCOMER_TOKENS)
 
 
-async def _newcomers(course: Course, dice: random.Random, session: aiohttp.ClientSession, url: str) -> None:
-    """Short requests, one after the other, whether or not the earlier ones are answered."""
+async def _held_by_the_victim(dice: random.Random, session: aiohttp.ClientSession, url: str) -> str:
+    """A text in the victim's prefix cache and in nobody else's: who begins with it is sent there, as long as the router
+    thinks that it may. Otherwise newcomers might not go to the victim anyway, and that they stopped would say nothing.
+    """
+    for _ in range(HELD_TRIES):
+        streams = [Stream(SIMULATED, _prompt(dice, HELD_WORDS), NEWCOMER_TOKENS) for _ in range(2 * SIMULATED_WORKERS)]
+        await asyncio.gather(*(run_stream(stream, session, url) for stream in streams))
+        for stream in streams:
+            if stream.worker == VICTIMS["simulated"]:
+                return stream.prompt
+    raise RuntimeError(f"{VICTIMS['simulated']} got none of {HELD_TRIES * 2 * SIMULATED_WORKERS} requests")
+
+
+async def _newcomers(
+    course: Course, dice: random.Random, session: aiohttp.ClientSession, url: str, held: str, for_s: float
+) -> None:
+    """Short requests, one after the other, whether or not the earlier ones are answered. ``held``: how they begin."""
     async with asyncio.TaskGroup() as group:
-        for number in range(int(NEWCOMERS_S / NEWCOMER_GAP_S)):
-            stream = _newcomer(dice, number)
+        for number in range(int(for_s / NEWCOMER_GAP_S)):
+            stream = _newcomer(dice, number, held)
             course.streams.append(stream)
             group.create_task(run_stream(stream, session, url))
             await asyncio.sleep(NEWCOMER_GAP_S)
@@ -191,7 +215,11 @@ async def _placements(session: aiohttp.ClientSession, url: str, streams: Sequenc
     without = sum(one.completed and not some for one, some in zip(asked, found, strict=True))
     if without:  # it would pass for a router that stopped placing at once
         raise RuntimeError(f"the router has no decision of {without} of {len(asked)} requests it answered")
-    return [Placement(at=one["facts"]["now"], worker_id=one["picked"]) for some in found for one in some]
+    return [
+        Placement(at=one["facts"]["now"], worker_id=one["picked"], newcomer=stream.max_tokens == NEWCOMER_TOKENS)
+        for stream, some in zip(asked, found, strict=True)
+        for one in some
+    ]
 
 
 async def _record_figures(session: aiohttp.ClientSession, pool: ChaosPool) -> dict[str, Any]:

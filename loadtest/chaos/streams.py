@@ -22,7 +22,8 @@ class Stream:
     event_times: list[float] = field(default_factory=list)  # of events that brought text, and of the end
     texts: list[str] = field(default_factory=list)
     request_id: str = ""
-    quantization: str = ""  # of the worker that began
+    worker: str = ""  # that began
+    quantization: str = ""  # of that worker
     finish_reason: str = ""
     completion_tokens: int = -1
     moves: list[dict[str, Any]] = field(default_factory=list)
@@ -73,6 +74,7 @@ async def run(stream: Stream, session: aiohttp.ClientSession, url: str) -> Strea
     try:
         async with asyncio.timeout(STREAM_DEADLINE_S), session.post(f"{url}/v1/chat/completions", json=body) as reply:
             stream.request_id = reply.headers.get("x-request-id", "")
+            stream.worker = reply.headers.get("x-allsorts-worker", "")
             stream.quantization = reply.headers.get("x-allsorts-quantization", "")
             if reply.status != 200:
                 stream.error = f"{reply.status}: {(await reply.text())[:300]}"

@@ -74,6 +74,20 @@ def test_placements_after_the_router_had_noticed_are_probes() -> None:
     assert stop.probes == 1
 
 
+def test_a_row_says_when_its_victim_got_nothing_before_or_went_on_getting_after() -> None:
+    """A worker that no newcomer went to anyway would pass for one that they stopped going to."""
+    expected = {"placed_before": 1.0, "probes": 2.0}
+    for before, probes, misses in ((1, 2, 0), (0, 2, 1), (1, 3, 1)):
+        placements = [Placement(at=9.0 - n, worker_id="victim", newcomer=True) for n in range(before)]
+        placements += [Placement(at=12.0 + n, worker_id="victim", newcomer=True) for n in range(probes)]
+        placements.append(Placement(at=8.0, worker_id="victim"))  # one of the streams, not a newcomer
+        row = make_row(
+            fault="f", engine="e", router="uvicorn", streams=[stream(RIGHT)], tokens_wrong=0, struck_at=1.5,
+            fails_by_design=False, stop=stop_of(placements, "victim", 10.0, 11.0, 20.0), expected=expected, notes={},
+        )  # fmt: skip
+        assert len(row.misses) == misses, row.misses
+
+
 def test_only_a_fault_that_ends_the_router_excuses_a_failed_stream() -> None:
     """Elsewhere a stream that did not complete is a miss."""
     broken = stream(RIGHT[:4], ended=False)
