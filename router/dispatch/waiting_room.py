@@ -143,8 +143,9 @@ def _error_of(shed: Shed) -> AllsortsError:
     if shed.code == "out_of_reach":
         return OutOfReach(shed.reason)
     exclusions = () if shed.no_candidate is None else shed.no_candidate.exclusions
-    if shed.code == "no_worker" and exclusions and only_lasting(exclusions):
-        return _lasting(shed, frozenset(one.filter for one in exclusions) - {"model"})
+    filters = frozenset(one.filter for one in exclusions) - {"model"}  # empty: all workers of the model are gone
+    if shed.code == "no_worker" and filters and only_lasting(exclusions):
+        return _lasting(shed, filters)
     return Unavailable(shed.reason, retry_after_s=shed.retry_after_s or 1.0)
 
 

@@ -32,6 +32,7 @@ def shed(code: str, *filters: str) -> Shed:
         (shed("no_worker", "model", "quality", "labels"), 503, "no_capacity"),
         (shed("no_worker", "pin", "state"), 503, "no_capacity"),
         (shed("no_worker", "model", "failed"), 503, "no_capacity"),
+        (shed("no_worker", "model"), 503, "no_capacity"),
         (shed("out_of_reach"), 503, "no_capacity"),
         (shed("no_worker"), 503, "no_capacity"),
     ],
@@ -47,6 +48,7 @@ def test_a_refusal_becomes_the_error_of_whoever_is_at_fault(refused: Shed, statu
     [
         (shed("overloaded"), True),
         (shed("no_worker", "state"), True),
+        (shed("no_worker", "model"), True),
         (shed("no_worker", "failed"), False),
         (shed("no_worker", "pin"), False),
         (shed("out_of_reach"), False),
