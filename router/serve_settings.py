@@ -26,6 +26,9 @@ QUIET: Mapping[str, str] = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps internal traffic on 127.0.0.1
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",  # a replica that comes or goes reloads HAProxy: streams run on
+    # A replica that died with requests it had not begun to answer: the next one gets them, as it gets those that find
+    # no connection. Of one that had begun, the client has seen something: it breaks off.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_worker_niceness": "0",  # Ray's default is 15: a router that every token passes through would come last
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
