@@ -1,11 +1,14 @@
 """What all tests share: the model's files, and the check that nothing is left running."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import structlog
 
 REPOSITORY = Path(__file__).parent.parent
 MODELS = Path(os.environ.get("ALLSORTS_MODELS", REPOSITORY / "build" / "models"))
@@ -45,6 +48,19 @@ def nothing_is_left_running() -> Iterator[None]:
     assert not left, f"left running: {[' '.join(one.cmdline())[:200] for one in left]}"
     ports = _listening(here) - listening_before
     assert not ports, f"still listening on {sorted(ports)}"
+
+
+@pytest.fixture(autouse=True)
+def logging_ends_with_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that a test runs in this process logs to that test's captured stream, which is closed afterwards."""
+    monkeypatch.setattr(structlog, "configure", partial(_configured, structlog.configure))
+    yield
+    structlog.reset_defaults()
+
+
+def _configured(configure: Callable[..., None], **settings: Any) -> None:
+    """Without the cache: a logger keeps its stream in there."""
+    configure(**{**settings, "cache_logger_on_first_use": False})
 
 
 def _pythons_own(process: psutil.Process) -> bool:

@@ -262,7 +262,8 @@ class SimulatedEngine:
             self._wake.clear()
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), None if until == NEVER else max(until - now, 0.0) + 1e-5)
+            async with asyncio.timeout(None if until == NEVER else max(until - now, 0.0) + 1e-5):
+                await self._wake.wait()  # not wait_for: it loses a cancellation that comes with the wake
         self._wake.clear()
 
     # ------------------------------------------------------------ faults

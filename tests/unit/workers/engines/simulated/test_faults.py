@@ -123,6 +123,17 @@ async def test_a_stall_ends_by_itself(running: Running) -> None:
     assert running.tokens == 4000
 
 
+async def test_a_reader_that_is_cancelled_in_the_moment_of_news_ends(running: Running) -> None:
+    """The news must not take the cancellation's place."""
+    await running.submit()
+    await running.until(lambda: running.tokens)
+    running.engine.inject(Fault(lie="idle"))
+    running.reading.cancel()
+    async with asyncio.timeout(WITHIN_S):
+        await asyncio.gather(running.reading, return_exceptions=True)
+    assert running.reading.cancelled()
+
+
 async def test_a_crash_ends_the_steps_and_nothing_is_taken_any_more(running: Running) -> None:
     """With the reason that was asked for."""
     await running.submit()
