@@ -4,6 +4,7 @@ Each is started by its own command in a process of its own, as on four machines.
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -121,7 +122,7 @@ def test_the_fleet_shows_each_with_what_it_is(pool: MixedPool) -> None:
         assert model["speed"]["measured"], engine
     shown = subprocess.run(
         [sys.executable, "-m", "router.cli.main", "fleet", "--url", pool.url],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=60, check=True, env={**os.environ, "COLUMNS": "250"},
     ).stdout  # fmt: skip
     for quantization, engine in ENGINES.items():
         row = next(line for line in shown.splitlines() if f" {engine} " in line)
