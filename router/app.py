@@ -1,6 +1,6 @@
 """Composition root of one router replica: an ASGI object whose lifespan opens and closes the gRPC listeners.
 
-Ray Serve runs it inside the ingress replica (``router.ray_app``), uvicorn runs the very same object
+Ray Serve runs it inside the ingress replica (``router.ray.app``), uvicorn runs the very same object
 (``allsorts serve --without-ray``), and tests call it in process.
 """
 
@@ -14,33 +14,34 @@ import msgspec
 import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from router.admission.control import Admission
-from router.admission.limits import AdmissionLimits, TenantLimits
 from router.config import AdmissionConfig, RouterConfig, TenantConfig
-from router.dispatch.dispatcher import Dispatcher
-from router.dispatch.waiting_room import WaitingRoom
+from router.dispatch.admission_queue import WaitingRoom
+from router.dispatch.sender import Dispatcher
 from router.domain.addresses import join_host_port
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId, Tenant
 from router.domain.placement import Outcome
 from router.domain.worker import WorkerState
-from router.errors import AllsortsError
+from router.errors import AllsortsError, ConfigError
 from router.fleet.control import Control
-from router.fleet.listeners import Listening, advertised_host
 from router.fleet.membership import Membership
-from router.fleet.offers import PoolOffers
-from router.fleet.security import Security, build_security
-from router.fleet.service import FleetService
-from router.http.asgi import HttpApp
-from router.http.auth import StoredAuthenticator, refuse_open_door
-from router.http.model_name import default_floors
+from router.http.auth.authenticator import StoredAuthenticator, refuse_open_door
+from router.http.dialects.model_name import default_floors
+from router.http.server.asgi import HttpApp
 from router.pipeline import Pipeline
-from router.placement.composition import ComposedPlacer
-from router.placement.placer import build_placer
-from router.placement.record import to_record
-from router.state.record_files import RecordFiles, of_rank
-from router.state.record_log import RecordLog
+from router.scheduling.admission.control import Admission
+from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
+from router.scheduling.explain.decision_files import RecordFiles, of_rank
+from router.scheduling.explain.decision_log import RecordLog
+from router.scheduling.explain.record import to_record
+from router.scheduling.placement.composition import ComposedPlacer
+from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.policies import build_policy
+from router.sessions.service import FleetService
 from router.telemetry.metrics import Metrics
+from router.trust.enrolment_offers import PoolOffers
+from router.trust.listeners import Listening, advertised_host
+from router.trust.security import Security, build_security
 
 log = structlog.get_logger()
 
@@ -235,6 +236,15 @@ class _Running:
         self.control = control
         self.http = http
         self.records = records
+
+
+def check_config(config: RouterConfig) -> None:
+    """What only rooms above the configuration can tell of it. Raises ConfigError; ``allsorts serve`` asks first."""
+    default_floors(config.http.quality_floors)
+    try:
+        build_policy(config.placement.policy, random.Random(0))
+    except ConfigError as error:
+        raise ConfigError(f"placement.policy: {error}") from None
 
 
 def _placer(config: RouterConfig) -> ComposedPlacer:

@@ -14,12 +14,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import structlog
 
 from router.config import DispatchConfig
+from router.dispatch.admission_queue import WaitingRoom
 from router.dispatch.attempt import Attempt
-from router.dispatch.conflicts import condition_of
-from router.dispatch.dispatcher import Dispatcher
-from router.dispatch.journey import Journey
-from router.dispatch.refusals import is_breach, raise_if_clients_fault, reason_of, workers_fault
-from router.dispatch.waiting_room import WaitingRoom
+from router.dispatch.refusal_mapping import is_breach, raise_if_clients_fault, reason_of, workers_fault
+from router.dispatch.request_state import Journey
+from router.dispatch.retry_policy import condition_of
+from router.dispatch.sender import Dispatcher
 from router.domain.answer import AnswerHead, Chunk
 from router.domain.clock import Clock
 from router.domain.ids import WorkerId
@@ -28,7 +28,7 @@ from router.domain.request import InferenceRequest
 from router.domain.stream import Accepted, AttemptEvent, Delta, Refusal, RefusalCode, Returned, SessionLost, Usage
 from router.errors import AllsortsError, DeadlineExceeded, WorkerFailed
 from router.fleet.membership import Membership
-from router.placement.interfaces import Placer
+from router.scheduling.placement.interfaces import Placer
 from router.telemetry.metrics import Metrics
 
 log = structlog.get_logger()

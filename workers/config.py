@@ -11,7 +11,7 @@ import msgspec
 import platformdirs
 
 from workers.engines.table import ENGINES
-from workers.shelf import guess_quantization
+from workers.serving.model_manager import guess_quantization
 
 ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
 

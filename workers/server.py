@@ -8,20 +8,20 @@ from pathlib import Path
 
 import structlog
 
-from workers.benchmark import Effort, JoinBenchmark
-from workers.benchmark_store import BenchmarkStore
+from workers.benchmark.join_benchmark import Effort, JoinBenchmark
+from workers.benchmark.store import BenchmarkStore
 from workers.config import ModelConfig, Option, WorkerConfig, public_name
-from workers.credentials import ChannelSecurity
 from workers.engines.base import ModelSpec
 from workers.engines.openai_compatible import discover
 from workers.engines.simulated.hardware import declared_hardware
 from workers.engines.table import accelerates, make_engine, with_threads
-from workers.enrol import Enrolment, IdentityFile, enrol_anywhere
 from workers.facts import Hardware, Profile
 from workers.hardware import this_machine
-from workers.messages import ModelProgress
+from workers.joining.enrolment import Enrolment, IdentityFile, enrol_anywhere
+from workers.serving.worker import Ended, Worker, WorkerSetup
+from workers.session.credentials import ChannelSecurity
+from workers.session.messages import ModelProgress
 from workers.versions import own_version
-from workers.worker import Ended, Worker, WorkerSetup
 
 log = structlog.get_logger(__name__)
 

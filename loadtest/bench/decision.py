@@ -25,8 +25,8 @@ from router.domain.worker import (
     WorkerProfile,
     WorkerState,
 )
-from router.placement.composition import ComposedPlacer
-from router.placement.placer import build_placer
+from router.scheduling.placement.composition import ComposedPlacer
+from router.scheduling.placement.placer import build_placer
 
 DECISIONS = 2000
 SLOTS = 16

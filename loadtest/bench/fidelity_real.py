@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Self
 
 from loadtest.bench.fidelity_load import Request
-from workers.benchmark import Effort, JoinBenchmark
+from workers.benchmark.join_benchmark import Effort, JoinBenchmark
 from workers.engines.base import Job, LoadedModel, ModelSpec, Sampling, StepResult
 from workers.engines.llama_cpp import LlamaCppEngine
 from workers.facts import Hardware, Speed
-from workers.hub import StepHub
+from workers.serving.step_reader import StepHub
 
 SLOTS = 16
 CONTEXT_TOKENS = 1024

@@ -30,7 +30,8 @@ from loadtest.bench.placement_cells import (
     measure_cell,
     measure_staleness,
 )
-from loadtest.simulate.cases import POLICIES, SPEED_BLIND, Case, Outcome, solve
+from loadtest.simulate.cases import SPEED_BLIND, Case, Outcome, solve
+from loadtest.simulate.policies import POLICIES
 
 FLEETS = ("home_lab", "mixed_company")
 TRAFFIC = ("azure-like", "code-like", "agent-like")

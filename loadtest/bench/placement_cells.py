@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loadtest.simulate.cases import POLICIES, Case, Outcome, fleet_of
+from loadtest.simulate.cases import Case, Outcome, fleet_of
+from loadtest.simulate.policies import POLICIES
 
 OURS, ORACLE_LEAST = "cost", "weighted_least_request"
 NOTHING_HIDDEN, FORESIGHT = "nothing_hidden", "foresight"
@@ -22,10 +23,10 @@ STALENESS = "staleness"
 CODE = (
     "router/placement/**/*.py",
     "router/admission/*.py",
-    "router/dispatch/conflicts.py",
+    "router/dispatch/retry_policy.py",
     "router/capacity/*.py",
     "loadtest/simulate/*.py",
-    "workers/condition.py",
+    "workers/serving/precondition.py",
     "workers/engines/simulated/core.py",
     "workers/engines/simulated/noise.py",
     "workers/engines/simulated/prefix_cache.py",

@@ -27,7 +27,7 @@ from loadtest.bench.fidelity_load import Request, closed_load, open_load, percen
 from loadtest.bench.fidelity_real import RealWorker
 from loadtest.bench.fidelity_virtual import VirtualWorker
 from loadtest.bench.quiet import Quiet
-from workers.cli import set_up_logging
+from workers.cli.worker import set_up_logging
 from workers.engines.simulated.measured import profile_toml
 from workers.hardware import this_machine
 from workers.models.smollm2 import make, quieten_llama

@@ -14,7 +14,7 @@ from loadtest.chaos.streams import Stream
 from workers.engines.base import ContinueFrom, Delta, Job, LoadedModel, Message, ModelSpec, Sampling, StepResult
 from workers.engines.llama_cpp import LlamaCppEngine
 from workers.engines.simulated import content
-from workers.hub import StepHub
+from workers.serving.step_reader import StepHub
 
 SLOTS = 8
 CONTEXT_TOKENS = 1024

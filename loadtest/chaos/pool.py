@@ -18,7 +18,7 @@ import aiohttp
 from loadtest.chaos.liar import Liar
 from loadtest.chaos.routers import RouterProcess, Serving
 from loadtest.chaos.silent_proxy import SilentProxy
-from router.cli.processes import Child, stop_all
+from router.cli.support.processes import Child, stop_all
 
 REAL, SIMULATED = "smollm2-135m", "simulated-8b"
 SIMULATED_WORKERS = 6

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from router.cli.processes import Child
+from router.cli.support.processes import Child
 
 DIES_WITHIN_S = 10.0
 REPLICA = "ray::ServeReplica"

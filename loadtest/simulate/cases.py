@@ -16,14 +16,12 @@ from loadtest.simulate.search import REQUIRED, Knee, find_knee
 from loadtest.simulate.traces import read_trace
 from loadtest.simulate.traffic import GENERATORS, Arrival, at_rate, from_sizes
 from loadtest.simulate.world import REPORT_GAP_S, Drift, Setup, World
-from router.placement.policies import SCORERS
 
 ORACLE = frozenset({"weighted_round_robin", "weighted_least_request"})
 """Policies that are given the true capacities at time zero as their weights."""
 
 SPEED_BLIND = ("round_robin", "random", "least_request", "power_of_two", "cache_aware", "llmd", "dynamo")
 
-POLICIES = tuple(SCORERS)
 
 CLAIRVOYANT_GAP_S = 0.005
 """Seconds between two load reports to a policy that is to know everything."""

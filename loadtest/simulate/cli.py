@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from loadtest.simulate.cases import POLICIES, Case, Outcome, fleet_of, solve, traffic_at
+from loadtest.simulate.cases import Case, Outcome, fleet_of, solve, traffic_at
+from loadtest.simulate.policies import POLICIES
 from loadtest.simulate.search import REQUIRED
 from router.errors import ConfigError
 

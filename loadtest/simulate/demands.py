@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from loadtest.simulate.fleet import FleetSpec, NodeSpec
 from loadtest.simulate.router_side import SLO
 from loadtest.simulate.traffic import BLOCK_TOKENS, Arrival
-from router.placement.tabulated_quality import TabulatedQuality
+from router.scheduling.placement.quality import TabulatedQuality
 from workers.engines.simulated.parameters import EngineParameters
 
 Floats = NDArray[np.float64]

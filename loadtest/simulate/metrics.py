@@ -8,7 +8,7 @@ import numpy as np
 
 from loadtest.simulate.router_side import SLO
 from loadtest.simulate.traffic import Arrival
-from router.placement.tabulated_quality import TabulatedQuality
+from router.scheduling.placement.quality import TabulatedQuality
 
 WARM_UP = 0.1
 """Share of the requests, the first ones, that are served and not counted..."""

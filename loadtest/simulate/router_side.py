@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtest.simulate.fleet import NodeSpec
+from loadtest.simulate.policies import POLICIES
 from loadtest.simulate.traffic import Arrival
-from router.admission.control import Admission
-from router.admission.interfaces import Dispatch, Shed
-from router.admission.limits import AdmissionLimits
-from router.dispatch.conflicts import condition_of
+from router.dispatch.retry_policy import condition_of
 from router.domain.ids import RequestId, Tenant
 from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import Load, WorkerState
 from router.fleet.ledger import Ledger
-from router.placement.composition import ComposedPlacer
-from router.placement.placer import build_placer
+from router.scheduling.admission.control import Admission
+from router.scheduling.admission.interfaces import Dispatch, Shed
+from router.scheduling.admission.limits import AdmissionLimits
+from router.scheduling.placement.composition import ComposedPlacer
+from router.scheduling.placement.placer import build_placer
 from workers.engines.base import LoadFigures
 
 BYTES_PER_TOKEN = 4
@@ -58,6 +59,7 @@ class RouterSide:
         self._clairvoyant = clairvoyant
         self.placer: ComposedPlacer = build_placer(
             policy,
+            policies=POLICIES,
             rng=random.Random(seed),
             record_capacity=records,
             replicas=replicas,

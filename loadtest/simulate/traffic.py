@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from loadtest.simulate.fleet import Demand
 
 BLOCK_TOKENS = 64
-"""Tokens per text block, as ``router.placement.text_blocks`` cuts them (256 bytes of English)."""
+"""Tokens per text block, as ``router.scheduling.placement.text_blocks`` cuts them (256 bytes of English)."""
 
 LONGEST_PROMPT = 12_000
 LONGEST_OUTPUT = 2_000

@@ -10,13 +10,13 @@ from loadtest.simulate.fleet import FleetSpec, known
 from loadtest.simulate.metrics import Served, window
 from loadtest.simulate.router_side import RouterSide
 from loadtest.simulate.traffic import BLOCK_TOKENS, Arrival
-from router.admission.limits import AdmissionLimits
 from router.domain.placement import Outcome
-from workers.condition import conflict
+from router.scheduling.admission.limits import AdmissionLimits
 from workers.engines.base import LoadFigures
 from workers.engines.simulated.core import NEVER, SimulatedCore
 from workers.engines.simulated.parameters import EngineParameters
 from workers.engines.simulated.sequence import EventKind, Sequence_
+from workers.serving.precondition import conflict
 
 REPORT_GAP_S = 0.05
 """Least time between two load reports of a worker (DESIGN.md: at most 20 a second)."""

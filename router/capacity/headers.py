@@ -1,6 +1,6 @@
 """Shapes from what model files say of themselves: a GGUF header's fields, a Hugging Face config.json.
 
-Pure: the reading is in ``router.cli.model_files``. Errors name the file and the field.
+Pure: the reading is in ``router.cli.support.model_files``. Errors name the file and the field.
 """
 
 import math

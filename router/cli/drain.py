@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from router.cli.durations import parse_duration
-from router.cli.office import RouterOffice
+from router.cli.support.admin_client import RouterOffice
+from router.cli.support.durations import parse_duration
 
 _Node = Annotated[str, typer.Argument(help="Node name or worker id, as `allsorts fleet` shows it.")]
 _Url = Annotated[str, typer.Option(envvar="ALLSORTS_URL", help="Where the router listens.")]

@@ -11,15 +11,15 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from router.cli.decision_files import Explanation, Refused, read_records
-from router.cli.tables import Row, Sheet, wide_console
+from router.cli.support.decision_sources import Explanation, Refused, read_records
+from router.cli.support.tables import Row, Sheet, wide_console
 from router.domain.ids import WorkerId
 from router.errors import ConfigError
-from router.placement.candidates import InstanceKey
-from router.placement.cost import TERMS
-from router.placement.record import DecisionRecord
-from router.placement.replay import Change, Replayed, differences
-from router.placement.replay import replay as replay_record
+from router.scheduling.explain.record import DecisionRecord
+from router.scheduling.explain.replay import Change, Replayed, differences
+from router.scheduling.explain.replay import replay as replay_record
+from router.scheduling.placement.candidates import InstanceKey
+from router.scheduling.placement.cost import TERMS
 
 DEADLINE_S = 10.0
 COMPARED = 20

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from router.capacity.decision import Decision, Purpose, Question, decide
 from router.capacity.fit import GIB, KV_BYTES, Plan, Verdict
+from router.capacity.format_choice import Decision, Purpose, Question, decide
 from router.capacity.formats import FORMATS, find_format, unknown_format
 from router.capacity.machines import Machine, parse_machine
 from router.capacity.options import USUAL, Option, options
 from router.capacity.shapes import ModelShape
-from router.cli.model_files import read_model
-from router.cli.tables import Row, Sheet, wide_console
+from router.cli.support.model_files import read_model
+from router.cli.support.tables import Row, Sheet, wide_console
 from router.errors import ConfigError
 
 USUAL_CONTEXT = 8192

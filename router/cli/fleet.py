@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from router.cli.tables import Row, Sheet, wide_console
+from router.cli.support.tables import Row, Sheet, wide_console
 from router.errors import ConfigError
 
 DEADLINE_S = 10.0

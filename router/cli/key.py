@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from router.cli.durations import parse_duration, parse_pairs
-from router.cli.office import at_office
-from router.cli.tables import Row, Sheet, wide_console
+from router.cli.support.admin_client import at_office
+from router.cli.support.durations import parse_duration, parse_pairs
+from router.cli.support.tables import Row, Sheet, wide_console
 
 app = typer.Typer(help="API keys.", no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 

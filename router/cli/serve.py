@@ -1,26 +1,18 @@
 """``allsorts serve``: the router, under Ray Serve or plain uvicorn."""
 
 import asyncio
-import os
-import shutil
-import signal
-import sys
-import tempfile
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from router.config import POLICIES, RouterConfig, load_config
+from router.app import check_config
+from router.config import RouterConfig, load_config
 from router.errors import ConfigError
-from router.http.auth import refuse_open_door
-from router.http.model_name import default_floors
-from router.state.place import open_store
+from router.http.auth.authenticator import refuse_open_door
+from router.scheduling.placement.policies import POLICIES
+from router.state.location import open_store
 from router.telemetry.logging import configure_logging
-
-OBJECT_STORE_BYTES = 100 * 1024 * 1024
-"""The router moves no objects through Ray; the smallest store will do."""
 
 
 def serve(
@@ -59,7 +51,7 @@ def serve(
         **_given({"state_dir": str(state_dir) if state_dir else None, "replicas": replicas, "log_level": log_level}),
     }
     settings = load_config(config, overrides)
-    default_floors(settings.http.quality_floors)  # refuses a floor that nothing can be compared with
+    check_config(settings)
     if without_ray and settings.replicas > 1:  # workers would be told to dial replicas that nobody starts
         raise ConfigError(f"--without-ray is one router replica; leave it out for {settings.replicas}")
     configure_logging(settings.log_level)
@@ -68,6 +60,8 @@ def serve(
     if without_ray:
         serve_uvicorn(settings)
     else:
+        from router.ray.serve import serve_ray
+
         serve_ray(settings, address)
 
 
@@ -76,7 +70,7 @@ def serve_uvicorn(config: RouterConfig) -> None:
     import uvicorn
 
     from router.app import RouterNode
-    from router.http.bounded_connection import BoundedConnection
+    from router.http.server.bounded_connection import BoundedConnection
 
     uvicorn.run(
         RouterNode(config),
@@ -91,87 +85,8 @@ def serve_uvicorn(config: RouterConfig) -> None:
     )
 
 
-def serve_ray(config: RouterConfig, address: str | None) -> None:
-    """The Serve application, on a cluster of its own or on one that runs; until SIGINT or SIGTERM."""
-    from router import serve_settings
-
-    work_dir = Path(tempfile.mkdtemp(prefix="allsorts-"))
-    stop = threading.Event()
-    _stop_on_signals(stop)
-    try:
-        loopback = serve_settings.loopback_only(config.http.host)
-        serve_settings.apply(serve_settings.environment(work_dir=work_dir, loopback=loopback))
-        _run_application(config, address)
-        _stop_on_signals(stop)  # once more: Ray has put its own handlers there, which end the process at once
-        typer.echo(f"allsorts: serving on http://{config.http.host}:{config.http.port}/v1", err=True)
-        stop.wait()
-    finally:
-        _stop_ray(own_cluster=address is None)
-        shutil.rmtree(work_dir, ignore_errors=True)
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-
-
-def _run_application(config: RouterConfig, address: str | None) -> None:
-    import ray
-    from ray import serve as ray_serve
-
-    from router.ray_app import APPLICATION, bind
-
-    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if address is None:
-        options |= {
-            "include_dashboard": False,
-            "num_cpus": max(2, os.cpu_count() or 2),
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
-        }
-    ray.init(address=address or "local", **options)
-    if address is not None:
-        _check_cluster()
-    ray_serve.start(
-        http_options={"host": config.http.host, "port": config.http.port},
-        logging_config={"log_level": "WARNING", "enable_access_log": False},
-    )
-    ray_serve.run(bind(config), name=APPLICATION, route_prefix="/")
-
-
-def _check_cluster() -> None:
-    """A cluster that runs without our settings would serve, slowly; say what is missing instead."""
-    import ray
-
-    from router import serve_settings
-
-    remote: Any = ray.remote(num_cpus=0)(lambda: dict(os.environ))
-    missing = serve_settings.missing(ray.get(remote.remote(), timeout=60))
-    if missing:
-        raise ConfigError(
-            "the Ray cluster runs without settings this router needs; restart its nodes with: " + " ".join(missing)
-        )
-
-
-def _stop_ray(*, own_cluster: bool) -> None:
-    if "ray" not in sys.modules:
-        return
-    import ray
-    from ray import serve as ray_serve
-
-    if not ray.is_initialized():
-        return
-    if own_cluster:
-        ray_serve.shutdown()
-    else:
-        from router.ray_app import APPLICATION
-
-        ray_serve.delete(APPLICATION)
-    ray.shutdown()
-
-
 def _check_ports(config: RouterConfig) -> None:
-    from router.serve_settings import port_taken
+    from router.ray.settings import port_taken
 
     wanted = [("--port", config.http.host, config.http.port)]
     if config.grpc.port:  # one for each replica, in a row

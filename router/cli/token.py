@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from router.cli.durations import parse_duration, parse_pairs
-from router.cli.office import at_office
+from router.cli.support.admin_client import at_office
+from router.cli.support.durations import parse_duration, parse_pairs
 
 app = typer.Typer(help="Join tokens.", no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 

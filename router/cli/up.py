@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.status import Status
 
 from router.cli.fleet import fleet_table
-from router.cli.processes import Child, stop_all
-from router.cli.tables import wide_console
+from router.cli.support.processes import Child, stop_all
+from router.cli.support.tables import wide_console
 from router.errors import ConfigError
-from router.serve_settings import port_taken
+from router.ray.settings import port_taken
 
 MODEL = "smollm2-135m"
 READY_DEADLINE_S = 180.0

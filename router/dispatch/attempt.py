@@ -9,7 +9,7 @@ import asyncio
 from router.domain.ids import RequestId
 from router.domain.placement import Placed
 from router.domain.stream import AttemptEvent, Delta, SessionLost
-from router.fleet.session import AttemptKey, WorkerSession
+from router.sessions.session import AttemptKey, WorkerSession
 
 CHARACTERS_PER_TOKEN = 1024
 TEXT_SLACK = 4096

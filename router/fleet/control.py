@@ -12,7 +12,7 @@ from router.errors import InvalidRequest, NotFound
 from router.fleet.lifecycle import Event
 from router.fleet.member import Member
 from router.fleet.membership import Membership
-from router.fleet.service import FleetService
+from router.sessions.service import FleetService
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ class Intent(Protocol):
 
 
 class Control:
-    """Implements ``router.http.interfaces.FleetControl``."""
+    """Implements ``router.http.server.interfaces.FleetControl``."""
 
     def __init__(self, *, membership: Membership, service: FleetService, intent: Intent) -> None:
         self._membership = membership

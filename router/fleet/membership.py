@@ -18,7 +18,7 @@ from router.fleet.breaker import Breaker
 from router.fleet.lifecycle import Command, Event, advance
 from router.fleet.member import Member
 from router.fleet.model_names import ModelNames
-from router.fleet.session import WorkerSession
+from router.sessions.session import WorkerSession
 
 log = structlog.get_logger()
 

@@ -9,7 +9,7 @@ import msgspec
 from router.domain.ids import Tenant
 from router.domain.principal import Principal, Scope
 from router.domain.request import SloTargets
-from router.state.records import KeyRecord
+from router.state.rows import KeyRecord
 
 PREFIX = "sk-as-"
 

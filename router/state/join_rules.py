@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from router.state.backend import StoreFailed, Transaction
-from router.state.records import TokenRecord, WorkerRecord
+from router.state.rows import TokenRecord, WorkerRecord
 
 S = TypeVar("S", bound=msgspec.Struct)
 

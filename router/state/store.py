@@ -23,7 +23,7 @@ from router.state.join_rules import (
     stranger,
     why_not,
 )
-from router.state.records import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
+from router.state.rows import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
 
 T = TypeVar("T")
 

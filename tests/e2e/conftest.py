@@ -6,7 +6,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from router.serve_settings import port_taken
+from router.ray.settings import port_taken
 from tests.support.pool import Pool, running_pool
 
 

@@ -16,7 +16,7 @@ import httpx
 import openai
 import pytest
 
-from router.cli.processes import Child, stop_all
+from router.cli.support.processes import Child, stop_all
 from tests.conftest import REPOSITORY
 from tests.support.pool import free_port
 from tests.support.third_party_server import running as third_party_server
@@ -88,7 +88,7 @@ def pool(
                 worker("mac", "--engine", "llama.cpp", "--model", f"{MODEL}={model_files['q8_0']}", *size),
                 worker(
                     "gpu-node", "--engine", "vllm", "--model", f"{MODEL}={awq_folder}", *size,
-                    python=[str(VLLM_PYTHON), "-m", "workers.cli"],
+                    python=[str(VLLM_PYTHON), "-m", "workers.cli.worker"],
                 ),
                 worker("somebodys-server", "--engine", "openai", "--base-url", upstream),
                 worker("simulated", "--engine", "simulated", "--model", f"{MODEL}={profile}"),

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from router.cli.office import RouterOffice
+from router.cli.support.admin_client import RouterOffice
 from router.domain.clock import ManualClock
 from router.errors import ConfigError
-from router.http.asgi import HttpApp
-from router.http.auth import StoredAuthenticator
+from router.http.auth.authenticator import StoredAuthenticator
+from router.http.server.asgi import HttpApp
 from router.telemetry.metrics import Metrics
 from tests.support.tls_pool import Head, head
 from workers.facts import Hardware, Profile
-from workers.join_token import parse_token
-from workers.joining import join_pool
+from workers.joining.join import join_pool
+from workers.joining.join_token import parse_token
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 

@@ -12,15 +12,16 @@ import pytest
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from router.domain.ids import WorkerId
 from router.domain.worker import WorkerState
-from router.fleet.authority import SERVER_HOURS
+from router.trust.authority import SERVER_HOURS
 from tests.support.joined import PROFILE, join, running, worker_of
 from tests.support.tls_pool import Head, ShiftedClock, head
-from workers import codec, joining
-from workers.credentials import open_channel
-from workers.enrol import EnrolFailed
-from workers.joining import Joined, renew
-from workers.pool_files import Membership, PoolFiles
-from workers.session import CHANNEL_OPTIONS
+from workers.joining import join as joining
+from workers.joining.enrolment import EnrolFailed
+from workers.joining.join import Joined, renew
+from workers.joining.membership_files import Membership, PoolFiles
+from workers.session import codec
+from workers.session.credentials import open_channel
+from workers.session.session import CHANNEL_OPTIONS
 
 
 @pytest.fixture
@@ -113,7 +114,8 @@ async def test_a_certificate_that_ended_is_replaced_by_the_key_alone(
 class FakeTime:
     """This machine's clocks, which sleeping moves on, and its wall clock, which may be wrong or be set anew.
 
-    Stands in for the modules ``time`` and ``asyncio`` in ``workers.joining``; naps for ever once ``enough`` was kept.
+    Stands in for the modules ``time`` and ``asyncio`` in ``workers.joining.join``; naps for ever once ``enough`` was
+    kept.
     """
 
     def __init__(self, kept: Kept, *, wrong_s: float = 0.0, set_after: int = 0) -> None:
@@ -179,7 +181,7 @@ async def test_the_listener_shows_a_fresh_certificate_after_half_its_life(tmp_pa
     """A router that runs for months never shows one that has ended."""
     clock = ShiftedClock()
     async with head(tmp_path / "head", clock=clock) as pool:
-        from workers.pinning import fetch
+        from workers.joining.pinning import fetch
 
         first = await fetch("127.0.0.1", pool.listening.enrol_port)
         clock.shift_s = SERVER_HOURS * 3600 * 0.6

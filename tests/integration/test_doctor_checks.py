@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from tests.support.tls_pool import Head, ShiftedClock, head
-from workers import doctor_checks
-from workers.doctor_checks import Finding, check_clock, check_reach, connection_checks, local_checks
-from workers.doctor_report import diagnose
+from workers.doctor import checks as doctor_checks
+from workers.doctor.checks import Finding, check_clock, check_reach, connection_checks, local_checks
+from workers.doctor.report import diagnose
 from workers.facts import Hardware, Profile
-from workers.join_token import parse_token
-from workers.joining import join_pool
-from workers.pinning import NotTheRouter, Shown, fetch
+from workers.joining.join import join_pool
+from workers.joining.join_token import parse_token
+from workers.joining.pinning import NotTheRouter, Shown, fetch
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 
@@ -192,7 +192,7 @@ async def test_a_port_that_is_no_router_is_told() -> None:
 
 async def test_a_version_too_old_is_told(pool: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     """The router's refusal comes with what to install."""
-    monkeypatch.setattr("workers.codec.PROTOCOL_VERSION", 0)
+    monkeypatch.setattr("workers.session.codec.PROTOCOL_VERSION", 0)
     found = (await findings(pool.enrol_address, await pool.token()))["token"]
     assert "protocol 0" in found.detail
     assert "pip install" in found.remedy

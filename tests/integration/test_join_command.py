@@ -16,7 +16,7 @@ from router.domain.worker import WorkerState
 from tests.support.join_process import LEAVE, ask, joining, ready, run_to_end
 from tests.support.plain_openai import ANSWER, plain_openai
 from tests.support.tls_pool import Head, head
-from workers import autostart
+from workers.joining import service_units as autostart
 
 
 @pytest.fixture
@@ -214,14 +214,14 @@ async def test_an_installed_join_comes_back_by_what_was_written_and_leaves(
 
 def test_units_run_the_join_again_without_a_token(tmp_path: Path) -> None:
     """launchd and systemd get the same command; odd characters survive systemd's quoting."""
-    command = ["/usr/bin/python3", "-m", "workers.join", "h:1", "--node", 'a b%c$d"e']
+    command = ["/usr/bin/python3", "-m", "workers.joining.commands", "h:1", "--node", 'a b%c$d"e']
     mac = autostart.unit(command, tmp_path / "log", platform="darwin", home=tmp_path)
     plist = plistlib.loads(mac.content)
     assert plist["ProgramArguments"] == command
     assert plist["RunAtLoad"] is True
     assert mac.path == tmp_path / "Library/LaunchAgents/io.allsorts.worker.plist"
     linux = autostart.unit(command, tmp_path / "log", platform="linux", home=tmp_path)
-    assert b'ExecStart=/usr/bin/python3 -m workers.join h:1 --node "a b%%c$$d\\"e"' in linux.content
+    assert b'ExecStart=/usr/bin/python3 -m workers.joining.commands h:1 --node "a b%%c$$d\\"e"' in linux.content
     with pytest.raises(OSError, match="knows macOS and Linux"):
         autostart.unit(command, tmp_path / "log", platform="win32")
 

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from router.cli import key as key_cli
 from router.cli import token as token_cli
-from router.cli.durations import parse_duration, parse_pairs
+from router.cli.support.durations import parse_duration, parse_pairs
 from router.errors import ConfigError
-from router.state.place import open_store
+from router.state.location import open_store
 from tests.support.tls_pool import head
 from workers.facts import Hardware, Profile
-from workers.join_token import parse_token
-from workers.joining import join_pool
+from workers.joining.join import join_pool
+from workers.joining.join_token import parse_token
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 

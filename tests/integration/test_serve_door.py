@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from router.domain.clock import SystemClock
-from router.fleet.credentials import StoredCredentials
-from router.state.place import open_store
+from router.state.location import open_store
+from router.trust.credentials import StoredCredentials
 from tests.support.pool import free_port
 
 COMMAND = (sys.executable, "-m", "router.cli.main", "serve")

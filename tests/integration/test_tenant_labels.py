@@ -15,9 +15,9 @@ from router.config import AdmissionConfig, GrpcConfig, RouterConfig
 from tests.support.echo_engine import EchoEngine
 from tests.support.joined import PROFILE, QUICK
 from workers.engines.base import Accepted, Job, LoadedModel, ModelSpec, Progress
-from workers.join_token import parse_token
-from workers.joining import join_pool
-from workers.worker import Worker, WorkerSetup
+from workers.joining.join import join_pool
+from workers.joining.join_token import parse_token
+from workers.serving.worker import Worker, WorkerSetup
 
 SECRET = "the patient is called"
 

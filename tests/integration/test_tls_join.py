@@ -11,16 +11,16 @@ import pytest
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from router.domain.worker import WorkerState
-from router.fleet.listeners import start_listeners
+from router.trust.listeners import start_listeners
 from tests.support.joined import PROFILE, hello, join, running, worker_of
 from tests.support.tls_pool import Head, ShiftedClock, head
-from workers import codec
-from workers.credentials import open_channel, open_enrolment_channel
-from workers.enrol import EnrolFailed
-from workers.join_token import parse_token
-from workers.joining import join_pool
-from workers.pinning import NotTheRouter, Unreachable
-from workers.session import CHANNEL_OPTIONS
+from workers.joining.enrolment import EnrolFailed
+from workers.joining.join import join_pool
+from workers.joining.join_token import parse_token
+from workers.joining.pinning import NotTheRouter, Unreachable
+from workers.session import codec
+from workers.session.credentials import open_channel, open_enrolment_channel
+from workers.session.session import CHANNEL_OPTIONS
 
 
 @pytest.fixture

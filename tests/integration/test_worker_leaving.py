@@ -8,7 +8,7 @@ import pytest
 from protos.allsorts.v1 import fleet_pb2 as pb
 from tests.support.fleet_servicer import Fleet, serving
 from tests.support.worker_rig import Rig, generate, ready, running
-from workers.worker import Ended
+from workers.serving.worker import Ended
 
 
 @pytest.fixture

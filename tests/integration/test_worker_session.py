@@ -8,7 +8,7 @@ import pytest
 from protos.allsorts.v1 import fleet_pb2 as pb
 from tests.support.fleet_servicer import Fleet, serving
 from tests.support.worker_rig import Rig, generate, ready, running
-from workers.session import SessionLimits
+from workers.session.session import SessionLimits
 
 
 @pytest.fixture

@@ -10,19 +10,19 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from loadtest.simulate.policies import POLICIES
 from router.capacity.quality import loss
 from router.domain.ids import WorkerId
 from router.domain.placement import NoCandidate, Placed
 from router.domain.request import InferenceRequest, ModelRef, SloTargets
 from router.domain.snapshot import FleetSnapshot, Inflight, WorkerView
 from router.domain.worker import Capabilities, InstanceState, Load, ModelInstance, Speed, WorkerState
-from router.placement.candidates import Column
-from router.placement.composition import ComposedPlacer
-from router.placement.filters import ESTIMATE_SLACK
-from router.placement.placer import build_placer
-from router.placement.policies import SCORERS
-from router.placement.record import DecisionRecord
-from router.placement.replay import differences, replay
+from router.scheduling.explain.record import DecisionRecord
+from router.scheduling.explain.replay import differences, replay
+from router.scheduling.placement.candidates import Column
+from router.scheduling.placement.composition import ComposedPlacer
+from router.scheduling.placement.filters import ESTIMATE_SLACK
+from router.scheduling.placement.placer import build_placer
 from tests.support.fleets import instance, request, snapshot, worker
 
 NOW = 100.0
@@ -162,7 +162,7 @@ def why_not(view: WorkerView, held: ModelInstance, asked: InferenceRequest) -> s
 
 def placer(policy: str = "cost", **parameters: Any) -> ComposedPlacer:
     """A fresh one, with a fixed seed."""
-    return build_placer(policy, rng=random.Random(1), **parameters)
+    return build_placer(policy, policies=POLICIES, rng=random.Random(1), **parameters)
 
 
 def chosen(fleet: FleetSnapshot, placed: Placed) -> tuple[WorkerView, ModelInstance]:
@@ -173,7 +173,7 @@ def chosen(fleet: FleetSnapshot, placed: Placed) -> tuple[WorkerView, ModelInsta
     )
 
 
-@pytest.mark.parametrize("policy", SCORERS)
+@pytest.mark.parametrize("policy", POLICIES)
 @DETERMINISTIC
 @given(fleet=fleets(), asked=requests(), avoided=st.sets(st.sampled_from(["w0", "w1", "w2"])))
 def test_no_worker_that_a_filter_excludes_is_ever_placed(
@@ -312,7 +312,7 @@ def test_a_faster_worker_all_else_equal_is_never_costlier(
     assert costs["fast"] <= costs["slow"] * (1 + 1e-9) + 1e-12
 
 
-@pytest.mark.parametrize("policy", SCORERS)
+@pytest.mark.parametrize("policy", POLICIES)
 @DETERMINISTIC
 @given(fleet=fleets(), asked=st.lists(requests(), min_size=1, max_size=3, unique_by=lambda one: one.request_id))
 def test_replay_equals_the_record(policy: str, fleet: FleetSnapshot, asked: list[InferenceRequest]) -> None:
@@ -322,7 +322,7 @@ def test_replay_equals_the_record(policy: str, fleet: FleetSnapshot, asked: list
         record = recorded(placing, fleet, one)
         if record is None:
             continue
-        again = replay(record)
+        again = replay(record, policies=POLICIES)
         assert again.same
         assert differences(record, again) == []
         assert math.isfinite(cost_of(record))

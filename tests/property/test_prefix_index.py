@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.domain.ids import WorkerId
-from router.placement.candidates import InstanceKey
-from router.placement.prefix_index import PrefixIndex
+from router.scheduling.estimators.prefix_index import PrefixIndex
+from router.scheduling.placement.candidates import InstanceKey
 
 KEYS = [InstanceKey(WorkerId(f"w{k}"), "m", "q8_0") for k in range(12)]
 prompts = st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True)

@@ -9,7 +9,7 @@ from router.domain.answer import AnswerHead, Chunk
 from router.domain.ids import RequestId, WorkerId
 from router.domain.request import RequestKind
 from router.domain.stream import FinishReason, TokenLogprob, Usage
-from router.http.sse import SseWriter
+from router.http.dialects.sse import SseWriter
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))
 TOKEN = st.builds(

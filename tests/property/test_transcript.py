@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dispatch.continuation import Transcript
+from router.dispatch.transcript import Transcript
 from router.domain.ids import RequestId
 from router.domain.stream import Delta, FinishReason, TokenLogprob, Usage
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from workers.cli import main
+from workers.cli.worker import main
 from workers.engines.base import StepResult
 from workers.engines.llama_cpp.batching import Batching
 

@@ -19,10 +19,10 @@ from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.domain.stream import FinishReason, TokenLogprob, Usage
 from router.errors import AllsortsError, NotFound, UnknownModel
-from router.http.asgi import HttpApp
-from router.http.bounded_connection import BoundedConnection
-from router.http.interfaces import Authenticator
-from router.http.open_access import OpenAuthenticator
+from router.http.auth.open_access import OpenAuthenticator
+from router.http.server.asgi import HttpApp
+from router.http.server.bounded_connection import BoundedConnection
+from router.http.server.interfaces import Authenticator
 from router.telemetry.metrics import Metrics
 from tests.support import fleets
 

@@ -11,13 +11,13 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from tests.support.echo_engine import EchoEngine
 from tests.support.tls_pool import Head
-from workers.credentials import open_channel
 from workers.engines.base import ModelSpec
 from workers.facts import Hardware, Profile
-from workers.join_token import parse_token
-from workers.joining import Joined, join_pool
-from workers.session import CHANNEL_OPTIONS, SessionLimits
-from workers.worker import Ended, Worker, WorkerSetup
+from workers.joining.join import Joined, join_pool
+from workers.joining.join_token import parse_token
+from workers.serving.worker import Ended, Worker, WorkerSetup
+from workers.session.credentials import open_channel
+from workers.session.session import CHANNEL_OPTIONS, SessionLimits
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 QUICK = SessionLimits(backoff_first_s=0.02, backoff_last_s=0.1)

@@ -68,7 +68,7 @@ class OnePool:
         node: str,
         *arguments: str,
         python: str = sys.executable,
-        module: str = "workers.cli",
+        module: str = "workers.cli.worker",
         memory_limit_bytes: int = 0,
     ) -> Iterator["subprocess.Popen[bytes]"]:
         """``allsorts worker`` (or a module that stands in for it); it is gone afterwards."""

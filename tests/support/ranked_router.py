@@ -10,7 +10,7 @@ import uvicorn
 
 from router.app import RouterNode
 from router.config import load_config
-from router.http.bounded_connection import BoundedConnection
+from router.http.server.bounded_connection import BoundedConnection
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId, WorkerId
 from router.domain.worker import WorkerState
 from router.fleet.control import Control
-from router.fleet.listeners import Listening
 from router.fleet.membership import Membership
-from router.fleet.offers import PoolOffers
-from router.fleet.security import Security, build_security
-from router.fleet.service import FleetService
+from router.sessions.service import FleetService
+from router.trust.enrolment_offers import PoolOffers
+from router.trust.listeners import Listening
+from router.trust.security import Security, build_security
 
 
 class NoLearner:

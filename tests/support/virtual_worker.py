@@ -10,7 +10,7 @@ from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.domain.worker import Load, Speed
-from router.placement.composition import ComposedPlacer
+from router.scheduling.placement.composition import ComposedPlacer
 
 REPORT_S = 0.05
 """Least time between two load reports, as on a real session."""

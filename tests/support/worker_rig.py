@@ -8,10 +8,10 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from tests.support.echo_engine import EchoEngine
 from tests.support.fleet_servicer import Fleet, SessionEnd
 from workers.engines.base import ModelSpec
-from workers.enrol import enrol
 from workers.facts import Hardware, Profile
-from workers.session import SessionLimits
-from workers.worker import Ended, Worker, WorkerSetup
+from workers.joining.enrolment import enrol
+from workers.serving.worker import Ended, Worker, WorkerSetup
+from workers.session.session import SessionLimits
 
 PROFILE = Profile(node="testnode", hardware=Hardware(kind="cpu", name="test"), engine="echo")
 QUICK = SessionLimits(backoff_first_s=0.02, backoff_last_s=0.1)

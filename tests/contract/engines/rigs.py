@@ -27,7 +27,7 @@ from workers.engines.base import (
     StepResult,
 )
 from workers.engines.table import make_engine
-from workers.hub import StepHub
+from workers.serving.step_reader import StepHub
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 CONTEXT_TOKENS = 512

@@ -8,8 +8,8 @@ import pytest
 
 from router.errors import ConfigError
 from router.state.backend import StoreFailed
-from router.state.place import open_store, store_path
-from router.state.records import KeyRecord
+from router.state.location import open_store, store_path
+from router.state.rows import KeyRecord
 from router.state.sqlite import SqliteBackend
 
 KEY = KeyRecord(key_id="k", name="alice", secret_sha256="0" * 64, scopes=("serve",), created_at=1.0)

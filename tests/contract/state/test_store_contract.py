@@ -7,7 +7,7 @@ import pytest
 
 from router.state.backend import Backend, Transaction
 from router.state.join_rules import JoinRefused
-from router.state.records import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
+from router.state.rows import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
 from router.state.store import BackedStore
 
 

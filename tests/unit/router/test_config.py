@@ -6,19 +6,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from router import serve_settings
-from router.app import admission_limits
+from router.app import admission_limits, check_config
 from router.cli.main import app
-from router.config import POLICIES, load_config
+from router.config import load_config
 from router.domain.ids import Tenant
 from router.errors import ConfigError
-from router.http.model_name import default_floors
-from router.placement.policies import SCORERS
-
-
-def test_the_policies_that_may_be_configured_are_those_that_can_be_built() -> None:
-    """The configuration lies below placement and cannot ask it."""
-    assert set(POLICIES) == set(SCORERS)
+from router.http.dialects.model_name import default_floors
+from router.ray import settings as serve_settings
+from router.scheduling.placement.policies import POLICIES
 
 
 @pytest.mark.parametrize(
@@ -33,7 +28,7 @@ def test_the_policies_that_may_be_configured_are_those_that_can_be_built() -> No
         ({"replicas": 0}, "'replicas' is 0: expected at least 1"),
         ({"log_level": "zz"}, "'log_level' is 'zz': there are debug, info"),
         ({"placement": {"policy": "round_robbin"}}, "did you mean round_robin"),
-        ({"placement": {"policy": "zz"}}, "there are cost, round_robin"),
+        ({"placement": {"policy": "zz"}}, "there are cost, least_request"),
         ({"placement": {"record_sample": 1.5}}, "'placement.record_sample' is 1.5: expected at most 1"),
         ({"placement": {"lambda_slo": float("nan")}}, "placement.lambda_slo"),
         ({"admission": {"patience_s": float("inf")}}, "'admission.patience_s' is inf: write a finite number"),
@@ -46,7 +41,7 @@ def test_the_policies_that_may_be_configured_are_those_that_can_be_built() -> No
 def test_what_is_out_of_bounds_is_one_line_with_key_value_and_bounds(given: dict[str, Any], says: str) -> None:
     """Nothing has started yet when it is read."""
     with pytest.raises(ConfigError) as refusal:
-        load_config(None, given)
+        check_config(load_config(None, given))
     assert says in refusal.value.message
     assert "\n" not in refusal.value.message
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from workers.config import ConfigError, ModelConfig, parse_model, public_name, read_config
-from workers.shelf import guess_quantization
+from workers.serving.model_manager import guess_quantization
 
 
 def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:

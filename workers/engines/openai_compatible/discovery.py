@@ -9,7 +9,7 @@ from workers.engines.base import LoadError
 from workers.engines.openai_compatible import servers
 from workers.engines.openai_compatible.chunks import Flavor
 from workers.engines.openai_compatible.servers import PROBE_TIMEOUT_S, ServerFacts
-from workers.shelf import guess_quantization
+from workers.serving.model_manager import guess_quantization
 
 
 def new_client(base_url: str, api_key: str, *, connections: int = 8) -> httpx.AsyncClient:

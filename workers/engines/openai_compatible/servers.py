@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from workers.engines.openai_compatible.chunks import Flavor
-from workers.shelf import guess_quantization
+from workers.serving.model_manager import guess_quantization
 
 PROBE_TIMEOUT_S = 5.0
 

@@ -8,10 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workers.benchmark.speed_curves import decode_curve_s, expected_step_s, prefill_curve
 from workers.engines.base import LoadedModel
 from workers.engines.simulated.parameters import GIB
 from workers.facts import Hardware, Speed
-from workers.speed_curves import decode_curve_s, expected_step_s, prefill_curve
 
 LEAST_S = 1e-6
 """A profile's times are above zero."""

@@ -16,8 +16,8 @@ from router.cli import explain as commands
 from router.domain.placement import Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
 from router.domain.worker import Load
-from router.placement.cost import TERMS
-from router.placement.placer import build_placer
+from router.scheduling.placement.cost import TERMS
+from router.scheduling.placement.placer import build_placer
 from tests.support.fleets import SPEED, TARGETS, faster, instance, request, snapshot, worker
 
 app = typer.Typer()

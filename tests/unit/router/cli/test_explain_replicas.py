@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from router.cli import explain as commands
-from router.cli.decision_files import Explanation
+from router.cli.support.decision_sources import Explanation
 from tests.unit.router.cli.test_explain_command import explanation, served
 from tests.unit.router.cli.test_replay_command import run
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from router.cli.fleet import fleet_table
-from router.http.fleet_view import fleet_body
+from router.http.admin.fleet_view import fleet_body
 from tests.support import fleets
 
 

@@ -7,7 +7,7 @@ from rich.console import Console, RenderableType
 
 from router.cli.fleet import watched
 from router.errors import ConfigError
-from router.http.fleet_view import fleet_body
+from router.http.admin.fleet_view import fleet_body
 from tests.support import fleets
 
 BODY = fleet_body(fleets.snapshot(fleets.worker("mac-studio-of-the-lab", fleets.instance("q8_0"))))

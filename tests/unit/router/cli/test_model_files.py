@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.cli.model_files import read_model
+from router.cli.support.model_files import read_model
 from router.errors import ConfigError
 from tests.support.gguf_files import LLAMA, WEIGHTS, gguf_bytes
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from router.cli import explain as commands
-from router.cli.decision_files import read_records
+from router.cli.support.decision_sources import read_records
 from router.errors import ConfigError
-from router.placement.candidates import Column, RequestFacts
-from router.placement.policies import SCORERS
-from router.placement.record import DecisionRecord
-from router.placement.replay import Change, replay
+from router.scheduling.explain.record import DecisionRecord
+from router.scheduling.explain.replay import Change, replay
+from router.scheduling.placement.candidates import Column, RequestFacts
+from router.scheduling.placement.policies import POLICIES
 from tests.unit.router.cli.test_explain_command import explanation
 
 app = typer.Typer()
@@ -86,7 +86,7 @@ def test_a_record_that_cannot_be_computed_is_one_line(
     assert text.count("\n") == 1
 
 
-@pytest.mark.parametrize("policy", [name for name in SCORERS if recorded(name)["candidates"][0]["inputs"]])
+@pytest.mark.parametrize("policy", [name for name in POLICIES if recorded(name)["candidates"][0]["inputs"]])
 def test_a_record_without_an_input_its_policy_needs_is_one_line(tmp_path: Path, policy: str) -> None:
     """Counters and draws are part of what was decided on."""
     record = copy.deepcopy(recorded(policy))

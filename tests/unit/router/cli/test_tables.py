@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from router.cli.tables import Row, Sheet
+from router.cli.support.tables import Row, Sheet
 
 HEADINGS = ("id", "name", *(f"figure{n}" for n in range(12)))
 ROWS = [Row([f"key-{n:06d}", f"somebody-{n}", *(f"{n}{m}.25" for m in range(12))]) for n in range(3)]

@@ -8,7 +8,7 @@ from router.dispatch.attempt import CHARACTERS_PER_TOKEN, MOST_RIVALS, TEXT_SLAC
 from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Placed
 from router.domain.stream import Delta, FinishReason, SessionLost, TokenLogprob, Usage
-from router.fleet.session import AttemptKey, WorkerSession
+from router.sessions.session import AttemptKey, WorkerSession
 
 BUDGET = 10
 

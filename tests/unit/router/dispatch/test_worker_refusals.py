@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.dispatch.refusals import is_breach, raise_if_clients_fault, reason_of, workers_fault
+from router.dispatch.refusal_mapping import is_breach, raise_if_clients_fault, reason_of, workers_fault
 from router.domain.ids import RequestId, WorkerId
 from router.domain.snapshot import FleetSnapshot
 from router.domain.stream import (

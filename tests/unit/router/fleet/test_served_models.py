@@ -14,8 +14,8 @@ from router.domain.request import ModelRef
 from router.domain.worker import Hardware, WorkerProfile
 from router.fleet.membership import Membership
 from router.fleet.served_models import keep_models, recall_models
-from router.fleet.session import WorkerSession
-from router.placement.placer import build_placer
+from router.scheduling.placement.placer import build_placer
+from router.sessions.session import WorkerSession
 from router.state.memory import MemoryBackend
 from router.state.store import BackedStore, Store
 from tests.support.fleets import instance, request

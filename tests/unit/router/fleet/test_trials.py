@@ -10,10 +10,10 @@ from router.domain.clock import ManualClock
 from router.domain.ids import WorkerId
 from router.domain.worker import Hardware, Load, WorkerProfile
 from router.fleet.breaker import OWED_FOR_A_BREACH
-from router.fleet.events import EventHandler, ProtocolViolation
 from router.fleet.member import Member
 from router.fleet.membership import Membership
-from router.fleet.session import WorkerSession
+from router.sessions.events import EventHandler, ProtocolViolation
+from router.sessions.session import WorkerSession
 
 WORKER = WorkerId("w")
 

@@ -6,7 +6,7 @@ import pytest
 
 from router.app import RouterNode
 from router.config import RouterConfig
-from router.http import bounded_connection
+from router.http.server import bounded_connection
 from tests.support.http_surface import on_loopback, surface
 
 GET = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n"

@@ -7,15 +7,15 @@ from typing import Any
 import httpx
 import pytest
 
-from router.admission.interfaces import Shed
 from router.config import RouterConfig
-from router.dispatch.waiting_room import error_of
+from router.dispatch.admission_queue import error_of
 from router.domain.clock import SystemClock
 from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Exclusion, NoCandidate
-from router.http.asgi import HttpApp
-from router.http.open_access import OpenAuthenticator
-from router.http.refusals import KEPT, Refusals
+from router.http.admin.rejection_log import KEPT, Refusals
+from router.http.auth.open_access import OpenAuthenticator
+from router.http.server.asgi import HttpApp
+from router.scheduling.admission.interfaces import Shed
 from router.telemetry.metrics import Metrics
 from tests.support.http_surface import StillFleet, WordPipeline, surface
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.http.prompt_size import CAPACITY, PromptSizes
+from router.http.dialects.prompt_size import CAPACITY, PromptSizes
 from tests.support import fleets
 
 NOBODY = fleets.snapshot()

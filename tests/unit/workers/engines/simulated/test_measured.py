@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from workers.benchmark.speed_fit import fit_speed
 from workers.engines.base import Capabilities, LoadedModel
 from workers.engines.simulated.core import SimulatedCore
 from workers.engines.simulated.measured import profile_toml, scatter
@@ -13,7 +14,6 @@ from workers.engines.simulated.parameters import EngineParameters, times
 from workers.engines.simulated.profile import ProfileError, read_profile
 from workers.engines.simulated.sequence import Sequence_
 from workers.facts import Hardware, Speed, StepSample
-from workers.speed_fit import fit_speed
 
 HARDWARE = Hardware(kind="cpu", name="AMD EPYC", memory_bytes=24 * 2**30, usable_memory_bytes=20 * 2**30, cores=2)
 LOADED = LoadedModel(

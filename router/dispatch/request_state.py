@@ -1,0 +1,179 @@
+"""One request on its way: its attempts, what it avoids, what the client already has. Pure state, no I/O.
+
+``router.pipeline`` moves a ``Journey`` along; here is what each step means for it.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from router.dispatch.attempt import Attempt
+from router.dispatch.transcript import Transcript
+from router.domain.answer import AnswerHead, Chunk, Continuation
+from router.domain.ids import WorkerId
+from router.domain.placement import Outcome, Placed
+from router.domain.request import InferenceRequest
+from router.domain.stream import Accepted, AttemptEvent, Delta, FinishReason, TokenLogprob, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Waiting events as one: new output for the client, and what ended the attempt, well or badly."""
+
+    text: str = ""
+    token_count: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    final: Delta | None = None  # the attempt ended as the client asked
+    trouble: AttemptEvent | None = None  # it ended otherwise
+
+    @property
+    def chunk(self) -> Chunk | None:
+        """The new output; None when there is none."""
+        if not self.token_count and not self.text:
+            return None
+        return Chunk(text=self.text, token_count=self.token_count, logprobs=self.logprobs)
+
+
+@dataclass(slots=True)
+class Journey:
+    """The state of one request, over all its attempts."""
+
+    request: InferenceRequest
+    transcript: Transcript = field(default_factory=Transcript)
+    avoid: set[WorkerId] = field(default_factory=set)
+    attempts: int = 0
+    failures: int = 0  # attempts since the last token that failed otherwise than by a busy worker
+    busy: int = 0  # refusals in a row because the worker was full
+    conflicts: int = 0  # choices that did not hold at the worker; no failures
+    attempt: Attempt | None = None
+    head: AnswerHead | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    last_failure: str = ""
+    last_placed: Placed | None = None
+    early: list[AttemptEvent] = field(default_factory=list)  # came together with the acceptance
+    finished: bool = False
+
+    @property
+    def tokens_left(self) -> int | None:
+        """Output tokens the client may still be sent; None when it set no limit."""
+        limit = self.request.sampling.max_tokens
+        return None if limit is None else limit - self.transcript.settled_tokens
+
+    def remaining(self) -> InferenceRequest:
+        """The request as placement should see it now: after a move a longer prompt and fewer tokens to go."""
+        if not self.transcript.started:
+            return self.request
+        done = self.transcript.settled_tokens
+        return replace(
+            self.request,
+            continues=True,
+            prompt_tokens_estimate=(self.prompt_tokens or self.request.prompt_tokens_estimate) + done,
+            expected_output_tokens=max(1, self.request.expected_output_tokens - done),
+        )
+
+    def failed(self, placed: Placed, reason: str, *, busy: bool = False) -> None:
+        """An attempt came to nothing: remember why, and look elsewhere first."""
+        self.busy = self.busy + 1 if busy else 0
+        self.failures += 0 if busy else 1
+        self.avoid.add(placed.worker_id)
+        self.last_failure = f"{placed.node}: {reason}"
+
+    @property
+    def tried(self) -> bool:
+        """Some worker had it, or failed it, before: conflicts do not count."""
+        return self.transcript.started or self.attempts > self.conflicts
+
+    def accepted(self, placed: Placed, event: Accepted, tokenizer_fingerprint: str) -> Continuation | None:
+        """A worker took the request. Returns the move when another one had taken it before: the client was told of
+        that one, even if no token came.
+        """
+        move = None
+        if self.last_placed is not None:
+            move = self._move(self.last_placed, placed)
+            self.transcript.moves.append(move)
+        self.busy = 0
+        self.transcript.fingerprint = tokenizer_fingerprint
+        self.last_placed = placed
+        self.cached_tokens = event.cached_tokens
+        if self.head is None:
+            self.prompt_tokens = event.prompt_tokens
+            self.head = AnswerHead(
+                request_id=self.request.request_id,
+                worker_id=placed.worker_id,
+                node=placed.node,
+                model=placed.model,
+                quantization=placed.quantization,
+                prompt_tokens=event.prompt_tokens,
+            )
+        return move
+
+    def absorb(self, events: list[AttemptEvent], now: float) -> Progress:
+        """Merge waiting deltas, up to the one that ends the attempt. ``now``: seconds on the router's clock."""
+        text: list[str] = []
+        logprobs: list[TokenLogprob] = []
+        tokens = 0
+        trouble: AttemptEvent | None = None
+        final: Delta | None = None
+        for event in events:
+            if not isinstance(event, Delta):
+                trouble = None if isinstance(event, Accepted) else event
+            elif event.finish_reason in (FinishReason.ERROR, FinishReason.ABORTED):
+                trouble = event
+            else:
+                self._note_first_token(event, now)
+                logprobs.extend(self.transcript.absorb(event))
+                text.append(event.text)
+                tokens += event.token_count
+                if event.token_count:
+                    self.failures = 0
+                final = event if event.finish_reason is not None else None
+            if trouble is not None or final is not None:
+                break
+        return Progress(text="".join(text), token_count=tokens, logprobs=tuple(logprobs), final=final, trouble=trouble)
+
+    def last_chunk(self, progress: Progress, final: Delta) -> Chunk:
+        """The chunk that ends the answer, with the usage of all attempts together."""
+        counted = final.usage or Usage()
+        return Chunk(
+            text=progress.text,
+            token_count=progress.token_count,
+            logprobs=progress.logprobs,
+            finish_reason=final.finish_reason,
+            usage=Usage(
+                prompt_tokens=self.prompt_tokens,
+                completion_tokens=self.transcript.settled_tokens + counted.completion_tokens,
+                cached_tokens=counted.cached_tokens,
+            ),
+            continuations=tuple(self.transcript.moves),
+        )
+
+    def cut_at_limit(self) -> Chunk:
+        """The last chunk when every token the client asked for is with it and only the farewell was lost."""
+        usage = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.transcript.settled_tokens)
+        return Chunk(finish_reason=FinishReason.LENGTH, usage=usage, continuations=tuple(self.transcript.moves))
+
+    def outcome(self, attempt: Attempt, ending: str, usage: Usage | None, now: float) -> Outcome:
+        """What came of an attempt, for placement to learn from; worker's counts where it sent them."""
+        first = attempt.first_token_at
+        return Outcome(
+            finished_at=now,
+            ttft_s=None if first is None else first - attempt.started_at,
+            e2e_s=now - attempt.started_at,
+            prompt_tokens=usage.prompt_tokens if usage else self.prompt_tokens,
+            cached_tokens=usage.cached_tokens if usage else self.cached_tokens,
+            completion_tokens=usage.completion_tokens if usage else self.transcript.output_tokens,
+            ending=ending,
+        )
+
+    def _move(self, old: Placed, new: Placed) -> Continuation:
+        return Continuation(
+            from_node=old.node,
+            to_node=new.node,
+            from_quantization=old.quantization,
+            to_quantization=new.quantization,
+            at_token=self.transcript.settled_tokens,
+            reason=self.last_failure,
+        )
+
+    def _note_first_token(self, delta: Delta, now: float) -> None:
+        if self.attempt is not None and self.attempt.first_token_at is None and delta.token_count:
+            self.attempt.first_token_at = now

@@ -1,0 +1,44 @@
+"""Decisions made elsewhere (another replica, the command line on the store) reach this replica's sessions."""
+
+import asyncio
+
+import structlog
+
+from router.domain.ids import WorkerId
+from router.fleet.lifecycle import Event
+from router.fleet.membership import Membership
+from router.sessions.service import FleetService
+from router.state.backend import StoreFailed
+from router.state.rows import WorkerRecord
+from router.state.store import Store
+
+log = structlog.get_logger()
+
+INTERVAL_S = 1.0
+"""A revocation made at another replica cuts the session here within this time."""
+
+
+async def follow_decisions(
+    store: Store, membership: Membership, service: FleetService, interval_s: float = INTERVAL_S
+) -> None:
+    """Apply revocations and cordons from the store, until cancelled. A store that is away is asked again."""
+    while True:
+        try:
+            for record in await store.workers():
+                apply(record, membership, service)
+        except StoreFailed as error:
+            log.warning("decisions.not_read", reason=str(error))
+        await asyncio.sleep(interval_s)
+
+
+def apply(record: WorkerRecord, membership: Membership, service: FleetService) -> None:
+    """Make one worker's session agree with what the store says about it."""
+    member = membership.member(WorkerId(record.worker_id))
+    if member is None or not member.session_id:
+        return
+    if record.revoked_at is not None:
+        log.info("worker.revoked_elsewhere", worker=record.worker_id, reason=record.revoked_reason)
+        membership.event(member.worker_id, Event.REVOKED)
+        service.end_worker(member.worker_id, f"revoked: {record.revoked_reason}", permanent=True)
+    elif member.cordoned != record.cordoned:
+        membership.set_cordoned(member, record.cordoned)

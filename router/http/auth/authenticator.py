@@ -1,0 +1,157 @@
+"""Who is asking: API keys against the store, scopes, and each key's limits. Open only while there are no keys, and
+then on loopback only.
+
+Keys are read from the store at most once in ``CACHED_S``, never per request; a key deleted elsewhere counts until
+then, a key made elsewhere counts at once: what looks like one of ours and is not known is looked up anew, at most once
+in ``LOOKED_UP_S``; in a pool believed to be open always, for the first key's holder must come under its rules and not
+be taken for the local user. Limits are counted per router replica.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from router.domain.addresses import is_loopback
+from router.domain.clock import Clock
+from router.domain.principal import LOCAL, Principal, Scope
+from router.errors import ConfigError, NotAllowed, NotAuthenticated, RateLimited, Unavailable
+from router.http.auth.rate_limit import Bucket, as_duration, full_bucket
+from router.state.api_keys import PREFIX, principal_of, secret_hash
+from router.state.backend import StoreFailed
+from router.state.rows import KeyRecord
+from router.state.store import Store
+
+log = structlog.get_logger()
+
+CACHED_S = 1.0
+LOOKED_UP_S = 0.02
+LONGEST_HEADER = 512
+
+
+@dataclass(slots=True)
+class _Meters:
+    requests: Bucket | None
+    tokens: Bucket | None
+
+
+class StoredAuthenticator:
+    """Implements ``router.http.server.interfaces.Authenticator``. ``host`` is where HTTP listens."""
+
+    def __init__(self, *, store: Store, clock: Clock, host: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._open = is_loopback(host)
+        self._keys: dict[str, KeyRecord] | None = None  # by hash; None: not read yet
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
+        self._meters: dict[str, _Meters] = {}
+
+    async def authenticate(self, authorization: str | None, scope: Scope, *, counted: bool = True) -> Principal:
+        """The caller; with ``serve``, unless told otherwise, one more of its requests.
+
+        Raises NotAuthenticated, NotAllowed, RateLimited.
+        """
+        keys, given = await self._current_keys(CACHED_S), _hash_of(authorization)
+        if given not in keys and PREFIX in (authorization or ""):
+            keys = await self._current_keys(LOOKED_UP_S if keys else 0.0)
+        if not keys and self._open:
+            return LOCAL
+        record = keys.get(given)
+        if record is None:
+            raise NotAuthenticated("Incorrect API key provided. Keys are made on the router: allsorts key create")
+        if record.expires_at is not None and self._clock.wall() > record.expires_at:
+            raise NotAuthenticated(f"The API key {record.key_id} has expired. Make a new one: allsorts key create")
+        principal = principal_of(record)
+        if scope not in principal.scopes:
+            raise NotAllowed(
+                f"The API key {record.key_id} lacks the scope '{scope}'; it has: " + ", ".join(sorted(principal.scopes))
+            )
+        if counted and scope is Scope.SERVE:
+            self._count_request(principal)
+        return principal
+
+    def rate_headers(self, principal: Principal) -> tuple[tuple[bytes, bytes], ...]:
+        """OpenAI's x-ratelimit-* headers; empty without limits."""
+        meters = self._meters_of(principal)
+        headers: list[tuple[bytes, bytes]] = []
+        for name, bucket in ((b"requests", meters.requests), (b"tokens", meters.tokens)):
+            if bucket is not None:
+                headers.append((b"x-ratelimit-limit-" + name, b"%d" % bucket.limit))
+                headers.append((b"x-ratelimit-remaining-" + name, b"%d" % bucket.remaining))
+                headers.append((b"x-ratelimit-reset-" + name, as_duration(bucket.full_in_s()).encode()))
+        return tuple(headers)
+
+    def charge(self, principal: Principal, tokens: int) -> None:
+        """Count prompt and output tokens of a request that ended."""
+        bucket = self._meters_of(principal).tokens
+        if bucket is not None:
+            bucket.spend(tokens)
+
+    def _count_request(self, principal: Principal) -> None:
+        meters = self._meters_of(principal)
+        for what, bucket in (("requests", meters.requests), ("tokens", meters.tokens)):
+            if bucket is not None and (wait_s := bucket.wait_s(1)) > 0:
+                raise RateLimited(
+                    f"Rate limit reached for {what} per minute of the API key {principal.key_id}: "
+                    f"limit {bucket.limit}. Try again in {as_duration(wait_s)}.",
+                    retry_after_s=wait_s,
+                    limits=self.rate_headers(principal),
+                )
+        if meters.requests is not None:
+            meters.requests.level -= 1
+
+    def _meters_of(self, principal: Principal) -> _Meters:
+        now = self._clock.now()
+        meters = self._meters.get(principal.key_id)
+        limits = (principal.requests_per_minute, principal.tokens_per_minute)
+        if meters is None:
+            made = [None if limit is None else full_bucket(limit, now) for limit in limits]
+            meters = _Meters(*made)
+            if principal.key_id:
+                self._meters[principal.key_id] = meters
+        for bucket in (meters.requests, meters.tokens):
+            if bucket is not None:
+                bucket.refill(now)
+        return meters
+
+    async def _current_keys(self, cached_s: float) -> dict[str, KeyRecord]:
+        """The keys by hash, as they were read at most ``cached_s`` ago. The first reader makes all others wait: no
+        answer may come from keys not read yet.
+        """
+        if self._keys is not None and self._clock.now() - self._read_at < cached_s:
+            return self._keys
+        async with self._reading:
+            if self._keys is None or self._clock.now() - self._read_at >= cached_s:
+                self._keys = await self._read(self._keys)
+                self._read_at = self._clock.now()
+            return self._keys
+
+    async def _read(self, known: dict[str, KeyRecord] | None) -> dict[str, KeyRecord]:
+        try:
+            records = await self._store.keys()
+        except StoreFailed as error:
+            if known is None:
+                raise Unavailable(f"API keys cannot be read now: {error}") from None
+            log.error("keys.read_failed", reason=str(error))  # those known stay good while the disk is away
+            return known
+        ids = {record.key_id for record in records}
+        self._meters = {key_id: meters for key_id, meters in self._meters.items() if key_id in ids}
+        return {record.secret_sha256: record for record in records}
+
+
+async def refuse_open_door(store: Store, host: str) -> None:
+    """Raises ConfigError for a host beyond loopback while no keys exist. ``allsorts serve`` asks before it starts."""
+    if not is_loopback(host) and not await store.keys():
+        raise ConfigError(
+            f"refusing to listen on {host} without API keys: anyone there could use this pool. "
+            "Make a key first: allsorts key create --name me --scopes serve,observe,admin"
+        )
+
+
+def _hash_of(authorization: str | None) -> str:
+    """The hash of the bearer's key; a header that is none gives a hash no key has."""
+    scheme, _, secret = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not secret or len(secret) > LONGEST_HEADER:
+        return ""
+    return secret_hash(secret.strip())

@@ -1,0 +1,255 @@
+"""The HTTP surface as one raw ASGI 3 callable: routes, scopes, and the edge where errors become answers.
+
+No framework: a request costs one route look-up, and a streamed token one ``send``. Lifespan events are handled by
+``router.app``.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+import structlog
+
+from router.config import HttpConfig, RouterConfig
+from router.domain.clock import Clock
+from router.domain.ids import RequestId, new_request_id
+from router.domain.principal import Principal, Scope
+from router.domain.request import InferenceRequest, RequestKind
+from router.errors import AllsortsError, ClientGone, MethodNotAllowed, NotFound, UnknownModel
+from router.http.admin.operations import DRAIN_DEADLINE_S, Admin, Archive
+from router.http.admin.rejection_log import Refusals
+from router.http.auth.open_access import refuse_foreign_host
+from router.http.dialects.inference import Inference
+from router.http.dialects.model_name import default_floors
+from router.http.dialects.openai_bodies import model_bodies
+from router.http.server import exchange as wire
+from router.http.server.errors import error_body, error_event, error_headers, unexpected
+from router.http.server.exchange import Exchange
+from router.http.server.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
+from router.http.server.openapi import document
+from router.scheduling.placement.filters import Quality
+from router.scheduling.placement.quality import TabulatedQuality
+from router.telemetry.metrics import CONTENT_TYPE, Metrics
+
+log = structlog.get_logger()
+
+Handler = Callable[[Exchange, str], Awaitable[Any]]
+"""Takes the exchange and what follows a prefix route; returns a JSON-ready value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one method on one path does. ``scope`` None: open to all."""
+
+    scope: Scope | None
+    handler: Handler | None = None
+    inference: RequestKind | None = None
+
+
+def _no_guess(request: InferenceRequest) -> float:  # noqa: ARG001 - stands in for a real guess
+    return 0.0
+
+
+class HttpApp:
+    """``ready`` says whether requests can be served, and why not. ``expect_output`` guesses output tokens."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        fleet: FleetReader,
+        control: FleetControl,
+        credentials: Credentials,
+        explainer: Explainer,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        config: HttpConfig | RouterConfig,
+        clock: Clock,
+        ready: Callable[[], tuple[bool, str]],
+        quality: Quality | None = None,
+        expect_output: Callable[[InferenceRequest], float] = _no_guess,
+        replica: str = "router-0",
+        archive: Archive | None = None,
+    ) -> None:
+        http = config.http if isinstance(config, RouterConfig) else config
+        self._config = http
+        self._fleet = fleet
+        self._authenticator = authenticator
+        self._metrics = metrics
+        self._clock = clock
+        self._ready = ready
+        self._started_at = int(clock.wall())
+        self._openapi = msgspec.json.encode(document())
+        self._refusals = Refusals()
+        self._inference = Inference(
+            pipeline=pipeline,
+            fleet=fleet,
+            authenticator=authenticator,
+            metrics=metrics,
+            config=http,
+            clock=clock,
+            quality=quality or TabulatedQuality(),
+            expect_output=expect_output,
+            model_floors=default_floors(http.quality_floors),
+            refusals=self._refusals,
+        )
+        drain_s = config.fleet.drain_deadline_s if isinstance(config, RouterConfig) else DRAIN_DEADLINE_S
+        admin = Admin(
+            fleet=fleet,
+            control=control,
+            credentials=credentials,
+            explainer=explainer,
+            config=http,
+            drain_deadline_s=drain_s,
+            replica=replica,
+            replicas=config.replicas if isinstance(config, RouterConfig) else 1,
+            archive=archive,
+            refusals=self._refusals,
+        )
+        self._exact, self._prefixed = self._routes(admin)
+        metrics.watch_fleet(fleet.snapshot)
+
+    async def __call__(self, scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            raise ValueError(f"only HTTP is spoken here, not {scope['type']}")
+        arrived_at = self._clock.now()
+        exchange = Exchange(scope, receive, send, stall_s=self._config.stall_s)
+        request_id = new_request_id()
+        try:
+            route, rest = self._find(exchange)
+            if route.inference is not None:
+                prefix = "chatcmpl" if route.inference is RequestKind.CHAT else "cmpl"
+                request_id = new_request_id(prefix)
+            principal = await self._authenticate(exchange, route)
+            if route.inference is not None:
+                assert principal is not None
+                await self._infer(exchange, route.inference, principal, request_id, arrived_at)
+            elif route.handler is not None:
+                await self._answer(exchange, route.handler, rest, request_id)
+        except ClientGone as gone:
+            log.info("request.aborted", request=request_id, reason=gone.message)
+        except AllsortsError as error:
+            await self._fail(exchange, error, request_id)
+        except Exception:  # the edge: logs, answers, and lives on
+            log.exception("request.failed", request=request_id, path=exchange.path[:200])
+            await self._fail(exchange, unexpected(), request_id)
+
+    async def _authenticate(self, exchange: Exchange, route: Route) -> Principal | None:
+        if route.scope is None:
+            return None
+        principal = await self._authenticator.authenticate(
+            exchange.header(b"authorization"), route.scope, counted=route.inference is not None
+        )
+        if not principal.key_id:
+            refuse_foreign_host(exchange.header(b"host"))
+        return principal
+
+    async def _infer(
+        self, exchange: Exchange, kind: RequestKind, principal: Principal, request_id: RequestId, arrived_at: float
+    ) -> None:
+        """As ``Inference.serve``; errors carry the caller's rate headers."""
+        try:
+            await self._inference.serve(exchange, kind, principal, request_id, arrived_at)
+        except ClientGone:
+            raise
+        except AllsortsError as error:
+            await self._fail(exchange, error, request_id, self._authenticator.rate_headers(principal))
+
+    async def _answer(self, exchange: Exchange, handler: Handler, rest: str, request_id: RequestId) -> None:
+        value = await handler(exchange, rest)
+        status, body, kind = value if isinstance(value, tuple) else (200, msgspec.json.encode(value), wire.JSON)
+        await exchange.respond(status, body, content_type=kind, headers=((b"x-request-id", request_id.encode()),))
+
+    async def _fail(
+        self, exchange: Exchange, error: AllsortsError, request_id: RequestId, more: wire.Headers = ()
+    ) -> None:
+        """Tell the client, in whichever way is left."""
+        self._refusals.note(request_id, error)
+        try:
+            if not exchange.started:
+                headers = ((b"x-request-id", request_id.encode()), *error_headers(error), *more)
+                await exchange.respond(error.http_status, error_body(error), headers=headers)
+            elif exchange.streaming:
+                await exchange.write(error_event(error), more=False)
+        except (ClientGone, OSError):
+            log.info("request.aborted", request=request_id, reason="the client hung up before its error")
+
+    # -- routes ------------------------------------------------------------------------------------------
+
+    def _find(self, exchange: Exchange) -> tuple[Route, str]:
+        """The route, and what follows the prefix. Raises NotFound or MethodNotAllowed."""
+        path = exchange.path
+        methods, rest = self._exact.get(path), ""
+        if methods is None:
+            for prefix, candidates in self._prefixed.items():
+                if path.startswith(prefix) and len(path) > len(prefix):
+                    methods, rest = candidates, path[len(prefix) :]
+                    break
+        if methods is None:
+            raise NotFound(
+                f"Unknown request URL: {exchange.method} {path[:200]}. GET /openapi.json lists what there is."
+            )
+        route = methods.get(exchange.method)
+        if route is None:
+            raise MethodNotAllowed(
+                f"Not allowed to {exchange.method} on {path[:200]}; allowed: {', '.join(sorted(methods))}",
+                allowed=tuple(sorted(methods)),
+            )
+        return route, rest
+
+    def _routes(self, admin: Admin) -> tuple[dict[str, dict[str, Route]], dict[str, dict[str, Route]]]:
+        """Exact paths, and prefixes that an identifier follows."""
+        serve, observe, change = (partial(Route, scope) for scope in (Scope.SERVE, Scope.OBSERVE, Scope.ADMIN))
+        exact = {
+            "/v1/chat/completions": {"POST": serve(inference=RequestKind.CHAT)},
+            "/v1/completions": {"POST": serve(inference=RequestKind.COMPLETION)},
+            "/v1/models": {"GET": serve(self._models)},
+            "/healthz": {"GET": Route(None, self._healthz)},
+            "/readyz": {"GET": Route(None, self._readyz)},
+            "/openapi.json": {"GET": Route(None, self._openapi_json)},
+            "/metrics": {"GET": observe(self._metrics_text)},
+            "/admin/fleet": {"GET": observe(admin.show_fleet)},
+            "/admin/drain": {"POST": change(admin.drain)},
+            "/admin/undrain": {"POST": change(admin.undrain)},
+            "/admin/cordon": {"POST": change(admin.cordon)},
+            "/admin/revoke": {"POST": change(admin.revoke)},
+            "/admin/tokens": {"POST": change(admin.create_token)},
+            "/admin/keys": {"GET": change(admin.list_keys), "POST": change(admin.create_key)},
+        }
+        prefixed = {
+            "/v1/models/": {"GET": serve(self._model)},
+            "/admin/keys/": {"DELETE": change(admin.delete_key)},
+            "/admin/explain/": {"GET": observe(admin.explain)},
+        }
+        return exact, prefixed
+
+    async def _models(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
+        return {"object": "list", "data": list(self._model_bodies().values())}
+
+    async def _model(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
+        body = self._model_bodies().get(rest)
+        if body is None:
+            raise UnknownModel(
+                f"The model '{rest[:200]}' does not exist; GET /v1/models lists those that do", param="model"
+            )
+        return body
+
+    def _model_bodies(self) -> dict[str, dict[str, Any]]:
+        return model_bodies(self._fleet.snapshot(), self._fleet.known_models(), self._started_at)
+
+    async def _healthz(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
+        return {"status": "ok"}
+
+    async def _readyz(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
+        ready, reason = self._ready()
+        body = msgspec.json.encode({"status": "ready" if ready else "not ready", "reason": reason})
+        return (200 if ready else 503), body, wire.JSON
+
+    async def _metrics_text(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
+        return 200, self._metrics.render(), CONTENT_TYPE
+
+    async def _openapi_json(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
+        return 200, self._openapi, wire.JSON

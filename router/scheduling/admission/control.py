@@ -1,0 +1,355 @@
+"""Accept, queue or shed: the bounded, fair queue in front of placement.
+
+A request that can be placed well is placed at once. One that cannot waits in the router, where order and place can
+still change, and not inside an engine. One whose target no worker can meet is refused at once, with the reason and
+the time after which it is worth asking again. Nothing waits longer than it can still be useful.
+"""
+
+import heapq
+import math
+from collections.abc import Callable, Hashable
+
+from router.domain.ids import RequestId, WorkerId
+from router.domain.placement import NoCandidate, Placed
+from router.domain.request import InferenceRequest
+from router.domain.snapshot import FleetSnapshot
+from router.scheduling.admission.backpressure import Occupancy
+from router.scheduling.admission.fair_queue import FairQueue, Waiting
+from router.scheduling.admission.interfaces import Dispatch, Shed, Verdict
+from router.scheduling.admission.limits import AdmissionLimits
+from router.scheduling.admission.token_budget import TokenBudgets
+from router.scheduling.admission.wait_estimator import Outlook
+from router.scheduling.placement.filters import LASTING
+from router.scheduling.placement.interfaces import Placer
+
+_NEVER = math.inf
+_HELD_BACK = frozenset({"avoid", "kv", "probing"})
+"""Passing exclusions that mean "busy": somebody will take the request once there is room."""
+
+
+class Admission:
+    """See ``router.scheduling.admission.interfaces.AdmissionControl`` for what each method promises."""
+
+    def __init__(
+        self,
+        *,
+        placer: Placer,
+        limits: AdmissionLimits | None = None,
+        expected_output: Callable[[InferenceRequest], float] | None = None,
+    ) -> None:
+        self._placer = placer
+        self._limits = limits or AdmissionLimits()
+        self._expected_output = expected_output or _given_output
+        self._queue = FairQueue()
+        self._occupancy = Occupancy(self._limits.depth_per_slot)
+        self._budgets = TokenBudgets(self._limits)
+        self._outlook = Outlook()
+        self._refused: list[Shed] = []
+        self._expiries: list[tuple[float, int, Waiting]] = []
+        self._expiry_count = 0
+        self._fresh_lanes: set[Hashable] = set()
+        self._sizes: dict[str, float] = {}
+
+    @property
+    def queued(self) -> int:
+        """Requests waiting now."""
+        return len(self._queue)
+
+    def arrive(
+        self,
+        request: InferenceRequest,
+        now: float,
+        *,
+        avoid: frozenset[WorkerId] = frozenset(),
+        continuation: bool = False,
+        again: bool = False,
+    ) -> None:
+        """Queue a request; at the bounds, refuse it or whoever is least entitled to wait."""
+        limits = self._limits.of(request.tenant)
+        tokens = float(max(request.prompt_tokens_estimate, 1)) + self._expected_output(request)
+        if not (continuation or again):
+            refusal = self._over_limit(request, tokens, now)
+            if refusal is not None:
+                self._refused.append(refusal)
+                return
+        first = continuation or again
+        waiting = Waiting(
+            request=request,
+            avoid=avoid,
+            continuation=continuation,
+            tokens=tokens,
+            arrived_at=now,
+            lane=_lane_of(request, avoid, continuation=continuation),
+            rank=self._queue.rank(request.tenant, tokens, limits.weight, request.priority, continuation=first),
+            expires_at=request.deadline_at,
+        )
+        if not continuation:
+            waiting.expires_at = min(waiting.expires_at, now + self._limits.longest_wait_s)
+            waiting.late_at = _late_at(request)
+        self._queue.add(waiting)
+        self._outlook.joined(waiting, now)
+        self._fresh_lanes.add(waiting.lane)
+        self._expire_at(waiting, min(waiting.expires_at, waiting.late_at if self._limits.shed_late else _NEVER))
+        if len(self._queue) > self._limits.queue_limit:
+            self._make_room(now)
+
+    def pump(self, snapshot: FleetSnapshot, now: float) -> list[Verdict]:
+        """Decide everything that can be decided now."""
+        verdicts: list[Verdict] = list(self._refused)
+        self._refused.clear()
+        self._expire(now, verdicts)
+        if self._queue and self._outlook.due(now):
+            self._refuse_hopeless(now, verdicts)
+        if self._occupancy.see(snapshot):
+            heads = self._queue.heads()
+        else:  # nothing moved since the last pump: only lanes with newcomers can have an answer
+            heads = [h for lane in self._fresh_lanes if (h := self._queue.head_of(lane)) is not None]
+            heads.sort(key=lambda waiting: waiting.rank)
+        self._fresh_lanes.clear()
+        ranked = [(head.rank, head) for head in heads]
+        heapq.heapify(ranked)
+        while ranked:
+            _, head = heapq.heappop(ranked)
+            lane = head.lane
+            snapshot, settled = self._decide(head, snapshot, now, verdicts)
+            if settled:
+                following = self._queue.head_of(lane)
+                if following is not None:
+                    heapq.heappush(ranked, (following.rank, following))
+        return verdicts
+
+    def cancel(self, request_id: RequestId) -> None:
+        """The client left; forget the request. Unknown ids are ignored."""
+        waiting = self._queue.get(request_id)
+        if waiting is not None:
+            self._leave(waiting)
+        self._refused = [shed for shed in self._refused if shed.request_id != request_id]
+
+    def next_wakeup(self) -> float | None:
+        """When the next waiting request runs out of time or patience."""
+        if self._refused:
+            return 0.0
+        while self._expiries and self._expiries[0][2].gone:
+            heapq.heappop(self._expiries)
+        return self._expiries[0][0] if self._expiries else None
+
+    # -- one request ------------------------------------------------------------------------------------
+
+    def _decide(
+        self, waiting: Waiting, snapshot: FleetSnapshot, now: float, verdicts: list[Verdict]
+    ) -> tuple[FleetSnapshot, bool]:
+        """Place, refuse, or leave waiting; True when it no longer waits."""
+        request = waiting.request
+        avoid = waiting.avoid if waiting.continuation else waiting.avoid | self._occupancy.full
+        result = self._placer.place(request, snapshot, now, avoid=avoid)
+        if isinstance(result, NoCandidate):
+            return snapshot, self._not_placed(waiting, result, now, verdicts)
+        waiting.without_worker_since = waiting.why = None
+        if not waiting.continuation:
+            late = self._too_late(waiting, result, now)
+            if late is not None:
+                self._refuse(waiting, late, verdicts)
+                return snapshot, True
+            if self._too_crowded(request, result):
+                waiting.why = None
+                return snapshot, False
+        self._queue.served(waiting)
+        self._outlook.left(waiting, now)
+        self._placer.dispatched(request, result, now)
+        size = max(request.prompt_tokens_estimate - result.prediction.cached_tokens, 1) + 64.0
+        name = request.model.name
+        self._sizes[name] = self._sizes.get(name, size) * 0.98 + 0.02 * size
+        verdicts.append(Dispatch(request_id=request.request_id, placed=result))
+        uncached = max(0, request.prompt_tokens_estimate - result.prediction.cached_tokens)
+        output = int(self._expected_output(request))
+        return self._occupancy.dispatched(snapshot, result.worker_id, uncached, output), True
+
+    def _not_placed(self, waiting: Waiting, why: NoCandidate, now: float, verdicts: list[Verdict]) -> bool:
+        request = waiting.request
+        waiting.why = why
+        if not why.known_model:
+            reason = f"no worker ever served the model '{request.model.name}'"
+            self._refuse(waiting, _shed(request, "unknown_model", reason, why=why), verdicts)
+            return True
+        kinds = {e.filter for e in why.exclusions if not (e.filter == "avoid" and e.worker_id in waiting.avoid)}
+        if kinds & _HELD_BACK:
+            waiting.without_worker_since = None
+            return False
+        served = kinds - {"model"}
+        if served and served <= LASTING and not why.returning:  # its workers are there, and none may ever take it
+            self._refuse(waiting, _shed(request, "no_worker", why.reasons(), why=why), verdicts)
+            return True
+        if waiting.without_worker_since is None:
+            waiting.without_worker_since = now
+            self._expire_at(waiting, now + self._limits.patience_s)
+        return False
+
+    def _too_late(self, waiting: Waiting, placed: Placed, now: float) -> Shed | None:
+        """A refusal when even the chosen worker is predicted to miss the TTFT target."""
+        if not self._limits.shed_late or waiting.late_at == _NEVER:
+            return None
+        request = waiting.request
+        target = _ttft_target(request)
+        expected = now - request.arrived_at + placed.prediction.ttft_s
+        if expected <= target * self._limits.late_factor:
+            return None
+        seen = placed.prediction
+        idle = seen.ttft_s - seen.wait_s
+        if idle > target * self._limits.late_factor:
+            reason = (
+                f"out of reach: {placed.node} would need {_text(idle)} to the first token with nothing else to do, "
+                f"the target is {_text(target)}"
+            )
+            return _shed(request, "out_of_reach", reason)
+        reason = (
+            f"overloaded: the first token is expected after {_text(expected)} on {placed.node}, "
+            f"the target is {_text(target)}"
+        )
+        return _shed(request, "overloaded", reason, retry_after_s=_at_least_one(expected - target))
+
+    def _too_crowded(self, request: InferenceRequest, placed: Placed) -> bool:
+        """Even where it goes best it would slow everyone beyond the TPOT target: better it waits while it still may.
+
+        Not where the target is out of reach however empty the worker: there waiting buys nothing.
+        """
+        if not self._limits.shed_late or request.slo is None or request.slo.tpot_s is None:
+            return False
+        seen = placed.prediction
+        size = max(request.prompt_tokens_estimate - seen.cached_tokens, 1) + 64.0
+        relative = float(self._sizes.get(request.model.name, size) / size)
+        factor = float(self._limits.hold_factor * relative**self._limits.hold_by_size)
+        if seen.broken > self._limits.hold_broken * relative**self._limits.hold_by_size:
+            return True
+        most = request.slo.tpot_s * min(max(factor, 0.4), 1.1)
+        return seen.tpot_s > most and 0.0 < seen.tpot_alone_s <= 0.5 * (most + seen.tpot_s)
+
+    def _refuse_hopeless(self, now: float, verdicts: list[Verdict]) -> None:
+        """Refuse who would still be waiting when it is too late, while there is time to ask elsewhere."""
+        # A lane whose head found room and is held back waits for those who run there, not for the queue before it.
+        full = {head.lane for head in self._queue.heads() if head.why is not None}
+        queued = (waiting for waiting in self._queue.in_order() if waiting.lane in full)
+        hopeless = self._outlook.hopeless(queued, now, shed_late=self._limits.shed_late)
+        for waiting, wait in list(hopeless):
+            left = min(waiting.expires_at, waiting.late_at) - now
+            reason = f"overloaded: about {wait:.1f} s of work is queued before it, {max(left, 0.0):.1f} s are left"
+            shed = _shed(waiting.request, "overloaded", reason, retry_after_s=_at_least_one(wait), why=waiting.why)
+            self._refuse(waiting, shed, verdicts)
+
+    # -- bounds -----------------------------------------------------------------------------------------
+
+    def _over_limit(self, request: InferenceRequest, tokens: float, now: float) -> Shed | None:
+        own = self._limits.of(request.tenant)
+        if own.queue_limit is not None and self._queue.tenant_count(request.tenant) >= own.queue_limit:
+            wait = self._outlook.retry_after_s(request.model.name, now)
+            reason = f"tenant {request.tenant} already has {own.queue_limit} requests waiting"
+            return _shed(request, "rate_limited", reason, retry_after_s=_at_least_one(wait))
+        wait = self._budgets.take(request.tenant, tokens, now)
+        if wait > 0.0:
+            reason = f"tenant {request.tenant} has used its {own.tokens_per_minute:.0f} tokens per minute"
+            return _shed(request, "rate_limited", reason, retry_after_s=_at_least_one(wait))
+        return None
+
+    def _make_room(self, now: float) -> None:
+        """The queue is over its bound: the least entitled leaves it."""
+        victim = self._queue.least_entitled()
+        if victim is None:  # only continuations wait, and those are not shed for load
+            return
+        wait = self._outlook.retry_after_s(victim.request.model.name, now)
+        reason = f"overloaded: {self._limits.queue_limit} requests are waiting"
+        self._leave(victim)
+        self._refused.append(_shed(victim.request, "overloaded", reason, retry_after_s=_at_least_one(wait)))
+
+    def _expire_at(self, waiting: Waiting, at: float) -> None:
+        if at < _NEVER:
+            self._expiry_count += 1
+            heapq.heappush(self._expiries, (at, self._expiry_count, waiting))
+
+    def _expire(self, now: float, verdicts: list[Verdict]) -> None:
+        while self._expiries and (self._expiries[0][2].gone or self._expiries[0][0] <= now):
+            _, _, waiting = heapq.heappop(self._expiries)
+            if waiting.gone:
+                continue
+            shed = self._expired(waiting, now)
+            if shed is not None:
+                self._refuse(waiting, shed, verdicts)
+
+    def _expired(self, waiting: Waiting, now: float) -> Shed | None:
+        request = waiting.request
+        since = waiting.without_worker_since
+        if since is not None and now >= since + self._limits.patience_s:
+            reasons = waiting.why.reasons() if waiting.why else "no worker is ready"
+            reason = f"no worker came back within {self._limits.patience_s:.0f} s: {reasons}"
+            return _shed(request, "no_worker", reason, retry_after_s=self._limits.patience_s, why=waiting.why)
+        waited = now - waiting.arrived_at
+        why = waiting.why
+        reasons = "" if why is None else f": {why.reasons()}"
+        retry = _at_least_one(self._outlook.retry_after_s(request.model.name, now))
+        if now >= request.deadline_at:
+            reason = f"its deadline passed after {waited:.1f} s in the queue{reasons}"
+            return _shed(request, "deadline", reason, retry_after_s=retry, why=why)
+        if now >= waiting.expires_at:
+            reason = f"overloaded: no room in {waited:.1f} s{reasons}"
+            return _shed(request, "overloaded", reason, retry_after_s=retry, why=why)
+        if self._limits.shed_late and now >= waiting.late_at:
+            reason = f"overloaded: no room in {waited:.1f} s, its TTFT target can no longer be met"
+            return _shed(request, "overloaded", reason, retry_after_s=retry)
+        return None
+
+    def _refuse(self, waiting: Waiting, shed: Shed, verdicts: list[Verdict]) -> None:
+        self._leave(waiting)
+        verdicts.append(shed)
+
+    def _leave(self, waiting: Waiting) -> None:
+        self._queue.remove(waiting)
+        self._outlook.gave_up(waiting)
+
+
+def _given_output(request: InferenceRequest) -> float:
+    return float(request.expected_output_tokens or request.sampling.max_tokens or 150)
+
+
+def _lane_of(request: InferenceRequest, avoid: frozenset[WorkerId], *, continuation: bool) -> Hashable:
+    """Requests that the same workers can take: rules, and size to a power of two."""
+    need = request.prompt_tokens_estimate + (request.sampling.max_tokens or 0)
+    return (
+        request.model,
+        request.required_labels,
+        request.never_quantized,
+        request.sampling.logprobs,
+        request.kind,
+        continuation,
+        need.bit_length(),
+        avoid,
+        request.slo is None,
+    )
+
+
+def _ttft_target(request: InferenceRequest) -> float:
+    slo = request.slo
+    if slo is None or slo.ttft_s is None:
+        return _NEVER
+    return slo.ttft_s + slo.ttft_per_prompt_token_s * request.prompt_tokens_estimate
+
+
+def _late_at(request: InferenceRequest) -> float:
+    return request.arrived_at + _ttft_target(request)
+
+
+def _text(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1.0 else f"{1000.0 * seconds:.0f} ms"
+
+
+def _at_least_one(seconds: float) -> float:
+    """Retry-After counts in whole seconds; under one would mean now."""
+    return float(max(1, math.ceil(min(seconds, 3600.0))))
+
+
+def _shed(
+    request: InferenceRequest,
+    code: str,
+    reason: str,
+    *,
+    retry_after_s: float | None = None,
+    why: NoCandidate | None = None,
+) -> Shed:
+    return Shed(request_id=request.request_id, code=code, reason=reason, retry_after_s=retry_after_s, no_candidate=why)

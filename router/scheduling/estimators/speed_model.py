@@ -1,0 +1,153 @@
+"""How fast each instance really is: the profile's parameters, corrected by what the worker does.
+
+One estimator per (worker, model, quantization). It starts from the join benchmark (``instance.speed``) or, without
+one, from the prediction for the hardware. Every reported engine step and, where an engine reports none, every
+finished request teaches it: ``step = base + per_sequence * b + per_context_token * C + per_prefill_token * p``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from router.domain.placement import Outcome
+from router.domain.snapshot import WorkerView
+from router.domain.worker import Hardware, InstanceState, ModelInstance, Speed
+from router.scheduling.estimators.recursive_least_squares import RelativeLeastSquares
+from router.scheduling.placement.candidates import InstanceKey
+
+SpeedPredictor = Callable[[Hardware, ModelInstance], Speed]
+"""From a machine and a model to a guess; ``router.capacity.speed.predict_speed`` is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What a dispatch assumed, kept until its outcome comes."""
+
+    key: InstanceKey
+    batch: float
+    context_tokens: float
+    uncached_tokens: float
+    wait_s: float
+    rtt_s: float
+    tpot_s: float
+    sent_tokens: float = 0.0  # prompt tokens sent to the instance up to this dispatch, this one's included
+
+
+class SpeedModel:
+    """Speeds of all instances. ``changed`` names those whose parameters moved since it was last asked."""
+
+    def __init__(self, predict: SpeedPredictor) -> None:
+        self._predict = predict
+        self._estimates: dict[InstanceKey, _Estimate] = {}
+        self._moved: set[InstanceKey] = set()
+
+    def ensure(self, key: InstanceKey, view: WorkerView, instance: ModelInstance) -> None:
+        """Start from the profile, or start again when a benchmark replaced it or the worker restarted."""
+        estimate = self._estimates.get(key)
+        if estimate is not None and estimate.belongs_to(view, instance):
+            return
+        prior = instance.speed if usable(instance.speed) else self._predict(view.profile.hardware, instance)
+        assert prior is not None
+        self._estimates[key] = _Estimate(prior, instance.speed, view.profile.incarnation)
+        self._moved.add(key)
+
+    def speed(self, key: InstanceKey) -> Speed:
+        """Parameters as they are believed now. Raises KeyError for an instance never seen."""
+        return self._estimates[key].current()
+
+    def observed(self, view: WorkerView) -> None:
+        """A load report came. It teaches only where it is clear which instance ran the step."""
+        load = view.load
+        ready = [m for m in view.models if m.state is InstanceState.READY]
+        if len(ready) != 1 or load.last_step_s <= 0.0:
+            return
+        key = InstanceKey(view.worker_id, ready[0].model, ready[0].quantization)
+        estimate = self._estimates.get(key)
+        if estimate is None or estimate.last_step == load.step_sequence:
+            return
+        estimate.last_step = load.step_sequence
+        if load.last_step_batch == 0 and load.last_step_prefill_tokens == 0:
+            return
+        if estimate.learn(
+            float(load.last_step_batch),
+            float(load.context_tokens),
+            float(load.last_step_prefill_tokens),
+            load.last_step_s,
+        ):
+            self._moved.add(key)
+
+    def sent(self, key: InstanceKey, uncached_tokens: float) -> float:
+        """A prompt goes to the instance; how many tokens went there so far."""
+        estimate = self._estimates.get(key)
+        if estimate is None:
+            return 0.0
+        estimate.sent_tokens += uncached_tokens
+        return estimate.sent_tokens
+
+    def finished(self, expected: Expectation, outcome: Outcome, *, reports_steps: bool) -> None:
+        """An attempt ended as usual: learn from its times what its steps did not tell."""
+        estimate = self._estimates.get(expected.key)
+        if estimate is None or outcome.ttft_s is None or outcome.completion_tokens < 2:
+            return
+        steps = outcome.completion_tokens - 1
+        tpot = (outcome.e2e_s - outcome.ttft_s) / steps
+        if not reports_steps:
+            # Prompts sent after this one were prefilled between its tokens.
+            between = (estimate.sent_tokens - expected.sent_tokens) / steps
+            estimate.learn(expected.batch, expected.context_tokens, between, tpot)
+            if expected.wait_s <= 0.0:
+                prefill = outcome.ttft_s - expected.rtt_s
+                estimate.learn(expected.batch, expected.context_tokens, expected.uncached_tokens, prefill)
+            self._moved.add(expected.key)
+
+    def changed(self) -> set[InstanceKey]:
+        """Instances whose speed moved since the last call."""
+        moved, self._moved = self._moved, set()
+        return moved
+
+    def forget(self, key: InstanceKey) -> None:
+        """The instance is gone."""
+        self._estimates.pop(key, None)
+        self._moved.discard(key)
+
+
+class _Estimate:
+    """One instance's prior and what has been learnt about it."""
+
+    __slots__ = ("_incarnation", "_reported", "last_step", "prior", "rls", "sent_tokens")
+
+    def __init__(self, prior: Speed, reported: Speed | None, incarnation: str) -> None:
+        self.prior = prior
+        self.rls = RelativeLeastSquares(4)
+        self.last_step = -1
+        self.sent_tokens = 0.0
+        self._reported = reported
+        self._incarnation = incarnation
+
+    def belongs_to(self, view: WorkerView, instance: ModelInstance) -> bool:
+        same = instance.speed is self._reported or instance.speed == self._reported
+        return same and view.profile.incarnation == self._incarnation
+
+    def learn(self, batch: float, context: float, prefill: float, measured_s: float) -> bool:
+        prior = self.prior
+        token_s = 1.0 / prior.prefill_tokens_per_s
+        base = prior.base_s if batch > 0 else prior.prefill_base_s
+        return self.rls.observe(
+            (base, prior.per_sequence_s * batch, prior.per_context_token_s * context, token_s * prefill), measured_s
+        )
+
+    def current(self) -> Speed:
+        base, sequence, context, prefill = self.rls.multipliers
+        prior = self.prior
+        return Speed(
+            base_s=prior.base_s * base,
+            per_sequence_s=prior.per_sequence_s * sequence,
+            per_context_token_s=prior.per_context_token_s * context,
+            prefill_tokens_per_s=prior.prefill_tokens_per_s / prefill,
+            prefill_base_s=prior.prefill_base_s * base,
+            measured=prior.measured or self.rls.observations > 0,
+        )
+
+
+def usable(speed: Speed | None) -> bool:
+    """A speed that prices anything: a worker that reports zeros has reported nothing."""
+    return speed is not None and speed.prefill_tokens_per_s > 0.0 and speed.step_s(1, 0) > 0.0

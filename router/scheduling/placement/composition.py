@@ -1,0 +1,360 @@
+"""The one Placer: filters, then a policy's score, then the record; and everything that learns from what happens.
+
+Every policy runs behind the same filters and learns from the same events, so a comparison of policies compares
+nothing else.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from router.domain.ids import WorkerId
+from router.domain.placement import Exclusion, NoCandidate, Outcome, Placed, PlacementResult, Prediction
+from router.domain.request import InferenceRequest
+from router.domain.snapshot import FleetSnapshot
+from router.scheduling.estimators.output_length import OutputLength
+from router.scheduling.estimators.prefix_index import PrefixIndex
+from router.scheduling.estimators.speed_model import Expectation, SpeedModel, SpeedPredictor
+from router.scheduling.explain.record import Decision, RecordBook
+from router.scheduling.placement.candidates import Candidates, Column, Floats, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.cost import CostWeights
+from router.scheduling.placement.cost import score as cost_score
+from router.scheduling.placement.filters import (
+    ESTIMATE_SLACK,
+    Demand,
+    Quality,
+    all_pass,
+    avoided,
+    passing,
+    passing_exclusion,
+    rules_of,
+)
+from router.scheduling.placement.fleet_table import Eligible, FleetTable
+from router.scheduling.placement.policy import Policy
+from router.scheduling.placement.precondition import most_pending_tokens
+from router.scheduling.placement.text_blocks import BLOCK_BYTES
+
+PENDING_LIMIT = 16_384
+"""Decisions and dispatches kept until their outcome; beyond, the oldest teach nothing and are not recorded."""
+
+
+class ComposedPlacer:
+    """See ``router.scheduling.placement.interfaces.Placer`` for what each method promises."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        quality: Quality,
+        predict_speed: SpeedPredictor,
+        weights: CostWeights | None = None,
+        records: RecordBook | None = None,
+        prefixes: PrefixIndex | None = None,
+    ) -> None:
+        self._policy = policy
+        self._parameters = policy.parameters()
+        self._weights = weights or CostWeights()
+        self._records = records if records is not None else RecordBook()
+        self._prefixes = prefixes if prefixes is not None else PrefixIndex()
+        self._speeds = SpeedModel(predict_speed)
+        self._lengths = OutputLength()
+        self._table = FleetTable(self._speeds, self._prefixes, quality)
+        self._decided: OrderedDict[str, Decision] = OrderedDict()
+        self._running: OrderedDict[tuple[str, WorkerId], _Dispatched] = OrderedDict()
+        self._outstanding: dict[InstanceKey, int] = {}
+
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return self._policy.name
+
+    @property
+    def records(self) -> RecordBook:
+        """The decision records."""
+        return self._records
+
+    @property
+    def speeds(self) -> SpeedModel:
+        """What is believed about every instance's speed."""
+        return self._speeds
+
+    def explain(self, request_id: str) -> dict[str, Any] | None:
+        """All records of a request as JSON-ready values, first attempt first; None when none is kept."""
+        records = self._records.find(request_id)
+        if not records:
+            return None
+        return {"request_id": request_id, "records": [msgspec.to_builtins(record) for record in records]}
+
+    def expected_output(self, request: InferenceRequest) -> float:
+        """Expected output tokens: the request's own figure when it has one, else the estimate."""
+        return float(request.expected_output_tokens) or self._lengths.expect(request)
+
+    def knows(self, model: str) -> bool:
+        """Some worker served the model since this router started."""
+        return self._table.knows(model)
+
+    def place(
+        self,
+        request: InferenceRequest,
+        snapshot: FleetSnapshot,
+        now: float,
+        *,
+        avoid: frozenset[WorkerId] = frozenset(),
+    ) -> PlacementResult:
+        """Choose the candidate with the policy's lowest score."""
+        self._table.refresh(snapshot)
+        eligible = self._table.eligible(rules_of(request))
+        facts = self._facts(request, now)
+        demand = Demand(
+            float(request.prompt_tokens_estimate), float(request.sampling.max_tokens or 0), facts.output_tokens
+        )
+        candidates, passed_over = self._sift(request, eligible, demand, now, avoid)
+        if candidates is None:
+            model = request.model.name
+            returning = model in snapshot.expected_models
+            return NoCandidate(
+                model=model,
+                exclusions=eligible.exclusions + tuple(passed_over),
+                known_model=self._table.knows(model) or returning,
+                returning=returning,
+            )
+        inputs = self._policy.inputs(candidates, facts)
+        scores = self._policy.score(candidates, facts, inputs)
+        index = int(scores.cost.argmin())
+        prediction = self._prediction(candidates, facts, scores, index)
+        decision = Decision(
+            request_id=request.request_id,
+            policy=self._policy.name,
+            parameters=self._parameters,
+            whole_pool=self._policy.whole_pool,
+            facts=facts,
+            candidates=candidates,
+            inputs=inputs,
+            scores=scores,
+            index=index,
+            exclusions=eligible.exclusions + tuple(passed_over),
+            margin_s=_margin(scores.cost, index),
+            prediction=prediction,
+            most_pending_tokens=self._most_pending(candidates, facts, scores, index),
+        )
+        self._decided[request.request_id] = decision
+        if len(self._decided) > PENDING_LIMIT:
+            self._decided.popitem(last=False)
+        key = candidates.keys[index]
+        return Placed(
+            worker_id=key.worker_id,
+            node=candidates.nodes[index],
+            model=key.model,
+            quantization=key.quantization,
+            prediction=prediction,
+            policy=self._policy.name,
+            margin_s=decision.margin_s,
+            record_id=request.request_id,
+            most_pending_tokens=decision.most_pending_tokens,
+        )
+
+    def dispatched(self, request: InferenceRequest, placed: Placed, now: float) -> None:
+        """The choice was carried out: claim the prefix, open the record, remember what was expected."""
+        key = InstanceKey(placed.worker_id, placed.model, placed.quantization)
+        known = self._prefixes.dispatched(key, request.block_hashes, now) if request.block_hashes else 0
+        self._count(key, 1)
+        decision = self._decided.pop(request.request_id, None)
+        if decision is None or decision.key != key:
+            return
+        self._policy.dispatched(decision.candidates, decision.index, decision.facts)
+        if decision.facts.tpot_target_s < np.inf:
+            target, prompt = decision.facts.tpot_target_s, request.prompt_tokens_estimate
+            self._table.run_started(key, request.request_id, now, target, prompt, placed.prediction)
+        column = decision.candidates.data[:, decision.index]
+        uncached = float(max(request.prompt_tokens_estimate - column[Column.CACHED_TOKENS], 1.0))
+        expected = Expectation(
+            key=key,
+            batch=float(min(column[Column.STANDING] + column[Column.INFLIGHT_REQUESTS] + 1, column[Column.SLOTS])),
+            context_tokens=float(column[Column.CONTEXT_HELD]) + request.prompt_tokens_estimate,
+            uncached_tokens=uncached,
+            wait_s=placed.prediction.wait_s,
+            rtt_s=float(column[Column.RTT_S]),
+            tpot_s=placed.prediction.tpot_s,
+            sent_tokens=self._speeds.sent(key, uncached),
+        )
+        record_id = self._records.open(decision)
+        self._running[request.request_id, placed.worker_id] = _Dispatched(expected, record_id, known)
+        if len(self._running) > PENDING_LIMIT:
+            self._running.popitem(last=False)
+
+    def finished(self, request: InferenceRequest, placed: Placed, outcome: Outcome) -> None:
+        """Close the record, learn output length and speed."""
+        key = InstanceKey(placed.worker_id, placed.model, placed.quantization)
+        self._count(key, -1)
+        refused = outcome.ending in _NOTHING_COMPUTED
+        (self._table.run_withdrawn if refused else self._table.run_ended)(key, request.request_id)
+        running = self._running.pop((request.request_id, placed.worker_id), None)
+        if outcome.ending in _NATURAL:
+            self._lengths.learn(request, outcome.completion_tokens, cut_off=outcome.ending == "length")
+        if running is None:
+            return
+        self._records.close(running.record_id, outcome)
+        if refused:
+            self._prefixes.withdrawn(key, request.block_hashes[running.known_blocks :])
+        if outcome.ending in _NATURAL:
+            row = self._table.row(running.expected.key)
+            if row is not None:
+                view, _ = self._table.at(row)
+                self._speeds.finished(running.expected, outcome, reports_steps=view.load.last_step_s > 0.0)
+
+    def observed(self, snapshot: FleetSnapshot, worker_id: WorkerId, now: float) -> None:
+        """Learn from the step in the worker's new load; let go of blocks that aged."""
+        self._table.refresh(snapshot)
+        for key in self._table.keys_of(worker_id):
+            row = self._table.row(key)
+            assert row is not None
+            self._prefixes.expire(key, now)
+            self._speeds.observed(self._table.at(row)[0])
+
+    def cache_changed(
+        self,
+        worker_id: WorkerId,
+        model: str,
+        quantization: str,
+        *,
+        stored: tuple[int, ...] = (),
+        evicted: tuple[int, ...] = (),
+        cleared: bool = False,
+    ) -> None:
+        """What the worker says about its cache goes straight into the index."""
+        key = InstanceKey(worker_id, model, quantization)
+        if self._table.row(key) is not None:
+            self._prefixes.published(key, stored, evicted, cleared=cleared)
+
+    def forget(self, worker_id: WorkerId) -> None:
+        """The worker is gone: its cache with it. Its speed is kept until it leaves the fleet table."""
+        for key in self._table.keys_of(worker_id):
+            self._prefixes.published(key, (), (), cleared=True)
+            self._policy.forget(key)
+            self._outstanding.pop(key, None)
+            self._table.set_outstanding(key, 0)
+
+    def _facts(self, request: InferenceRequest, now: float) -> RequestFacts:
+        prompt = max(request.prompt_tokens_estimate, 1)
+        output = self.expected_output(request)
+        slo = request.slo
+        waited = max(now - request.arrived_at, 0.0)
+        if slo is None:
+            return RequestFacts(now, waited, prompt, output)
+        ttft = np.inf if slo.ttft_s is None else slo.ttft_s + slo.ttft_per_prompt_token_s * prompt
+        return RequestFacts(now, waited, prompt, output, ttft, np.inf if slo.tpot_s is None else slo.tpot_s)
+
+    def _sift(
+        self, request: InferenceRequest, eligible: Eligible, demand: Demand, now: float, avoid: frozenset[WorkerId]
+    ) -> tuple[Candidates | None, list[Exclusion]]:
+        rows = eligible.rows
+        if not len(rows):
+            return None, []
+        data = self._table.data.take(rows, axis=1)
+        slots, keys, nodes = eligible.slots, eligible.keys, eligible.nodes
+        passed_over: list[Exclusion] = []
+        if avoid or not all_pass(data, demand, now):
+            passes = passing(data, demand, now)
+            if not passes.any():
+                passes = passing(data, demand, now, slack=ESTIMATE_SLACK)
+            tried = np.fromiter((key.worker_id in avoid for key in keys), dtype=bool, count=len(rows))
+            kept = np.flatnonzero(passes & ~tried)
+            for i in np.flatnonzero(~passes | tried):
+                view, instance = self._table.at(int(rows[i]))
+                passed_over.append(
+                    avoided(view, instance) if passes[i] else passing_exclusion(view, instance, data[:, i], demand, now)
+                )
+            if not len(kept):
+                return None, passed_over
+            data, slots = data[:, kept], slots[kept]
+            keys, nodes = tuple(keys[i] for i in kept), tuple(nodes[i] for i in kept)
+        self._write_cached(data, request, slots)
+        return Candidates(keys, nodes, data), passed_over
+
+    def _write_cached(
+        self, data: Floats, request: InferenceRequest, slots: "np.ndarray[tuple[int], np.dtype[np.intp]]"
+    ) -> None:
+        """Tokens of the prompt that each candidate holds."""
+        depths = self._prefixes.match(request.block_hashes)
+        if depths is None:
+            return
+        prompt = float(request.prompt_tokens_estimate)
+        per_block = (
+            prompt * BLOCK_BYTES / request.prompt_bytes if request.prompt_bytes else prompt / len(request.block_hashes)
+        )
+        cached = data[Column.CACHED_TOKENS]
+        np.multiply(depths[slots], per_block, out=cached)
+        np.minimum(cached, max(prompt - 1.0, 0.0), out=cached)
+
+    def _prediction(self, candidates: Candidates, facts: RequestFacts, scores: Scores, index: int) -> Prediction:
+        terms, chosen = scores.terms, index
+        cached = candidates.data.item(Column.CACHED_TOKENS, index)
+        if "ttft" not in terms:  # a policy blind to time: price its choice all the same
+            alone = Candidates(
+                candidates.keys[index : index + 1],
+                candidates.nodes[index : index + 1],
+                candidates.data[:, index : index + 1],
+            )
+            terms, index = cost_score(alone, facts, self._weights).terms, 0
+        ttft, tpot = terms["ttft"].item(index), terms["tpot"].item(index)
+        return Prediction(
+            wait_s=terms["wait"].item(index),
+            ttft_s=ttft,
+            tpot_s=tpot,
+            e2e_s=ttft + tpot * max(facts.output_tokens - 1.0, 0.0),
+            cached_tokens=int(cached),
+            tpot_alone_s=_tpot_alone(candidates.data[:, chosen], facts),
+            broken=terms["broken"].item(index) if "broken" in terms else 0.0,
+        )
+
+    def _most_pending(self, candidates: Candidates, facts: RequestFacts, scores: Scores, index: int) -> int:
+        """The choice's condition; none where nobody else sends to the same workers, or the policy knows no time."""
+        if self._weights.replicas < 2 or "ttft" not in scores.terms:
+            return 0
+        return most_pending_tokens(
+            wait_s=float(scores.terms["wait"][index]),
+            slack_s=facts.ttft_target_s - facts.waited_s - float(scores.terms["ttft"][index]),
+            margin_s=_margin(scores.cost, index),
+            token_s=float(candidates.data[Column.PREFILL_TOKEN_S, index]),
+        )
+
+    def _count(self, key: InstanceKey, change: int) -> None:
+        count = max(self._outstanding.get(key, 0) + change, 0)
+        if count:
+            self._outstanding[key] = count
+        else:
+            self._outstanding.pop(key, None)
+        self._table.set_outstanding(key, count)
+
+
+_NATURAL = frozenset({"stop", "length"})
+_NOTHING_COMPUTED = frozenset({"refused", "conflict"})
+
+
+class _Dispatched:
+    __slots__ = ("expected", "known_blocks", "record_id")
+
+    def __init__(self, expected: Expectation, record_id: str, known_blocks: int) -> None:
+        self.expected = expected
+        self.record_id = record_id
+        self.known_blocks = known_blocks  # of its prompt, held there before
+
+
+def _tpot_alone(column: Floats, facts: RequestFacts) -> float:
+    """Seconds per token on this worker with nothing else there, halfway through the output."""
+    context = facts.prompt_tokens + 0.5 * facts.output_tokens
+    base, per_sequence, per_context = column[Column.BASE_S : Column.PREFILL_TOKEN_S].tolist()
+    return float(base + per_sequence + per_context * context)
+
+
+def _margin(cost: Floats, index: int) -> float:
+    """Cost of the runner-up minus cost of the choice; 0 when there is no other."""
+    if len(cost) < 2:
+        return 0.0
+    best = cost.item(index)
+    cost[index] = np.inf
+    second = cost.item(cost.argmin())
+    cost[index] = best
+    return float(second - best)

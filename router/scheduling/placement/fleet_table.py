@@ -1,0 +1,292 @@
+"""The snapshot as columns, refreshed only where a worker's view changed.
+
+Views are immutable and keep their identity while nothing changes, so a refresh compares identities and rewrites the
+few rows that differ. Rows are (worker, instance) pairs in snapshot order.
+"""
+
+from dataclasses import dataclass
+from itertools import compress
+from operator import is_not
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.domain.placement import Exclusion, Prediction
+from router.domain.snapshot import FleetSnapshot, WorkerView
+from router.domain.worker import ModelInstance
+from router.scheduling.estimators.prefill_share import PrefillShare
+from router.scheduling.estimators.prefix_index import PrefixIndex
+from router.scheduling.estimators.speed_model import SpeedModel
+from router.scheduling.estimators.tpot_lead import TIGHT_S, PaceBook, Progress
+from router.scheduling.placement.candidates import COLUMNS, Column, Floats, InstanceKey
+from router.scheduling.placement.filters import Quality, Rules, not_served, standing_exclusion
+
+MAX_RULES = 512
+"""Rule sets whose candidates are kept; tenants times models. At the bound all are computed anew."""
+
+MAX_MODELS = 4096
+"""Model names remembered as once served."""
+
+_BLOCK_TOKENS_GUESS = 64.0
+_FOREVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """Rows that pass the standing filters for one set of rules, and why the others do not."""
+
+    rows: NDArray[np.intp]
+    slots: NDArray[np.intp]  # the rows' places in the prefix index
+    keys: tuple[InstanceKey, ...]
+    nodes: tuple[str, ...]
+    exclusions: tuple[Exclusion, ...]
+
+
+class FleetTable:
+    """Owns the columns; the speed model and prefix index are told of instances that come and go."""
+
+    def __init__(self, speeds: SpeedModel, prefixes: PrefixIndex, quality: Quality) -> None:
+        self._speeds = speeds
+        self._prefixes = prefixes
+        self._quality = quality
+        self._snapshot: FleetSnapshot | None = None
+        self._views: list[WorkerView] = []
+        self._first_row: list[int] = []
+        self._row_of: dict[InstanceKey, int] = {}
+        self._rows: list[tuple[WorkerView, ModelInstance]] = []
+        self._incarnations: dict[InstanceKey, str] = {}
+        self._eligible: dict[Rules, Eligible] = {}
+        self._known: dict[str, None] = {}
+        self._prefill_shares: dict[InstanceKey, PrefillShare] = {}
+        self._paces: dict[InstanceKey, PaceBook] = {}
+        self.data: Floats = np.zeros((COLUMNS, 0))
+
+    def refresh(self, snapshot: FleetSnapshot) -> None:
+        """Bring the columns up to the snapshot."""
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            self._refresh_views(snapshot)
+        for key in self._speeds.changed():
+            row = self._row_of.get(key)
+            if row is not None:
+                self._write_speed(row, key)
+
+    def eligible(self, rules: Rules) -> Eligible:
+        """Candidates by the standing filters; computed once per rules until the fleet's structure changes."""
+        found = self._eligible.get(rules)
+        if found is None:
+            if len(self._eligible) >= MAX_RULES:
+                self._eligible.clear()
+            found = self._eligible[rules] = self._sift(rules)
+        return found
+
+    def knows(self, model: str) -> bool:
+        """Some worker served the model since this router started."""
+        return model in self._known
+
+    def row(self, key: InstanceKey) -> int | None:
+        """Where an instance stands, if it does."""
+        return self._row_of.get(key)
+
+    def at(self, row: int) -> tuple[WorkerView, ModelInstance]:
+        """Who stands in a row."""
+        return self._rows[row]
+
+    def keys_of(self, worker_id: str) -> list[InstanceKey]:
+        """All instances of a worker."""
+        return [key for key in self._row_of if key.worker_id == worker_id]
+
+    def set_outstanding(self, key: InstanceKey, count: int) -> None:
+        """How many requests this router has there; baselines go by it."""
+        row = self._row_of.get(key)
+        if row is not None:
+            self.data[Column.OUTSTANDING, row] = count
+
+    def run_started(
+        self, key: InstanceKey, request_id: str, now: float, target_s: float, prompt_tokens: int, seen: Prediction
+    ) -> None:
+        """A request with a TPOT target went to the instance; the columns do not show its prompt yet."""
+        row = self._row_of.get(key)
+        if row is not None:
+            column = self.data[:, row]
+            uncached = max(prompt_tokens - seen.cached_tokens, 1)
+            before = float(column[Column.PREFILL_PENDING] + column[Column.INFLIGHT_PREFILL])
+            self._paces[key].dispatched(
+                request_id,
+                now,
+                prefill_tokens=before + uncached,
+                target_s=target_s,
+                ttft_s=seen.ttft_s,
+                tpot_s=max(seen.tpot_s, 1e-6),
+            )
+            lead = (before + uncached) * float(column[Column.PREFILL_TOKEN_S])
+            count, mean = (Column.TIGHT, Column.TIGHT_AHEAD_S) if lead < TIGHT_S else (Column.EASY, Column.EASY_AHEAD_S)
+            column[count] += 1.0
+            column[mean] += (lead - column[mean]) / column[count]
+
+    def run_ended(self, key: InstanceKey, request_id: str) -> None:
+        """It ended there; the columns show it with the next load."""
+        book = self._paces.get(key)
+        if book is not None:
+            book.finished(request_id)
+
+    def run_withdrawn(self, key: InstanceKey, request_id: str) -> None:
+        """It was refused there: it never ran, and the columns forget it at once."""
+        row, book = self._row_of.get(key), self._paces.get(key)
+        if row is not None and book is not None:
+            book.finished(request_id)
+            self.data[Column.TIGHT : Column.EASY_AHEAD_S + 1, row] = book.again(
+                float(self.data[Column.PREFILL_TOKEN_S, row])
+            )
+
+    def _refresh_views(self, snapshot: FleetSnapshot) -> None:
+        workers, views = snapshot.workers, self._views
+        if len(workers) != len(views):
+            self._rebuild(snapshot)
+            return
+        for index in list(compress(range(len(views)), map(is_not, workers, views))):
+            view, old = workers[index], views[index]
+            same = (view.profile is old.profile or view.profile == old.profile) and view.models == old.models
+            if not same:
+                self._rebuild(snapshot)
+                return
+            if view.state is not old.state or view.cordoned != old.cordoned:
+                self._eligible.clear()
+            views[index] = view
+            row = self._first_row[index]
+            for instance in view.models:
+                self._rows[row] = (view, instance)
+                self._write_load(row, view)
+                if view.load is not old.load:
+                    self._write_progress(row, view, instance)
+                row += 1
+
+    def _rebuild(self, snapshot: FleetSnapshot) -> None:
+        outstanding = {key: self.data[Column.OUTSTANDING, row] for key, row in self._row_of.items()}
+        self._views = list(snapshot.workers)
+        self._first_row, self._rows, self._row_of = [], [], {}
+        self._eligible.clear()
+        self.data = np.zeros((COLUMNS, sum(len(view.models) for view in snapshot.workers)))
+        for view in snapshot.workers:
+            self._first_row.append(len(self._rows))
+            for instance in view.models:
+                self._add(view, instance, outstanding)
+        for key in [key for key in self._incarnations if key not in self._row_of]:
+            del self._incarnations[key]
+            self._prefixes.forget(key)
+            self._speeds.forget(key)
+            self._prefill_shares.pop(key, None)
+            self._paces.pop(key, None)
+
+    def _add(self, view: WorkerView, instance: ModelInstance, outstanding: dict[InstanceKey, float]) -> None:
+        key = InstanceKey(view.worker_id, instance.model, instance.quantization)
+        row = len(self._rows)
+        self._rows.append((view, instance))
+        self._row_of[key] = row
+        if len(self._known) < MAX_MODELS:
+            self._known[instance.model] = None
+        if self._incarnations.get(key, view.profile.incarnation) != view.profile.incarnation:
+            self._prefixes.forget(key)  # the process started anew, with an empty cache
+        self._incarnations[key] = view.profile.incarnation
+        self._speeds.ensure(key, view, instance)
+        self._prefixes.slot_of(key, int(instance.kv_capacity_tokens / _BLOCK_TOKENS_GUESS))
+        column = self.data[:, row]
+        column[Column.SLOTS] = max(instance.slots, 1)
+        column[Column.KV_CAPACITY] = instance.kv_capacity_tokens or _FOREVER
+        column[Column.CONTEXT_LIMIT] = min(instance.context_tokens or _FOREVER, column[Column.KV_CAPACITY])
+        column[Column.QUALITY_LOSS] = self._loss(instance)
+        column[Column.OUTSTANDING] = outstanding.get(key, 0.0)
+        self._write_speed(row, key)
+        self._write_load(row, view)
+        self._write_progress(row, view, instance)
+
+    def _loss(self, instance: ModelInstance) -> float:
+        if instance.perplexity_ratio > 0.0:  # measured beats tabulated
+            return instance.perplexity_ratio - 1.0
+        return self._quality.loss(instance.parameters, instance.quantization)
+
+    def _write_speed(self, row: int, key: InstanceKey) -> None:
+        speed = self._speeds.speed(key)
+        self.data[Column.BASE_S : Column.PREFILL_BASE_S + 1, row] = (
+            speed.base_s,
+            speed.per_sequence_s,
+            speed.per_context_token_s,
+            1.0 / speed.prefill_tokens_per_s,
+            speed.prefill_base_s,
+        )
+
+    def _write_progress(self, row: int, view: WorkerView, instance: ModelInstance) -> None:
+        key = InstanceKey(view.worker_id, instance.model, instance.quantization)
+        share = self._prefill_shares.get(key)
+        if share is None:
+            share = self._prefill_shares[key] = PrefillShare()
+            self._paces[key] = PaceBook()
+        load = view.load
+        token_s = self.data.item(Column.PREFILL_TOKEN_S, row)
+        average = share.update(load.prefill_progress, load.observed_at, token_s)
+        pace = self._paces[key].observed(
+            Progress(
+                load.observed_at,
+                load.step_sequence,
+                load.prefill_progress,
+                load.prefill_tokens_pending,
+                view.inflight.requests,
+                load.last_step_s > 0.0,
+            ),
+            token_s,
+        )
+        # An idle worker says nothing more until it has work: its last share must not stand there for ever.
+        busy = load.running + load.waiting > 0
+        self.data[Column.PREFILL_SHARE : Column.EASY_AHEAD_S + 1, row] = (average if busy else 0.0, *pace)
+
+    def _write_load(self, row: int, view: WorkerView) -> None:
+        load, claims = view.load, view.inflight
+        suspended = view.suspended_until
+        if view.probing and load.running + load.waiting + claims.requests > 0:
+            suspended = _FOREVER
+        held = load.context_tokens + claims.prompt_tokens
+        # An empty worker takes whatever its context admits, so that nothing waits for room that cannot come.
+        free = self.data.item(Column.KV_CAPACITY, row) - held if held > 0 else _FOREVER
+        self.data[Column.RTT_S : Column.OUTSTANDING, row] = (
+            view.rtt_s,
+            suspended,
+            load.observed_at,
+            load.running,
+            load.waiting,
+            load.kv_used,
+            free,
+            load.running + load.waiting,
+            load.context_tokens,
+            load.expected_remaining_tokens,
+            load.prefill_tokens_pending,
+            claims.requests,
+            claims.prompt_tokens,
+            claims.output_tokens,
+            claims.prompt_tokens,
+        )
+
+    def _sift(self, rules: Rules) -> Eligible:
+        keep: list[int] = []
+        exclusions: list[Exclusion] = []
+        for index, view in enumerate(self._views):
+            served = False
+            for offset, instance in enumerate(view.models):
+                if instance.model != rules.model:
+                    continue
+                served = True
+                exclusion = standing_exclusion(view, instance, rules, self._quality)
+                if exclusion is None:
+                    keep.append(self._first_row[index] + offset)
+                else:
+                    exclusions.append(exclusion)
+            if not served:
+                exclusions.append(not_served(view, rules.model))
+        rows = [self._rows[row] for row in keep]
+        keys = tuple(InstanceKey(view.worker_id, m.model, m.quantization) for view, m in rows)
+        return Eligible(
+            np.array(keep, dtype=np.intp),
+            np.array([self._prefixes.slot_of(key) for key in keys], dtype=np.intp),
+            keys,
+            tuple(view.profile.node for view, _ in rows),
+            tuple(exclusions),
+        )

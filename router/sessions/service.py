@@ -1,0 +1,293 @@
+"""The Fleet service: every worker's session ends up here; enrolment is delegated."""
+
+import asyncio
+import contextlib
+import itertools
+import math
+from typing import Any, Protocol
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
+from router.config import FleetConfig
+from router.domain.clock import Clock
+from router.domain.ids import ReplicaId, WorkerId
+from router.errors import AllsortsError, NotAllowed
+from router.fleet.member import Member
+from router.fleet.membership import Membership
+from router.sessions import codec
+from router.sessions.events import EventHandler, Learner, ProtocolViolation
+from router.sessions.session import WorkerSession
+from router.sessions.validation import OutOfBounds, check_hello
+from router.sessions.watchdog import (
+    LONGEST_HANG_S,
+    Signs,
+    Verdict,
+    forgotten,
+    hang_limit_s,
+    held_up,
+    judge,
+    nobody_waits,
+)
+from router.trust.gate import Gate
+from router.trust.peers import peer_certificate_end, peer_worker_id
+
+log = structlog.get_logger()
+
+PROTOCOL_VERSION = 1
+OLDEST_PROTOCOL_VERSION = 1
+HELLO_DEADLINE_S = 10.0
+LAST_WRITE_S = 1.0
+ENDING_S = 3.0
+"""How long a router that stops waits for its sessions."""
+
+HEAVY_EVENT_S = 0.005
+"""An event that took longer to handle makes its session wait three times as long before the next: a worker that floods
+the router with work has at most a quarter of its time.
+"""
+
+LONGEST_PAUSE_S = 0.5
+"""Far below the silence that ends a session: a router that was itself held up must not take an honest worker for dead.
+"""
+
+
+class Enroller(Protocol):
+    """Answers Enrol and Renew."""
+
+    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
+        """A token and a certificate request for a certificate."""
+        ...
+
+    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name
+        """A certificate request for a fresh certificate."""
+        ...
+
+
+class FleetService(pb_grpc.FleetServicer):
+    """Serves sessions of one router replica."""
+
+    def __init__(
+        self,
+        *,
+        replica_id: ReplicaId,
+        membership: Membership,
+        learner: Learner,
+        gate: Gate,
+        enroller: Enroller,
+        config: FleetConfig,
+        clock: Clock,
+    ) -> None:
+        self._replica_id = replica_id
+        self._membership = membership
+        self._learner = learner
+        self._gate = gate
+        self._enroller = enroller
+        self._config = config
+        self._clock = clock
+        self._ids = itertools.count(1)
+        self._sessions: set[WorkerSession] = set()
+        self._closing = ""
+        self.replicas: list[pb.Replica] = []
+
+    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
+        """Delegated."""
+        return await self._enroller.Enrol(request, context)
+
+    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name
+        """Delegated; whoever may renew may also keep the session that stands on the old certificate."""
+        reply = await self._enroller.Renew(request, context)
+        session = self._membership.session_of(WorkerId(peer_worker_id(context) or ""))
+        if session is not None:
+            session.valid_until = self._valid_until(reply.expires_at_unix_s)
+        return reply
+
+    async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: ARG002, N802
+        """One worker's lease, for as long as it lasts."""
+        if self._closing:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, self._closing)
+        try:
+            async with asyncio.timeout(HELLO_DEADLINE_S):
+                first = await context.read()
+            if first is grpc.aio.EOF or first.WhichOneof("event") != "hello":
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first event must be hello")
+            await self._serve(first.hello, context)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {HELLO_DEADLINE_S:.0f} s")
+        except NotAllowed as error:
+            log.warning("session.refused", reason=error.message, peer=context.peer())
+            await context.write(pb.RouterCommand(sequence=1, dismiss=pb.Dismiss(reason=error.message, permanent=True)))
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, error.message)
+        except (ProtocolViolation, OutOfBounds, DecodeError, AllsortsError) as error:
+            log.warning("session.violation", reason=str(error), peer=context.peer())
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error)[:500])
+
+    async def end_all(self, reason: str) -> None:
+        """End every session and let none begin: the router stops. A session that hangs is left behind."""
+        self._closing = reason
+        deadline = self._clock.now() + ENDING_S
+        while self._sessions and self._clock.now() < deadline:  # each takes itself out
+            for session in tuple(self._sessions):
+                session.end(reason)
+            await asyncio.sleep(0.01)
+
+    def end_worker(self, worker_id: WorkerId, reason: str, *, permanent: bool) -> None:
+        """End a worker's session; ``permanent`` tells it not to come back."""
+        session = self._membership.session_of(worker_id)
+        if session is not None:
+            session.send(pb.RouterCommand(dismiss=pb.Dismiss(reason=reason, permanent=permanent)))
+            session.end(reason)
+
+    # -- one session -----------------------------------------------------------------------------------
+
+    async def _serve(self, hello: pb.Hello, context: Any) -> None:
+        version = min(PROTOCOL_VERSION, hello.protocol_version)
+        if version < OLDEST_PROTOCOL_VERSION or hello.oldest_protocol_version > PROTOCOL_VERSION:
+            raise ProtocolViolation(
+                f"the worker speaks protocol {hello.oldest_protocol_version}-{hello.protocol_version}, this router "
+                f"{OLDEST_PROTOCOL_VERSION}-{PROTOCOL_VERSION}; update the older one"
+            )
+        check_hello(hello)
+        admitted = await self._gate.admit(hello.worker_id, peer_worker_id(context))
+        if not admitted.own_labels:
+            hello.profile.labels.clear()
+        session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
+        session.valid_until = self._valid_until(peer_certificate_end(context))
+        profile = codec.profile_from(hello, admitted.worker_id, admitted.labels, admitted.node)
+        member = self._membership.join(
+            session, profile, tuple(codec.instance_from(m) for m in hello.models), cordoned=admitted.cordoned
+        )
+        if hello.HasField("load"):
+            load = codec.load_from(hello.load, self._clock.now())
+            session.note_load(load)
+            self._membership.set_load(member, load)
+        session.send(
+            pb.RouterCommand(
+                welcome=pb.Welcome(
+                    replica_id=self._replica_id,
+                    protocol_version=version,
+                    node=profile.node,
+                    replicas=self.replicas,
+                    load_interval_s=self._config.load_interval_s,
+                )
+            )
+        )
+        await self._run(session, member, context)
+
+    async def _run(self, session: WorkerSession, member: Member, context: Any) -> None:
+        handler = EventHandler(
+            session=session, member=member, membership=self._membership, learner=self._learner, clock=self._clock
+        )
+        self._sessions.add(session)
+        writing = asyncio.Lock()
+        writer = asyncio.create_task(_write(session, context, writing))
+        watcher = asyncio.create_task(self._watch(session, member))
+        reader = asyncio.create_task(self._read(handler, context))
+        try:
+            ends: set[asyncio.Future[Any]] = {reader, writer, watcher, session.ended}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if session.ended.done():
+                await _flush_last_words(writer)
+            if reader.done():
+                reader.result()  # raises what went wrong, if anything did
+        finally:
+            # First what the fleet must know: what follows may take its time, or be cancelled with the call.
+            self._gone(session)
+            try:
+                await _let_finish(writing)
+            finally:
+                for task in (reader, writer, watcher):
+                    task.cancel()
+                    task.add_done_callback(_hear_out)
+                await asyncio.wait({reader, writer, watcher}, timeout=LAST_WRITE_S)
+                self._sessions.discard(session)
+
+    def _gone(self, session: WorkerSession) -> None:
+        session.end("the connection to the worker broke")
+        if self._membership.leave(session, session.ended.result()):
+            for worker_id in self._membership.forget_gone():
+                log.info("worker.forgotten", worker=worker_id)
+
+    def _valid_until(self, certificate_end: float | None) -> float:
+        """On the monotonic clock: a wall clock that jumps ends no session."""
+        return math.inf if certificate_end is None else self._clock.now() + certificate_end - self._clock.wall()
+
+    async def _read(self, handler: EventHandler, context: Any) -> None:
+        while True:
+            event = await context.read()
+            if event is grpc.aio.EOF:
+                return
+            began = self._clock.now()
+            handler.handle(event)
+            took = self._clock.now() - began
+            if took > HEAVY_EVENT_S:
+                await asyncio.sleep(min(3.0 * took, LONGEST_PAUSE_S))
+
+    async def _watch(self, session: WorkerSession, member: Member) -> None:
+        while True:
+            looked_at = self._clock.now()
+            await asyncio.sleep(self._config.ping_interval_s)
+            if held_up(self._clock.now() - looked_at, self._config.ping_interval_s):
+                continue
+            if session.expired:
+                session.end("its certificate has ended; the worker comes back with a fresh one")
+                return
+            if session.deaf_for() > self._config.deaf_s:
+                session.end(f"it answered no ping for {self._config.deaf_s:g} s")
+                return
+            session.ping()
+            signs = Signs(
+                now=self._clock.now(),
+                last_heard=session.last_heard,
+                progress_at=session.progress_at,
+                open_attempts=session.open_attempts,
+                load=member.load,
+                longest_step_s=session.longest_step_s,
+            )
+            verdict = judge(signs, self._config)
+            if verdict is Verdict.SILENT:
+                session.end(f"nothing heard for {signs.now - signs.last_heard:.1f} s")
+                return
+            if verdict is Verdict.HANGING and signs.now >= member.breaker.open_until:
+                reason = f"the engine shows no step for {signs.now - signs.progress_at:.1f} s"
+                self._membership.failed(session.worker_id, reason)
+                session.lose_attempts(reason)
+            self._lose_forgotten(session, signs)
+
+    def _lose_forgotten(self, session: WorkerSession, signs: Signs) -> None:
+        """An answer whose last word never came would wait for ever at a worker that otherwise does well."""
+        silent = session.silent_attempts(signs.now - hang_limit_s(signs, self._config))[: forgotten(signs)]
+        if nobody_waits(signs.load):
+            silent += session.silent_attempts(signs.now - LONGEST_HANG_S)
+        for key in silent:
+            log.warning("attempt.forgotten", worker=session.worker_id, request=key[0], attempt=key[1])
+            session.lose(key, "the worker goes on and says nothing of this request")
+
+
+async def _write(session: WorkerSession, context: Any, writing: asyncio.Lock) -> None:
+    while True:
+        for command in await session.next_commands():
+            async with writing:
+                await context.write(command)
+
+
+async def _let_finish(writing: asyncio.Lock) -> None:
+    """Wait for a write under way, and let none begin: gRPC cannot end a call in the middle of one, and would leave
+    the peer waiting for ever.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WRITE_S):
+            await writing.acquire()
+
+
+def _hear_out(task: "asyncio.Task[None]") -> None:
+    """Whatever a task of a session that is over still has to complain about."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _flush_last_words(writer: asyncio.Task[None]) -> None:
+    """Give a dismissal a moment to reach the worker before the stream closes."""
+    await asyncio.wait({writer}, timeout=0.2)

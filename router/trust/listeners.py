@@ -1,0 +1,188 @@
+"""The gRPC servers workers dial: plain text on loopback only; elsewhere mutual TLS, and a second door for joiners.
+
+- session listener: Session and Renew. With TLS, the connection must show a certificate of this pool's CA.
+- enrolment listener (TLS only): Enrol, for machines that have no certificate yet. Server TLS; nothing else is served.
+
+Health and reflection are gRPC's standard services, on the session listener.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
+from router.config import GrpcConfig
+from router.domain.addresses import is_loopback, join_host_port
+from router.domain.clock import Clock
+from router.errors import ConfigError
+from router.sessions.service import Enroller, FleetService
+from router.trust.authority import Authority
+from router.trust.server_identity import RotatingIdentity
+
+log = structlog.get_logger()
+
+SERVICE = "allsorts.v1.Fleet"
+
+SESSION_MESSAGE_BYTES = 16 * 2**20
+ENROL_MESSAGE_BYTES = 256 * 2**10
+ENROL_CONCURRENT = 64
+STOP_GRACE_S = 2.0
+NOT_HERE = "this port only enrols; dial the session address that enrolment named, with the certificate it gave"
+
+_COMMON: tuple[tuple[str, int], ...] = (
+    ("grpc.so_reuseport", 0),  # two routers on one port would share workers at random
+    ("grpc.http2.max_ping_strikes", 4),
+    ("grpc.max_metadata_size", 16 * 1024),
+)
+
+SESSION_OPTIONS: tuple[tuple[str, int], ...] = (
+    *_COMMON,
+    ("grpc.max_receive_message_length", SESSION_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", SESSION_MESSAGE_BYTES),
+    # Workers ping every 4 s; a router notices a vanished one by its own pings even sooner (``FleetConfig``).
+    ("grpc.keepalive_time_ms", 4000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.max_concurrent_streams", 16),  # per connection; a worker needs one, health and reflection a few
+)
+
+ENROL_OPTIONS: tuple[tuple[str, int], ...] = (
+    *_COMMON,
+    ("grpc.max_receive_message_length", ENROL_MESSAGE_BYTES),
+    ("grpc.max_concurrent_streams", 4),
+    ("grpc.max_connection_age_ms", 60_000),  # joiners come and go; nobody lingers without a certificate
+)
+
+
+def uses_tls(config: GrpcConfig) -> bool:
+    """Whether this configuration means TLS. Beyond loopback there is no choice."""
+    return not (config.plain_loopback and is_loopback(config.host))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Servers that run. ``replica`` is what workers are told; ``enrol_address`` what joiners dial, empty if plain."""
+
+    replica: pb.Replica
+    session_port: int
+    enrol_port: int
+    enrol_address: str
+    servers: tuple[Any, ...]
+
+    async def stop(self) -> None:
+        """Refuse new calls, give running ones a moment, end."""
+        for server in self.servers:
+            await server.stop(STOP_GRACE_S)
+
+
+async def start_listeners(
+    service: FleetService,
+    enroller: Enroller,
+    config: GrpcConfig,
+    *,
+    authority: Authority | None,
+    clock: Clock,
+    replica_id: str,
+    rank: int = 0,
+) -> Listening:
+    """Start what ``config`` asks for; session port ``config.port + rank`` (0: any free one), and on rank 0 the
+    enrolment port. ``authority`` is None for a plain pool.
+
+    Raises ConfigError when a port is taken, or plain text was asked for beyond loopback.
+    """
+    if authority is None and uses_tls(config):
+        raise ConfigError(f"plain text gRPC only on loopback, not on {config.host}: this pool needs its authority")
+    host = advertised_host(config)
+    identity = None if authority is None else RotatingIdentity(authority, hosts=(config.host, host), clock=clock)
+    session = grpc.aio.server(options=SESSION_OPTIONS)
+    pb_grpc.add_FleetServicer_to_server(service, session)
+    _add_standard_services(session)
+    wanted = config.port + rank if config.port else 0
+    credentials = None if identity is None else identity.credentials(require_client_certificate=True)
+    session_port = _bind(session, config.host, wanted, credentials)
+    servers = [session]
+    enrol_port = 0
+    if identity is not None and rank == 0:
+        door = grpc.aio.server(options=ENROL_OPTIONS, maximum_concurrent_rpcs=ENROL_CONCURRENT)
+        pb_grpc.add_FleetServicer_to_server(EnrolmentDoor(enroller), door)
+        credentials = identity.credentials(require_client_certificate=False)
+        enrol_port = _bind(door, config.host, config.enrol_port, credentials)
+        servers.append(door)
+    if identity is not None:
+        identity.tell_enrol_port(enrol_port or config.enrol_port)
+    for server in servers:
+        await server.start()
+    address = join_host_port(host, session_port)
+    log.info("grpc.listening", host=config.host, session_port=session_port, enrol_port=enrol_port, tls=bool(identity))
+    return Listening(
+        replica=pb.Replica(replica_id=replica_id, address=address),
+        session_port=session_port,
+        enrol_port=enrol_port,
+        enrol_address=join_host_port(host, enrol_port) if enrol_port else "",
+        servers=tuple(servers),
+    )
+
+
+class EnrolmentDoor(pb_grpc.FleetServicer):
+    """Serves Enrol alone: whoever has no certificate gets no further."""
+
+    def __init__(self, enroller: Enroller) -> None:
+        self._enroller = enroller
+
+    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
+        """Delegated."""
+        return await self._enroller.Enrol(request, context)
+
+    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: ARG002, N802
+        """Not here."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NOT_HERE)
+        raise AssertionError("abort raises")
+
+    async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: ARG002, N802
+        """Not here."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NOT_HERE)
+
+
+def advertised_host(config: GrpcConfig) -> str:
+    """What workers are told to dial; a wildcard host is replaced by this machine's outward address."""
+    if config.advertised_host:
+        return config.advertised_host
+    return config.host if config.host not in ("0.0.0.0", "::", "") else outward_address()  # noqa: S104 - compared
+
+
+def outward_address() -> str:
+    """The address this machine uses towards others; nothing is sent to find out. Loopback when there is no route."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): a datagram socket only looks up the route
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _bind(server: Any, host: str, port: int, credentials: Any) -> int:
+    address = join_host_port(host, port)
+    try:
+        if credentials is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, credentials))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"gRPC cannot listen on {address}: is the port taken, is the address of this machine? ({error})"
+        ) from None
+
+
+def _add_standard_services(server: Any) -> None:
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)

@@ -1,0 +1,143 @@
+"""Everything about who may come in, put together from the configuration: one call for the composition root.
+
+    security = await build_security(config, clock=…, is_live=…, replicas=lambda: service.replicas, offers=…)
+    service  = FleetService(…, gate=security.gate, enroller=security.enroller, …)
+    control  = Control(…, intent=security.intent)
+    listening = await security.listen(service, replica_id=…, rank=…, membership=…)  # Listening: ports, replica, stop()
+    service.replicas = [listening.replica]                               # and those of its siblings
+    …
+    await listening.stop(); await security.close()
+
+Beside it, for HTTP: ``security.credentials``, and from ``router.http.auth.authenticator``
+``await refuse_open_door(security.store, host)`` before anything listens, then
+``StoredAuthenticator(store=security.store, clock=…, host=host)``.
+
+Plain loopback (``grpc.plain_loopback`` and a loopback ``grpc.host``) lets any worker of this machine in; everything
+else is TLS with certificates of the pool's CA.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from router.config import RouterConfig
+from router.domain.addresses import join_host_port
+from router.domain.clock import Clock, SystemClock
+from router.domain.ids import WorkerId
+from router.fleet.control import Intent
+from router.fleet.intent_sync import follow_decisions
+from router.fleet.membership import Membership
+from router.fleet.served_models import keep_models, recall_models
+from router.sessions.service import Enroller, FleetService
+from router.state.location import open_store
+from router.state.store import Store
+from router.trust.audit import AuditTrail
+from router.trust.authority import Authority, new_authority
+from router.trust.credentials import StoredCredentials
+from router.trust.enrolment import TokenEnroller
+from router.trust.gate import Gate
+from router.trust.listeners import Listening, advertised_host, start_listeners, uses_tls
+from router.trust.loopback_mode import Offers, OpenEnroller, OpenGate, no_offers
+from router.trust.stored_gate import AuditedGate, CertificateGate, LoopbackGate, StoredIntent
+
+ENROL_ADDRESS = "enrol_address"
+"""The fact in the store that tells ``allsorts token create`` what joiners dial."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Security:
+    """The parts, ready to be handed out. Owns the store."""
+
+    config: RouterConfig
+    clock: Clock
+    store: Store
+    authority: Authority | None  # None: a plain loopback pool
+    gate: Gate
+    enroller: Enroller
+    intent: Intent
+    credentials: StoredCredentials
+    enrol_address: str = ""
+    following: tuple[asyncio.Task[None], ...] = ()
+
+    async def listen(
+        self, service: FleetService, *, replica_id: str, rank: int = 0, membership: Membership | None = None
+    ) -> Listening:
+        """Start the gRPC servers, and note in the store where joiners dial. Raises ConfigError.
+
+        With ``membership``, revocations and cordons made elsewhere are followed, and what is served is kept, until
+        ``close``.
+        """
+        if membership is not None:
+            await recall_models(self.store, membership)
+        listening = await start_listeners(
+            service,
+            self.enroller,
+            self.config.grpc,
+            authority=self.authority,
+            clock=self.clock,
+            replica_id=replica_id,
+            rank=rank,
+        )
+        if listening.enrol_address:
+            self.enrol_address = listening.enrol_address
+            await self.store.remember(ENROL_ADDRESS, listening.enrol_address)
+        if membership is not None:
+            self.following = (
+                asyncio.create_task(follow_decisions(self.store, membership, service), name="decisions"),
+                asyncio.create_task(keep_models(self.store, membership), name="served models"),
+            )
+        return listening
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        for task in self.following:
+            task.cancel()
+        await asyncio.gather(*self.following, return_exceptions=True)
+        await self.store.close()
+
+
+async def build_security(
+    config: RouterConfig,
+    *,
+    replicas: Callable[[], Iterable[pb.Replica]],
+    is_live: Callable[[WorkerId], bool] = lambda _: False,
+    offers: Offers = no_offers,
+    clock: Clock | None = None,
+    store: Store | None = None,
+) -> Security:
+    """Open the store (``config.state_dir``) and build what hangs on it. Raises ConfigError, StoreFailed."""
+    clock = clock or SystemClock()
+    store = store or open_store(config.state_dir)
+    authority = await load_authority(store, clock) if uses_tls(config.grpc) else None
+    gate: Gate
+    enroller: Enroller
+    if authority is None:
+        open_gate = OpenGate(is_live=is_live)
+        gate = LoopbackGate(store, open_gate)
+        enroller = OpenEnroller(open_gate, replicas=replicas, offers=offers)
+    else:
+        gate = CertificateGate(store)
+        enroller = TokenEnroller(store=store, authority=authority, clock=clock, replicas=replicas, offers=offers)
+    security = Security(
+        config=config,
+        clock=clock,
+        store=store,
+        authority=authority,
+        gate=AuditedGate(gate, AuditTrail(store, clock)),
+        enroller=enroller,
+        intent=StoredIntent(store, clock),
+        credentials=StoredCredentials(
+            store=store,
+            clock=clock,
+            fingerprint=None if authority is None else authority.fingerprint,
+            enrol_address=lambda: security.enrol_address,
+        ),
+        enrol_address=join_host_port(advertised_host(config.grpc), config.grpc.enrol_port),
+    )
+    return security
+
+
+async def load_authority(store: Store, clock: Clock) -> Authority:
+    """The pool's CA, made at the first start."""
+    return Authority(await store.authority(new_authority(clock.wall())))

@@ -1,0 +1,62 @@
+"""What a client hears of a request that admission refused: its own fault is a 4xx, the fleet's a 503."""
+
+import pytest
+
+from router.dispatch.admission_queue import error_of
+from router.domain.ids import RequestId, WorkerId
+from router.domain.placement import Exclusion, NoCandidate
+from router.http.server.errors import error_headers
+from router.scheduling.admission.interfaces import Shed
+
+
+def shed(code: str, *filters: str) -> Shed:
+    """Refused with ``code``; one worker was removed by each filter."""
+    exclusions = tuple(Exclusion(worker_id=WorkerId(name), node=name, filter=name, reason="why") for name in filters)
+    why = NoCandidate(model="m", exclusions=exclusions)
+    return Shed(request_id=RequestId("r"), code=code, reason=why.reasons(), no_candidate=why)
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "code"),
+    [
+        (shed("unknown_model"), 404, "model_not_found"),
+        (shed("rate_limited"), 429, "rate_limit_exceeded"),
+        (shed("deadline"), 504, "deadline_exceeded"),
+        (shed("overloaded"), 503, "no_capacity"),
+        (shed("no_worker", "context"), 400, "context_length_exceeded"),
+        (shed("no_worker", "context", "model", "pin"), 400, "context_length_exceeded"),
+        (shed("no_worker", "context", "state"), 503, "no_capacity"),
+        (shed("no_worker", "capability", "model"), 400, "unsupported_parameter"),
+        (shed("no_worker", "pin"), 404, "model_not_found"),
+        (shed("no_worker", "model", "quality"), 404, "model_not_found"),
+        (shed("no_worker", "model", "quality", "labels"), 503, "no_capacity"),
+        (shed("no_worker", "pin", "state"), 503, "no_capacity"),
+        (shed("no_worker", "model", "failed"), 503, "no_capacity"),
+        (shed("no_worker", "model"), 503, "no_capacity"),
+        (shed("out_of_reach"), 503, "no_capacity"),
+        (shed("no_worker"), 503, "no_capacity"),
+    ],
+)
+def test_a_refusal_becomes_the_error_of_whoever_is_at_fault(refused: Shed, status: int, code: str) -> None:
+    error = error_of(refused)
+    assert (error.http_status, error.code) == (status, code)
+    assert refused.reason in error.message
+
+
+@pytest.mark.parametrize(
+    ("refused", "again"),
+    [
+        (shed("overloaded"), True),
+        (shed("no_worker", "state"), True),
+        (shed("no_worker", "model"), True),
+        (shed("no_worker", "failed"), False),
+        (shed("no_worker", "pin"), False),
+        (shed("out_of_reach"), False),
+    ],
+)
+def test_only_what_waiting_may_cure_says_when_to_come_back(refused: Shed, again: bool) -> None:
+    """The rest tells OpenAI's clients, which repeat every 5xx by themselves, that it is of no use."""
+    error = error_of(refused)
+    headers = dict(error_headers(error))
+    assert (b"retry-after" in headers) is again
+    assert (headers.get(b"x-should-retry") == b"false") is (not again and error.http_status >= 500)

@@ -1,0 +1,296 @@
+"""Rule: what can be placed well goes at once, what cannot waits in a bounded, fair queue, and what would wait in vain
+is refused early, with the reason and an honest Retry-After.
+"""
+
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loadtest.simulate.cases import Case, run_at
+from router.domain.ids import Tenant
+from router.domain.request import InferenceRequest, ModelRef
+from router.domain.snapshot import FleetSnapshot
+from router.domain.worker import Load, WorkerState
+from router.scheduling.admission.control import Admission
+from router.scheduling.admission.interfaces import Dispatch, Shed, Verdict
+from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
+from router.scheduling.placement.placer import build_placer
+from tests.support.fleets import TARGETS, changed, instance, request, snapshot, worker
+
+SLOTS = 8
+FULL = Load(running=SLOTS, waiting=4, expected_remaining_tokens=8 * 400, prefill_tokens_pending=4000)
+
+
+def admission(**limits: Any) -> Admission:
+    """In front of the cost policy."""
+    placer = build_placer("cost", rng=random.Random(0))
+    return Admission(placer=placer, limits=AdmissionLimits(**limits), expected_output=placer.expected_output)
+
+
+def pool(load: Load | None = None) -> FleetSnapshot:
+    """One worker of eight slots."""
+    return snapshot(worker("w", instance(slots=SLOTS), load=load or Load()))
+
+
+def shed(verdicts: list[Verdict]) -> list[Shed]:
+    """Those refused."""
+    return [one for one in verdicts if isinstance(one, Shed)]
+
+
+def sent(verdicts: list[Verdict]) -> list[str]:
+    """Ids of those dispatched, in order."""
+    return [one.request_id for one in verdicts if isinstance(one, Dispatch)]
+
+
+def of_tenant(number: int | str, tenant: str, **changes: Any) -> InferenceRequest:
+    """A request of that tenant."""
+    return request(number, tenant=Tenant(tenant), **changes)
+
+
+def drained(gate: Admission, count: int, now: float = 1.0) -> list[str]:
+    """Who goes first when the pool frees one slot after another."""
+    order: list[str] = []
+    for step in range(count):
+        # A slot is free, and by the next look it is taken: the rest waits on.
+        free = pool(replace(FULL, running=SLOTS, waiting=0, observed_at=now + step))
+        order += sent(gate.pump(free, now + step))
+    return order
+
+
+def test_what_an_idle_worker_can_take_goes_at_once() -> None:
+    """Nothing waits without need."""
+    gate = admission()
+    gate.arrive(request(1, slo=TARGETS), 0.0)
+    assert sent(gate.pump(pool(), 0.0)) == ["r1"]
+    assert gate.queued == 0
+
+
+def test_what_finds_everyone_full_waits_here_and_not_in_the_engine() -> None:
+    """It goes as soon as there is room."""
+    gate = admission()
+    gate.arrive(request(1), 0.0)
+    assert gate.pump(pool(FULL), 0.0) == []
+    assert gate.queued == 1
+    assert sent(gate.pump(pool(), 0.5)) == ["r1"]
+
+
+def test_a_request_whose_target_nobody_can_meet_is_refused_at_once_with_reason_and_retry_after() -> None:
+    """60,000 tokens wait for prefill: that takes 30 s at 2,000 a second, its target is 3 s."""
+    gate = admission(depth_per_slot=10.0)
+    gate.arrive(request(1, slo=TARGETS), 0.0)
+    (refused,) = shed(gate.pump(pool(Load(running=1, prefill_tokens_pending=60_000)), 0.0))
+    assert refused.code == "overloaded"
+    assert refused.reason == "overloaded: the first token is expected after 30.5 s on w, the target is 3.0 s"
+    assert refused.retry_after_s == 28.0  # when it would have met it
+
+
+def test_a_request_leaves_the_queue_when_its_target_can_no_longer_be_met() -> None:
+    """Never queued to die; and the queue wakes up for it by itself."""
+    gate = admission()
+    gate.arrive(request(1, slo=TARGETS), 0.0)
+    gate.pump(pool(FULL), 0.0)
+    assert gate.next_wakeup() == pytest.approx(3.0)
+    (refused,) = shed(gate.pump(pool(FULL), 3.0))
+    assert refused.code == "overloaded"
+    assert "can no longer be met" in refused.reason
+    assert refused.retry_after_s is not None
+    assert gate.queued == 0
+
+
+def test_the_queue_is_bounded_and_the_least_entitled_makes_room() -> None:
+    """Lowest priority goes first, then who came last."""
+    gate = admission(queue_limit=3)
+    for number, priority in enumerate((0, 5, 0, 5)):
+        gate.arrive(request(number, priority=priority), 0.0)
+    refused = shed(gate.pump(pool(FULL), 0.0))
+    assert [one.request_id for one in refused] == ["r2"]
+    assert refused[0].reason == "overloaded: 3 requests are waiting"
+    assert gate.queued == 3
+
+
+def test_a_continuation_is_never_shed_for_load() -> None:
+    """Its client has half an answer already."""
+    gate = admission(queue_limit=1)
+    gate.arrive(request("half"), 0.0, continuation=True)
+    gate.arrive(request("new"), 0.0)
+    assert [one.request_id for one in shed(gate.pump(pool(FULL), 0.0))] == ["rnew"]
+
+
+def test_who_was_let_in_before_goes_first_is_not_charged_twice_and_is_judged_as_at_first() -> None:
+    """After a conflict: it has waited its turn, and its tenant has paid; but where there is no room it is shed."""
+    gate = admission(default_tenant=TenantLimits(tokens_per_minute=1500.0))
+    gate.arrive(request("new", expected_output_tokens=100), 0.0)
+    gate.arrive(request("again", expected_output_tokens=100), 0.0, again=True)
+    assert shed(gate.pump(pool(FULL), 0.0)) == []
+    assert drained(gate, 2) == ["ragain", "rnew"]
+    gate.arrive(request("late", slo=TARGETS), 0.0, again=True)
+    assert [one.request_id for one in shed(gate.pump(pool(FULL), 60.0))] == ["rlate"]
+
+
+def test_priority_comes_before_arrival() -> None:
+    """Within what waits."""
+    gate = admission()
+    for number, priority in enumerate((0, 1, 2)):
+        gate.arrive(request(number, priority=priority), 0.0)
+    assert drained(gate, 3) == ["r2", "r1", "r0"]
+
+
+def test_a_tenant_with_a_burst_does_not_hold_up_the_others() -> None:
+    """Ten of a, then two of b: b's first is second, not eleventh."""
+    gate = admission()
+    for number in range(10):
+        gate.arrive(of_tenant(f"a{number}", "a"), 0.0)
+    for number in range(2):
+        gate.arrive(of_tenant(f"b{number}", "b"), 0.1)
+    order = drained(gate, 12)
+    assert len(order) == 12
+    assert order.index("rb0") <= 1
+    assert order.index("rb1") <= 3
+
+
+def test_a_tenant_of_twice_the_weight_gets_twice_the_tokens() -> None:
+    """Both want more than there is."""
+    gate = admission(tenants={Tenant("a"): TenantLimits(weight=2.0)})
+    for number in range(30):
+        for tenant in "ab":
+            gate.arrive(of_tenant(f"{tenant}{number}", tenant), 0.0)
+    assert Counter(one[1] for one in drained(gate, 30)) == {"a": 20, "b": 10}
+
+
+def test_a_tenant_over_its_tokens_per_minute_is_told_when_to_come_back() -> None:
+    """1,100 tokens a request of 2,200 a minute: the third waits half a minute."""
+    gate = admission(tenants={Tenant("t"): TenantLimits(tokens_per_minute=2200.0)})
+    for number in range(3):
+        gate.arrive(request(number, expected_output_tokens=100), 0.0)
+    (refused,) = shed(gate.pump(pool(), 0.0))
+    assert refused.code == "rate_limited"
+    assert refused.retry_after_s == 30.0
+
+
+def test_a_model_nobody_ever_served_is_refused_as_unknown() -> None:
+    """Waiting would not help."""
+    gate = admission()
+    gate.arrive(request(1, model=ModelRef(name="nonesuch")), 0.0)
+    (refused,) = shed(gate.pump(pool(), 0.0))
+    assert refused.code == "unknown_model"
+    assert "nonesuch" in refused.reason
+
+
+def test_who_waits_for_a_worker_that_is_away_is_told_so_after_a_while() -> None:
+    """A Mac that sleeps may wake up; patience has an end."""
+    gate = admission(patience_s=20.0)
+    away = changed(pool(), "w", state=WorkerState.ASLEEP)
+    gate.arrive(request(1), 0.0)
+    assert gate.pump(away, 0.0) == []
+    assert gate.next_wakeup() == pytest.approx(20.0)
+    (refused,) = shed(gate.pump(changed(away, "w", rtt_s=0.001), 20.0))
+    assert refused.code == "no_worker"
+    assert "w@q8_0: worker is asleep" in refused.reason
+
+
+def test_a_deadline_that_passed_in_the_queue_says_why_nobody_took_the_request() -> None:
+    """All cordoned, or all full: a 504 that tells neither leaves its reader guessing."""
+    for fleet, why in (
+        (snapshot(worker("w", instance(slots=SLOTS), cordoned=True)), "w@q8_0: cordoned by the operator"),
+        (pool(FULL), "w@q8_0: ruled out for this request: tried before, or full"),
+    ):
+        gate = admission()
+        gate.arrive(request(1, deadline_at=3.0), 0.0)
+        assert gate.pump(fleet, 0.0) == []
+        (refusal,) = shed(gate.pump(fleet, 3.0))
+        assert refusal.code == "deadline"
+        assert refusal.reason == f"its deadline passed after 3.0 s in the queue: {why}"
+        assert refusal.no_candidate is not None
+
+
+def test_a_router_that_has_just_started_waits_for_the_quantization_that_may_come_back() -> None:
+    """Others of the model are back already; at any other time the pin is refused at once."""
+    pinned = request(1, model=replace(request(1).model, pinned="q4_0"))
+    started = replace(pool(), expected_models=frozenset({pinned.model.name}))
+    for known, waits in ((started, True), (pool(), False)):
+        gate = admission(patience_s=20.0)
+        gate.arrive(pinned, 0.0)
+        assert (gate.pump(known, 0.0) == []) is waits
+
+
+def test_a_client_that_left_is_forgotten() -> None:
+    """No verdict, no place in the queue."""
+    gate = admission()
+    asked = request(1)
+    gate.arrive(asked, 0.0)
+    gate.cancel(asked.request_id)
+    assert gate.queued == 0
+    assert gate.pump(pool(), 0.0) == []
+
+
+@pytest.mark.parametrize("patience", [{"deadline_at": 30.0}, {"slo": replace(TARGETS, ttft_s=30.0)}, {}])
+def test_who_would_wait_in_vain_is_refused_while_there_is_time(patience: dict[str, Any]) -> None:
+    """Of a queue that goes a request a second, nobody waits for what lies far beyond its deadline, target or patience;
+    whoever is refused is told how long the queue is, and hardly anyone dies in it.
+    """
+    gate = admission(longest_wait_s=30.0)
+    for number in range(300):
+        gate.arrive(request(number, arrived_at=0.0, **patience), 0.0)
+    served: list[str] = []
+    refused: list[tuple[float, Shed]] = []
+    for second in range(40):
+        free = pool(replace(FULL, running=SLOTS, waiting=0, observed_at=float(second)))
+        verdicts = gate.pump(free, float(second))
+        served += sent(verdicts)
+        refused += [(float(second), one) for one in shed(verdicts)]
+    early = [one for second, one in refused if second < 5.0]
+    assert len(served) >= 15
+    assert len(early) > 200
+    assert all(one.code == "overloaded" and one.retry_after_s and one.retry_after_s > 50.0 for one in early)
+    assert len([second for second, _ in refused if second >= 29.0]) <= 35
+
+
+def test_who_is_held_back_for_those_who_run_is_not_refused_for_the_queue() -> None:
+    """There is room for it, so the queue of those who may only go to a full worker is not before it: it waits until
+    those who run can spare it, or its own target has passed.
+    """
+    gate = admission(hold_broken=-1.0, longest_wait_s=600.0)  # nothing with a target is let in beside others
+    for number in range(100):
+        gate.arrive(request(number, model=ModelRef(name="m", pinned="q4_k_m")), 0.0)
+    gate.arrive(request("held", slo=replace(TARGETS, ttft_s=30.0)), 0.0)
+    idle = worker("idle", instance(slots=SLOTS))
+    verdicts: list[Verdict] = []
+    for second in range(20):
+        slow = worker("slow", instance("q4_k_m", slots=SLOTS), load=replace(FULL, waiting=0, observed_at=float(second)))
+        verdicts += gate.pump(snapshot(slow, idle, at=float(second)), float(second))
+    assert "held" not in {one.request_id.removeprefix("r") for one in verdicts}
+    assert len(sent(verdicts)) >= 15
+
+
+def test_everyone_who_came_gets_exactly_one_verdict() -> None:
+    """However full it is."""
+    gate = admission(queue_limit=20)
+    verdicts: list[Verdict] = []
+    for number in range(60):
+        gate.arrive(request(number, slo=TARGETS, arrived_at=number / 10), number / 10)
+        load = FULL if number % 3 else Load(observed_at=number / 10)
+        verdicts += gate.pump(pool(load), number / 10)
+    verdicts += gate.pump(pool(FULL), 1000.0)
+    assert sorted(one.request_id for one in verdicts) == sorted(f"r{number}" for number in range(60))
+    assert gate.queued == 0
+
+
+def test_overload_never_collapses_throughput() -> None:
+    """At three times the load that holds, as many requests still keep their targets; without admission hardly any."""
+    case = Case(fleet="deploy/fleets/home_lab.toml", traffic="azure-like", policy="cost", seed=5, requests=400)
+    holds = run_at(case, 2.0)
+    flooded = run_at(case, 6.0)
+    open_gate = run_at(replace(case, admission=False), 6.0)
+    assert holds.within > 0.9
+    assert flooded.goodput > holds.goodput
+    assert flooded.shed["overloaded"] > 50
+    assert open_gate.goodput < 0.5 * flooded.goodput
+
+
+def test_tenants_fare_alike_under_overload() -> None:
+    """Jain's index over the tenants' shares inside their targets."""
+    case = Case(fleet="deploy/fleets/home_lab.toml", traffic="azure-like", policy="cost", seed=5, requests=400)
+    assert run_at(case, 6.0).fairness > 0.95

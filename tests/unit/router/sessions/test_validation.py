@@ -1,0 +1,82 @@
+"""What a worker may say about itself: everything an honest one says passes, what cannot be true does not."""
+
+import pytest
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from router.sessions import codec
+from router.sessions.validation import MAX_TEXT, OutOfBounds, check_hello, check_instance, check_load, one_line
+
+FAST = pb.Speed(base_s=1e-4, per_sequence_s=1e-6, per_context_token_s=1e-9, prefill_tokens_per_s=1e6, measured=True)
+
+
+def model(**more: object) -> pb.ModelInstance:
+    return pb.ModelInstance(model="m", quantization="q8_0", context_tokens=2**20, slots=1024, **more)  # type: ignore[arg-type]
+
+
+def test_what_the_largest_and_fastest_machines_say_is_believed() -> None:
+    """The bounds are far above what an honest worker says."""
+    profile = pb.Profile(node="dgx", engine="vllm", hardware=pb.Hardware(kind="nvidia", name="NVIDIA GB300", count=72))
+    profile.hardware.memory_bytes = 72 * 288 * 2**30
+    profile.hardware.bandwidth_bytes_per_s = 72 * 8e12
+    profile.hardware.details["Form Factor"] = "rack, 液冷 ®"
+    large = model(parameters=2 * 10**12, weights_bytes=2 * 10**12, bits_per_weight=16, speed=FAST, tokens_per_byte=0.4)
+    check_hello(pb.Hello(worker_id="w", profile=profile, models=[large]))
+    check_instance(model(error="CUDA error:\n  out of memory\n"))
+    check_load(pb.Load(kv_used=1.02, tokens_per_s=250_000, last_step_s=40, observed_at_unix_s=1.8e9))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"speed": pb.Speed(base_s=1e-300, prefill_tokens_per_s=100)},
+        {"speed": pb.Speed(base_s=0.01, prefill_tokens_per_s=1e-320)},
+        {"speed": pb.Speed(base_s=0.01, prefill_tokens_per_s=1e300)},
+        {"speed": pb.Speed(base_s=0.01, per_context_token_s=1e308, prefill_tokens_per_s=100)},
+        {"speed": pb.Speed(base_s=1e9, prefill_tokens_per_s=100)},
+        {"speed": pb.Speed(base_s=0.01, prefill_tokens_per_s=100, samples=[pb.StepSample(step_s=1e30)])},
+        {"tokens_per_byte": 1e6},
+        {"bits_per_weight": 1e308},
+        {"perplexity_ratio": float("nan")},
+        {"weights_bytes": 2**64 - 1},
+        {"kv_capacity_tokens": 2**64 - 1},
+        {"lineage": "\x1b[2J\x1b]0;title\x07"},
+        {"file": "safe\u202efugg.exe"},
+    ],
+)
+def test_what_cannot_be_true_ends_the_session(said: dict[str, object]) -> None:
+    """Speeds that would win every comparison or spoil every sum, sizes of no machine, text that is not to be shown."""
+    with pytest.raises(OutOfBounds, match="model"):
+        check_instance(model(**said))
+
+
+@pytest.mark.parametrize("said", [{"kv_used": 1e9}, {"last_step_s": 1e9}, {"tokens_per_s": float("inf")}])
+def test_a_load_that_cannot_be_true_ends_the_session(said: dict[str, float]) -> None:
+    with pytest.raises(OutOfBounds, match="load"):
+        check_load(pb.Load(**said))  # type: ignore[arg-type]
+
+
+def test_names_with_control_characters_are_refused() -> None:
+    """They end up in tables, logs and headers."""
+    hello = pb.Hello(worker_id="w", models=[pb.ModelInstance(model="m\x1b[31m", quantization="q")])
+    with pytest.raises(OutOfBounds, match="cannot be printed"):
+        check_hello(hello)
+    labelled = pb.Hello(worker_id="w", profile=pb.Profile(labels={"site": "lab\r\nx: y"}))
+    with pytest.raises(OutOfBounds, match="cannot be printed"):
+        check_hello(labelled)
+
+
+def test_a_workers_own_words_come_out_as_one_short_line() -> None:
+    """Whatever it sends as a reason is repeated to clients and kept in logs."""
+    long = "line one\nline two\x1b[2J" + "x" * 10_000_000
+    said = [
+        codec.refusal_from(pb.Refusal(message=long, parameter=long)).message,
+        codec.refusal_from(pb.Refusal(message=long, parameter=long)).parameter,
+        codec.returned_from(pb.Returned(reason=long)).reason,
+        codec.delta_from(pb.Delta(error=long, finish_reason=pb.FINISH_REASON_ERROR)).error,
+        codec.instance_from(pb.ModelInstance(error=long)).error,
+    ]
+    for text in said:
+        assert len(text) <= MAX_TEXT
+        assert text.isprintable()
+        assert text.startswith("line one line two")
+    assert one_line("") == ""

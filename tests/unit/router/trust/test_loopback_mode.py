@@ -1,0 +1,113 @@
+"""The loopback pool without secrets."""
+
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from router.domain.ids import WorkerId
+from router.errors import ConfigError, NotAllowed
+from router.http.auth.open_access import OpenAuthenticator
+from router.trust.loopback_mode import OpenEnroller, OpenGate
+
+
+class Aborted(Exception):
+    pass
+
+
+class Context:
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+
+    def peer(self) -> str:
+        return self._peer
+
+    async def abort(self, code: Any, details: str) -> None:
+        raise Aborted(details)
+
+
+REQUEST = pb.EnrolRequest(node="mac", profile=pb.Profile(node="mac", engine="llama.cpp"))
+
+
+async def enrol(enroller: OpenEnroller, peer: str = "ipv4:127.0.0.1:4711") -> WorkerId:
+    reply = await enroller.Enrol(REQUEST, Context(peer))
+    return WorkerId(reply.worker_id)
+
+
+async def test_twins_get_two_ids_and_two_names() -> None:
+    """Two workers alike on one machine never share an identity."""
+    gate = OpenGate()
+    enroller = OpenEnroller(gate, replicas=list)
+    first, second = await enrol(enroller), await enrol(enroller)
+    assert first != second
+    assert {(await gate.admit(one, None)).node for one in (first, second)} == {"mac", "mac-2"}
+
+
+async def test_a_worker_that_lost_its_id_gets_it_back_while_no_twin_is_live() -> None:
+    """The same machine and engine is the same worker, unless that id has a session."""
+    live: set[WorkerId] = set()
+    gate = OpenGate(is_live=lambda one: one in live)
+    enroller = OpenEnroller(gate, replicas=list)
+    first = await enrol(enroller)
+    await gate.admit(first, None)
+    live.add(first)
+    other = await enrol(enroller)
+    assert other != first
+    live.clear()
+    assert await enrol(enroller) == first
+
+
+async def test_an_id_from_before_a_router_restart_is_admitted_with_its_name() -> None:
+    """A worker that kept its id need not enrol again."""
+    worker_id = await enrol(OpenEnroller(OpenGate(), replicas=list))
+    admitted = await OpenGate().admit(worker_id, None)
+    assert (admitted.worker_id, admitted.node) == (worker_id, "mac")
+
+
+async def test_cordons_and_revocations_hold_while_the_router_runs() -> None:
+    """Intent without a store lives in memory."""
+    gate = OpenGate()
+    worker_id = gate.issue("mac", "llama.cpp", "")
+    await gate.set_cordoned(worker_id, True)
+    assert (await gate.admit(worker_id, None)).cordoned
+    await gate.revoke(worker_id, "mac", "sold")
+    with pytest.raises(NotAllowed, match="revoked: sold"):
+        await gate.admit(worker_id, None)
+
+
+async def test_what_is_remembered_of_a_worker_is_short() -> None:
+    """Thousands of ids are kept: a profile of megabytes must not stay with each."""
+    gate = OpenGate()
+    enroller = OpenEnroller(gate, replicas=list)
+    long = "x" * 1_000_000
+    request = pb.EnrolRequest(node=long, profile=pb.Profile(engine=long, hardware=pb.Hardware(name=long)))
+    tracemalloc.start()
+    try:
+        for _ in range(50):
+            await enroller.Enrol(request, Context("ipv4:127.0.0.1:4711"))
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+async def test_a_peer_beyond_loopback_is_refused() -> None:
+    """Even if someone puts a plain listener on another interface, nobody gets in."""
+    with pytest.raises(Aborted, match="own machine only"):
+        await enrol(OpenEnroller(OpenGate(), replicas=list), "ipv4:192.0.2.7:4711")
+
+
+@pytest.mark.parametrize("claimed", ["", "a b", "x" * 200, "line\nbreak"])
+async def test_a_malformed_id_is_refused(claimed: str) -> None:
+    """Ids end up in logs and tables."""
+    with pytest.raises(NotAllowed):
+        await OpenGate().admit(claimed, None)
+
+
+def test_open_access_refuses_any_host_but_loopback() -> None:
+    """Without keys nobody beyond this machine may connect."""
+    for host in ("127.0.0.1", "localhost", "::1"):
+        OpenAuthenticator(host)
+    for host in ("0.0.0.0", "::", "192.0.2.7", "example.org"):
+        with pytest.raises(ConfigError, match="loopback only"):
+            OpenAuthenticator(host)

@@ -1,0 +1,92 @@
+"""Measurements are read again only where everything they depend on is the same."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workers.benchmark import store as benchmark_store
+from workers.benchmark.store import BenchmarkStore, benchmark_key, file_fingerprint
+from workers.engines.base import Capabilities, LoadedModel, ModelSpec
+from workers.facts import Hardware, Speed, StepSample
+
+HARDWARE = Hardware(kind="apple", name="Apple M4 Max", cores=40)
+SPEED = Speed(
+    base_s=0.01,
+    per_sequence_s=0.001,
+    per_context_token_s=1e-6,
+    prefill_tokens_per_s=500.0,
+    samples=(StepSample(batch=1, context_tokens=10, prefill_tokens=0, step_s=0.01),),
+)
+
+
+def loaded(**changes: object) -> LoadedModel:
+    facts: dict[str, object] = {
+        "name": "m", "quantization": "q8_0", "format": "gguf", "context_tokens": 4096, "slots": 8,
+        "capabilities": Capabilities(),
+    }  # fmt: skip
+    return LoadedModel(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ModelSpec:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"weights" * 1000)
+    return ModelSpec(name="m", path=str(path), options={"threads": 1})
+
+
+def key(
+    spec: ModelSpec, hardware: Hardware = HARDWARE, version: str = "1", effort: str = "full", **model: object
+) -> str:
+    return benchmark_key(hardware, "llama.cpp", version, loaded(**model), spec, effort)
+
+
+def test_the_same_circumstances_have_the_same_key(spec: ModelSpec) -> None:
+    """Also under another name, and after a restart."""
+    assert key(spec) == key(replace(spec, name="other")) != ""
+
+
+def test_whatever_a_measurement_depends_on_changes_the_key(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machine, its power mode, engine, file, quantization, slots, context, options, effort, and how it is measured."""
+    keys = {
+        key(spec),
+        key(spec, replace(HARDWARE, name="Apple M4 Pro")),
+        key(spec, replace(HARDWARE, cores=32)),
+        key(spec, replace(HARDWARE, low_power=True)),
+        key(spec, version="2"),
+        key(spec, effort="quick"),
+        key(spec, quantization="q4_k_m"),
+        key(spec, slots=16),
+        key(spec, context_tokens=8192),
+        key(replace(spec, options={"threads": 2})),
+    }
+    Path(spec.path).write_bytes(b"weightz" * 1000)
+    keys.add(key(spec))
+    monkeypatch.setattr(benchmark_store, "METHOD", benchmark_store.METHOD + 1)
+    keys.add(key(spec))
+    assert len(keys) == 12
+
+
+def test_what_has_no_file_is_measured_anew() -> None:
+    """What is behind a URL may change any time."""
+    assert key(ModelSpec(name="m", path="http://127.0.0.1:11434/v1")) == ""
+
+
+def test_a_file_is_known_by_its_ends_and_size(tmp_path: Path) -> None:
+    """The name does not count as little as the folder does; a changed last byte does."""
+    one = tmp_path / "one.gguf"
+    one.write_bytes(b"\0" * 3_000_000 + b"1")
+    before = file_fingerprint(one)
+    one.write_bytes(b"\0" * 3_000_000 + b"2")
+    assert file_fingerprint(one) != before
+    assert file_fingerprint(tmp_path / "missing.gguf") == ""
+
+
+def test_a_measurement_comes_back_whole_and_a_broken_file_is_none(tmp_path: Path) -> None:
+    """A cache that cannot be read is measured again, never an error."""
+    store = BenchmarkStore(tmp_path / "cache")
+    assert store.read("k") is None
+    store.write("k", SPEED)
+    assert store.read("k") == SPEED
+    (tmp_path / "cache" / "k.json").write_bytes(b'{"base_s": ')
+    assert store.read("k") is None

@@ -1,0 +1,86 @@
+"""Rule: a job whose condition does not hold is refused before anything of it is queued, with what was found."""
+
+import asyncio
+from typing import cast
+
+from workers.engines.base import Accepted, Delta, Engine, Job, LoadFigures, RefusalCode
+from workers.serving.job_table import Dispatcher
+from workers.serving.precondition import conflict
+from workers.session.messages import Event, JobAccepted, JobRefused
+
+
+class SlowCounter:
+    """An engine that has ``pending`` prompt tokens waiting, and counts a new prompt only when told to."""
+
+    def __init__(self, pending: int = 0) -> None:
+        self.figures = LoadFigures(prefill_tokens_pending=pending)
+        self.counted = asyncio.Event()
+        self.submitted: list[str] = []
+
+    def load_figures(self) -> LoadFigures:
+        return self.figures
+
+    async def submit(self, job: Job) -> Accepted:
+        self.submitted.append(job.request_id)
+        await self.counted.wait()
+        self.figures = LoadFigures(running=1, prefill_tokens_pending=620)
+        return Accepted(prompt_tokens=620)
+
+
+class Heard:
+    """Where the events go."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def put_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def put_delta(self, delta: Delta) -> None:
+        del delta
+
+
+def dispatcher(engine: SlowCounter) -> Dispatcher:
+    return Dispatcher(cast("Engine", engine), why_not_ready=lambda _model, _quantization: "")
+
+
+def job(request_id: str) -> Job:
+    return Job(request_id=request_id, attempt=1, model="m", quantization="q8_0")
+
+
+def test_a_condition_holds_up_to_the_number_it_names() -> None:
+    """0 is no condition; one token more is a conflict, which says both figures."""
+    assert conflict(0, LoadFigures(prefill_tokens_pending=10**9)) == ""
+    assert conflict(500, LoadFigures(prefill_tokens_pending=500)) == ""
+    why = conflict(500, LoadFigures(prefill_tokens_pending=501))
+    assert "501" in why
+    assert "500" in why
+
+
+async def test_a_job_whose_condition_is_broken_never_reaches_the_engine() -> None:
+    """Refused with its own code, so that the router takes it for no failure."""
+    engine, heard = SlowCounter(pending=900), Heard()
+    work = dispatcher(engine)
+    work.generate(heard, job("r"), most_pending_tokens=800)
+    refusal = heard.events[0]
+    assert isinstance(refusal, JobRefused)
+    assert refusal.code is RefusalCode.CONFLICT
+    assert len(work) == 0
+    assert engine.submitted == []
+
+
+async def test_a_prompt_the_engine_has_not_counted_yet_stands_there_all_the_same() -> None:
+    """Two routers' jobs in the same instant: the second is checked against the first."""
+    engine, heard = SlowCounter(), Heard()
+    work = dispatcher(engine)
+    work.generate(heard, job("first"), most_pending_tokens=100, expected_prefill_tokens=600)
+    work.generate(heard, job("second"), most_pending_tokens=500, expected_prefill_tokens=50)
+    refusal = heard.events[0]
+    assert isinstance(refusal, JobRefused)
+    assert (refusal.request_id, refusal.code) == ("second", RefusalCode.CONFLICT)
+    assert work.load_figures().prefill_tokens_pending == 600
+    engine.counted.set()
+    while len(heard.events) < 2:
+        await asyncio.sleep(0)
+    assert isinstance(heard.events[1], JobAccepted)
+    assert work.load_figures().prefill_tokens_pending == 620, "counted once it is counted"

@@ -1,0 +1,1 @@
+"""The worker's commands. They import neither router nor ray, so that a Mac installs without them."""

@@ -1,0 +1,117 @@
+"""The worker's own commands. They import neither router nor ray, so that a Mac installs without them."""
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from workers.config import ConfigError, WorkerConfig, parse_labels, parse_model, read_config
+from workers.engines.base import EngineError
+from workers.joining.enrolment import EnrolFailed
+from workers.session.credentials import InsecureAddress
+
+EXPECTED = (ConfigError, EnrolFailed, InsecureAddress, EngineError, OSError)
+"""What can go wrong at the start: each is one clear line, not a traceback."""
+
+
+def worker(
+    router: Annotated[
+        list[str] | None, typer.Option(metavar="HOST:PORT", help="A router's session listener; may be repeated.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="llama.cpp, vllm, openai (a server that already runs) or simulated.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="A model to serve: GGUF file, folder or profile; may be repeated."),
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="The running server's base URL, with --engine openai.")] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Longest prompt plus output, in tokens.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Sequences that run together.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine.")] = None,
+    node: Annotated[str | None, typer.Option(help="This machine's name in the pool.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A label; may be repeated.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file with any of these.")] = None,
+    no_benchmark: Annotated[bool, typer.Option("--no-benchmark", help="Do not measure models on joining.")] = False,
+    quick_benchmark: Annotated[
+        bool, typer.Option("--quick-benchmark", help="Measure for at most four seconds.")
+    ] = False,
+    state_dir: Annotated[Path | None, typer.Option(help="Where this worker keeps its identity.")] = None,
+) -> None:
+    """Serve models of this machine to a pool.
+
+    Examples:
+      allsorts worker --router 127.0.0.1:8100 --model smollm2-135m=models/smollm2-135m-q8_0.gguf
+
+      allsorts worker --engine openai --base-url http://127.0.0.1:11434/v1
+
+      allsorts worker --config worker.toml --label site=lab
+
+    """
+    try:
+        flags: dict[str, Any] = {
+            "routers": tuple(router or ()),
+            "engine": engine,
+            "models": [_builtins(one) for one in model or ()],
+            "base_url": base_url,
+            "context_tokens": context,
+            "slots": slots,
+            "threads": threads,
+            "node": node,
+            "labels": parse_labels(label or []),
+            "state_dir": str(state_dir) if state_dir else None,
+            "benchmark": "off" if no_benchmark else "quick" if quick_benchmark else None,
+        }
+        settings = read_config(config, environment=os.environ, flags=flags)
+        code, reason = run_worker(settings)
+    except EXPECTED as error:
+        code, reason = 1, str(error).splitlines()[0]
+    if code != 0:
+        print(f"allsorts worker: {reason}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def run_worker(settings: WorkerConfig) -> tuple[int, str]:
+    """Serve with this configuration until stopped; the exit status and why. Raises what ``EXPECTED`` lists."""
+    from workers.server import serve  # engines' dependencies load late, so that --help is quick
+
+    set_up_logging(settings.log_level)
+    ended = asyncio.run(serve(settings))
+    return ended.code, ended.reason
+
+
+def set_up_logging(level: str) -> None:
+    """Structured lines on stderr: for people on a terminal, JSON elsewhere."""
+    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _builtins(text: str) -> dict[str, str]:
+    parsed = parse_model(text)
+    return {"name": parsed.name, "path": parsed.path}
+
+
+def main() -> None:
+    """``python -m workers.cli.worker``: the worker command by itself."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(worker)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""``allsorts doctor``: what is wrong with this machine or its way to a pool, and what to do about it."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from workers.cli.worker import set_up_logging
+from workers.doctor.report import diagnose
+from workers.hardware.selftest import selftest as hardware_selftest
+
+
+def doctor(
+    address: Annotated[
+        str, typer.Argument(metavar="[HOST:PORT]", help="Where this machine cannot join; empty: this machine alone.")
+    ] = "",
+    token: Annotated[
+        str,
+        typer.Option(envvar="ALLSORTS_TOKEN", help="The join token; examined, not used up.", show_default=False),
+    ] = "",
+    engine: Annotated[str, typer.Option(help="The engine that is to serve.")] = "llama.cpp",
+    model: Annotated[Path | None, typer.Option(metavar="FILE", help="A model file: does it fit the memory?")] = None,
+    node: Annotated[str, typer.Option(help="This machine's name in the pool, if it joined under another.")] = "",
+    state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="Show what is detected of this machine's hardware, and from what.")
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --selftest: write down what the machine said.")
+    ] = None,
+) -> None:
+    """Find out why a join fails; exits with 1 when something is to be mended.
+
+    Examples:
+      allsorts doctor
+
+      allsorts doctor head.local:8099 --token as1.…
+
+      allsorts doctor --selftest
+
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand between the findings
+    set_up_logging("error")
+    if selftest or record is not None:
+        raise typer.Exit(1 if hardware_selftest(Console(highlight=False), record=record) else 0)
+    raise typer.Exit(asyncio.run(diagnose(address, token, engine=engine, model=model, node=node, state_dir=state_dir)))

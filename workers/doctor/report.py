@@ -1,0 +1,39 @@
+"""Showing what the doctor found: one line a check, the remedy below each that failed."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from rich.console import Console
+
+from workers.doctor.checks import Finding, connection_checks, local_checks
+
+
+async def diagnose(
+    address: str,
+    token: str = "",
+    *,
+    engine: str = "llama.cpp",
+    model: Path | None = None,
+    node: str = "",
+    state_dir: Path | None = None,
+    console: Console | None = None,
+) -> int:
+    """Run every check and show it as it comes; 0 when all passed, else 1. Without ``address`` only the local ones."""
+    console = console or Console(highlight=False)
+    failed = await _show(local_checks(engine=engine, model=model), console)
+    if address:
+        failed += await _show(connection_checks(address, token, node=node, state_dir=state_dir), console)
+    console.print("everything is in order" if not failed else f"{failed} to be mended, the first one first")
+    return 1 if failed else 0
+
+
+async def _show(findings: AsyncIterator[Finding], console: Console) -> int:
+    failed = 0
+    async for finding in findings:
+        mark = "[green]ok  [/green]" if finding.ok else "[red]FAIL[/red]"
+        console.print(f"{mark} {finding.check:<12}", end="")
+        console.print(finding.detail, markup=False, soft_wrap=True)
+        if not finding.ok:
+            failed += 1
+            console.print(f"     → {finding.remedy}", markup=False, soft_wrap=True)
+    return failed

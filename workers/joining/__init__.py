@@ -1,0 +1,1 @@
+"""Bringing a machine into a pool, keeping it there over restarts, and taking it out again."""

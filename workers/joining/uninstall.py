@@ -1,0 +1,48 @@
+"""Ending the workers that serve under a joined identity, whoever started them: ``allsorts leave``.
+
+The kernel says who holds a pool folder's lock, so that no note of a process id can be out of date.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from workers.joining.membership_files import PoolFiles
+
+ENDS_WITHIN_S = 60.0
+"""Longer than a worker lets running requests finish (20 s) and its engine close."""
+
+POLL_S = 0.1
+
+
+def joined_pools(state_dir: Path) -> list[PoolFiles]:
+    """Every pool this machine joined, under every name."""
+    return [PoolFiles(folder) for folder in sorted((state_dir / "pools").glob("*")) if folder.is_dir()]
+
+
+def stop_running(
+    files: PoolFiles, *, say: Callable[[str], None] = lambda _: None, within_s: float = ENDS_WITHIN_S
+) -> bool:
+    """Ask the process that serves under this identity to leave, and wait until it has: it drains and says goodbye.
+
+    False: nothing ran. Raises OSError when it cannot be asked, or does not end in time.
+    """
+    process_id = files.holder()
+    if process_id is None:
+        return False
+    name = files.folder.name
+    if process_id <= 0:
+        raise OSError(f"{name}: a process in another container serves under this name; stop that container")
+    say(f"{name}: process {process_id} finishes what runs and leaves")
+    os.kill(process_id, signal.SIGTERM)
+    deadline = time.monotonic() + within_s
+    while files.holder() == process_id:  # another process has no event to wait for
+        if time.monotonic() > deadline:
+            raise OSError(
+                f"{name}: process {process_id} has not left within {within_s:.0f} s; its keys stay. "
+                f"End it with: kill -KILL {process_id}"
+            )
+        time.sleep(POLL_S)
+    return True

@@ -1,0 +1,94 @@
+"""What the owner of a joining machine sees: a line per step, progress of loads and benchmarks, expected against
+measured. On a pipe the same lines, without bars.
+"""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.prompt import IntPrompt
+from rich.table import Table
+
+from workers.facts import Hardware, ModelReport, ModelState, Offer
+from workers.joining.model_selection import Option
+from workers.session.messages import ModelProgress
+
+TYPICAL_CONTEXT_TOKENS = 512
+"""At which the decode speed of one stream is shown."""
+
+
+class JoinView:
+    """Writes to ``console``; keeps the router's expectations to show them beside what was measured."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self.expected: tuple[Offer, ...] = ()
+        self._guessed = False  # what the router expects of a processor
+        self._said: dict[tuple[str, str], tuple[ModelState, int]] = {}
+
+    def say(self, line: str) -> None:
+        """A step is done."""
+        self.console.print(f"[green]·[/green] {escape(line)}", soft_wrap=True)
+
+    def warn(self, line: str) -> None:
+        """Something its owner should know."""
+        self.console.print(f"[yellow]![/yellow] {escape(line)}", soft_wrap=True)
+
+    def hardware(self, hardware: Hardware) -> None:
+        """What was detected."""
+        self._guessed = hardware.kind == "cpu"
+        count = f"{hardware.count} x " if hardware.count > 1 else ""
+        usable = f", {hardware.usable_memory_bytes / 2**30:.1f} GiB for models" if hardware.usable_memory_bytes else ""
+        cores = f", {hardware.cores} cores" if hardware.cores else ""
+        power = ", on battery" if hardware.on_battery else ""
+        power += ", in low-power mode" if hardware.low_power else ""
+        self.say(f"this machine: {count}{hardware.name}{cores}{usable}{power}")
+
+    def ask(self, options: list[Option]) -> int:
+        """Which of the options to serve; the first is the router's choice."""
+        table = Table("", "model", "quantization", "expected tokens/s", "why", box=None)
+        for number, option in enumerate(options[:20], 1):
+            offer = option.offer
+            speed = f"{offer.predicted_tokens_per_s:.1f}" if offer else "-"
+            why = offer.reason if offer else "not among the router's offers"
+            table.add_row(str(number), escape(option.name), option.quantization or "?", speed, escape(why))
+        self.console.print(table)
+        choices = [str(number) for number in range(1, min(20, len(options)) + 1)]
+        return IntPrompt.ask("serve which", console=self.console, choices=choices, show_choices=False, default=1) - 1
+
+    def progress(self, progress: ModelProgress) -> None:
+        """A load or a benchmark moved on: a line per stage and per tenth of it."""
+        report = progress.report
+        step = (report.state, int(progress.fraction * 10))
+        if self._said.get(report.key) == step:
+            return
+        self._said[report.key] = step
+        name = f"{report.model}@{report.quantization}" if report.quantization else report.model
+        match report.state:
+            case ModelState.READY:
+                self._ready(name, report)
+            case ModelState.FAILED:
+                self.warn(f"{name} failed: {report.error}")
+            case ModelState.UNLOADED:
+                pass
+            case _:
+                self.say(f"{name}: {report.state} {progress.fraction:4.0%} {progress.message}")
+
+    def _ready(self, name: str, report: ModelReport) -> None:
+        speed = report.speed
+        if speed is None:
+            self.say(f"{name} is serving (not measured); Ctrl-C leaves the pool")
+            return
+        step_s = speed.step_s(1, TYPICAL_CONTEXT_TOKENS)
+        offer = next((o for o in self.expected if (o.model, o.quantization.lower()) == report.key), None)
+        table = Table("", "router expected", "measured here", "ratio", box=None)
+        measured = (
+            ("tokens/s, one stream", 1 / step_s if step_s > 0 else 0.0),
+            ("prefill tokens/s", speed.prefill_tokens_per_s),
+        )
+        expected = (offer.predicted_tokens_per_s, offer.predicted_prefill_tokens_per_s) if offer else (0.0, 0.0)
+        for (what, found), hoped in zip(measured, expected, strict=True):
+            ratio = f"{found / hoped:.2f}" if hoped > 0 else "-"
+            table.add_row(what, f"{hoped:.1f}" if hoped > 0 else "-", f"{found:.1f}", ratio)
+        self.console.print(table)
+        if self._guessed and offer is not None:
+            self.say("of a processor the router can only guess: its clock and memory are not known; measured counts")
+        self.say(f"{name} is serving; Ctrl-C leaves the pool")

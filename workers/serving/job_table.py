@@ -1,0 +1,287 @@
+"""Jobs between sessions and engine: who asked, what is running, where its output goes, when its time is up."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import structlog
+
+from workers.engines.base import (
+    Delta,
+    Engine,
+    EngineFailed,
+    FinishReason,
+    Job,
+    LoadFigures,
+    RefusalCode,
+    Refused,
+    StepResult,
+    Usage,
+)
+from workers.serving.precondition import conflict
+from workers.session.messages import Event, JobAccepted, JobRefused, JobReturned
+
+log = structlog.get_logger(__name__)
+
+Key = tuple[str, int]
+
+MAX_JOBS = 2048
+"""Jobs a worker holds, running and waiting; beyond it answers BUSY."""
+
+MAX_EARLY_DELTAS = 4096
+"""Deltas kept for a job whose acceptance is still on its way; engines answer within a step or two."""
+
+
+class Outlet(Protocol):
+    """Where a job's events go: the session it came from."""
+
+    def put_event(self, event: Event) -> None:
+        """Queue an event."""
+        ...
+
+    def put_delta(self, delta: Delta) -> None:
+        """Queue a delta."""
+        ...
+
+
+@dataclass(slots=True)
+class _Record:
+    """One job, from Generate to its last delta."""
+
+    job: Job
+    outlet: Outlet
+    expected_prefill_tokens: int = 0  # by the router's estimate; the engine's count replaces it
+    accepted: Usage | None = None
+    early: list[Delta] = field(default_factory=list)
+    position: int = 0
+    deadline: asyncio.TimerHandle | None = None
+    overdue: bool = False
+    aborted: bool = False  # before the engine had it
+    submission: asyncio.Task[None] | None = None
+
+
+class Dispatcher:
+    """Owns every job of this worker. ``closed_because`` names why no work is taken now; empty: open."""
+
+    def __init__(self, engine: Engine, *, why_not_ready: Callable[[str, str], str], max_jobs: int = MAX_JOBS) -> None:
+        self._engine: Engine | None = engine
+        self._why_not_ready = why_not_ready
+        self._max_jobs = max_jobs
+        self._records: dict[Key, _Record] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.closed_because = ""
+
+    def __len__(self) -> int:
+        """Jobs held."""
+        return len(self._records)
+
+    def attach(self, engine: Engine | None) -> None:
+        """Use another engine (after the last one died); None: there is none now."""
+        self._engine = engine
+
+    def load_figures(self) -> LoadFigures:
+        """The engine's load now, and what it has not counted yet by the routers' estimates; zeros without an engine."""
+        if self._engine is None:
+            return LoadFigures()
+        figures = self._engine.load_figures()
+        unseen = len(self._records) - figures.running - figures.waiting
+        if unseen <= 0:
+            return figures
+        uncounted = sum(one.expected_prefill_tokens for one in self._records.values() if one.accepted is None)
+        return replace(
+            figures,
+            waiting=figures.waiting + unseen,
+            prefill_tokens_pending=figures.prefill_tokens_pending + uncounted,
+        )
+
+    # ------------------------------------------------------------ commands
+
+    def generate(
+        self, outlet: Outlet, job: Job, *, most_pending_tokens: int = 0, expected_prefill_tokens: int = 0
+    ) -> None:
+        """Take a job, or refuse it with the reason. Returns at once. ``most_pending_tokens``: the router's condition, 0
+        for none; ``expected_prefill_tokens``: what the job adds to them, until the engine has counted.
+        """
+        key = (job.request_id, job.attempt)
+        refusal = self._refusal(key, job) or self._conflict(key, most_pending_tokens)
+        if refusal is not None:
+            outlet.put_event(refusal)
+            return
+        record = _Record(job=job, outlet=outlet, expected_prefill_tokens=expected_prefill_tokens)
+        self._records[key] = record
+        self._empty.clear()
+        if job.deadline_s > 0:
+            record.deadline = asyncio.get_running_loop().call_later(job.deadline_s, self._expire, key)
+        record.submission = asyncio.create_task(self._submit(key, record), name=f"submit {job.request_id}")
+
+    def abort(self, request_id: str, attempt: int) -> None:
+        """Stop a job; its last delta says so. Unknown: ignored."""
+        record = self._records.get((request_id, attempt))
+        if self._engine is None or record is None:
+            return
+        if record.accepted is None:  # the engine may not know it yet: it is aborted once it does
+            record.aborted = True
+        self._engine.abort(request_id, attempt)
+
+    def _refusal(self, key: Key, job: Job) -> JobRefused | None:
+        if self.closed_because:
+            return _refused(key, RefusalCode.DRAINING, self.closed_because)
+        if self._engine is None:
+            return _refused(key, RefusalCode.ENGINE_FAILED, "the engine died and is being started again")
+        if key in self._records:
+            return _refused(key, RefusalCode.INVALID, f"attempt {job.attempt} of this request already runs here")
+        if len(self._records) >= self._max_jobs:
+            return _refused(key, RefusalCode.BUSY, f"{self._max_jobs} requests are here already")
+        if why := self._why_not_ready(job.model, job.quantization):
+            return _refused(key, RefusalCode.MODEL_NOT_LOADED, why)
+        return None
+
+    def _conflict(self, key: Key, most_pending_tokens: int) -> JobRefused | None:
+        if most_pending_tokens > 0 and (why := conflict(most_pending_tokens, self.load_figures())):
+            return _refused(key, RefusalCode.CONFLICT, why)
+        return None
+
+    async def _submit(self, key: Key, record: _Record) -> None:
+        assert self._engine is not None
+        log.debug("job.started", request_id=key[0], attempt=key[1])
+        engine = self._engine
+        try:
+            accepted = await engine.submit(record.job)
+        except Refused as refused:
+            self._finish(key, record)
+            record.outlet.put_event(
+                JobRefused(
+                    request_id=key[0],
+                    attempt=key[1],
+                    code=refused.code,
+                    message=refused.message,
+                    prompt_tokens=refused.prompt_tokens,
+                    max_tokens=refused.max_tokens,
+                    context_tokens=refused.context_tokens,
+                    parameter=refused.parameter,
+                )
+            )
+            log.debug("job.failed", request_id=key[0], attempt=key[1], code=refused.code, reason=refused.message)
+            return
+        except EngineFailed as failed:
+            self._finish(key, record)
+            record.outlet.put_event(_refused(key, RefusalCode.ENGINE_FAILED, str(failed)))
+            return
+        except Exception as error:
+            log.exception("job.failed", request_id=key[0], attempt=key[1])
+            self._finish(key, record)
+            reason = f"the engine could not take the request: {type(error).__name__}: {error}"
+            record.outlet.put_event(_refused(key, RefusalCode.ENGINE_FAILED, reason))
+            return
+        if self._records.get(key) is not record:
+            engine.abort(*key)  # its session broke, or it was returned, while the prompt was counted
+            return
+        record.accepted = Usage(
+            prompt_tokens=accepted.prompt_tokens, completion_tokens=0, cached_tokens=accepted.cached_tokens
+        )
+        record.outlet.put_event(
+            JobAccepted(
+                request_id=key[0],
+                attempt=key[1],
+                prompt_tokens=accepted.prompt_tokens,
+                cached_tokens=accepted.cached_tokens,
+            )
+        )
+        if record.aborted:
+            engine.abort(*key)
+        early, record.early = record.early, []
+        for delta in early:
+            self._forward(key, record, delta)
+
+    # ------------------------------------------------------------ output
+
+    def deliver(self, result: StepResult) -> None:
+        """Hand one step's deltas to the sessions their jobs came from."""
+        for delta in result.deltas:
+            key = (delta.request_id, delta.attempt)
+            record = self._records.get(key)
+            if record is None:
+                continue  # its session broke, or it went back: nobody is left to hear
+            if record.accepted is not None:
+                self._forward(key, record, delta)
+            elif len(record.early) < MAX_EARLY_DELTAS:
+                record.early.append(delta)
+
+    def _forward(self, key: Key, record: _Record, delta: Delta) -> None:
+        record.position = delta.position + delta.token_count
+        if delta.finish_reason is not None:
+            self._finish(key, record)
+            if record.overdue and delta.finish_reason is FinishReason.ABORTED:
+                reason = f"the deadline of {record.job.deadline_s:g} s passed"
+                delta = replace(delta, finish_reason=FinishReason.ERROR, error=reason)
+            log.debug("job.complete", request_id=key[0], attempt=key[1], finish_reason=delta.finish_reason)
+        record.outlet.put_delta(delta)
+
+    def _finish(self, key: Key, record: _Record) -> None:
+        if record.deadline is not None:
+            record.deadline.cancel()
+        if self._records.get(key) is record:
+            del self._records[key]
+        if not self._records:
+            self._empty.set()
+
+    def _expire(self, key: Key) -> None:
+        record = self._records.get(key)
+        if record is not None:
+            record.overdue = True
+            self.abort(*key)
+
+    # ------------------------------------------------------------ ends that come from elsewhere
+
+    def session_broken(self, outlet: Outlet) -> None:
+        """Abort everything that came over a session that is gone."""
+        for key, record in list(self._records.items()):
+            if record.outlet is outlet:
+                self._drop(key, record)
+
+    def return_all(self, reason: str) -> None:
+        """Give every job back to the router, as far as it got."""
+        for key, record in list(self._records.items()):
+            self._drop(key, record)
+            record.outlet.put_event(JobReturned(request_id=key[0], attempt=key[1], reason=reason))
+
+    def _drop(self, key: Key, record: _Record) -> None:
+        self._finish(key, record)
+        if self._engine is not None:
+            self._engine.abort(*key)
+
+    def engine_failed(self, reason: str) -> None:
+        """End every job with the engine's error; nothing it ran survives."""
+        self._engine = None
+        for key, record in list(self._records.items()):
+            self._finish(key, record)
+            if record.submission is not None:
+                record.submission.cancel()
+            if record.accepted is None:
+                record.outlet.put_event(_refused(key, RefusalCode.ENGINE_FAILED, reason))
+                continue
+            record.outlet.put_delta(
+                Delta(
+                    request_id=key[0],
+                    attempt=key[1],
+                    position=record.position,
+                    finish_reason=FinishReason.ERROR,
+                    usage=replace(record.accepted, completion_tokens=record.position),
+                    error=f"the engine died: {reason}",
+                )
+            )
+
+    async def drained(self, deadline_s: float) -> bool:
+        """Wait until no job is left; False when ``deadline_s`` passed first."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _refused(key: Key, code: RefusalCode, message: str) -> JobRefused:
+    return JobRefused(request_id=key[0], attempt=key[1], code=code, message=message)

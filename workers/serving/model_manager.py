@@ -1,0 +1,215 @@
+"""The models of a worker: loading them, measuring them, saying where each stands, and bringing a dead engine back."""
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from workers.engines.base import Engine, EngineFailed, LoadedModel, LoadError, ModelSpec
+from workers.facts import ModelReport, ModelState, Speed
+from workers.serving.step_reader import StepHub
+from workers.session.messages import ModelProgress
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+Measure = Callable[[Engine, StepHub, LoadedModel, ModelSpec], Coroutine[Any, Any, Speed | None]]
+"""The join benchmark: None when the engine cannot be measured."""
+
+LOAD_DEADLINE_S = 300.0
+LOAD_DEADLINE_S_PER_GIB = 20.0
+"""Model load deadline: 5 min + 20 s per GiB (LocalAI; FACTS, overheads)."""
+
+MAX_RESTARTS = 3
+RESTART_WINDOW_S = 600.0
+"""An engine that dies more often than this is not started again."""
+
+PROGRESS_INTERVAL_S = 0.25
+
+_NAMED_QUANTIZATION = re.compile(
+    r"(?:^|[-._@])(i?q\d(?:_[0-9a-z]+)*|(?:awq|gptq|bnb)(?:-int\d|-\dbit)?|fp8|fp16|fp32|bf16|f16|f32|int8|int4|\dbit"
+    r"|nf4|mxfp4|w\d{1,2}a\d{1,2}|(?<=@)unknown)(?=$|[-._@])",
+    re.IGNORECASE,
+)
+"""Behind ``@`` too: LM Studio and other routers name the variants of a model so; one of ours may say ``@unknown``."""
+
+
+def guess_quantization(path: str) -> str:
+    """The quantization a file name speaks of, until the file itself has been read; empty: it says nothing."""
+    found = _NAMED_QUANTIZATION.findall(Path(path).name.removesuffix(".gguf"))
+    return found[-1].lower() if found else ""
+
+
+class ModelShelf:
+    """Every model this worker was asked to serve, with its state. Loads and measures one at a time."""
+
+    def __init__(self, *, announce: Callable[[ModelProgress], None], measure: Measure | None) -> None:
+        self._announce = announce
+        self._measure = measure
+        self._reports: dict[tuple[str, str], ModelReport] = {}
+        self._specs: dict[tuple[str, str], ModelSpec] = {}
+        self._turn = asyncio.Lock()
+        self._current: asyncio.Future[Any] | None = None
+        self._restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
+
+    @property
+    def reports(self) -> tuple[ModelReport, ...]:
+        """Where every model stands."""
+        return tuple(self._reports.values())
+
+    def why_not_ready(self, model: str, quantization: str) -> str:
+        """Why no work for this model is taken now; empty: it is. Any quantization counts when none is named."""
+        mine = [one for one in self.reports if one.model == model and quantization in ("", one.quantization)]
+        if any(one.state is ModelState.READY for one in mine):
+            return ""
+        name = f"{model}@{quantization}" if quantization else model
+        if not mine:
+            return f"{name} is not loaded here"
+        return f"{name} is {mine[0].state}" + (f": {mine[0].error}" if mine[0].error else "")
+
+    # ------------------------------------------------------------ load, measure, unload
+
+    async def load(self, engine: Engine, hub: StepHub, spec: ModelSpec, *, why: str = "") -> bool:
+        """Load and measure one model; a failure is reported as the model's state, never raised.
+
+        ``why`` it must be loaded again is shown until it is.
+        """
+        pending = ModelReport(
+            model=spec.name,
+            quantization=spec.quantization or guess_quantization(spec.path),
+            state=ModelState.LOADING,
+            file=Path(spec.path).name,
+            error=why,
+        )
+        self._specs[pending.key] = spec
+        self._set(pending, 0.0, "waiting for its turn" if self._turn.locked() else "loading")
+        async with self._turn:
+            log.info("model.load_started", model=spec.name, path=spec.path)
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(load_deadline_s(spec.path)):
+                    loaded = await self._unless_dead(engine.load(spec, self._progress(pending)))
+            except (LoadError, EngineFailed, TimeoutError) as error:
+                reason = str(error) or f"not loaded within {load_deadline_s(spec.path):.0f} s"
+                return self._failed(pending, reason)
+            except Exception as error:
+                log.exception("model.load_failed", model=spec.name)
+                return self._failed(pending, f"{type(error).__name__}: {error}".splitlines()[0])
+            log.info("model.load_complete", model=spec.name, seconds=round(time.monotonic() - started, 2))
+            await self._loaded(engine, hub, spec, pending, loaded)
+        return True
+
+    async def _loaded(
+        self, engine: Engine, hub: StepHub, spec: ModelSpec, pending: ModelReport, loaded: LoadedModel
+    ) -> None:
+        report = replace(
+            pending, quantization=loaded.quantization, loaded=loaded, state=ModelState.BENCHMARKING, error=""
+        )
+        if report.key != pending.key:  # the file told better than its name
+            del self._reports[pending.key]
+            self._specs[report.key] = self._specs.pop(pending.key)
+            self._announce(_progress(replace(pending, state=ModelState.UNLOADED), 1.0, "known by another quantization"))
+        speed = None
+        if self._measure is not None:
+            self._set(report, 0.0, "measuring")
+            try:
+                speed = await self._unless_dead(self._measure(engine, hub, loaded, spec))
+            except EngineFailed:
+                return  # said already, and what follows is the restart
+        self._set(replace(report, state=ModelState.READY, speed=speed), 1.0, "ready")
+
+    async def _unless_dead(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await the engine's work, but not longer than the engine lives. Raises EngineFailed then."""
+        self._current = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({self._current})
+            if self._current.cancelled():
+                raise EngineFailed("the engine died")
+            result: T = self._current.result()
+            return result
+        finally:
+            self._current.cancel()
+            self._current = None
+
+    async def unload(self, engine: Engine, model: str, quantization: str) -> None:
+        """Free a model; unknown ones are ignored."""
+        report = self._reports.pop((model, quantization), None)
+        if report is None:
+            return
+        self._specs.pop(report.key, None)
+        if report.loaded is not None:
+            await engine.unload(model, quantization)
+        self._announce(_progress(replace(report, state=ModelState.UNLOADED), 1.0, "unloaded"))
+
+    # ------------------------------------------------------------ a dead engine
+
+    def engine_failed(self, reason: str) -> bool:
+        """Say of every loaded model that it is gone; the answer is whether it will be loaded again."""
+        if self._current is not None:
+            self._current.cancel()
+        now = time.monotonic()
+        allowed = len(self._restarts) < MAX_RESTARTS or now - self._restarts[0] > RESTART_WINDOW_S
+        self._restarts.append(now)
+        for report in self.reports:
+            if report.state is ModelState.FAILED:
+                continue
+            why = f"the engine died: {reason}"
+            if allowed:
+                self._set(replace(report, state=ModelState.LOADING, error=why, speed=None), 0.0, why)
+            else:
+                self._failed(report, why)
+        return allowed
+
+    async def reload(self, engine: Engine, hub: StepHub) -> None:
+        """Load everything again, in a new engine. Speeds measured before stay."""
+        for key, spec in list(self._specs.items()):
+            was = self._reports.pop(key, None)
+            why = was.error if was is not None and was.state is ModelState.LOADING else ""
+            await self.load(engine, hub, replace(spec, quantization=spec.quantization or key[1]), why=why)
+
+    # ------------------------------------------------------------ telling
+
+    def _failed(self, report: ModelReport, reason: str) -> bool:
+        log.error("model.failed", model=report.model, quantization=report.quantization, reason=reason)
+        self._set(replace(report, state=ModelState.FAILED, error=reason, speed=None), 1.0, reason)
+        return False
+
+    def _set(self, report: ModelReport, fraction: float, message: str) -> None:
+        self._reports[report.key] = report
+        self._announce(_progress(report, fraction, message))
+
+    def _progress(self, report: ModelReport) -> Callable[[float, str], None]:
+        """A progress callback for any thread; passes on a few a second."""
+        loop = asyncio.get_running_loop()
+        said_at = 0.0
+
+        def progress(fraction: float, message: str) -> None:
+            nonlocal said_at
+            now = time.monotonic()
+            if now - said_at >= PROGRESS_INTERVAL_S:
+                said_at = now
+                loop.call_soon_threadsafe(self._announce, _progress(report, fraction, message))
+
+        return progress
+
+
+def _progress(report: ModelReport, fraction: float, message: str) -> ModelProgress:
+    return ModelProgress(report=report, fraction=fraction, message=message)
+
+
+def load_deadline_s(path: str) -> float:
+    """How long a model may take to load, by the size of its file or folder."""
+    place = Path(path)
+    try:
+        files = [place] if place.is_file() else list(place.glob("*"))
+        size = sum(one.stat().st_size for one in files)
+    except OSError:
+        size = 0
+    return LOAD_DEADLINE_S + LOAD_DEADLINE_S_PER_GIB * size / 2**30

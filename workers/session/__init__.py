@@ -1,0 +1,1 @@
+"""Sessions to router replicas: dialling, messages, the outbox, credentials."""

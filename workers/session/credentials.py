@@ -1,0 +1,70 @@
+"""How a session is secured: mutual TLS, or plain text where nothing leaves the machine."""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+SERVER_NAME = "router.allsorts.internal"
+"""The name every router of a TLS pool has in its certificate, whatever its address (router/trust/authority.py)."""
+
+
+class InsecureAddress(Exception):
+    """Plain text was asked for beyond loopback."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSecurity:
+    """PEM files of a worker that has enrolled: the pool's CA, the worker's certificate, its key.
+
+    ``server_name`` overrides the name the router's certificate is checked against (empty: the address).
+    Files are read at each connect, so that a renewed certificate counts from the next session on.
+    """
+
+    authority: Path
+    certificate: Path
+    key: Path
+    server_name: str = ""
+
+
+def is_loopback(address: str) -> bool:
+    """Whether ``host:port`` names this very machine. Names other than localhost do not count: they may move."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return address.startswith("unix:")
+
+
+def open_channel(
+    address: str, security: ChannelSecurity | None, options: tuple[tuple[str, int | str], ...]
+) -> grpc.aio.Channel:
+    """A channel to a router replica. Raises InsecureAddress for plain text beyond loopback, OSError for missing PEM."""
+    if security is None:
+        if not is_loopback(address):
+            raise InsecureAddress(
+                f"{address} is not on this machine and this worker has no certificate: "
+                "enrol it with `allsorts join HOST:PORT --token …`"
+            )
+        return grpc.aio.insecure_channel(address, options=options)
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=security.authority.read_bytes(),
+        private_key=security.key.read_bytes(),
+        certificate_chain=security.certificate.read_bytes(),
+    )
+    if security.server_name:
+        options = (*options, ("grpc.ssl_target_name_override", security.server_name))
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def open_enrolment_channel(
+    address: str, authority: Path, options: tuple[tuple[str, int | str], ...]
+) -> grpc.aio.Channel:
+    """A channel for a machine without a certificate yet: the router proves itself by the pinned CA."""
+    credentials = grpc.ssl_channel_credentials(root_certificates=authority.read_bytes())
+    return grpc.aio.secure_channel(
+        address, credentials, options=(*options, ("grpc.ssl_target_name_override", SERVER_NAME))
+    )

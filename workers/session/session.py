@@ -1,0 +1,333 @@
+"""One session to one router replica: dial, hello, one reader, one writer, and dial again when it breaks."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+import structlog
+
+from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
+from workers.engines.base import Delta, LoadFigures
+from workers.facts import ModelReport, Profile
+from workers.session import codec
+from workers.session.credentials import ChannelSecurity, InsecureAddress, open_channel
+from workers.session.messages import Command, Dismiss, Event, LoadReport, Ping, Pong, Welcome
+from workers.session.outbox import Batch, Outbox, OutboxFull
+
+log = structlog.get_logger(__name__)
+
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.max_receive_message_length", 16 * 2**20),
+    ("grpc.max_send_message_length", 16 * 2**20),
+    ("grpc.keepalive_time_ms", 4000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Each dial stands alone: no shared connection whose own back-off would slow ours.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+)
+"""The router's server must allow pings this frequent: min_recv_ping_interval_without_data_ms at most 2000."""
+
+NOT_KNOWN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
+"""Status codes with which a router says that it does not know this worker (any more)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """Times and bounds of a session."""
+
+    dial_timeout_s: float = 10.0  # until the router's welcome
+    backoff_first_s: float = 0.2
+    backoff_last_s: float = 5.0
+    write_stall_s: float = 30.0  # one message that the router does not take for so long ends the session
+    load_interval_s: float = 0.05  # at most 20 loads a second; a welcome may ask for fewer
+    heartbeat_s: float = 1.0  # an unchanged load is repeated after so long
+    max_items: int = 8192
+    max_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introduction:
+    """What hello says, read at the moment of dialling."""
+
+    worker_id: str
+    incarnation: str
+    profile: Profile
+    models: tuple[ModelReport, ...]
+
+
+class SessionOwner(Protocol):
+    """The worker, as its sessions see it."""
+
+    def introduce(self) -> Introduction:
+        """Facts for hello."""
+        ...
+
+    def load_figures(self) -> LoadFigures:
+        """The engine's load now."""
+        ...
+
+    def on_welcome(self, session: "Session", welcome: Welcome) -> None:
+        """A session is open."""
+        ...
+
+    def on_command(self, session: "Session", command: Command) -> None:
+        """A command arrived; must not block."""
+        ...
+
+    def on_broken(self, session: "Session", reason: str) -> None:
+        """A session that was open is gone; what it carried is lost."""
+        ...
+
+    def on_rejected(self, session: "Session", reason: str) -> None:
+        """The router does not know this worker."""
+        ...
+
+
+class Session:
+    """The lasting relation to one router replica. ``run`` keeps it alive until it is closed."""
+
+    def __init__(
+        self,
+        address: str,
+        owner: SessionOwner,
+        *,
+        security: ChannelSecurity | None = None,
+        limits: SessionLimits | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.address = address
+        self.replica_id = ""  # known once welcomed
+        self._owner = owner
+        self._security = security
+        self._limits = limits or SessionLimits()
+        self._jitter = jitter
+        self._outbox: Outbox | None = None  # there is one while a call is open
+        self._call: Any = None
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()  # set while no call is open
+        self._idle.set()
+        self._last_command = 0
+        self._load_interval_s = self._limits.load_interval_s
+        self._sent_load: tuple[LoadFigures, int] | None = None
+        self._sent_load_at = 0.0
+        self._welcomed = False
+        self._leaving = False
+        self._drop_reason = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the router has welcomed this session and it has not broken since."""
+        return self._welcomed and self._outbox is not None
+
+    # ------------------------------------------------------------ what the worker says
+
+    def put_event(self, event: Event) -> None:
+        """Queue an event; nothing happens when the session is not open."""
+        self._put(lambda outbox: outbox.put_event(event))
+
+    def put_delta(self, delta: Delta) -> None:
+        """Queue a delta; nothing happens when the session is not open."""
+        self._put(lambda outbox: outbox.put_delta(delta))
+
+    def _put(self, action: Callable[[Outbox], None]) -> None:
+        if self._outbox is None:
+            return
+        try:
+            action(self._outbox)
+        except OutboxFull as full:
+            self.drop(str(full))
+        self._wake.set()
+
+    def touch(self) -> None:
+        """The load may have changed."""
+        self._wake.set()
+
+    def drop(self, reason: str) -> None:
+        """Give the current call up; ``run`` dials again."""
+        if self._call is not None:
+            self._drop_reason = self._drop_reason or reason
+            self._outbox = None
+            self._call.cancel()
+
+    async def close(self, flush_s: float = 2.0) -> None:
+        """Send what waits (for at most ``flush_s``), then end for good."""
+        self._leaving = True
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(flush_s):
+                await self._idle.wait()
+        self.drop("closed")
+
+    # ------------------------------------------------------------ the life of the session
+
+    async def run(self) -> None:
+        """Dial, serve, dial again with jittered exponential back-off, until ``close`` or cancellation."""
+        delay_s = self._limits.backoff_first_s
+        while True:
+            self._welcomed = False
+            self._drop_reason = ""
+            log.debug("session.started", router=self.address)
+            reason = await self._serve_once()
+            if self._leaving:
+                log.info("session.complete", router=self.address)
+                return
+            log.warning("session.failed", router=self.address, reason=reason, retry_in_s=round(delay_s, 2))
+            if self._welcomed:
+                delay_s = self._limits.backoff_first_s
+            await asyncio.sleep(delay_s * (0.5 + 0.5 * self._jitter()))
+            delay_s = min(self._limits.backoff_last_s, delay_s * 2)
+
+    async def _serve_once(self) -> str:
+        """One call from hello to its end; says why it ended."""
+        try:
+            channel = open_channel(self.address, self._security, CHANNEL_OPTIONS)
+        except (InsecureAddress, OSError, ValueError) as error:
+            return str(error)
+        async with channel:
+            self._call = FleetStub(channel).Session()
+            self._begin()
+            writer = asyncio.create_task(self._write_all(self._call))
+            try:
+                return await self._read_all(self._call, writer)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in NOT_KNOWN:
+                    self._owner.on_rejected(self, error.details() or error.code().name)
+                return self._drop_reason or f"{error.code().name}: {error.details()}"
+            except TimeoutError:
+                return f"no welcome within {self._limits.dial_timeout_s:g} s"
+            except asyncio.CancelledError:
+                # grpc.aio cancels the reader when the call is cancelled from this side: that is a drop.
+                if self._drop_reason and not _cancelling():
+                    return self._drop_reason
+                raise
+            finally:
+                await self._end(writer)
+
+    def _begin(self) -> None:
+        self._idle.clear()
+        self._outbox = Outbox(max_items=self._limits.max_items, max_bytes=self._limits.max_bytes)
+        self._last_command = 0
+        self._sent_load = None
+
+    async def _end(self, writer: asyncio.Task[None]) -> None:
+        self._outbox = None
+        if self._welcomed:
+            self._owner.on_broken(self, self._drop_reason or "the session broke")
+        self._call.cancel()
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await writer
+        self._call = None
+        self._idle.set()
+
+    # ------------------------------------------------------------ reader
+
+    async def _read_all(self, call: Any, writer: asyncio.Task[None]) -> str:
+        async with asyncio.timeout(self._limits.dial_timeout_s):
+            message = await call.read()
+        while message is not grpc.aio.EOF:
+            self._last_command = max(self._last_command, message.sequence)
+            if not self._receive(codec.command(message)):
+                return self._drop_reason
+            if writer.done() and not writer.cancelled() and writer.exception() is not None:
+                return f"writing failed: {writer.exception()}"
+            message = await call.read()
+        return self._drop_reason or "the router ended the session"
+
+    def _receive(self, command: Command) -> bool:
+        """Act on one command; False ends the call."""
+        match command:
+            case Ping():
+                self.put_event(Pong(sequence=command.sequence))
+            case Welcome():
+                self.replica_id = command.replica_id
+                self._load_interval_s = max(self._limits.load_interval_s, command.load_interval_s)
+                self._welcomed = True
+                log.info("session.opened", router=self.address, replica=command.replica_id, node=command.node)
+                self._owner.on_welcome(self, command)
+            case Dismiss():
+                self._drop_reason = f"dismissed by the router: {command.reason}"
+                self._owner.on_command(self, command)
+                return False
+            case _:
+                self._owner.on_command(self, command)
+        self._wake.set()  # last_command moved
+        return True
+
+    # ------------------------------------------------------------ writer
+
+    async def _write_all(self, call: Any) -> None:
+        """The only task that writes: hello, then whatever waits, with the load when it is due."""
+        try:
+            await self._write(call, self._hello())
+            while (outbox := self._outbox) is not None:
+                self._wake.clear()
+                item = outbox.take()
+                if isinstance(item, Batch):
+                    await self._write(call, codec.step(item.deltas, self._due_load()))
+                elif item is not None:
+                    await self._write(call, codec.event(item, self._load_report()))
+                elif (load := self._due_load()) is not None:
+                    await self._write(call, codec.step((), load))
+                elif self._leaving:
+                    await call.done_writing()
+                    self._outbox = None
+                else:
+                    await self._sleep()
+        except TimeoutError:
+            self.drop(f"the router took no message for {self._limits.write_stall_s:g} s")
+
+    async def _write(self, call: Any, message: object) -> None:
+        async with asyncio.timeout(self._limits.write_stall_s):
+            await call.write(message)
+
+    def _hello(self) -> object:
+        who = self._owner.introduce()
+        return codec.hello(
+            worker_id=who.worker_id,
+            incarnation=who.incarnation,
+            profile_now=who.profile,
+            models=who.models,
+            load_now=self._load_report(),
+        )
+
+    def _load_report(self) -> LoadReport:
+        return LoadReport(
+            figures=self._owner.load_figures(), observed_at_unix_s=time.time(), last_command=self._last_command
+        )
+
+    def _load_changed(self, figures: LoadFigures) -> bool:
+        return self._sent_load != (figures, self._last_command)
+
+    def _due_load(self) -> LoadReport | None:
+        """The load, when it changed and the last one is old enough, or when it is time for a heartbeat."""
+        age_s = time.monotonic() - self._sent_load_at
+        if not self._welcomed or age_s < self._load_interval_s:
+            return None
+        report = self._load_report()
+        if age_s < self._limits.heartbeat_s and not self._load_changed(report.figures):
+            return None
+        self._sent_load = (report.figures, report.last_command)
+        self._sent_load_at = time.monotonic()
+        return report
+
+    async def _sleep(self) -> None:
+        """Until something waits, or the next load is due."""
+        changed = self._welcomed and self._load_changed(self._owner.load_figures())
+        wait_s = self._load_interval_s if changed else self._limits.heartbeat_s
+        remaining_s = max(0.001, wait_s - (time.monotonic() - self._sent_load_at))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(remaining_s):
+                await self._wake.wait()
+
+
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,124 @@
+"""The sessions of a worker: one per router replica, following the replica list."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+
+import structlog
+
+from workers.facts import Replica
+from workers.session.messages import Event
+from workers.session.session import Session
+
+log = structlog.get_logger(__name__)
+
+MAX_SESSIONS = 64
+"""More replicas than this in a list are left out: a list that long is a mistake or an attack."""
+
+
+class SessionPool:
+    """Opens sessions to replicas it does not know and closes those that vanished.
+
+    ``seeds`` are the addresses the worker was given; they are dialled again whenever no session is open, so that
+    a worker that lost every replica finds back without help.
+    """
+
+    def __init__(self, seeds: Iterable[str], open_session: Callable[[str], Session]) -> None:
+        self._seeds = tuple(dict.fromkeys(seeds))
+        self._open_session = open_session
+        self._sessions: dict[str, tuple[Session, asyncio.Task[None]]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[Session]:
+        """Every session, open or not."""
+        return iter([session for session, _ in self._sessions.values()])
+
+    def __len__(self) -> int:
+        """Sessions there are, open or not."""
+        return len(self._sessions)
+
+    @property
+    def open_count(self) -> int:
+        """Sessions that are welcomed and alive."""
+        return sum(session.is_open for session in self)
+
+    def dial_seeds(self) -> None:
+        """Open a session to every address the worker was given."""
+        for address in self._seeds:
+            self._open(address)
+
+    def add_seeds(self, addresses: Iterable[str]) -> None:
+        """Learn addresses (from enrolment) and dial them."""
+        self._seeds = tuple(dict.fromkeys((*self._seeds, *addresses)))[:MAX_SESSIONS]
+        self.dial_seeds()
+
+    def follow(self, replicas: tuple[Replica, ...]) -> None:
+        """Make the sessions match the list. An empty list says nothing and changes nothing."""
+        if not replicas:
+            return
+        replicas = replicas[:MAX_SESSIONS]
+        known = {session.replica_id for session in self if session.replica_id}
+        for replica in replicas:
+            # A seed may reach the same replica by another name: one session each is enough.
+            if replica.replica_id not in known:
+                self._open(replica.address)
+        ids = {replica.replica_id for replica in replicas}
+        addresses = {replica.address for replica in replicas}
+        for session in self:
+            if session.replica_id not in ids and session.address not in addresses and session.replica_id:
+                self._close(session, "the replica left the list")
+
+    def welcomed(self, session: Session) -> bool:
+        """Whether to keep a session just welcomed: another open one to the same replica makes it superfluous."""
+        twins = [one for one in self if one is not session and one.is_open and one.replica_id == session.replica_id]
+        if twins:
+            self._close(session, f"the same replica as {twins[0].address}")
+        return not twins
+
+    def broken(self) -> None:
+        """A session broke: with none left open, the seeds are dialled again."""
+        if self.open_count == 0:
+            self.dial_seeds()
+
+    def broadcast(self, event: Event) -> None:
+        """Queue an event on every open session."""
+        for session in self:
+            session.put_event(event)
+
+    def touch(self) -> None:
+        """The load may have changed."""
+        for session in self:
+            session.touch()
+
+    async def close(self, flush_s: float) -> None:
+        """Send what waits, then end every session."""
+        entries = list(self._sessions.values())
+        await asyncio.gather(*(session.close(flush_s) for session, _ in entries), *self._closing)
+        for _, task in entries:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in entries), return_exceptions=True)
+        self._sessions.clear()
+
+    def _open(self, address: str) -> None:
+        if address in self._sessions or len(self._sessions) >= MAX_SESSIONS:
+            return
+        session = self._open_session(address)
+        task = asyncio.create_task(session.run(), name=f"session {address}")
+        self._sessions[address] = (session, task)
+        task.add_done_callback(lambda _: self._forget(address, session))
+
+    def _forget(self, address: str, session: Session) -> None:
+        if address in self._sessions and self._sessions[address][0] is session:
+            del self._sessions[address]
+
+    def _close(self, session: Session, reason: str) -> None:
+        log.info("session.closing", router=session.address, reason=reason)
+        _, task = self._sessions.pop(session.address)
+
+        async def finish() -> None:
+            await session.close()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        closing = asyncio.create_task(finish(), name=f"closing {session.address}")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
