@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from router.domain.clock import Clock
 from router.domain.ids import RequestId, WorkerId
-from router.domain.placement import Placed
+from router.domain.placement import FilterName, Placed
 from router.domain.request import InferenceRequest
 from router.errors import (
     AllsortsError,
@@ -24,7 +24,6 @@ from router.errors import (
 )
 from router.fleet.membership import Membership
 from router.scheduling.admission.interfaces import AdmissionControl, Dispatch, Shed, Verdict
-from router.scheduling.placement.filters import only_lasting
 
 
 class WaitingRoom:
@@ -143,23 +142,21 @@ def _error_of(shed: Shed) -> AllsortsError:
     if shed.code == "out_of_reach":
         return OutOfReach(shed.reason)
     exclusions = () if shed.no_candidate is None else shed.no_candidate.exclusions
-    filters = frozenset(one.filter for one in exclusions) - {"model"}  # empty: all workers of the model are gone
-    if shed.code == "no_worker" and filters and only_lasting(exclusions):
+    filters = {one.filter for one in exclusions} - {FilterName.MODEL}  # empty: all workers of the model are gone
+    if shed.code == "no_worker" and filters and all(one.lasting for one in filters):
         return _lasting(shed, filters)
     return Unavailable(shed.reason, retry_after_s=shed.retry_after_s or 1.0)
 
 
-_NAMED = frozenset({"pin", "quality"})
-"""Filters that stand for what the client wrote as the model's name."""
-
-
-def _lasting(shed: Shed, filters: frozenset[str]) -> AllsortsError:
+def _lasting(shed: Shed, filters: set[FilterName]) -> AllsortsError:
     """What waiting does not cure: ``filters`` removed every worker of the model."""
-    if filters <= _NAMED:
+    if all(one.from_model_name for one in filters):
         return UnknownModel(f"no worker serves the model as it is asked for: {shed.reason}", param="model")
-    left = filters - _NAMED - {"labels"}
-    if left == {"context"}:  # by the estimate, with room for its error; a worker would say the same with exact counts
+    left = {one for one in filters if not one.from_model_name} - {FilterName.LABELS}
+    if left == {
+        FilterName.CONTEXT
+    }:  # by the estimate, with room for its error; a worker would say the same with exact counts
         return ContextLengthExceeded(f"prompt and max_tokens are too long for every worker: {shed.reason}")
-    if left == {"capability"}:
+    if left == {FilterName.CAPABILITY}:
         return UnsupportedParameter(f"no worker of this model can do that: {shed.reason}")
     return OutOfReach(shed.reason)

@@ -1,6 +1,8 @@
 """The outcome of placing a request: values, not exceptions."""
 
 from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Self
 
 from router.domain.ids import WorkerId
 
@@ -12,22 +14,56 @@ LONGEST_REASON = 600
 EXAMPLES = 3
 LONGEST_EXAMPLE = 160
 
-_KINDS = {
-    "model": "not serving the model",
-    "pin": "holding another quantization",
-    "quality": "below the quality floor",
-    "labels": "without a label the request needs",
-    "capability": "not able to do what the request asks",
-    "context": "with too short a context",
-    "failed": "where the model failed to load",
-    "state": "not ready",
-    "cordon": "cordoned",
-    "suspended": "set aside after failures",
-    "probing": "proving themselves after failures",
-    "kv": "without room in their KV cache",
-    "avoid": "full, or tried before",
-}
-"""Filters in a client's words."""
+
+class Lifts(Enum):
+    """What ends an exclusion, and so what one who waits is waiting for."""
+
+    NEVER = "never"  # no load, however light, and no time: only another request or another fleet
+    WHEN_THE_WORKER_CHANGES = "when the worker changes"  # it gets ready, or somebody lets it in again
+    WHEN_LOAD_FALLS = "when load falls"  # the worker is there and busy
+
+
+class FilterName(StrEnum):
+    """Every filter of placement. A member carries what its exclusions mean, so that nobody keeps a list of his own.
+
+    ``lifts``: what ends them. ``label``: such workers in a client's words, as in "3 cordoned". ``from_model_name``: the
+    client asked for it in the model's name.
+    """
+
+    lifts: Lifts
+    label: str
+    from_model_name: bool
+
+    def __new__(cls, name: str, lifts: Lifts, label: str, from_model_name: bool = False) -> Self:
+        """A member is its name; the rest are attributes."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.lifts, member.label, member.from_model_name = lifts, label, from_model_name
+        return member
+
+    MODEL = "model", Lifts.NEVER, "not serving the model"
+    PIN = "pin", Lifts.NEVER, "holding another quantization", True
+    QUALITY = "quality", Lifts.NEVER, "below the quality floor", True
+    LABELS = "labels", Lifts.NEVER, "without a label the request needs"
+    CAPABILITY = "capability", Lifts.NEVER, "not able to do what the request asks"
+    CONTEXT = "context", Lifts.NEVER, "with too short a context"
+    FAILED = "failed", Lifts.NEVER, "where the model failed to load"  # until somebody acts
+    STATE = "state", Lifts.WHEN_THE_WORKER_CHANGES, "not ready"
+    CORDON = "cordon", Lifts.WHEN_THE_WORKER_CHANGES, "cordoned"
+    SUSPENDED = "suspended", Lifts.WHEN_THE_WORKER_CHANGES, "set aside after failures"
+    PROBING = "probing", Lifts.WHEN_LOAD_FALLS, "proving themselves after failures"
+    KV = "kv", Lifts.WHEN_LOAD_FALLS, "without room in their KV cache"
+    AVOID = "avoid", Lifts.WHEN_LOAD_FALLS, "full, or tried before"
+
+    @property
+    def lasting(self) -> bool:
+        """Waiting does not help."""
+        return self.lifts is Lifts.NEVER
+
+    @property
+    def busy(self) -> bool:
+        """The worker would take the request once it has less to do."""
+        return self.lifts is Lifts.WHEN_LOAD_FALLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +72,7 @@ class Exclusion:
 
     worker_id: WorkerId
     node: str
-    filter: str  # the filter's name: "model", "state", "context", ...
+    filter: FilterName
     reason: str  # one line, for people
     quantization: str = ""
 
@@ -86,15 +122,15 @@ class NoCandidate:
             return "no worker is in the pool"
         if len(self.exclusions) <= NAMED:
             return "; ".join(_named(one, LONGEST_REASON) for one in self.exclusions)
-        kinds: dict[str, list[Exclusion]] = {}
+        kinds: dict[FilterName, list[Exclusion]] = {}
         for one in self.exclusions:
             kinds.setdefault(one.filter, []).append(one)
         # Workers of other models say the least.
-        order = sorted(kinds, key=lambda kind: (kind == "model", -len(kinds[kind])))
+        order = sorted(kinds, key=lambda kind: (kind is FilterName.MODEL, -len(kinds[kind])))
         parts = []
         for place, kind in enumerate(order):
             example = f" (such as {_named(kinds[kind][0], LONGEST_EXAMPLE)})" if place < EXAMPLES else ""
-            parts.append(f"{len({one.worker_id for one in kinds[kind]})} {_KINDS.get(kind, kind)}{example}")
+            parts.append(f"{len({one.worker_id for one in kinds[kind]})} {kind.label}{example}")
         return f"of {len({one.worker_id for one in self.exclusions})} workers, " + ", ".join(parts)
 
 

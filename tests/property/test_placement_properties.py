@@ -21,7 +21,7 @@ from router.scheduling.explain.record import DecisionRecord
 from router.scheduling.explain.replay import differences, replay
 from router.scheduling.placement.candidates import Column
 from router.scheduling.placement.composition import ComposedPlacer
-from router.scheduling.placement.filters import ESTIMATE_SLACK
+from router.scheduling.placement.dynamic_filters import ESTIMATE_SLACK
 from router.scheduling.placement.placer import build_placer
 from tests.support.fleets import instance, request, snapshot, worker
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Hashable
 
 from router.domain.ids import RequestId, WorkerId
-from router.domain.placement import NoCandidate, Placed
+from router.domain.placement import FilterName, NoCandidate, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.admission.backpressure import Occupancy
@@ -19,12 +19,9 @@ from router.scheduling.admission.interfaces import Dispatch, Shed, Verdict
 from router.scheduling.admission.limits import AdmissionLimits
 from router.scheduling.admission.token_budget import TokenBudgets
 from router.scheduling.admission.wait_estimator import Outlook
-from router.scheduling.placement.filters import LASTING
 from router.scheduling.placement.interfaces import Placer
 
 _NEVER = math.inf
-_HELD_BACK = frozenset({"avoid", "kv", "probing"})
-"""Passing exclusions that mean "busy": somebody will take the request once there is room."""
 
 
 class Admission:
@@ -171,12 +168,16 @@ class Admission:
             reason = f"no worker ever served the model '{request.model.name}'"
             self._refuse(waiting, _shed(request, "unknown_model", reason, why=why), verdicts)
             return True
-        kinds = {e.filter for e in why.exclusions if not (e.filter == "avoid" and e.worker_id in waiting.avoid)}
-        if kinds & _HELD_BACK:
+        filters = {
+            e.filter for e in why.exclusions if not (e.filter is FilterName.AVOID and e.worker_id in waiting.avoid)
+        }
+        if any(one.busy for one in filters):  # somebody will take it once there is room
             waiting.without_worker_since = None
             return False
-        served = kinds - {"model"}
-        if served and served <= LASTING and not why.returning:  # its workers are there, and none may ever take it
+        served = filters - {FilterName.MODEL}
+        if (
+            served and all(one.lasting for one in served) and not why.returning
+        ):  # its workers are there, none may take it
             self._refuse(waiting, _shed(request, "no_worker", why.reasons(), why=why), verdicts)
             return True
         if waiting.without_worker_since is None:

@@ -21,16 +21,14 @@ from router.scheduling.explain.record import Decision, RecordBook
 from router.scheduling.placement.candidates import Candidates, Column, Floats, InstanceKey, RequestFacts, Scores
 from router.scheduling.placement.cost import CostWeights
 from router.scheduling.placement.cost import score as cost_score
-from router.scheduling.placement.filters import (
+from router.scheduling.placement.dynamic_filters import (
     ESTIMATE_SLACK,
     Demand,
-    Quality,
     all_pass,
-    avoided,
+    dynamic_exclusion,
     passing,
-    passing_exclusion,
-    rules_of,
 )
+from router.scheduling.placement.filters import Quality, avoided, rules_of
 from router.scheduling.placement.fleet_table import Eligible, FleetTable
 from router.scheduling.placement.policy import Policy
 from router.scheduling.placement.precondition import most_pending_tokens
@@ -264,7 +262,7 @@ class ComposedPlacer:
             for i in np.flatnonzero(~passes | tried):
                 view, instance = self._table.at(int(rows[i]))
                 passed_over.append(
-                    avoided(view, instance) if passes[i] else passing_exclusion(view, instance, data[:, i], demand, now)
+                    avoided(view, instance) if passes[i] else dynamic_exclusion(view, instance, data[:, i], demand, now)
                 )
             if not len(kept):
                 return None, passed_over

@@ -19,7 +19,7 @@ from router.scheduling.estimators.prefix_index import PrefixIndex
 from router.scheduling.estimators.speed_model import SpeedModel
 from router.scheduling.estimators.tpot_lead import TIGHT_S, PaceBook, Progress
 from router.scheduling.placement.candidates import COLUMNS, Column, Floats, InstanceKey
-from router.scheduling.placement.filters import Quality, Rules, not_served, standing_exclusion
+from router.scheduling.placement.filters import Quality, Rules, not_served, static_exclusion
 
 MAX_RULES = 512
 """Rule sets whose candidates are kept; tenants times models. At the bound all are computed anew."""
@@ -33,7 +33,7 @@ _FOREVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Eligible:
-    """Rows that pass the standing filters for one set of rules, and why the others do not."""
+    """Rows that pass the static filters for one set of rules, and why the others do not."""
 
     rows: NDArray[np.intp]
     slots: NDArray[np.intp]  # the rows' places in the prefix index
@@ -72,7 +72,7 @@ class FleetTable:
                 self._write_speed(row, key)
 
     def eligible(self, rules: Rules) -> Eligible:
-        """Candidates by the standing filters; computed once per rules until the fleet's structure changes."""
+        """Candidates by the static filters; computed once per rules until the fleet's structure changes."""
         found = self._eligible.get(rules)
         if found is None:
             if len(self._eligible) >= MAX_RULES:
@@ -274,7 +274,7 @@ class FleetTable:
                 if instance.model != rules.model:
                     continue
                 served = True
-                exclusion = standing_exclusion(view, instance, rules, self._quality)
+                exclusion = static_exclusion(view, instance, rules, self._quality)
                 if exclusion is None:
                     keep.append(self._first_row[index] + offset)
                 else:

@@ -9,6 +9,7 @@ import pytest
 
 from loadtest.simulate.policies import POLICIES
 from router.domain.ids import WorkerId
+from router.errors import ConfigError
 from router.scheduling.placement.candidates import COLUMNS, Candidates, Column, InstanceKey, RequestFacts
 from router.scheduling.placement.policies import build_policy
 from router.scheduling.placement.policy import Policy
@@ -157,5 +158,5 @@ def test_dynamo__samples_the_softmax_of_its_normalised_logits() -> None:
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
     """Sweeps and configuration files are not silently ignored."""
-    with pytest.raises(ValueError, match="no_such_thing"):
+    with pytest.raises(ConfigError, match="no_such_thing"):
         policy_of(name, no_such_thing=1.0)

@@ -4,14 +4,16 @@ import pytest
 
 from router.dispatch.admission_queue import error_of
 from router.domain.ids import RequestId, WorkerId
-from router.domain.placement import Exclusion, NoCandidate
+from router.domain.placement import Exclusion, FilterName, NoCandidate
 from router.http.server.errors import error_headers
 from router.scheduling.admission.interfaces import Shed
 
 
 def shed(code: str, *filters: str) -> Shed:
     """Refused with ``code``; one worker was removed by each filter."""
-    exclusions = tuple(Exclusion(worker_id=WorkerId(name), node=name, filter=name, reason="why") for name in filters)
+    exclusions = tuple(
+        Exclusion(worker_id=WorkerId(name), node=name, filter=FilterName(name), reason="why") for name in filters
+    )
     why = NoCandidate(model="m", exclusions=exclusions)
     return Shed(request_id=RequestId("r"), code=code, reason=why.reasons(), no_candidate=why)
 

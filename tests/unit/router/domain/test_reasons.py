@@ -1,12 +1,16 @@
 """Why nobody takes a request, in one line: by name in a small pool, by number in a large one, never without bound."""
 
 from router.domain.ids import WorkerId
-from router.domain.placement import Exclusion, NoCandidate
+from router.domain.placement import Exclusion, FilterName, NoCandidate
 
 
 def excluded(number: int, kind: str, reason: str, quantization: str = "") -> Exclusion:
     return Exclusion(
-        worker_id=WorkerId(f"w{number}"), node=f"mac-{number}", filter=kind, reason=reason, quantization=quantization
+        worker_id=WorkerId(f"w{number}"),
+        node=f"mac-{number}",
+        filter=FilterName(kind),
+        reason=reason,
+        quantization=quantization,
     )
 
 

@@ -11,7 +11,7 @@ from router.config import RouterConfig
 from router.dispatch.admission_queue import error_of
 from router.domain.clock import SystemClock
 from router.domain.ids import RequestId, WorkerId
-from router.domain.placement import Exclusion, NoCandidate
+from router.domain.placement import Exclusion, FilterName, NoCandidate
 from router.http.admin.rejection_log import KEPT, Refusals
 from router.http.auth.open_access import OpenAuthenticator
 from router.http.server.asgi import HttpApp
@@ -22,7 +22,9 @@ from tests.support.http_surface import StillFleet, WordPipeline, surface
 REFUSED = NoCandidate(
     model="m",
     exclusions=tuple(
-        Exclusion(worker_id=WorkerId(f"w{n}"), node=f"mac-{n}", filter="labels", reason="lacks the label site=clinic")
+        Exclusion(
+            worker_id=WorkerId(f"w{n}"), node=f"mac-{n}", filter=FilterName.LABELS, reason="lacks the label site=clinic"
+        )
         for n in range(1000)
     ),
 )

@@ -1,0 +1,126 @@
+"""Filters that depend on load and time: columns compared with what the request demands of them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.domain.placement import Exclusion, FilterName
+from router.domain.snapshot import WorkerView
+from router.domain.worker import ModelInstance
+from router.scheduling.placement.candidates import Column, Floats
+from router.scheduling.placement.filters import exclusion
+
+ESTIMATE_SLACK = 0.5
+"""The router estimates prompt tokens from bytes. When by the estimate nobody has the context, those who would have
+it at half the estimate are asked: the worker counts exactly and answers with the counts. Half, because plain prose
+has 5.4 bytes a token where mixed text has 3.7, and a prompt that fits must never be refused by a guess."""
+KV_SLACK = 0.8
+"""The same for free KV cache, where asking in vain costs a refusal and a retry."""
+
+
+class Demand(NamedTuple):
+    """What the dynamic filters compare with, in tokens."""
+
+    prompt_tokens: float
+    max_tokens: float  # asked for; 0: no limit given
+    expected_tokens: float
+
+    @property
+    def context(self) -> float:
+        """Prompt plus the output the client insists on, at least one token."""
+        return self.prompt_tokens + max(self.max_tokens, 1.0)
+
+
+class Bound(NamedTuple):
+    """What a column must keep to: at least ``limit`` where it is a floor, else at most."""
+
+    column: Column
+    floor: bool
+    limit: Callable[[Demand, float, float], float]  # of demand, time and slack
+
+    def kept(self, data: Floats, demand: Demand, now: float, slack: float) -> NDArray[np.bool_]:
+        """Which candidates (or whether this one) keep it."""
+        figures, limit = data[self.column], self.limit(demand, now, slack)
+        kept: NDArray[np.bool_] = figures >= limit if self.floor else figures <= limit
+        return kept
+
+    def kept_by_all(self, data: Floats, demand: Demand, now: float) -> bool:
+        """Told from the worst of them: half the time of comparing all."""
+        figures, limit = data[self.column], self.limit(demand, now, 1.0)
+        worst = float(figures[figures.argmin() if self.floor else figures.argmax()])
+        return worst >= limit if self.floor else worst <= limit
+
+
+class DynamicFilter(NamedTuple):
+    """``why`` says why a worker beyond the bound is; empty where it is for another filter to say."""
+
+    name: FilterName
+    bound: Bound
+    why: Callable[[WorkerView, ModelInstance, float, Demand, float], str]  # of view, instance, figure, demand, time
+
+
+def all_pass(data: Floats, demand: Demand, now: float) -> bool:
+    """No dynamic filter removes anyone: the common case."""
+    return all(bound.kept_by_all(data, demand, now) for bound in _BOUNDS)
+
+
+def passing(data: Floats, demand: Demand, now: float, *, slack: float = 1.0) -> NDArray[np.bool_]:
+    """Which candidates pass the dynamic filters, when the prompt is only ``slack`` as long as estimated."""
+    passes: NDArray[np.bool_] = np.logical_and.reduce([bound.kept(data, demand, now, slack) for bound in _BOUNDS])
+    return passes
+
+
+def dynamic_exclusion(
+    view: WorkerView, instance: ModelInstance, figures: Floats, demand: Demand, now: float
+) -> Exclusion:
+    """Why ``passing`` removed the candidate with these figures."""
+    for name, bound, why in DYNAMIC_FILTERS:
+        if not bound.kept(figures, demand, now, 1.0) and (
+            reason := why(view, instance, float(figures[bound.column]), demand, now)
+        ):
+            return exclusion(view, instance, name, reason)
+    raise ValueError(f"{view.worker_id}: no dynamic filter removes it")
+
+
+def _too_long(_view: WorkerView, instance: ModelInstance, limit: float, demand: Demand, _now: float) -> str:
+    what = "context" if limit >= instance.context_tokens > 0 else "KV cache"
+    return f"needs about {demand.context:.0f} tokens, its {what} takes {limit:.0f}"
+
+
+def _suspended(view: WorkerView, _instance: ModelInstance, _until: float, _demand: Demand, now: float) -> str:
+    if view.suspended_until <= now:
+        return ""
+    return f"set aside for another {view.suspended_until - now:.1f} s: {view.suspended_reason or 'it failed'}"
+
+
+def _probing(view: WorkerView, _instance: ModelInstance, _until: float, _demand: Demand, _now: float) -> str:
+    return "back after failures, it proves itself with one request first" if view.probing else ""
+
+
+def _no_room(_view: WorkerView, _instance: ModelInstance, free: float, demand: Demand, _now: float) -> str:
+    needed = demand.prompt_tokens + demand.expected_tokens
+    return f"needs about {needed:.0f} tokens of KV cache, {max(free, 0):.0f} are free"
+
+
+_CONTEXT = Bound(
+    Column.CONTEXT_LIMIT, True, lambda demand, _now, slack: demand.prompt_tokens * slack + max(demand.max_tokens, 1.0)
+)
+_IN_SERVICE = Bound(Column.SUSPENDED_UNTIL, False, lambda _demand, now, _slack: now)
+_ROOM = Bound(
+    Column.KV_FREE,
+    True,
+    lambda demand, _now, slack: demand.prompt_tokens * max(slack, KV_SLACK) + demand.expected_tokens,
+)
+
+DYNAMIC_FILTERS = (
+    DynamicFilter(FilterName.CONTEXT, _CONTEXT, _too_long),
+    DynamicFilter(FilterName.SUSPENDED, _IN_SERVICE, _suspended),
+    DynamicFilter(FilterName.PROBING, _IN_SERVICE, _probing),
+    DynamicFilter(FilterName.KV, _ROOM, _no_room),
+)
+"""In the order they are asked."""
+
+_BOUNDS = tuple(dict.fromkeys(one.bound for one in DYNAMIC_FILTERS))
+"""Each once: what suspends a worker and what has it prove itself share a column."""
