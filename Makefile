@@ -17,7 +17,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .PHONY: help up env env-dev env-vllm model test test-quick test-vllm check format protos locks clean \
-        bench-engine bench-placement bench-simfidelity chaos
+        bench-engine bench-house bench-placement bench-simfidelity chaos
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -111,6 +111,9 @@ bench-simfidelity: $(READY)/dev ## the simulated engine, given a join benchmark'
 
 bench-placement: $(READY)/dev ## every policy on two fleets and three kinds of traffic, simulated; decision time
 	@$(PY) -m loadtest.bench.placement $(ARGS)
+
+bench-house: $(READY)/dev ## this checkout against an older one: decision time, router CPU, size (ARGS=--placement: same decisions?)
+	@$(PY) -m loadtest.bench.house $(ARGS)
 
 chaos: $(READY)/dev ## every fault on real processes while 200 streams run; content checked token by token
 	@$(PY) -m loadtest.chaos $(ARGS)

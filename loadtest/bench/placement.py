@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench import decision, decode
+from loadtest.bench import decision, decode, short_grid
 from loadtest.bench.placement_cells import (
     FORESIGHT,
     NOTHING_HIDDEN,
@@ -41,6 +41,9 @@ OUT = Path("build/bench")
 def main() -> None:
     """Run, print, write."""
     options = _arguments()
+    if options.short:
+        print(short_grid.table(short_grid.run(options.processes)))
+        return
     started = time.monotonic()
     code = fingerprint([_path(fleet) for fleet in FLEETS])
     settings = Settings(requests=options.requests, seeds=tuple(options.seeds), code=code)
@@ -72,6 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--traffic", nargs="+", default=list(TRAFFIC), choices=TRAFFIC)
     parser.add_argument("--staleness", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--report", action="store_true", help="measure no cell, report those that are there")
+    parser.add_argument("--short", action="store_true", help="a fixed grid at fixed loads instead; half a minute")
     parser.add_argument("--processes", type=int, default=min(os.cpu_count() or 1, 8))
     options: argparse.Namespace = parser.parse_args()
     return options
