@@ -8,35 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from router.capacity.formats import Engine, Format
-from router.capacity.machines import Machine
+from router.capacity.engines import Engine
+from router.capacity.formats import Format
+from router.capacity.machines import GIB, Machine
 from router.capacity.shapes import ModelShape, kv_cache_values
-
-MIB = 2**20
-GIB = 2**30
 
 KV_BYTES: dict[str, float] = {"f16": 2.0, "fp8": 1.0, "q8_0": 1.0625, "q4_0": 0.5625}
 """Bytes of one number in the KV cache (FACTS.md, "KV cache")."""
 
-LLAMA_UBATCH = 512
-"""Tokens llama.cpp computes at once, its default; logits of all of them are held as 32-bit numbers."""
-LLAMA_DEVICE_BYTES = (250 + 1024) * MIB
-"""Per GPU: platform (gguf-parser-go) and the margin of llama.cpp's ``--fit``."""
-LLAMA_METAL_BYTES = 512 * MIB
-"""Ollama's allowance on Metal; the working set leaves the system its part already."""
-LLAMA_HOST_BYTES = 150 * MIB
-
-VLLM_UTILIZATION = 0.9
-VLLM_GRAPH_BYTES = (1 * GIB, 3 * GIB)
-"""CUDA graphs, per device: from the first for a model of no depth to the second at 80 layers."""
-VLLM_BATCHED_TOKENS = (2048, 8192)
-VLLM_LARGE_DEVICE_BYTES = 70 * GIB
-"""vLLM prefills 8192 tokens a step on devices of 70 GiB or more, 2048 below (its own defaults for serving)."""
-
 HOST_SHARE = 0.9
 """Of the memory beside the accelerators that offloaded layers may take."""
-LARGEST_CONTEXT = 4_194_304
-LARGEST_BATCH = 4096
+MAX_CONTEXT = 4_194_304
+MAX_BATCH = 4096
 
 
 class Verdict(StrEnum):
@@ -112,74 +95,21 @@ def kv_bytes(shape: ModelShape, plan: Plan) -> float:
 def memory(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> Breakdown:
     """What goes where. Raises nothing: whether it fits is ``fit``'s to say."""
     held = kv_bytes(shape, plan)
-    if engine is Engine.LLAMA_CPP:
-        usable = float(machine.hardware.usable_memory_bytes)
-        overhead = _llama_overhead(machine)
-    else:
-        usable = float(machine.hardware.memory_bytes or machine.hardware.usable_memory_bytes)
-        overhead = _torch_overhead(shape, engine, machine)
-        if machine.devices > shape.kv_heads > 0:  # a head is not split: devices beyond hold copies
-            held *= machine.devices / shape.kv_heads
+    if engine.splits_layers and machine.devices > shape.kv_heads > 0:
+        held *= machine.devices / shape.kv_heads  # a head is not split: devices beyond hold copies
     return Breakdown(
         weights_bytes=weights_bytes(shape, fmt),
         kv_bytes=held,
-        buffers_bytes=_buffers(shape, plan, engine, machine),
-        overhead_bytes=overhead,
-        usable_bytes=usable,
+        buffers_bytes=engine.buffers_bytes(shape, plan.batch, machine),
+        overhead_bytes=engine.overhead_bytes(shape, machine),
+        usable_bytes=engine.usable_bytes(machine),
     )
-
-
-def _llama_overhead(machine: Machine) -> float:
-    if machine.discrete:
-        return float(machine.devices * LLAMA_DEVICE_BYTES)
-    return float(LLAMA_METAL_BYTES if machine.hardware.kind == "apple" else LLAMA_HOST_BYTES)
-
-
-def _torch_overhead(shape: ModelShape, engine: Engine, machine: Machine) -> float:
-    total = float(machine.hardware.memory_bytes or machine.hardware.usable_memory_bytes)
-    taken = max(0.0, total - machine.hardware.usable_memory_bytes)  # by others
-    if engine is not Engine.VLLM or not machine.discrete:
-        return max(taken, machine.devices * float(VLLM_GRAPH_BYTES[0]))
-    least, most = VLLM_GRAPH_BYTES
-    graphs = machine.devices * (least + (most - least) * min(1.0, shape.layers / 80))
-    return max(taken, (1 - VLLM_UTILIZATION) * total, graphs)
-
-
-def _buffers(shape: ModelShape, plan: Plan, engine: Engine, machine: Machine) -> float:
-    width = 4 * shape.hidden + 2 * shape.feed_forward * max(1, shape.experts_used + shape.shared_experts)
-    if engine is Engine.LLAMA_CPP:
-        tokens = max(LLAMA_UBATCH, plan.batch)
-        return 4.0 * tokens * (shape.vocabulary + width)
-    each = machine.hardware.memory_bytes / machine.devices
-    tokens = max(VLLM_BATCHED_TOKENS[each >= VLLM_LARGE_DEVICE_BYTES], plan.batch)
-    return 2.0 * tokens * width + 4.0 * plan.batch * shape.vocabulary
-
-
-def not_served(shape: ModelShape, fmt: Format, engine: Engine, machine: Machine) -> str:
-    """Why ``engine`` cannot run ``fmt`` here at all; empty: it can.
-
-    Source: vLLM's table of supported hardware (docs.vllm.ai, features/quantization); GGUF is llama.cpp's.
-    """
-    kind = machine.hardware.kind
-    if engine not in fmt.engines:
-        return f"{engine} does not run {fmt.name}"
-    if engine is Engine.LLAMA_CPP:
-        return ""
-    if kind == "apple":
-        return f"{engine} does not run on Macs' GPUs"
-    if kind == "amd" and fmt.name not in ("fp32", "fp16", "bf16", "fp8"):
-        return f"{engine} has no {fmt.name} kernels for AMD"
-    if kind == "cpu" and fmt.name in ("fp8", "mxfp4", "nf4"):
-        return f"{engine} has no {fmt.name} kernels for processors"
-    if engine is Engine.VLLM and shape.heads % machine.devices:
-        return f"its {shape.heads} attention heads do not divide among {machine.devices} devices"
-    return ""
 
 
 def fit(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> Fit:
     """The verdict for one way to run the model."""
     taken = memory(shape, fmt, plan, engine, machine)
-    why_not = not_served(shape, fmt, engine, machine)
+    why_not = engine.not_served(shape, fmt, machine)
     if why_not:
         return Fit(verdict=Verdict.NOT_SERVED, memory=taken, reason=why_not)
     if taken.left_bytes >= 0:
@@ -190,7 +120,7 @@ def fit(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Mac
             longest_context=_longest_context(shape, fmt, plan, engine, machine),
             largest_batch=_largest_batch(shape, fmt, plan, engine, machine),
         )
-    share = _offload(shape, taken, machine) if engine is Engine.LLAMA_CPP and machine.discrete else 1.0
+    share = _offload(shape, taken, engine, machine) if engine.offloads and machine.discrete else 1.0
     if share < 1.0:
         on_host = round(share * shape.layers)
         return Fit(
@@ -204,23 +134,23 @@ def fit(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Mac
     return Fit(verdict=Verdict.TOO_LARGE, memory=taken, reason=f"{-taken.left_bytes / GIB:.1f} GiB missing")
 
 
-def _offload(shape: ModelShape, taken: Breakdown, machine: Machine) -> float:
+def _offload(shape: ModelShape, taken: Breakdown, engine: Engine, machine: Machine) -> float:
     """Share of the layers that goes to the host; 1: it does not fit even so. Layers take their KV cache along."""
     room = taken.usable_bytes - taken.overhead_bytes - taken.buffers_bytes
     movable = taken.weights_bytes + taken.kv_bytes
     on_device = int(shape.layers * max(0.0, room) / movable)
     share = 1.0 - on_device / shape.layers
-    host_room = HOST_SHARE * machine.host_memory_bytes - LLAMA_HOST_BYTES
+    host_room = HOST_SHARE * machine.host_memory_bytes - engine.host_bytes
     return share if on_device > 0 and share * movable <= host_room else 1.0
 
 
 def _longest_context(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> int:
-    most = shape.context_tokens or LARGEST_CONTEXT
+    most = shape.context_tokens or MAX_CONTEXT
     return _largest(plan.context_tokens, most, lambda n: _fits(shape, fmt, plan, engine, machine, context=n))
 
 
 def _largest_batch(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> int:
-    return _largest(plan.batch, LARGEST_BATCH, lambda n: _fits(shape, fmt, plan, engine, machine, batch=n))
+    return _largest(plan.batch, MAX_BATCH, lambda n: _fits(shape, fmt, plan, engine, machine, batch=n))
 
 
 def _fits(

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from router.capacity.chips import MemoryKind
-from router.capacity.fit import GIB, Verdict
-from router.capacity.formats import Engine
-from router.capacity.machines import Machine
+from router.capacity.fit import Verdict
+from router.capacity.machines import GIB, Machine
 from router.capacity.options import Option, runnable
 from router.capacity.quality import SMALL_PARAMETERS, at_least
 from router.capacity.shapes import ModelShape
@@ -239,7 +238,7 @@ class _Rules:
     def _served(self, *names: str) -> Option | None:
         """Of an engine made for many at once."""
         found = self._pick(*names)
-        return found if found is not None and found.engine is not Engine.LLAMA_CPP else None
+        return found if found is not None and found.engine.serves_many else None
 
     def _missing(self, names: Iterable[str]) -> str:
         wanted = [one for name in names for one in self._all if one.format.name == name and not one.fit.runs]

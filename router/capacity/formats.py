@@ -1,4 +1,4 @@
-"""Quantization formats: their names, their bits per weight, and what runs them.
+"""Quantization formats: their names, their bits per weight, and what files hold them.
 
 A format has one canonical, lower-case name (``q4_k_m``, ``awq``, ``fp16``). People and files write it in many ways;
 ``find_format`` takes them all, ``parse_name`` finds it in a file's or a repository's name.
@@ -27,12 +27,11 @@ class Family(StrEnum):
     NF4 = "nf4"
 
 
-class Engine(StrEnum):
-    """What runs a model, as workers report it in their profile."""
+class FileKind(StrEnum):
+    """What holds a model's weights; which engine reads it is ``router.capacity.engines``'s to say."""
 
-    LLAMA_CPP = "llama.cpp"
-    VLLM = "vllm"
-    TRANSFORMERS = "transformers"
+    GGUF = "gguf"
+    SAFETENSORS = "safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,7 @@ class Format:
     name: str
     family: Family
     bits_per_weight: float
-    engines: tuple[Engine, ...]
+    files: tuple[FileKind, ...]  # that hold it
     keeps_embeddings: bool = False
     aliases: tuple[str, ...] = ()
     source: str = ""
@@ -59,25 +58,26 @@ class Format:
     @property
     def gguf(self) -> bool:
         """Whether it comes as a GGUF file only."""
-        return self.engines == (Engine.LLAMA_CPP,)
+        return self.files == _GGUF
 
 
-_LLAMA = (Engine.LLAMA_CPP,)
-_EVERYWHERE = (Engine.LLAMA_CPP, Engine.VLLM, Engine.TRANSFORMERS)
+_GGUF = (FileKind.GGUF,)
+_FOLDER = (FileKind.SAFETENSORS,)
+_EITHER = (*_GGUF, *_FOLDER)
 _QUANTIZE = "llama.cpp tools/quantize/README.md, whole file, Llama-3.1-8B"
 _BLOCK = "gguf-parser-go ggml.go, bits of a block"
 
 
 def _gguf(name: str, bits: float, family: Family, *aliases: str, source: str = _QUANTIZE) -> Format:
-    return Format(name=name, family=family, bits_per_weight=bits, engines=_LLAMA, aliases=aliases, source=source)
+    return Format(name=name, family=family, bits_per_weight=bits, files=_GGUF, aliases=aliases, source=source)
 
 
-def _layers(name: str, bits: float, family: Family, engines: tuple[Engine, ...], source: str, *aliases: str) -> Format:
+def _layers(name: str, bits: float, family: Family, source: str, *aliases: str) -> Format:
     return Format(
         name=name,
         family=family,
         bits_per_weight=bits,
-        engines=engines,
+        files=_FOLDER,
         keeps_embeddings=True,
         aliases=aliases,
         source=source,
@@ -85,25 +85,24 @@ def _layers(name: str, bits: float, family: Family, engines: tuple[Engine, ...],
 
 
 _GROUP_128 = "b + 20/128: groups of 128 with a 16-bit scale and a 4-bit zero point (FACTS.md)"
-_VLLM = (Engine.VLLM,)
 
 FORMATS: tuple[Format, ...] = (
-    Format(name="fp32", family=Family.FULL, bits_per_weight=32.0, engines=_EVERYWHERE,
+    Format(name="fp32", family=Family.FULL, bits_per_weight=32.0, files=_EITHER,
            aliases=("f32", "float32"), source="by definition"),
-    Format(name="bf16", family=Family.FULL, bits_per_weight=16.0, engines=_EVERYWHERE,
+    Format(name="bf16", family=Family.FULL, bits_per_weight=16.0, files=_EITHER,
            aliases=("bfloat16",), source="by definition"),
-    Format(name="fp16", family=Family.FULL, bits_per_weight=16.0, engines=_EVERYWHERE,
+    Format(name="fp16", family=Family.FULL, bits_per_weight=16.0, files=_EITHER,
            aliases=("f16", "float16", "half"), source="by definition"),
-    _layers("fp8", 8.0, Family.FP8, _VLLM, "FACTS.md", "f8", "fp8_dynamic", "fp8_e4m3", "float8", "w8a8_fp8"),
-    _layers("int8", 8.0, Family.INT8, _VLLM, "compressed-tensors W8A8", "w8a8", "int8_w8a8", "w8a8_int8",
+    _layers("fp8", 8.0, Family.FP8, "FACTS.md", "f8", "fp8_dynamic", "fp8_e4m3", "float8", "w8a8_fp8"),
+    _layers("int8", 8.0, Family.INT8, "compressed-tensors W8A8", "w8a8", "int8_w8a8", "w8a8_int8",
             "compressed_tensors_int8", "smoothquant"),
-    _layers("gptq-int8", 8.0 + 20 / 128, Family.GPTQ, _VLLM, _GROUP_128, "gptq_8bit", "gptq8", "w8a16"),
-    _layers("awq", 4.0 + 20 / 128, Family.AWQ, _VLLM, _GROUP_128, "awq_int4", "awq_4bit", "int4_awq", "awq_marlin",
+    _layers("gptq-int8", 8.0 + 20 / 128, Family.GPTQ, _GROUP_128, "gptq_8bit", "gptq8", "w8a16"),
+    _layers("awq", 4.0 + 20 / 128, Family.AWQ, _GROUP_128, "awq_int4", "awq_4bit", "int4_awq", "awq_marlin",
             "awq_gemm"),
-    _layers("gptq", 4.0 + 20 / 128, Family.GPTQ, _VLLM, _GROUP_128, "gptq_int4", "gptq_4bit", "int4_gptq",
+    _layers("gptq", 4.0 + 20 / 128, Family.GPTQ, _GROUP_128, "gptq_int4", "gptq_4bit", "int4_gptq",
             "gptq_marlin", "w4a16", "int4"),
-    _layers("nf4", 4.13, Family.NF4, (Engine.VLLM, Engine.TRANSFORMERS),
-            "FACTS.md, with double quantization", "bnb_4bit", "bnb_nf4", "bitsandbytes", "bitsandbytes_4bit", "bnb"),
+    _layers("nf4", 4.13, Family.NF4, "FACTS.md, with double quantization",
+            "bnb_4bit", "bnb_nf4", "bitsandbytes", "bitsandbytes_4bit", "bnb"),
     _gguf("q8_0", 8.501, Family.K_QUANT, "q8", "q80"),
     _gguf("q6_k", 6.563, Family.K_QUANT, "q6", "q6k"),
     _gguf("q5_k_m", 5.704, Family.K_QUANT, "q5_k", "q5km"),
@@ -131,7 +130,7 @@ FORMATS: tuple[Format, ...] = (
     _gguf("iq2_xxs", 2.382, Family.I_QUANT),
     _gguf("iq1_m", 2.146, Family.I_QUANT),
     _gguf("iq1_s", 2.004, Family.I_QUANT),
-    Format(name="mxfp4", family=Family.MXFP4, bits_per_weight=4.25, engines=(Engine.LLAMA_CPP, Engine.VLLM),
+    Format(name="mxfp4", family=Family.MXFP4, bits_per_weight=4.25, files=_EITHER,
            aliases=("mxfp4_moe",), source=_BLOCK),
 )  # fmt: skip
 """Every format with its figure. The order has no meaning; quality has its own (``router.capacity.quality``)."""

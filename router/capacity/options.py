@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from router.capacity.engines import Engine, engine_for
 from router.capacity.fit import Fit, Plan, Verdict, fit, kv_bytes, weights_bytes
-from router.capacity.formats import BY_NAME, Engine, Format
+from router.capacity.formats import BY_NAME, Format
 from router.capacity.machines import Machine
 from router.capacity.quality import loss
 from router.capacity.shapes import ModelShape
@@ -49,15 +50,6 @@ def options(
         if chosen is not None:
             found.append(option(shape, fmt, plan, chosen, machine))
     return tuple(sorted(found, key=lambda one: (one.loss, -one.format.bits_per_weight)))
-
-
-def engine_for(fmt: Format, machine: Machine) -> Engine | None:
-    """The engine one would run ``fmt`` with here: vLLM on GPUs, llama.cpp elsewhere; None: none does."""
-    if not machine.discrete:
-        return Engine.LLAMA_CPP if Engine.LLAMA_CPP in fmt.engines else None
-    if Engine.VLLM in fmt.engines and fmt.name != "nf4":
-        return Engine.VLLM
-    return Engine.TRANSFORMERS if fmt.name == "nf4" else Engine.LLAMA_CPP
 
 
 def option(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> Option:
@@ -108,7 +100,7 @@ def instance_of(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine) -> M
     return ModelInstance(
         model=shape.name,
         quantization=fmt.name,
-        format="gguf" if engine is Engine.LLAMA_CPP else "safetensors",
+        format=engine.reads,
         bits_per_weight=fmt.bits_per_weight,
         weights_bytes=round(weights_bytes(shape, fmt)),
         parameters=shape.parameters,

@@ -7,9 +7,10 @@ comfort is still offered what it can do, after everything it can do well.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from router.capacity.engines import ENGINES, Engine
 from router.capacity.fit import Plan
 from router.capacity.format_choice import Question, comfortable, decide
-from router.capacity.formats import BY_NAME, FORMATS, Engine, canonical, parse_name
+from router.capacity.formats import BY_NAME, FORMATS, canonical, parse_name
 from router.capacity.machines import Machine, machine_of
 from router.capacity.options import USUAL, Option, option, options, predicted, runnable
 from router.capacity.shapes import ModelShape, find_shape
@@ -55,9 +56,10 @@ class MachineOffer:
 
 def offers_for(hardware: Hardware, engine: str, wanted: Sequence[Wanted]) -> tuple[MachineOffer, ...]:
     """At most OFFERS_LIMIT, best first; none for an engine whose models are not files of ours to choose."""
-    if engine not in (Engine.LLAMA_CPP, Engine.VLLM, Engine.TRANSFORMERS):
+    runs = ENGINES.get(engine)
+    if runs is None:
         return ()
-    machine, runs = machine_of(hardware), Engine(engine)
+    machine = machine_of(hardware)
     by_pressure = sorted(wanted, key=lambda one: (-one.pressure, one.model))[:MODELS_LIMIT]
     found = [offer for one in by_pressure for offer in _of_model(one, machine, runs)]
     # the best of every model before the second best of any; what is too slow to please after what is not
@@ -73,9 +75,10 @@ def offers_of_files(
 
     ``held``: the model as the pool's workers hold it, for what a header does not tell. Reasons are the caller's.
     """
-    if engine not in (Engine.LLAMA_CPP, Engine.VLLM, Engine.TRANSFORMERS):
+    runs = ENGINES.get(engine)
+    if runs is None:
         return ()
-    machine, runs = machine_of(hardware), Engine(engine)
+    machine = machine_of(hardware)
     ways: list[tuple[ModelShape, Plan, Option]] = []
     for file in files:
         shape, fmt = shape_of((file, *held)), BY_NAME.get(canonical(file.quantization))

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from router.capacity.fit import GIB, KV_BYTES, Plan, Verdict
+from router.capacity.fit import KV_BYTES, Plan, Verdict
 from router.capacity.format_choice import Decision, Purpose, Question, decide
 from router.capacity.formats import FORMATS, find_format, unknown_format
-from router.capacity.machines import Machine, parse_machine
+from router.capacity.machines import GIB, Machine, parse_machine
 from router.capacity.options import USUAL, Option, options
 from router.capacity.shapes import ModelShape
 from router.cli.support.model_files import read_model

@@ -5,8 +5,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.capacity.engines import ENGINES, Engine
 from router.capacity.fit import KV_BYTES, Plan, Verdict, fit, memory
-from router.capacity.formats import FORMATS, Engine, Format, parse_name
+from router.capacity.formats import FORMATS, Format, parse_name
 from router.capacity.machines import Machine, parse_machine
 from router.capacity.options import option
 from router.capacity.shapes import KNOWN_SHAPES, ModelShape
@@ -16,7 +17,7 @@ _RANK = {Verdict.FITS: 0, Verdict.OFFLOADS: 1, Verdict.TOO_LARGE: 2}
 
 shapes = st.sampled_from(KNOWN_SHAPES)
 formats = st.sampled_from(FORMATS)
-engines = st.sampled_from(list(Engine))
+engines = st.sampled_from(list(ENGINES.values()))
 machines = st.sampled_from(
     [
         parse_machine(text)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from router.capacity.fit import GIB, Plan, Verdict, fit, kv_bytes, weights_bytes
-from router.capacity.formats import BY_NAME, Engine
-from router.capacity.machines import parse_machine
+from router.capacity.engines import LLAMA_CPP, VLLM, Engine
+from router.capacity.fit import Plan, Verdict, fit, kv_bytes, weights_bytes
+from router.capacity.formats import BY_NAME
+from router.capacity.machines import GIB, parse_machine
 from router.capacity.options import option, options
 from router.capacity.shapes import ModelShape, find_shape
 
@@ -41,20 +42,20 @@ def test_the_bytes_of_the_file_at_hand_are_believed() -> None:
 @pytest.mark.parametrize(
     ("machine", "fmt", "engine", "verdict"),
     [
-        ("M4 Max 128GB", "q4_k_m", Engine.LLAMA_CPP, Verdict.FITS),
-        ("M4 Max 128GB", "fp16", Engine.LLAMA_CPP, Verdict.TOO_LARGE),
-        ("2x RTX 4090", "awq", Engine.VLLM, Verdict.FITS),
-        ("RTX 4090", "awq", Engine.VLLM, Verdict.TOO_LARGE),
-        ("RTX 4090", "q4_k_m", Engine.LLAMA_CPP, Verdict.TOO_LARGE),
-        ("RTX 4090 + 64GB", "q4_k_m", Engine.LLAMA_CPP, Verdict.OFFLOADS),
-        ("RTX 4090 + 16GB", "q4_k_m", Engine.LLAMA_CPP, Verdict.TOO_LARGE),
-        ("H100", "awq", Engine.VLLM, Verdict.FITS),
-        ("2x H100", "fp16", Engine.VLLM, Verdict.FITS),
-        ("H100", "fp16", Engine.VLLM, Verdict.TOO_LARGE),
-        ("3x H100", "awq", Engine.VLLM, Verdict.NOT_SERVED),
-        ("M4 Max 128GB", "awq", Engine.VLLM, Verdict.NOT_SERVED),
-        ("H100", "q4_k_m", Engine.VLLM, Verdict.NOT_SERVED),
-        ("MI300X", "awq", Engine.VLLM, Verdict.NOT_SERVED),
+        ("M4 Max 128GB", "q4_k_m", LLAMA_CPP, Verdict.FITS),
+        ("M4 Max 128GB", "fp16", LLAMA_CPP, Verdict.TOO_LARGE),
+        ("2x RTX 4090", "awq", VLLM, Verdict.FITS),
+        ("RTX 4090", "awq", VLLM, Verdict.TOO_LARGE),
+        ("RTX 4090", "q4_k_m", LLAMA_CPP, Verdict.TOO_LARGE),
+        ("RTX 4090 + 64GB", "q4_k_m", LLAMA_CPP, Verdict.OFFLOADS),
+        ("RTX 4090 + 16GB", "q4_k_m", LLAMA_CPP, Verdict.TOO_LARGE),
+        ("H100", "awq", VLLM, Verdict.FITS),
+        ("2x H100", "fp16", VLLM, Verdict.FITS),
+        ("H100", "fp16", VLLM, Verdict.TOO_LARGE),
+        ("3x H100", "awq", VLLM, Verdict.NOT_SERVED),
+        ("M4 Max 128GB", "awq", VLLM, Verdict.NOT_SERVED),
+        ("H100", "q4_k_m", VLLM, Verdict.NOT_SERVED),
+        ("MI300X", "awq", VLLM, Verdict.NOT_SERVED),
     ],
 )
 def test_a_70b_fits_where_people_run_it(machine: str, fmt: str, engine: Engine, verdict: Verdict) -> None:
@@ -68,27 +69,27 @@ def test_the_longest_context_and_largest_batch_are_the_last_that_fit() -> None:
     """One more does not."""
     model, machine, plan = shape("8B"), parse_machine("RTX 3090"), Plan(context_tokens=8192, batch=4)
     asked = (model, BY_NAME["q8_0"])
-    found = fit(*asked, plan, Engine.LLAMA_CPP, machine)
+    found = fit(*asked, plan, LLAMA_CPP, machine)
     for edge in (replace(plan, context_tokens=found.longest_context), replace(plan, batch=found.largest_batch)):
-        assert fit(*asked, edge, Engine.LLAMA_CPP, machine).verdict is Verdict.FITS
+        assert fit(*asked, edge, LLAMA_CPP, machine).verdict is Verdict.FITS
     for beyond in (
         replace(plan, context_tokens=found.longest_context + 1),
         replace(plan, batch=found.largest_batch + 1),
     ):
-        assert fit(*asked, beyond, Engine.LLAMA_CPP, machine).verdict is Verdict.TOO_LARGE
+        assert fit(*asked, beyond, LLAMA_CPP, machine).verdict is Verdict.TOO_LARGE
 
 
 def test_vllm_leaves_a_tenth_of_the_card() -> None:
     """Utilization 0.9, its default, or more where CUDA graphs need more."""
     card = parse_machine("A100 80GB")
-    found = fit(shape("8B"), BY_NAME["fp16"], Plan(), Engine.VLLM, card)
+    found = fit(shape("8B"), BY_NAME["fp16"], Plan(), VLLM, card)
     assert found.memory.overhead_bytes == pytest.approx(0.1 * 80 * GIB)
 
 
 def test_layers_in_the_hosts_memory_cost_speed() -> None:
     """An offloaded model decodes and prefills slower than the same on a card that holds it."""
     plan = Plan(context_tokens=4096)
-    asked = (shape("70B"), BY_NAME["q4_k_m"], plan, Engine.LLAMA_CPP)
+    asked = (shape("70B"), BY_NAME["q4_k_m"], plan, LLAMA_CPP)
     part, whole = option(*asked, parse_machine("RTX 4090 + 64GB")), option(*asked, parse_machine("2x RTX 4090"))
     assert part.fit.verdict is Verdict.OFFLOADS
     assert 0 < part.tokens_per_s < whole.tokens_per_s
@@ -101,14 +102,14 @@ def test_a_split_by_layers_is_no_faster_than_one_card() -> None:
     rates = {
         (text, fmt, engine): option(model, BY_NAME[fmt], plan, engine, parse_machine(text)).tokens_per_s
         for text in ("RTX 4090", "2x RTX 4090")
-        for fmt, engine in (("q4_k_m", Engine.LLAMA_CPP), ("awq", Engine.VLLM))
+        for fmt, engine in (("q4_k_m", LLAMA_CPP), ("awq", VLLM))
     }
-    assert rates["2x RTX 4090", "q4_k_m", Engine.LLAMA_CPP] == rates["RTX 4090", "q4_k_m", Engine.LLAMA_CPP]
-    assert rates["2x RTX 4090", "awq", Engine.VLLM] > 1.5 * rates["RTX 4090", "awq", Engine.VLLM]
+    assert rates["2x RTX 4090", "q4_k_m", LLAMA_CPP] == rates["RTX 4090", "q4_k_m", LLAMA_CPP]
+    assert rates["2x RTX 4090", "awq", VLLM] > 1.5 * rates["RTX 4090", "awq", VLLM]
 
 
 def test_options_come_best_quality_first_on_engines_that_run_there() -> None:
     """A Mac is offered GGUF and full precision on llama.cpp alone."""
     found = options(shape("8B"), parse_machine("M4 Max 64GB"), Plan())
     assert [one.loss for one in found] == sorted(one.loss for one in found)
-    assert {one.engine for one in found} == {Engine.LLAMA_CPP}
+    assert {one.engine for one in found} == {LLAMA_CPP}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from router.capacity.formats import BY_NAME, FORMATS, Engine, canonical, find_format, near_formats, parse_name
+from router.capacity.engines import ENGINES, LLAMA_CPP, VLLM
+from router.capacity.formats import BY_NAME, FORMATS, canonical, find_format, near_formats, parse_name
 
 
 @pytest.mark.parametrize(
@@ -43,15 +44,15 @@ def test_every_format_has_a_source_a_figure_and_an_engine() -> None:
     """A constant without a source is a guess."""
     for one in FORMATS:
         assert one.source
-        assert one.engines
+        assert any(engine.runs(one) for engine in ENGINES.values())
         assert 1.5 < one.bits_per_weight <= 32
 
 
 def test_engines_run_what_they_run() -> None:
     """GGUF is llama.cpp's, AWQ and GPTQ are vLLM's, full precision is everyone's."""
-    assert BY_NAME["q4_k_m"].engines == (Engine.LLAMA_CPP,)
-    assert BY_NAME["awq"].engines == BY_NAME["gptq"].engines == (Engine.VLLM,)
-    assert set(BY_NAME["fp16"].engines) == set(Engine)
+    for names, engines in ((("q4_k_m",), {LLAMA_CPP}), (("awq", "gptq"), {VLLM}), (("fp16",), {LLAMA_CPP, VLLM})):
+        for name in names:
+            assert {one for one in ENGINES.values() if one.runs(BY_NAME[name])} == engines
 
 
 def test_unknown_names_come_with_near_ones() -> None:
