@@ -22,6 +22,8 @@ LONG_PROMPT: dict[str, Any] = {
     "max_tokens": 100,
     "ignore_eos": True,
 }
+WELL_INTO_DECODING = 10
+"""Steps: each brings one token of the answer."""
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -32,7 +34,7 @@ async def test_a_client_that_leaves_frees_its_slot(pool: Pool, body: dict[str, A
         asking = asyncio.create_task(client.post(f"{pool.url}/v1/chat/completions", json={**body, "stream": stream}))
         await pool.until_busy(True)
         if body is LONG_ANSWER:
-            await asyncio.sleep(0.5)  # well into decoding
+            await pool.until_steps(WELL_INTO_DECODING)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     await pool.until_busy(False, within_s=8)

@@ -7,7 +7,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from router.cli.support.processes import Child, stop_all
 from tests.conftest import REPOSITORY
 from tests.support.pool import free_port
 from tests.support.third_party_server import running as third_party_server
+from tests.support.until import until
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -94,15 +94,20 @@ def pool(
                 worker("simulated", "--engine", "simulated", "--model", f"{MODEL}={profile}"),
             ]  # fmt: skip
             mixed = MixedPool(port)
-            deadline = time.monotonic() + READY_WITHIN_S
-            while mixed.ready() != set(ENGINES.values()):
-                for child in children:
-                    assert child.alive, f"{child.name} ended:\n{child.tail(40)}"
-                assert time.monotonic() < deadline, f"ready: {mixed.ready()}\n{children[2].tail(40)}"
-                time.sleep(0.5)
+            until(
+                lambda: _all_ready(mixed, children),
+                lambda: f"ready: {mixed.ready()}\n{children[2].tail(40)}",
+                within_s=READY_WITHIN_S,
+            )
             yield mixed
         finally:
             stop_all(children, deadline_s=30)
+
+
+def _all_ready(pool: MixedPool, children: list[Child]) -> bool:
+    for child in children:
+        assert child.alive, f"{child.name} ended:\n{child.tail(40)}"
+    return pool.ready() == set(ENGINES.values())
 
 
 @pytest.fixture
@@ -172,6 +177,4 @@ async def test_without_asking_for_one_all_take_their_share(client: openai.AsyncO
 
     used = await asyncio.gather(*(ask(number) for number in range(48)))
     assert set(used) == set(ENGINES), used
-    async with asyncio.timeout(30):
-        while any(worker["running"] or worker["waiting"] for worker in pool.workers().values()):
-            await asyncio.sleep(0.1)
+    until(lambda: not any(worker["running"] or worker["waiting"] for worker in pool.workers().values()), pool.workers)

@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from tests.support.pool import MODEL, Pool
+from tests.support.until import until
 
 pytestmark = pytest.mark.model
 
@@ -14,6 +15,11 @@ pytestmark = pytest.mark.model
 def router_replicas(pool: Pool) -> list[psutil.Process]:
     family = psutil.Process(pool.process_id).children(recursive=True)
     return [one for one in family if " ".join(one.cmdline()).startswith("ray::ServeReplica")]
+
+
+def states(pool: Pool) -> list[str]:
+    """Those who come after find the pool as it was."""
+    return [worker["state"] for worker in pool.workers()]
 
 
 async def test_requests_of_the_moment_in_which_the_router_is_killed_are_answered(
@@ -36,6 +42,4 @@ async def test_requests_of_the_moment_in_which_the_router_is_killed_are_answered
     assert {answer.choices[0].finish_reason for answer in answers} == {"length"}
     (successor,) = router_replicas(pool)
     assert successor.pid != replica.pid
-    async with asyncio.timeout(30):  # those who come after find the pool as it was
-        while [worker["state"] for worker in await asyncio.to_thread(pool.workers)] != ["ready", "ready"]:
-            await asyncio.sleep(0.05)
+    await asyncio.to_thread(until, lambda: states(pool) == ["ready", "ready"], lambda: states(pool), within_s=30)

@@ -15,6 +15,7 @@ from router.http.auth.authenticator import StoredAuthenticator
 from router.http.server.asgi import HttpApp
 from router.telemetry.metrics import Metrics
 from tests.support.tls_pool import Head, head
+from tests.support.until import until_async
 from workers.facts import Hardware, Profile
 from workers.joining.join import join_pool
 from workers.joining.join_token import parse_token
@@ -50,8 +51,7 @@ async def serving(pool: Head, clock: ManualClock) -> AsyncIterator[str]:
     )
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await until_async(lambda: server.started, "uvicorn serves")
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:

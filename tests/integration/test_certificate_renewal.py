@@ -15,6 +15,7 @@ from router.domain.worker import WorkerState
 from router.trust.authority import SERVER_HOURS
 from tests.support.joined import PROFILE, join, running, worker_of
 from tests.support.tls_pool import Head, ShiftedClock, head
+from tests.support.until import until_changed
 from workers.joining import join as joining
 from workers.joining.enrolment import EnrolFailed
 from workers.joining.join import Joined, renew
@@ -49,10 +50,7 @@ class Kept:
         self.another = asyncio.Event()
 
     async def until(self, number: int) -> None:
-        async with asyncio.timeout(20):
-            while len(self.memberships) < number:
-                self.another.clear()
-                await self.another.wait()
+        await until_changed(self.another, lambda: len(self.memberships) >= number)
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 import contextlib
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +12,7 @@ from tests.integration.test_error_paths import shown, stream, text_of
 from tests.support.one_pool import OnePool, one_pool
 from tests.support.pool import free_port
 from tests.support.third_party_server import server_process
+from tests.support.until import until
 
 pytestmark = pytest.mark.model
 
@@ -34,13 +33,6 @@ def busy_slots(url: str) -> int:
     return sum(bool(one["is_processing"]) for one in slots)
 
 
-def until(reached: Any, within_s: float = SOON_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def ready(pool: OnePool, node: str, model: str = MODEL) -> bool:
     return bool(pool.models(node).get(model, {}).get("state") == "ready")
 
@@ -57,7 +49,7 @@ def test_a_client_that_leaves_ends_the_work_in_the_server(pool: OnePool, model_f
             next(events)
         assert busy_slots(url) == 1
         events.close()  # type: ignore[attr-defined]
-        until(lambda: busy_slots(url) == 0)
+        until(lambda: busy_slots(url) == 0, "the server's slot is free", within_s=SOON_S)
         pool.until(lambda: pool.worker("box")["running"] == 0)
         assert pool.chat(MODEL).status_code == 200
 
@@ -108,5 +100,5 @@ def test_a_server_that_dies_is_said_at_once_and_used_again_when_it_is_back(
         assert f"the server at {url}/ does not answer" in reply.json()["error"]["message"]
         pool.until(lambda: f"the server at {url}/ does not answer" in shown(pool))
         with server_process(model_files["q8_0"], port=port):
-            until(lambda: pool.chat(MODEL).status_code == 200, within_s=60)
+            until(lambda: pool.chat(MODEL).status_code == 200, "an answer from the server that is back", within_s=60)
         assert process.poll() is None

@@ -14,6 +14,7 @@ from router.domain.clock import SystemClock
 from router.state.location import open_store
 from router.trust.credentials import StoredCredentials
 from tests.support.pool import free_port
+from tests.support.until import until_async
 
 COMMAND = (sys.executable, "-m", "router.cli.main", "serve")
 STARTS_WITHIN_S = 60.0
@@ -81,10 +82,10 @@ async def test_with_a_key_the_endpoint_listens_everywhere_and_lets_its_holder_in
 
 
 async def until_up(client: httpx.AsyncClient, url: str, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(STARTS_WITHIN_S):
-        while True:
-            assert process.returncode is None
-            with contextlib.suppress(httpx.TransportError):
-                if (await client.get(f"{url}/healthz")).status_code == 200:
-                    return
-            await asyncio.sleep(0.05)
+    async def up() -> bool:
+        assert process.returncode is None
+        with contextlib.suppress(httpx.TransportError):
+            return (await client.get(f"{url}/healthz")).status_code == 200
+        return False
+
+    await until_async(up, f"{url} answers", within_s=STARTS_WITHIN_S)

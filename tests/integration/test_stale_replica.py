@@ -5,17 +5,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.one_pool import OnePool, end
+from tests.support.one_pool import STARTS_WITHIN_S, OnePool, end
 from tests.support.pool import free_port
+from tests.support.until import until
 
 PROFILE = """
 machine = "{machine}"
@@ -83,12 +84,14 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Replica
     with contextlib.ExitStack() as stack:
         for rank, replica in enumerate(found):
             stack.enter_context(_routing(folder, rank, replica.port))
-            _until(lambda one=replica: _answers(one), "the router answers")  # type: ignore[misc]
+            until(partial(_answers, replica), "the router answers", within_s=STARTS_WITHIN_S)
         for node, machine in MACHINES.items():
             profile = folder / f"{node}.toml"
             profile.write_text(PROFILE.format(machine=machine))
             stack.enter_context(pool.working(node, "--engine", "simulated", "--model", f"m={profile}"))
-        _until(lambda: all(one.ready() == 2 for one in found), "both replicas have both workers")
+        until(
+            lambda: all(one.ready() == 2 for one in found), "both replicas have both workers", within_s=STARTS_WITHIN_S
+        )
         yield found
 
 
@@ -145,14 +148,6 @@ def _routing(folder: Path, rank: int, port: int) -> Iterator[None]:
             yield
         finally:
             assert end(process, signal.SIGTERM) in (0, -signal.SIGTERM), (folder / f"router-{rank}.log").read_text()
-
-
-def _until(reached: Any, what: str, within_s: float = 60.0) -> None:
-    """Polls: another process has no event to wait for."""
-    deadline = time.monotonic() + within_s
-    while not reached():
-        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
-        time.sleep(0.05)
 
 
 def _two_free_ports() -> int:

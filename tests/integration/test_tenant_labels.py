@@ -14,6 +14,7 @@ from router.app import RouterNode
 from router.config import AdmissionConfig, GrpcConfig, RouterConfig
 from tests.support.echo_engine import EchoEngine
 from tests.support.joined import PROFILE, QUICK
+from tests.support.until import until_async
 from workers.engines.base import Accepted, Job, LoadedModel, ModelSpec, Progress
 from workers.joining.join import join_pool
 from workers.joining.join_token import parse_token
@@ -76,12 +77,12 @@ class TwoSites:
 
     async def until_ready(self, *nodes: str) -> None:
         headers = {"authorization": f"Bearer {self._admin}"}
-        async with asyncio.timeout(20):
-            ready: set[str] = set()
-            while ready != set(nodes):
-                workers = (await self._client.get("/admin/fleet", headers=headers)).json()["workers"]
-                ready = {one["node"] for one in workers if one["state"] == "ready"}
-                await asyncio.sleep(0.01)
+
+        async def ready() -> bool:
+            workers = (await self._client.get("/admin/fleet", headers=headers)).json()["workers"]
+            return {one["node"] for one in workers if one["state"] == "ready"} == set(nodes)
+
+        await until_async(ready, f"{' and '.join(nodes)} are ready")
 
     async def ask(self, key: str, words: str, **more: Any) -> httpx.Response:
         body = {"model": "echo", "messages": [{"role": "user", "content": words}], **more}
@@ -131,9 +132,7 @@ async def test_a_tenants_prompts_are_seen_by_its_own_machines_alone(sites: TwoSi
 
     sites.engines["ward"].gate.clear()
     asking = asyncio.create_task(sites.ask(clinic, f"{SECRET} unplugged", stream=True))
-    async with asyncio.timeout(10):
-        while f"{SECRET} unplugged" not in sites.engines["ward"].seen:
-            await asyncio.sleep(0.01)
+    await until_async(lambda: f"{SECRET} unplugged" in sites.engines["ward"].seen, "the ward has the prompt")
     await sites.leave("ward")
     events = [line.removeprefix("data: ") for line in (await asking).text.splitlines() if line]
     error = json.loads(events[-1])["error"]

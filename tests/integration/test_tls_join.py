@@ -1,7 +1,7 @@
 """Joining over real TLS on loopback, and every way it is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,7 +153,7 @@ async def test_a_revocation_made_on_the_store_reaches_a_running_session(pool: He
     async with running(worker_of(joined)) as task:
         await pool.until(joined.membership.worker_id, WorkerState.READY)
         await pool.security.store.set_cordoned(joined.membership.worker_id, True)
-        await changed_until(pool, lambda: pool.membership.find("mac").cordoned)
+        await pool.changes_until(lambda: pool.membership.find("mac").cordoned)
         await pool.security.store.revoke(joined.membership.worker_id, "mac", "lost", 1.0)
         ended = await asyncio.wait_for(task, 10)
     assert "revoked: lost" in ended.reason
@@ -173,16 +173,6 @@ async def test_no_secret_is_ever_logged(tmp_path: Path, capfd: pytest.CaptureFix
     assert "join.admitted" in everything
     for secret in (token.rsplit(".", 1)[1], made["key"], joined.files.key.read_text().splitlines()[1]):
         assert secret not in everything
-
-
-async def changed_until(pool: Head, there: Callable[[], bool]) -> None:
-    """Wait for a change of the fleet that makes ``there`` true."""
-    changed = asyncio.Event()
-    pool.membership.on_change(lambda _: changed.set())
-    async with asyncio.timeout(20):
-        while not there():
-            changed.clear()
-            await changed.wait()
 
 
 async def test_a_worker_cannot_speak_as_another(pool: Head, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from tests.support.fleet_servicer import Fleet, serving
+from tests.support.until import until_changed
 from tests.support.worker_rig import Rig, generate, ready, running
 from workers.serving.worker import Ended
 
@@ -113,8 +114,7 @@ async def test_an_engine_that_keeps_dying_ends_the_worker(fleet: Fleet) -> None:
     async with running(rig) as task:
         for number in range(1, 5):
             await ready(fleet)
-            while len(rig.engines) < number:
-                await asyncio.sleep(0.01)
+            await until_changed(rig.engine_made, lambda number=number: len(rig.engines) >= number)
             rig.engine.kill("again")
         ended = await asyncio.wait_for(task, 20)
         assert ended.code == 1

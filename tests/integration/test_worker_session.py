@@ -7,8 +7,11 @@ import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from tests.support.fleet_servicer import Fleet, serving
+from tests.support.until import until_changed
 from tests.support.worker_rig import Rig, generate, ready, running
 from workers.session.session import SessionLimits
+
+ENDS_WITHIN_S = 60.0
 
 
 @pytest.fixture
@@ -112,8 +115,7 @@ async def test_a_deadline_ends_the_job_with_an_error(fleet: Fleet) -> None:
         rig.engine.gate.clear()
         session.send(**generate("r1", "x" * 100, deadline_s=0.05))
         await session.until(lambda one: one.of("accepted"))
-        while not rig.engine.aborted:
-            await asyncio.sleep(0.01)
+        await until_changed(rig.engine.changed, lambda: rig.engine.aborted)
         rig.engine.gate.set()
         end = await session.until(lambda one: one.finish("r1"))
         assert end.finish_reason == pb.FINISH_REASON_ERROR
@@ -148,10 +150,11 @@ async def test_a_router_that_stops_reading_gets_joined_deltas_and_holds_nobody_u
         text = "0123456789" * 900
         for number in range(40):
             session.send(**generate(f"r{number}", text))
-        while rig.engine.load_figures().step_sequence < 9000:
-            await asyncio.sleep(0.01)
+        await until_changed(
+            rig.engine.changed, lambda: rig.engine.load_figures().step_sequence >= 9000, within_s=ENDS_WITHIN_S
+        )
         fleet.reading.set()
-        await session.until(lambda one: all(one.finish(f"r{number}") for number in range(40)), timeout_s=60)
+        await session.until(lambda one: all(one.finish(f"r{number}") for number in range(40)), timeout_s=ENDS_WITHIN_S)
         assert all(session.text(f"r{number}") == text for number in range(40))
         steps = [one for one in session.of("step") if one.deltas]
         assert len(steps) < 9000 / 2

@@ -6,7 +6,6 @@ must not be touched, and the server must answer a newcomer afterwards.
 
 import asyncio
 import contextlib
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from router.domain.ids import WorkerId
 from router.domain.stream import AttemptEvent
 from router.trust.listeners import SESSION_MESSAGE_BYTES
 from tests.support.tls_pool import Head, head
+from tests.support.until import WITHIN_S, until_async
 
 METHOD = "/allsorts.v1.Fleet/Session"
 ATTACK_S = 10.0
@@ -94,6 +94,7 @@ class GoodWorker:
         self._channel = grpc.aio.insecure_channel(pool.session_address, options=[("grpc.use_local_subchannel_pool", 1)])
         self._call: Any = FleetStub(self._channel).Session()
         self.heard: list[AttemptEvent] = []
+        self.another = asyncio.Event()
 
     async def start(self) -> None:
         await self._call.write(pb.WorkerEvent(hello=pb.Hello(protocol_version=1, worker_id="good")))
@@ -101,16 +102,19 @@ class GoodWorker:
         session = self._pool.membership.session_of(WorkerId("good"))
         assert session is not None
         self.session = session
-        session.open(("good", 1), self.heard.append)
+        session.open(("good", 1), self._hear)
+
+    def _hear(self, event: AttemptEvent) -> None:
+        self.heard.append(event)
+        self.another.set()
 
     async def speaks(self) -> None:
         """Its next delta arrives, alone and unharmed."""
         self.heard.clear()
+        self.another.clear()
         step = pb.Step(deltas=[pb.Delta(request_id="good", attempt=1, text="x", token_count=1)])
         await self._call.write(pb.WorkerEvent(step=step))
-        async with asyncio.timeout(10):
-            while not self.heard:
-                await asyncio.sleep(0)  # the loop turns until the frame is through
+        await asyncio.wait_for(self.another.wait(), WITHIN_S)
         assert [getattr(one, "text", one) for one in self.heard] == ["x"]
 
     async def close(self) -> None:
@@ -154,10 +158,12 @@ def running() -> Counter[str]:
 
 async def nothing_is_left_but(good: GoodWorker, pool: Head, before: Counter[str]) -> None:
     """The attacker's session is gone, and every task, open attempt and claim that it caused."""
-    deadline = time.monotonic() + SETTLE_S
-    while pool.service._sessions != {good.session} or running() - before:
-        assert time.monotonic() < deadline, (len(pool.service._sessions), running() - before)
-        await asyncio.sleep(0.005)
+    await until_async(
+        lambda: pool.service._sessions == {good.session} and not running() - before,
+        lambda: (len(pool.service._sessions), running() - before),
+        within_s=SETTLE_S,
+        every_s=0.005,
+    )
     assert good.session.open_attempts == 1
     for view in pool.membership.snapshot().workers:
         member = pool.membership.member(view.worker_id)
@@ -215,9 +221,7 @@ async def test_an_oversized_message_ends_the_session(tmp_path: Path) -> None:
     async with rig(tmp_path) as (pool, good):
         await attack(pool, [hello, huge])
         await good.speaks()
-        async with asyncio.timeout(10):
-            while pool.membership.session_of(WorkerId("evil")) is not None:
-                await asyncio.sleep(0.01)
+        await pool.changes_until(lambda: pool.membership.session_of(WorkerId("evil")) is None)
 
 
 async def test_an_absurd_profile_is_refused_or_bounded(tmp_path: Path) -> None:

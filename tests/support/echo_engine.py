@@ -48,6 +48,7 @@ class EchoEngine:
         self._running: dict[tuple[str, int], _Running] = {}
         self._ends: list[Delta] = []
         self._work = asyncio.Event()
+        self.changed = asyncio.Event()  # it made a step, or a job was aborted
         self._dead = ""
         self._sequence = 0
 
@@ -102,6 +103,7 @@ class EchoEngine:
             self.aborted.append((request_id, attempt))
             self._ends.append(self._delta(running, "", FinishReason.ABORTED))
             self._work.set()
+            self.changed.set()
 
     def _delta(self, running: _Running, text: str, end: FinishReason | None) -> Delta:
         done = running.at + len(text)
@@ -137,6 +139,7 @@ class EchoEngine:
                 if reason:
                     del self._running[key]
             self._sequence += 1
+            self.changed.set()
             if not self._running and not self._ends:
                 self._work.clear()
             yield StepResult(deltas=tuple(deltas), load=self.load_figures())

@@ -10,6 +10,7 @@ import grpc
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetServicer, add_FleetServicer_to_server
+from tests.support.until import WITHIN_S, until_changed
 
 
 class SessionEnd:
@@ -22,7 +23,7 @@ class SessionEnd:
         self._deltas: dict[str, list[pb.Delta]] = defaultdict(list)
         self._commands: asyncio.Queue[pb.RouterCommand | None] = asyncio.Queue()
         self._sequence = 0
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
     def send(self, **command: Any) -> int:
         self._sequence += 1
@@ -36,23 +37,15 @@ class SessionEnd:
         while (command := await self._commands.get()) is not None:
             yield command
 
-    async def heard(self, event: pb.WorkerEvent) -> None:
-        async with self._changed:
-            self.events.append(event)
-            for delta in event.step.deltas:
-                self._deltas[delta.request_id].append(delta)
-            self._changed.notify_all()
+    def heard(self, event: pb.WorkerEvent) -> None:
+        self.events.append(event)
+        for delta in event.step.deltas:
+            self._deltas[delta.request_id].append(delta)
+        self._changed.set()
 
-    async def until(self, found: Callable[["SessionEnd"], Any], timeout_s: float = 20.0) -> Any:
+    async def until(self, found: Callable[["SessionEnd"], Any], timeout_s: float = WITHIN_S) -> Any:
         """Wait until ``found(self)`` is truthy; gives it back."""
-
-        async def wait() -> Any:
-            async with self._changed:
-                while not (value := found(self)):
-                    await self._changed.wait()
-                return value
-
-        return await asyncio.wait_for(wait(), timeout_s)
+        return await until_changed(self._changed, lambda: found(self), within_s=timeout_s)
 
     def of(self, kind: str) -> list[Any]:
         return [getattr(event, kind) for event in self.events if event.WhichOneof("event") == kind]
@@ -122,11 +115,11 @@ class Fleet(FleetServicer):  # type: ignore[misc]
         try:
             while True:
                 await self.reading.wait()
-                await end.heard(await anext(events))
+                end.heard(await anext(events))
         except StopAsyncIteration:
             end.hang_up()
 
-    async def session(self, number: int = 1, timeout_s: float = 20.0) -> SessionEnd:
+    async def session(self, number: int = 1, timeout_s: float = WITHIN_S) -> SessionEnd:
         """The n-th session opened here, counted from 1."""
         await asyncio.wait_for(self.opened[number].wait(), timeout_s)
         return self.sessions[number - 1]

@@ -25,6 +25,7 @@ from router.http.server.bounded_connection import BoundedConnection
 from router.http.server.interfaces import Authenticator
 from router.telemetry.metrics import Metrics
 from tests.support import fleets
+from tests.support.until import until_async
 
 WORDS = ("Par", "is ", "is ", "the ", "cap", "ital.")
 MOVE = Continuation(
@@ -242,10 +243,7 @@ async def on_loopback(app: HttpApp | RouterNode) -> AsyncIterator[str]:
     )
     task = asyncio.create_task(server.serve())
     try:
-        while not server.started:
-            await asyncio.sleep(0.005)
-            if task.done():
-                task.result()
+        await until_async(lambda: server.started or (task.done() and task.result()), "uvicorn serves", every_s=0.005)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:

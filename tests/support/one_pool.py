@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import httpx
 
 from router.config import AdmissionConfig
 from tests.support.pool import free_port
+from tests.support.until import until
 
 PATIENT_S = 3600.0
 """A router's patience that no test outlives."""
@@ -47,11 +47,8 @@ class OnePool:
         return {one["model"]: one for one in self.worker(node).get("models", ())}
 
     def until(self, reached: Callable[[], Any], within_s: float = STARTS_WITHIN_S) -> None:
-        """Wait for the router to see it. Polls: another process has no event to wait for."""
-        deadline = time.monotonic() + within_s
-        while not reached():
-            assert time.monotonic() < deadline, f"not within {within_s:.0f} s; the fleet is {self.fleet()}"
-            time.sleep(0.05)
+        """Wait for the router to see it."""
+        until(reached, lambda: f"the fleet is {self.fleet()}", within_s=within_s)
 
     def chat(self, model: str, *, words: str = "Name a colour.", max_tokens: int = 8) -> httpx.Response:
         body = {
@@ -108,6 +105,14 @@ def end(process: "subprocess.Popen[bytes]", how: signal.Signals) -> int:
         raise
 
 
+def _answers(pool: OnePool, router: "subprocess.Popen[bytes]") -> bool:
+    assert router.poll() is None, (pool.folder / "router.log").read_text()
+    with contextlib.suppress(httpx.HTTPError):
+        pool.fleet()
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def one_pool(folder: Path, *, patience_s: float = AdmissionConfig().patience_s) -> Iterator[OnePool]:
     """A router that answers. ``patience_s``: how long it lets a request wait for a worker of its model; longer than a
@@ -124,14 +129,7 @@ def one_pool(folder: Path, *, patience_s: float = AdmissionConfig().patience_s) 
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         pool.router_pid = process.pid
         try:
-            deadline = time.monotonic() + STARTS_WITHIN_S
-            while True:
-                assert process.poll() is None, (folder / "router.log").read_text()
-                assert time.monotonic() < deadline, (folder / "router.log").read_text()
-                with contextlib.suppress(httpx.HTTPError):
-                    pool.fleet()
-                    break
-                time.sleep(0.1)
+            until(lambda: _answers(pool, process), (folder / "router.log").read_text, within_s=STARTS_WITHIN_S)
             yield pool
         finally:
             assert end(process, signal.SIGTERM) in (0, -signal.SIGTERM), (folder / "router.log").read_text()

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.support.until import until
 
 STARTS_WITHIN_S = 180.0
 STOPS_WITHIN_S = 60.0
@@ -50,9 +51,16 @@ class Pool:
         return sum(worker["running"] + worker["waiting"] for worker in self.workers())
 
     async def until_busy(self, wanted: bool, within_s: float = 60.0) -> None:
-        async with asyncio.timeout(within_s):
-            while (await asyncio.to_thread(self.busy) > 0) is not wanted:
-                await asyncio.sleep(0.05)
+        what = "the engines are " + ("busy" if wanted else "idle")
+        await asyncio.to_thread(until, lambda: (self.busy() > 0) is wanted, what, within_s=within_s)
+
+    async def until_steps(self, more: int) -> None:
+        """Wait until the engines have made so many steps more."""
+        first = self._steps()
+        await asyncio.to_thread(until, lambda: self._steps() >= first + more, f"{more} steps")
+
+    def _steps(self) -> int:
+        return sum(worker["step_sequence"] for worker in self.workers())
 
 
 def up_command(port: int, grpc_port: int, state_dir: Path, models: Path, *more: str) -> list[str]:
@@ -90,8 +98,9 @@ def running_pool(kind: str, state_dir: Path, models: Path) -> Iterator[Pool]:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN_S
-    while "Ctrl-C stops everything" not in (text := log.read_text()):
+    def ready() -> bool:
+        text = log.read_text()
         assert process.poll() is None, f"`allsorts up` ended with {process.returncode}:\n{text}"
-        assert time.monotonic() < deadline, f"not ready after {STARTS_WITHIN_S:.0f} s:\n{text}"
-        time.sleep(0.1)
+        return "Ctrl-C stops everything" in text
+
+    until(ready, log.read_text, within_s=STARTS_WITHIN_S)

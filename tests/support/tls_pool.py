@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from router.sessions.service import FleetService
 from router.trust.enrolment_offers import PoolOffers
 from router.trust.listeners import Listening
 from router.trust.security import Security, build_security
+from tests.support.until import WITHIN_S, until_changed
 
 
 class NoLearner:
@@ -66,19 +67,20 @@ class Head:
     async def audit(self, event: str) -> list[str]:
         return [one.reason for one in await self.security.store.audit_lines(1000) if one.event == event]
 
-    async def until(self, worker_id: str, *states: WorkerState, timeout_s: float = 20.0) -> None:
+    async def until(self, worker_id: str, *states: WorkerState, timeout_s: float = WITHIN_S) -> None:
         """Wait until the worker is in one of ``states``."""
-        changed = asyncio.Event()
-        self.membership.on_change(lambda _: changed.set())
 
         def there() -> bool:
             member = self.membership.member(WorkerId(worker_id))
             return member is not None and member.state in states
 
-        async with asyncio.timeout(timeout_s):
-            while not there():
-                changed.clear()
-                await changed.wait()
+        await self.changes_until(there, timeout_s)
+
+    async def changes_until(self, there: Callable[[], bool], timeout_s: float = WITHIN_S) -> None:
+        """Wait for a change of the fleet that makes ``there`` true."""
+        changed = asyncio.Event()
+        self.membership.on_change(lambda _: changed.set())
+        await until_changed(changed, there, within_s=timeout_s)
 
 
 @contextlib.asynccontextmanager

@@ -24,6 +24,7 @@ class Rig:
         self, *fleets: Fleet, model: str = "echo.file", limits: SessionLimits = QUICK, worker_id: str = ""
     ) -> None:
         self.engines: list[EchoEngine] = []
+        self.engine_made = asyncio.Event()
         first = fleets[0].address
         self.worker = Worker(
             WorkerSetup(
@@ -40,6 +41,7 @@ class Rig:
 
     def _make(self) -> EchoEngine:
         self.engines.append(EchoEngine())
+        self.engine_made.set()
         return self.engines[-1]
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.third_party_server import running as third_party_server
+from tests.support.until import until_async, until_changed
 from workers.engines.base import (
     Accepted,
     Delta,
@@ -57,10 +58,7 @@ class Run:
         return self.finals[0]
 
     async def until(self, reached: Callable[["Run"], Any]) -> None:
-        async with asyncio.timeout(ENDS_WITHIN_S):
-            while not reached(self):
-                self.changed.clear()
-                await self.changed.wait()
+        await until_changed(self.changed, lambda: reached(self), within_s=ENDS_WITHIN_S)
 
     async def end(self) -> "Run":
         await self.until(lambda run: run.finals)
@@ -125,16 +123,16 @@ class Rig:
 
     async def holds(self, blocks: tuple[int, ...]) -> None:
         """Wait until the engine has said that it holds these text blocks."""
-        async with asyncio.timeout(ENDS_WITHIN_S):
-            while not self.cached.issuperset(blocks):
-                self._stepped.clear()
-                await self._stepped.wait()
+        await until_changed(self._stepped, lambda: self.cached.issuperset(blocks), within_s=ENDS_WITHIN_S)
 
     async def idle(self) -> LoadFigures:
         """The load once nothing runs; engines may need a step to notice."""
-        async with asyncio.timeout(ENDS_WITHIN_S):
-            while (figures := self.engine.load_figures()).running or figures.waiting:
-                await asyncio.sleep(0.01)
+
+        def found() -> LoadFigures | None:
+            figures = self.engine.load_figures()
+            return None if figures.running or figures.waiting else figures
+
+        figures: LoadFigures = await until_async(found, "the engine is idle", within_s=ENDS_WITHIN_S)
         return figures
 
 

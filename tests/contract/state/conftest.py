@@ -3,7 +3,6 @@
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from router.state.memory import MemoryBackend
 from router.state.redis import RedisBackend
 from router.state.sqlite import SqliteBackend
 from router.state.store import BackedStore
+from tests.support.until import until
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +33,11 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
-    while True:
+    def answers() -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                return
-        assert time.monotonic() < deadline, "redis-server did not start"
-        time.sleep(0.02)
+            return probe.connect_ex(str(path)) == 0
+
+    until(answers, "redis-server starts")
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])

@@ -19,6 +19,7 @@ from router.sessions.session import WorkerSession
 from router.state.memory import MemoryBackend
 from router.state.store import BackedStore, Store
 from tests.support.fleets import instance, request
+from tests.support.until import until_async
 
 CONFIG = FleetConfig()
 
@@ -45,9 +46,7 @@ def joined(membership: Membership, clock: ManualClock, *models: str) -> None:
 async def kept(store: Store, membership: Membership) -> None:
     """Long enough for the first write."""
     task = asyncio.create_task(keep_models(store, membership, interval_s=0.0))
-    async with asyncio.timeout(5):
-        while await store.recall("models.served") is None:
-            await asyncio.sleep(0)
+    await until_async(lambda: store.recall("models.served"), "the models are written down", every_s=0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

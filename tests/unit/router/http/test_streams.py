@@ -102,6 +102,7 @@ class Line:
         self.sent: list[Any] = []
         self.taking = asyncio.Event()
         self.taking.set()
+        self.first_sent = asyncio.Event()
         self.first_body = asyncio.Event()
 
     def hang_up(self) -> None:
@@ -112,6 +113,7 @@ class Line:
 
     async def send(self, message: Any) -> None:
         self.sent.append(message)
+        self.first_sent.set()
         if message["type"] == "http.response.body":
             self.first_body.set()
             await self.taking.wait()
@@ -135,8 +137,7 @@ async def test_a_client_that_leaves_while_waiting_aborts_its_generation(stream: 
     call = line.call(on)
     await on.pipeline.started.wait()
     if stream == b"true" and stage == "before the first word":
-        while not line.sent:  # the status line goes out on acceptance
-            await asyncio.sleep(0)
+        await line.first_sent.wait()  # the status line goes out on acceptance
     line.hang_up()
     await call
     await on.pipeline.ended.wait()

@@ -3,6 +3,7 @@
 import asyncio
 from typing import cast
 
+from tests.support.until import until_changed
 from workers.engines.base import Accepted, Delta, Engine, Job, LoadFigures, RefusalCode
 from workers.serving.job_table import Dispatcher
 from workers.serving.precondition import conflict
@@ -32,9 +33,11 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.another = asyncio.Event()
 
     def put_event(self, event: Event) -> None:
         self.events.append(event)
+        self.another.set()
 
     def put_delta(self, delta: Delta) -> None:
         del delta
@@ -80,7 +83,6 @@ async def test_a_prompt_the_engine_has_not_counted_yet_stands_there_all_the_same
     assert (refusal.request_id, refusal.code) == ("second", RefusalCode.CONFLICT)
     assert work.load_figures().prefill_tokens_pending == 600
     engine.counted.set()
-    while len(heard.events) < 2:
-        await asyncio.sleep(0)
+    await until_changed(heard.another, lambda: len(heard.events) == 2)
     assert isinstance(heard.events[1], JobAccepted)
     assert work.load_figures().prefill_tokens_pending == 620, "counted once it is counted"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.until import until_async
 from workers.engines.base import Delta, EngineFailed, Job, LoadFigures, ModelSpec, Sampling
 from workers.engines.simulated import SimulatedEngine
 from workers.engines.simulated.faults import NO_FAULT, ControlFile, Fault, FaultError, parse_fault
@@ -55,9 +56,7 @@ class Running:
         )
 
     async def until(self, reached: Callable[[], object]) -> None:
-        async with asyncio.timeout(WITHIN_S):
-            while not reached():
-                await asyncio.sleep(0.005)
+        await until_async(reached, lambda: f"{self.steps} steps, {self.tokens} tokens", within_s=WITHIN_S)
 
     @property
     def tokens(self) -> int:
