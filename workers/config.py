@@ -11,6 +11,7 @@ import msgspec
 import platformdirs
 
 from workers.engines.table import ENGINES
+from workers.errors import WorkerError
 from workers.serving.model_manager import guess_quantization
 
 ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
@@ -21,8 +22,8 @@ UPSTREAM_KEY = "ALLSORTS_UPSTREAM_KEY"
 Option = str | int | float | bool
 
 
-class ConfigError(Exception):
-    """A value is wrong: what, where, what to do; one line."""
+class ConfigError(WorkerError):
+    """A value is wrong."""
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

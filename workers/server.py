@@ -12,14 +12,15 @@ from workers.benchmark.join_benchmark import Effort, JoinBenchmark
 from workers.benchmark.store import BenchmarkStore
 from workers.config import ModelConfig, Option, WorkerConfig, public_name
 from workers.engines.base import ModelSpec
-from workers.engines.openai_compatible import discover
+from workers.engines.openai_compatible.discovery import discover
 from workers.engines.simulated.hardware import declared_hardware
 from workers.engines.table import accelerates, make_engine, with_threads
 from workers.facts import Hardware, Profile
-from workers.hardware import this_machine
-from workers.joining.enrolment import Enrolment, IdentityFile, enrol_anywhere
+from workers.hardware.detect import this_machine
 from workers.serving.worker import Ended, Worker, WorkerSetup
-from workers.session.credentials import ChannelSecurity
+from workers.session.channel import ChannelSecurity
+from workers.session.enrolment import Enrolment, enrol_anywhere
+from workers.session.identity_file import IdentityFile
 from workers.session.messages import ModelProgress
 from workers.versions import own_version
 

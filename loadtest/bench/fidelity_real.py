@@ -10,9 +10,9 @@ from typing import Self
 from loadtest.bench.fidelity_load import Request
 from workers.benchmark.join_benchmark import Effort, JoinBenchmark
 from workers.engines.base import Job, LoadedModel, ModelSpec, Sampling, StepResult
-from workers.engines.llama_cpp import LlamaCppEngine
+from workers.engines.llama_cpp.engine import LlamaCppEngine
+from workers.engines.step_reader import StepReader
 from workers.facts import Hardware, Speed
-from workers.serving.step_reader import StepHub
 
 SLOTS = 16
 CONTEXT_TOKENS = 1024
@@ -27,7 +27,7 @@ class RealWorker:
     def __init__(self, model: Path, hardware: Hardware) -> None:
         self._spec = ModelSpec(name="fidelity", path=str(model), context_tokens=CONTEXT_TOKENS, slots=SLOTS)
         self._engine = LlamaCppEngine()
-        self._hub = StepHub(self._engine, self._fail)
+        self._hub = StepReader(self._engine, self._fail)
         self._measure = JoinBenchmark(hardware, Effort.FULL, None)
         self._dice = random.Random()
         self._firsts: dict[str, float] = {}

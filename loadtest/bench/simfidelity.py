@@ -27,9 +27,9 @@ from loadtest.bench.fidelity_load import Request, closed_load, open_load, percen
 from loadtest.bench.fidelity_real import RealWorker
 from loadtest.bench.fidelity_virtual import VirtualWorker
 from loadtest.bench.quiet import Quiet
-from workers.cli.worker import set_up_logging
-from workers.engines.simulated.measured import profile_toml
-from workers.hardware import this_machine
+from workers.benchmark.simulated_profile import profile_toml
+from workers.cli.log_setup import set_up_logging
+from workers.hardware.detect import this_machine
 from workers.models.smollm2 import make, quieten_llama
 
 ROUNDS = 5

@@ -22,7 +22,7 @@ from loadtest.chaos.routers import Serving
 from loadtest.chaos.rows import Row, merged
 from loadtest.chaos.run import rows_of, run_scenario
 from loadtest.chaos.scenarios import DISK_BYTES, Scenario, scenarios
-from workers.cli.worker import set_up_logging
+from workers.cli.log_setup import set_up_logging
 from workers.models.smollm2 import make, quieten_llama
 
 STREAMS = 200

@@ -12,9 +12,9 @@ from typing import Self
 
 from loadtest.chaos.streams import Stream
 from workers.engines.base import ContinueFrom, Delta, Job, LoadedModel, Message, ModelSpec, Sampling, StepResult
-from workers.engines.llama_cpp import LlamaCppEngine
+from workers.engines.llama_cpp.engine import LlamaCppEngine
 from workers.engines.simulated import content
-from workers.serving.step_reader import StepHub
+from workers.engines.step_reader import StepReader
 
 SLOTS = 8
 CONTEXT_TOKENS = 1024
@@ -52,7 +52,7 @@ class RealAnswers:
         self._name = name
         self._files = files
         self._engine = LlamaCppEngine()
-        self._hub = StepHub(self._engine, self._fail)
+        self._hub = StepReader(self._engine, self._fail)
         self._numbers = itertools.count()
         self._jobs: dict[str, asyncio.Queue[Delta | None]] = {}
         self._kept: dict[tuple[str, str, tuple[int, ...], int], tuple[str, tuple[int, ...]]] = {}

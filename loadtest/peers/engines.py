@@ -11,7 +11,7 @@ import httpx
 
 from loadtest.peers.llama_server import running as llama_server
 from workers.engines.base import Job, ModelSpec, Sampling
-from workers.engines.llama_cpp import LlamaCppEngine
+from workers.engines.llama_cpp.engine import LlamaCppEngine
 
 OUTPUT_TOKENS = 128
 CONTEXT_TOKENS = 1024

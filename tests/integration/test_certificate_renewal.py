@@ -17,12 +17,11 @@ from tests.support.joined import PROFILE, join, running, worker_of
 from tests.support.tls_pool import Head, ShiftedClock, head
 from tests.support.until import until_changed
 from workers.joining import join as joining
-from workers.joining.enrolment import EnrolFailed
 from workers.joining.join import Joined, renew
 from workers.joining.membership_files import Membership, PoolFiles
 from workers.session import codec
-from workers.session.credentials import open_channel
-from workers.session.session import CHANNEL_OPTIONS
+from workers.session.channel import open_channel
+from workers.session.enrolment import EnrolFailed
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ async def test_a_certificate_is_renewed_for_its_own_key_only(pool: Head, tmp_pat
     assert fresh.worker_id == joined.membership.worker_id
     assert joined.files.certificate.read_bytes() != before
     other = await join(pool, await pool.token(), tmp_path / "other")
-    async with open_channel(pool.session_address, joined.files.security(), CHANNEL_OPTIONS) as channel:
+    async with open_channel(pool.session_address, joined.files.security()) as channel:
         with pytest.raises(grpc.aio.AioRpcError, match="another key"):
             await FleetStub(channel).Renew(codec.renew_request(other.files.certificate_request()), timeout=10)
 

@@ -16,7 +16,7 @@ from router.domain.worker import WorkerState
 from tests.support.join_process import LEAVE, ask, joining, ready, run_to_end
 from tests.support.plain_openai import ANSWER, plain_openai
 from tests.support.tls_pool import Head, head
-from workers.joining import service_units as autostart
+from workers.joining import service_units
 
 
 @pytest.fixture
@@ -186,9 +186,9 @@ async def test_an_installed_join_comes_back_by_what_was_written_and_leaves(
     async with joining(*line, *more, "--install", environment=home) as process:
         _, err = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 0, err.decode()
-    unit = tmp_path / ".config/systemd/user" / autostart.UNIT
+    unit = tmp_path / ".config/systemd/user" / service_units.UNIT
     told = tmp_path / "told"
-    assert told.read_text().splitlines()[-1] == f"systemctl --user enable --now {autostart.UNIT}"
+    assert told.read_text().splitlines()[-1] == f"systemctl --user enable --now {service_units.UNIT}"
     written = unit.read_text()
     assert made["token"] not in written
     (start,) = (one.removeprefix("ExecStart=") for one in written.splitlines() if one.startswith("ExecStart="))
@@ -206,7 +206,7 @@ async def test_an_installed_join_comes_back_by_what_was_written_and_leaves(
             out, _ = await asyncio.wait_for(process.communicate(), 30)
             assert (process.returncode, said in out) == (0, True), out
     assert not unit.exists()
-    assert told.read_text().splitlines()[-1] == f"systemctl --user disable --now {autostart.UNIT}"
+    assert told.read_text().splitlines()[-1] == f"systemctl --user disable --now {service_units.UNIT}"
     async with joining(environment=home, program=tuple(shlex.split(start))) as process:
         _, err = await asyncio.wait_for(process.communicate(), 60)
         assert (process.returncode, b"has not joined" in err) == (1, True), err
@@ -214,24 +214,24 @@ async def test_an_installed_join_comes_back_by_what_was_written_and_leaves(
 
 def test_units_run_the_join_again_without_a_token(tmp_path: Path) -> None:
     """launchd and systemd get the same command; odd characters survive systemd's quoting."""
-    command = ["/usr/bin/python3", "-m", "workers.joining.commands", "h:1", "--node", 'a b%c$d"e']
-    mac = autostart.unit(command, tmp_path / "log", platform="darwin", home=tmp_path)
+    command = ["/usr/bin/python3", "-m", "workers.cli.join", "h:1", "--node", 'a b%c$d"e']
+    mac = service_units.unit(command, tmp_path / "log", platform="darwin", home=tmp_path)
     plist = plistlib.loads(mac.content)
     assert plist["ProgramArguments"] == command
     assert plist["RunAtLoad"] is True
     assert mac.path == tmp_path / "Library/LaunchAgents/io.allsorts.worker.plist"
-    linux = autostart.unit(command, tmp_path / "log", platform="linux", home=tmp_path)
-    assert b'ExecStart=/usr/bin/python3 -m workers.joining.commands h:1 --node "a b%%c$$d\\"e"' in linux.content
+    linux = service_units.unit(command, tmp_path / "log", platform="linux", home=tmp_path)
+    assert b'ExecStart=/usr/bin/python3 -m workers.cli.join h:1 --node "a b%%c$$d\\"e"' in linux.content
     with pytest.raises(OSError, match="knows macOS and Linux"):
-        autostart.unit(command, tmp_path / "log", platform="win32")
+        service_units.unit(command, tmp_path / "log", platform="win32")
 
 
 def test_a_unit_is_written_privately_and_removed_again(tmp_path: Path) -> None:
     """What cannot be started from here is handed back as lines to type."""
-    unit = autostart.Unit(
+    unit = service_units.Unit(
         path=tmp_path / "x" / "unit", content=b"x", start=(("true",), ("false",), ("later", "a b")), stop=(("false",),)
     )
-    assert autostart.install(unit) == ["false", "later 'a b'"]
+    assert service_units.install(unit) == ["false", "later 'a b'"]
     assert unit.path.stat().st_mode & 0o077 == 0
-    assert autostart.remove(unit)
-    assert not autostart.remove(unit)
+    assert service_units.remove(unit)
+    assert not service_units.remove(unit)

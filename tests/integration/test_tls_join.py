@@ -14,13 +14,12 @@ from router.domain.worker import WorkerState
 from router.trust.listeners import start_listeners
 from tests.support.joined import PROFILE, hello, join, running, worker_of
 from tests.support.tls_pool import Head, ShiftedClock, head
-from workers.joining.enrolment import EnrolFailed
 from workers.joining.join import join_pool
 from workers.joining.join_token import parse_token
 from workers.joining.pinning import NotTheRouter, Unreachable
 from workers.session import codec
-from workers.session.credentials import open_channel, open_enrolment_channel
-from workers.session.session import CHANNEL_OPTIONS
+from workers.session.channel import open_channel, open_enrolment_channel
+from workers.session.enrolment import EnrolFailed
 
 
 @pytest.fixture
@@ -136,13 +135,13 @@ async def test_revocation_cuts_the_session_at_once_and_holds_after_a_restart(tmp
         assert await pool.audit("session.refused") == ["this worker was revoked: sold"]
         with pytest.raises(EnrolFailed, match="revoked: sold"):
             await join(pool, await pool.token(), tmp_path / "mac")
-        async with open_enrolment_channel(pool.enrol_address, files.authority, CHANNEL_OPTIONS) as channel:
+        async with open_enrolment_channel(pool.enrol_address, files.authority) as channel:
             by_key_alone = pb.EnrolRequest(certificate_request=files.certificate_request(), protocol_version=1)
             with pytest.raises(grpc.aio.AioRpcError, match="revoked: sold"):
                 await FleetStub(channel).Enrol(by_key_alone, timeout=10)
         assert await pool.audit("join.refused") == ["this machine was revoked: sold"] * 2
         with pytest.raises(grpc.aio.AioRpcError, match="revoked"):
-            async with open_channel(pool.session_address, files.security(), CHANNEL_OPTIONS) as channel:
+            async with open_channel(pool.session_address, files.security()) as channel:
                 await FleetStub(channel).Renew(codec.renew_request(files.certificate_request()), timeout=10)
         assert await pool.audit("renew.refused") == ["this machine was revoked: sold"]
 
@@ -216,11 +215,11 @@ async def test_the_session_listener_wants_a_certificate_and_the_enrolment_listen
     """Without a certificate there is no session on either port, and plain text is not understood."""
     joined = await join(pool, await pool.token(), tmp_path / "mac")
     authority = joined.files.authority
-    async with open_enrolment_channel(pool.session_address, authority, CHANNEL_OPTIONS) as channel:
+    async with open_enrolment_channel(pool.session_address, authority) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await FleetStub(channel).Renew(pb.RenewRequest(), timeout=5)
         assert error.value.code() is grpc.StatusCode.UNAVAILABLE
-    async with open_enrolment_channel(pool.enrol_address, authority, CHANNEL_OPTIONS) as channel:
+    async with open_enrolment_channel(pool.enrol_address, authority) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await FleetStub(channel).Renew(pb.RenewRequest(), timeout=5)
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -239,7 +238,7 @@ async def test_a_bad_certificate_request_is_refused(pool: Head, tmp_path: Path, 
     """One line, no token used."""
     token = await pool.token()
     joined = await join(pool, token, tmp_path / "mac")
-    async with open_enrolment_channel(pool.enrol_address, joined.files.authority, CHANNEL_OPTIONS) as channel:
+    async with open_enrolment_channel(pool.enrol_address, joined.files.authority) as channel:
         request = pb.EnrolRequest(token=token, certificate_request=request_pem, protocol_version=1)
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await FleetStub(channel).Enrol(request, timeout=10)

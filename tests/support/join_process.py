@@ -15,10 +15,10 @@ from router.domain.worker import WorkerState
 from router.fleet.member import Member
 from tests.support.tls_pool import Head
 
-MODULE = (sys.executable, "-m", "workers.joining.commands")
+MODULE = (sys.executable, "-m", "workers.cli.join")
 COMMAND = (str(Path(sys.executable).with_name("allsorts")), "join")
 """As the printed line has it."""
-LEAVE = (COMMAND[0], "leave")
+LEAVE = (sys.executable, "-m", "workers.cli.leave")
 
 
 @contextlib.asynccontextmanager

@@ -16,8 +16,8 @@ from workers.facts import Hardware, Profile
 from workers.joining.join import Joined, join_pool
 from workers.joining.join_token import parse_token
 from workers.serving.worker import Ended, Worker, WorkerSetup
-from workers.session.credentials import open_channel
-from workers.session.session import CHANNEL_OPTIONS, SessionLimits
+from workers.session.channel import open_channel
+from workers.session.session import SessionLimits
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 QUICK = SessionLimits(backoff_first_s=0.02, backoff_last_s=0.1)
@@ -56,7 +56,7 @@ async def running(worker: Worker) -> AsyncIterator[asyncio.Task[Ended]]:
 
 async def hello(pool: Head, joined: Joined, message: pb.Hello) -> pb.RouterCommand:
     """Say hello with a certificate; the first command that is no dismissal."""
-    async with open_channel(pool.session_address, joined.files.security(), CHANNEL_OPTIONS) as channel:
+    async with open_channel(pool.session_address, joined.files.security()) as channel:
         call = FleetStub(channel).Session()
         await call.write(pb.WorkerEvent(hello=message))
         command = await asyncio.wait_for(call.read(), 10)

@@ -9,8 +9,8 @@ from tests.support.echo_engine import EchoEngine
 from tests.support.fleet_servicer import Fleet, SessionEnd
 from workers.engines.base import ModelSpec
 from workers.facts import Hardware, Profile
-from workers.joining.enrolment import enrol
 from workers.serving.worker import Ended, Worker, WorkerSetup
+from workers.session.enrolment import enrol
 from workers.session.session import SessionLimits
 
 PROFILE = Profile(node="testnode", hardware=Hardware(kind="cpu", name="test"), engine="echo")

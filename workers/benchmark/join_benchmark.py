@@ -18,8 +18,8 @@ from workers.benchmark.probe import Probe
 from workers.benchmark.speed_fit import fit_speed, median_relative_error
 from workers.benchmark.store import BenchmarkStore, benchmark_key
 from workers.engines.base import Engine, LoadedModel, ModelSpec, Refused
+from workers.engines.step_reader import StepReader
 from workers.facts import Hardware, Speed, StepSample
-from workers.serving.step_reader import StepHub
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ class JoinBenchmark:
         self._store = store
         self._effort = effort
 
-    async def __call__(self, engine: Engine, hub: StepHub, loaded: LoadedModel, spec: ModelSpec) -> Speed | None:
+    async def __call__(self, engine: Engine, hub: StepReader, loaded: LoadedModel, spec: ModelSpec) -> Speed | None:
         """The model's speed; None when it could not be measured, which is logged and harms nothing."""
         key = benchmark_key(self._hardware, engine.kind, engine.version, loaded, spec, self._effort)
         if key and self._store is not None and (speed := self._store.read(key)) is not None:
@@ -138,7 +138,7 @@ class JoinBenchmark:
         return speed
 
 
-async def measure(engine: Engine, hub: StepHub, loaded: LoadedModel, plan: Plan) -> tuple[StepSample, ...]:
+async def measure(engine: Engine, hub: StepReader, loaded: LoadedModel, plan: Plan) -> tuple[StepSample, ...]:
     """Timed steps of this model. Raises Refused when the engine does not take the probes."""
     probe = Probe(engine, loaded)
     with hub.listening(probe.hear):

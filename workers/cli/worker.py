@@ -1,21 +1,18 @@
-"""The worker's own commands. They import neither router nor ray, so that a Mac installs without them."""
+"""``allsorts worker``: serve models of this machine to routers one names."""
 
 import asyncio
-import logging
 import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 
-from workers.config import ConfigError, WorkerConfig, parse_labels, parse_model, read_config
-from workers.engines.base import EngineError
-from workers.joining.enrolment import EnrolFailed
-from workers.session.credentials import InsecureAddress
+from workers.cli.log_setup import set_up_logging
+from workers.config import WorkerConfig, parse_labels, parse_model, read_config
+from workers.errors import WorkerError
 
-EXPECTED = (ConfigError, EnrolFailed, InsecureAddress, EngineError, OSError)
+EXPECTED = (WorkerError, OSError)
 """What can go wrong at the start: each is one clear line, not a traceback."""
 
 
@@ -83,22 +80,6 @@ def run_worker(settings: WorkerConfig) -> tuple[int, str]:
     set_up_logging(settings.log_level)
     ended = asyncio.run(serve(settings))
     return ended.code, ended.reason
-
-
-def set_up_logging(level: str) -> None:
-    """Structured lines on stderr: for people on a terminal, JSON elsewhere."""
-    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def _builtins(text: str) -> dict[str, str]:

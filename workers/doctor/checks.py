@@ -13,18 +13,15 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import platformdirs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from workers.doctor.hints import WRONG_PORT, engine_remedy, refusal_remedy, refused_remedy, silent_remedy
-from workers.engines.base import EngineError
 from workers.engines.table import make_engine
+from workers.errors import WorkerError
 from workers.facts import Hardware, Profile
-from workers.hardware import this_machine
-from workers.joining.enrolment import EnrolFailed
+from workers.hardware.detect import this_machine
 from workers.joining.join import split_address
 from workers.joining.join_token import BadToken, JoinToken, parse_token
 from workers.joining.membership_files import PoolFiles
@@ -38,12 +35,10 @@ from workers.joining.pinning import (
     system_reason,
     wrong_port,
 )
-from workers.session import codec
-from workers.session.credentials import open_enrolment_channel
-from workers.session.session import CHANNEL_OPTIONS
+from workers.session.channel import open_enrolment_channel
+from workers.session.enrolment import EnrolFailed, enrol_over
 
 CONNECT_DEADLINE_S = 6.0
-CALL_DEADLINE_S = 10.0
 MODEL_OVERHEAD_BYTES = 1024 * 2**20
 """What an engine takes beside the weights: llama.cpp's ``--fit`` margin per device (FACTS, overheads)."""
 
@@ -65,7 +60,7 @@ async def local_checks(*, engine: str, model: Path | None, hardware: Hardware | 
         detail = f"{made.kind} {made.version}".strip()
         await made.close()
         yield Finding(check="engine", ok=True, detail=detail)
-    except EngineError as error:
+    except WorkerError as error:
         yield Finding(check="engine", ok=False, detail=str(error), remedy=engine_remedy(engine))
     if model is not None:
         yield _memory(model, hardware if hardware is not None else await asyncio.to_thread(this_machine))
@@ -200,18 +195,14 @@ async def _knock(address: str, token: JoinToken | None, files: PoolFiles | None,
     known = files.membership() if files is not None else None
     node = known.node if known is not None else _node()
     profile = Profile(node=node, hardware=Hardware(kind="cpu", name="doctor"), engine="doctor")
-    request = codec.enrol_request(
-        token=token.text if token else "",
-        certificate_request=b"" if token or files is None else files.certificate_request(),
-        node=node,
-        profile_now=profile,
-    )
+    request = b"" if token or files is None else files.certificate_request()
     try:
-        async with open_enrolment_channel(address, authority, CHANNEL_OPTIONS) as channel:
-            reply = await FleetStub(channel).Enrol(request, timeout=CALL_DEADLINE_S)
-    except grpc.aio.AioRpcError as error:
-        detail = error.details() or error.code().name
-        return _Knock(Finding(check=what, ok=False, detail=detail, remedy=refusal_remedy(detail)))
+        async with open_enrolment_channel(address, authority) as channel:
+            reply = await enrol_over(
+                channel, address, profile, token=token.text if token else "", certificate_request=request
+            )
+    except EnrolFailed as failed:
+        return _Knock(Finding(check=what, ok=False, detail=failed.detail, remedy=refusal_remedy(failed.detail)))
     detail = "good for this machine" if token else f"known as {reply.worker_id}, node {node}"
     return _Knock(Finding(check=what, ok=True, detail=detail), tuple(one.address for one in reply.replicas))
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from workers.errors import WorkerError
 
-class EngineError(Exception):
-    """Root of what engines raise on purpose; the message is one line for people."""
+
+class EngineError(WorkerError):
+    """Root of what engines raise on purpose."""
 
 
 class LoadError(EngineError):

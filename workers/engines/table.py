@@ -25,10 +25,10 @@ def _lazy(module: str, name: str, needs: str) -> EngineFactory:
 
 
 ENGINES: dict[str, EngineFactory] = {
-    "llama.cpp": _lazy("workers.engines.llama_cpp", "LlamaCppEngine", "pip install 'allsorts[llama]'"),
+    "llama.cpp": _lazy("workers.engines.llama_cpp.engine", "LlamaCppEngine", "pip install 'allsorts[llama]'"),
     "vllm": _lazy("workers.engines.vllm.engine", "VllmEngine", "pip install 'allsorts[vllm]'"),
-    "openai": _lazy("workers.engines.openai_compatible", "OpenAICompatibleEngine", "pip install allsorts"),
-    "simulated": _lazy("workers.engines.simulated", "SimulatedEngine", "pip install allsorts"),
+    "openai": _lazy("workers.engines.openai_compatible.engine", "OpenAICompatibleEngine", "pip install allsorts"),
+    "simulated": _lazy("workers.engines.simulated.engine", "SimulatedEngine", "pip install allsorts"),
 }
 
 

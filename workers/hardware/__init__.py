@@ -1,8 +1,5 @@
 """What machine this is: commands that ask the system, pure parsers of what they print, and a self-test for owners.
 
-``this_machine()`` is all that others need. See README.md for what lives where and what was verified on which machine.
+``detect.this_machine()`` is all that others need. See README.md for what lives
+where and what was verified on which machine.
 """
-
-from workers.hardware.detect import this_machine
-
-__all__ = ["this_machine"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from workers.engines.base import EngineError
+from workers.errors import WorkerError
 from workers.hardware.probes import PROBES, Reading
 
 VARIABLE = "ALLSORTS_HARDWARE_RECORDING"
@@ -25,7 +25,7 @@ _SECRETS = re.compile(
 """What identifies one machine; it is of no use here."""
 
 
-class BadRecording(EngineError):
+class BadRecording(WorkerError):
     """A recording that cannot be read; one line naming the file and what is wrong."""
 
 

@@ -1,6 +1,6 @@
 """Joining a pool over TLS: pin the CA, hand over token and certificate request, keep what comes back; and renewing.
 
-Nothing here prints; ``workers/joining/commands.py`` shows it to people.
+Nothing here prints; ``workers/cli/join.py`` shows it to people.
 """
 
 import asyncio
@@ -10,19 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import structlog
 from cryptography import x509
 
-from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from workers.facts import ModelReport, Offer, Profile
-from workers.joining.enrolment import ENROL_TIMEOUT_S, EnrolFailed
 from workers.joining.join_token import JoinToken
 from workers.joining.membership_files import Membership, PoolFiles
 from workers.joining.pinning import NotTheRouter, Unreachable, fetch, pin, wrong_port
-from workers.session import codec
-from workers.session.credentials import open_channel, open_enrolment_channel
-from workers.session.session import CHANNEL_OPTIONS
+from workers.session.channel import open_channel, open_enrolment_channel
+from workers.session.enrolment import EnrolFailed, enrol_over, renew_over
 
 log = structlog.get_logger(__name__)
 
@@ -98,23 +94,20 @@ def _not_joined(state_dir: Path, address: str, node: str) -> str:
 async def _enrol(
     address: str, token: JoinToken | None, profile: Profile, files: PoolFiles, files_here: Sequence[ModelReport]
 ) -> Joined:
-    request = codec.enrol_request(
-        token=token.text if token else "",
-        certificate_request=files.certificate_request(),
-        node=profile.node,
-        profile_now=profile,
-        files=files_here,
-    )
-    async with open_enrolment_channel(address, files.authority, CHANNEL_OPTIONS) as channel:
-        try:
-            reply = await FleetStub(channel).Enrol(request, timeout=ENROL_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise _failed(address, error) from None
+    async with open_enrolment_channel(address, files.authority) as channel:
+        reply = await enrol_over(
+            channel,
+            address,
+            profile,
+            token=token.text if token else "",
+            certificate_request=files.certificate_request(),
+            files=files_here,
+        )
     membership = Membership(
         enrol_address=address,
         node=profile.node,
         worker_id=reply.worker_id,
-        replicas=tuple(one.address for one in codec.replicas(reply.replicas)),
+        replicas=tuple(one.address for one in reply.replicas),
         expires_at_unix_s=reply.expires_at_unix_s,
     )
     files.keep(reply.certificate, membership)
@@ -122,7 +115,7 @@ async def _enrol(
     return Joined(
         files=files,
         membership=membership,
-        offers=codec.offers(reply.offers),
+        offers=reply.offers,
         clock_skew_s=time.time() - made_at,
     )
 
@@ -135,13 +128,12 @@ async def renew(files: PoolFiles) -> Membership:
     failure = EnrolFailed("the router named no address to renew at", retryable=True)
     for address in membership.replicas:
         try:
-            async with open_channel(address, files.security(), CHANNEL_OPTIONS) as channel:
-                request = codec.renew_request(files.certificate_request())
-                reply = await FleetStub(channel).Renew(request, timeout=ENROL_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            failure = _failed(address, error)
-            if not failure.retryable:
-                raise failure from None
+            async with open_channel(address, files.security()) as channel:
+                reply = await renew_over(channel, address, files.certificate_request())
+        except EnrolFailed as failed:
+            if not failed.retryable:
+                raise
+            failure = failed
             continue
         fresh = Membership(
             enrol_address=membership.enrol_address,
@@ -215,9 +207,3 @@ def _sha256(certificate: x509.Certificate) -> bytes:
     from cryptography.hazmat.primitives import hashes
 
     return certificate.fingerprint(hashes.SHA256())
-
-
-def _failed(address: str, error: grpc.aio.AioRpcError) -> EnrolFailed:
-    retryable = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-    what = "was not reached" if retryable else "did not let this machine in"
-    return EnrolFailed(f"the router at {address} {what}: {error.details() or error.code().name}", retryable=retryable)

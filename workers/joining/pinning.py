@@ -16,6 +16,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
+from workers.errors import WorkerError
+
 AUTHORITY_EXTENSION = x509.ObjectIdentifier("2.25.198437423651274390128374650192837465")
 """As in ``router/trust/authority.py``: the CA's certificate, DER, inside the router's."""
 
@@ -29,11 +31,11 @@ GREETING_DEADLINE_S = 2.0
 LARGEST_EXTENSION = 16 * 1024
 
 
-class NotTheRouter(Exception):
+class NotTheRouter(WorkerError):
     """Something else answers there, or its CA is not the token's; one line."""
 
 
-class Unreachable(Exception):
+class Unreachable(WorkerError):
     """No TLS handshake at that address; one line. ``cause`` is what the system said."""
 
     def __init__(self, message: str, cause: BaseException) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from workers.config import NO_BASE_URL, ConfigError, ModelConfig
 from workers.engines.base import LoadError
-from workers.engines.openai_compatible import discover
+from workers.engines.openai_compatible.discovery import discover
 from workers.engines.simulated.hardware import declared_hardware
 from workers.models.gguf_file import read_gguf
 

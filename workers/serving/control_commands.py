@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from workers.engines.base import Engine, EngineError, ModelSpec, Refused
+from workers.engines.step_reader import StepReader
 from workers.serving.model_manager import ModelShelf
-from workers.serving.step_reader import StepHub
 from workers.session.messages import Embed, EmbedResult, LoadModel, Score, ScoreResult, UnloadModel
 from workers.session.session import Session
 
@@ -23,7 +23,7 @@ class SideWork:
         self._shelf = shelf
         self._load_options = load_options
 
-    async def do(self, engine: Engine, hub: StepHub, session: Session, command: SideCommand) -> None:
+    async def do(self, engine: Engine, hub: StepReader, session: Session, command: SideCommand) -> None:
         """Carry it out; what it asks for is answered on ``session``."""
         match command:
             case Score():

@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 import structlog
 
 from workers.engines.base import Engine, EngineFailed, LoadedModel, LoadError, ModelSpec
+from workers.engines.step_reader import StepReader
 from workers.facts import ModelReport, ModelState, Speed
-from workers.serving.step_reader import StepHub
 from workers.session.messages import ModelProgress
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-Measure = Callable[[Engine, StepHub, LoadedModel, ModelSpec], Coroutine[Any, Any, Speed | None]]
+Measure = Callable[[Engine, StepReader, LoadedModel, ModelSpec], Coroutine[Any, Any, Speed | None]]
 """The join benchmark: None when the engine cannot be measured."""
 
 LOAD_DEADLINE_S = 300.0
@@ -76,7 +76,7 @@ class ModelShelf:
 
     # ------------------------------------------------------------ load, measure, unload
 
-    async def load(self, engine: Engine, hub: StepHub, spec: ModelSpec, *, why: str = "") -> bool:
+    async def load(self, engine: Engine, hub: StepReader, spec: ModelSpec, *, why: str = "") -> bool:
         """Load and measure one model; a failure is reported as the model's state, never raised.
 
         ``why`` it must be loaded again is shown until it is.
@@ -107,7 +107,7 @@ class ModelShelf:
         return True
 
     async def _loaded(
-        self, engine: Engine, hub: StepHub, spec: ModelSpec, pending: ModelReport, loaded: LoadedModel
+        self, engine: Engine, hub: StepReader, spec: ModelSpec, pending: ModelReport, loaded: LoadedModel
     ) -> None:
         report = replace(
             pending, quantization=loaded.quantization, loaded=loaded, state=ModelState.BENCHMARKING, error=""
@@ -167,7 +167,7 @@ class ModelShelf:
                 self._failed(report, why)
         return allowed
 
-    async def reload(self, engine: Engine, hub: StepHub) -> None:
+    async def reload(self, engine: Engine, hub: StepReader) -> None:
         """Load everything again, in a new engine. Speeds measured before stay."""
         for key, spec in list(self._specs.items()):
             was = self._reports.pop(key, None)

@@ -12,13 +12,13 @@ from typing import Any
 import structlog
 
 from workers.engines.base import Engine, EngineError, LoadFigures, ModelSpec, StepResult
+from workers.engines.step_reader import StepReader
 from workers.facts import Profile
-from workers.joining.enrolment import Enrolment
 from workers.serving.control_commands import MAX_SIDE_TASKS, SideCommand, SideWork, turned_away
 from workers.serving.job_table import Dispatcher
 from workers.serving.model_manager import Measure, ModelShelf
-from workers.serving.step_reader import StepHub
-from workers.session.credentials import ChannelSecurity
+from workers.session.channel import ChannelSecurity
+from workers.session.enrolment import Enrolment
 from workers.session.messages import (
     Abort,
     AssignDraft,
@@ -234,8 +234,8 @@ class Worker:
 
     # ------------------------------------------------------------ the engine
 
-    def _open_hub(self, engine: Engine) -> StepHub:
-        hub = StepHub(engine, self._engine_failed)
+    def _open_hub(self, engine: Engine) -> StepReader:
+        hub = StepReader(engine, self._engine_failed)
         hub.add(self._on_step)
         return hub
 

@@ -15,24 +15,11 @@ from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from workers.engines.base import Delta, LoadFigures
 from workers.facts import ModelReport, Profile
 from workers.session import codec
-from workers.session.credentials import ChannelSecurity, InsecureAddress, open_channel
+from workers.session.channel import ChannelSecurity, InsecureAddress, open_channel
 from workers.session.messages import Command, Dismiss, Event, LoadReport, Ping, Pong, Welcome
 from workers.session.outbox import Batch, Outbox, OutboxFull
 
 log = structlog.get_logger(__name__)
-
-CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
-    ("grpc.max_receive_message_length", 16 * 2**20),
-    ("grpc.max_send_message_length", 16 * 2**20),
-    ("grpc.keepalive_time_ms", 4000),
-    ("grpc.keepalive_timeout_ms", 3000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Each dial stands alone: no shared connection whose own back-off would slow ours.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
-)
-"""The router's server must allow pings this frequent: min_recv_ping_interval_without_data_ms at most 2000."""
 
 NOT_KNOWN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
 """Status codes with which a router says that it does not know this worker (any more)."""
@@ -187,7 +174,7 @@ class Session:
     async def _serve_once(self) -> str:
         """One call from hello to its end; says why it ended."""
         try:
-            channel = open_channel(self.address, self._security, CHANNEL_OPTIONS)
+            channel = open_channel(self.address, self._security)
         except (InsecureAddress, OSError, ValueError) as error:
             return str(error)
         async with channel:

@@ -27,8 +27,8 @@ from workers.engines.base import (
     Sampling,
     StepResult,
 )
+from workers.engines.step_reader import StepReader
 from workers.engines.table import make_engine
-from workers.serving.step_reader import StepHub
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 CONTEXT_TOKENS = 512
@@ -77,7 +77,7 @@ class Rig:
         self.cached: set[int] = set()  # text blocks that the engine said it holds
         self._runs: dict[tuple[str, int], Run] = {}
         self._numbers = itertools.count(1)
-        self._hub = StepHub(engine, self.failures.append)
+        self._hub = StepReader(engine, self.failures.append)
         self._hub.add(self._hear)
         self._stepped = asyncio.Event()
 

@@ -7,7 +7,7 @@ import psutil
 from workers.engines.base import LoadError
 from workers.engines.llama_cpp.options import Options
 from workers.engines.table import accelerates
-from workers.hardware import this_machine
+from workers.hardware.detect import this_machine
 from workers.models.gguf_file import GgufFacts
 
 GIB = 2**30

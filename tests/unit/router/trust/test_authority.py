@@ -24,7 +24,7 @@ from router.trust.join_token import BadToken, new_token, parse_token
 from workers.joining.join_token import BadToken as WorkersBadToken
 from workers.joining.join_token import parse_token as workers_parse_token
 from workers.joining.pinning import AUTHORITY_EXTENSION as WORKERS_AUTHORITY_EXTENSION
-from workers.session.credentials import SERVER_NAME as WORKERS_SERVER_NAME
+from workers.session.channel import SERVER_NAME as WORKERS_SERVER_NAME
 
 NOW = 1_800_000_000.0
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from workers.hardware import this_machine
-from workers.hardware.detect import understand, understood
+from workers.hardware.detect import this_machine, understand, understood
 from workers.hardware.probes import Probe, Reading, ask, ask_all
 from workers.hardware.recording import VARIABLE, BadRecording, read_recording, redacted, write_recording
 from workers.hardware.selftest import agreements, selftest

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.until import until_async
 from workers.engines.base import Delta, EngineFailed, Job, LoadFigures, ModelSpec, Sampling
-from workers.engines.simulated import SimulatedEngine
+from workers.engines.simulated.engine import SimulatedEngine
 from workers.engines.simulated.faults import NO_FAULT, ControlFile, Fault, FaultError, parse_fault
 
 WITHIN_S = 120.0
@@ -172,7 +172,7 @@ def test_an_exit_takes_the_whole_process_along(tmp_path: Path) -> None:
     program = (
         "import asyncio\n"
         "from workers.engines.base import ModelSpec\n"
-        "from workers.engines.simulated import SimulatedEngine\n"
+        "from workers.engines.simulated.engine import SimulatedEngine\n"
         "from workers.engines.simulated.faults import Fault\n"
         "async def main():\n"
         "    engine = SimulatedEngine()\n"

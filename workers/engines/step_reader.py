@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 Listener = Callable[[StepResult], None]
 
 
-class StepHub:
+class StepReader:
     """Reads ``engine.steps()`` in one task. Listeners are called in the event loop and must not block."""
 
     def __init__(self, engine: Engine, on_failed: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""``allsorts join``: this machine into a pool, by the one line the head printed. ``allsorts leave``: out again."""
+"""``allsorts join``: this machine into a pool, by the one line the head printed."""
 
 import asyncio
 import contextlib
@@ -14,22 +14,21 @@ from typing import Annotated, Any
 import platformdirs
 import typer
 
-from workers.cli.worker import EXPECTED, set_up_logging
+from workers.cli.log_setup import set_up_logging
+from workers.cli.worker import EXPECTED
 from workers.config import UPSTREAM_KEY, ModelConfig, WorkerConfig, parse_model, read_config
 from workers.engines.table import accelerates, make_engine, with_threads
 from workers.facts import Hardware, Profile
-from workers.hardware import this_machine
-from workers.joining import service_units as autostart
+from workers.hardware.detect import this_machine
+from workers.joining import service_units
 from workers.joining.join import Joined, join_pool, keep_renewed
 from workers.joining.join_token import BadToken, JoinToken, parse_token
 from workers.joining.model_selection import choose, files_here
-from workers.joining.pinning import NotTheRouter, Unreachable
 from workers.joining.preflight import check_models
-from workers.joining.uninstall import joined_pools, stop_running
 from workers.joining.view import JoinView
 from workers.versions import own_version
 
-FAILURES = (*EXPECTED, BadToken, NotTheRouter, Unreachable)
+FAILURES = (*EXPECTED, BadToken)
 """Each is one clear line."""
 
 SKEW_WORTH_SAYING_S = 30.0
@@ -101,38 +100,6 @@ def _doctor(address: str, token: str, node: str | None, state_dir: Path | None) 
     return shlex.join(words) + (" --token …" if token else "")
 
 
-def leave(
-    state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,
-    forget: Annotated[
-        bool, typer.Option("--forget", help="Also delete the keys: joining again needs a token.")
-    ] = False,
-) -> None:
-    """Leave every pool this machine joined: what serves now is stopped in good order, and nothing comes back.
-
-    Running requests get 20 seconds to finish and move to another worker after that. Keys stay, so that joining again
-    needs no token, unless --forget is given.
-
-    Examples:
-      allsorts leave
-
-      allsorts leave --forget
-
-    """
-    pools = joined_pools(Path(state_dir or platformdirs.user_state_dir("allsorts")))
-    try:
-        removed = autostart.remove(autostart.unit([], Path("unused")))
-        typer.echo("removed what --install had written" if removed else "nothing was installed to start by itself")
-        stopped = [stop_running(files, say=typer.echo) for files in pools]
-        if not removed and not any(stopped):
-            typer.echo("nothing serves here now")
-    except OSError as error:
-        typer.echo(f"allsorts leave: {error}", err=True)
-        raise typer.Exit(1) from None
-    for files in pools if forget else ():
-        files.forget()
-        typer.echo(f"forgot {files.folder.name}")
-
-
 class _Steps:
     """The steps of a join, shared by serving at once and by ``--install``."""
 
@@ -190,8 +157,8 @@ class _Steps:
         _, profile = await self._look_around()
         joined = await self._join(profile)
         config = self._configure(joined)
-        unit = autostart.unit(self._command(config), Path(config.state_dir) / "worker.log")
-        left = await asyncio.to_thread(autostart.install, unit)
+        unit = service_units.unit(self._command(config), Path(config.state_dir) / "worker.log")
+        left = await asyncio.to_thread(service_units.install, unit)
         self._view.say(f"written: {unit.path}")
         if left:
             self._view.warn("could not start it from here; type: " + " && ".join(left))
@@ -247,7 +214,7 @@ class _Steps:
 
     def _command(self, config: WorkerConfig) -> list[str]:
         """The same join without its token: the key is enough."""
-        command = [sys.executable, "-m", "workers.joining.commands", self._address, "--engine", config.engine]
+        command = [sys.executable, "-m", "workers.cli.join", self._address, "--engine", config.engine]
         command += ["--node", config.node, "--state-dir", str(Path(config.state_dir).absolute())]
         for one in config.models:
             command += ["--model", f"{one.name}={one.path}"]
@@ -263,7 +230,7 @@ def _absolute(path: str) -> Path | str:
 
 
 def main() -> None:
-    """``python -m workers.joining.commands``: what launchd and systemd run."""
+    """``python -m workers.cli.join``: what launchd and systemd run."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command()(join)
     app()

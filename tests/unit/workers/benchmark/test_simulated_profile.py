@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from workers.benchmark.simulated_profile import profile_toml, scatter
 from workers.benchmark.speed_fit import fit_speed
 from workers.engines.base import Capabilities, LoadedModel
 from workers.engines.simulated.core import SimulatedCore
-from workers.engines.simulated.measured import profile_toml, scatter
 from workers.engines.simulated.parameters import EngineParameters, times
 from workers.engines.simulated.profile import ProfileError, read_profile
 from workers.engines.simulated.sequence import Sequence_

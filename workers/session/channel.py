@@ -1,4 +1,4 @@
-"""How a session is secured: mutual TLS, or plain text where nothing leaves the machine."""
+"""Channels to router replicas: mutual TLS, or plain text where nothing leaves the machine."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -6,11 +6,26 @@ from pathlib import Path
 
 import grpc
 
+from workers.errors import WorkerError
+
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.max_receive_message_length", 16 * 2**20),
+    ("grpc.max_send_message_length", 16 * 2**20),
+    ("grpc.keepalive_time_ms", 4000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Each dial stands alone: no shared connection whose own back-off would slow ours.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+)
+"""The router's server must allow pings this frequent: min_recv_ping_interval_without_data_ms at most 2000."""
+
 SERVER_NAME = "router.allsorts.internal"
 """The name every router of a TLS pool has in its certificate, whatever its address (router/trust/authority.py)."""
 
 
-class InsecureAddress(Exception):
+class InsecureAddress(WorkerError):
     """Plain text was asked for beyond loopback."""
 
 
@@ -39,9 +54,7 @@ def is_loopback(address: str) -> bool:
         return address.startswith("unix:")
 
 
-def open_channel(
-    address: str, security: ChannelSecurity | None, options: tuple[tuple[str, int | str], ...]
-) -> grpc.aio.Channel:
+def open_channel(address: str, security: ChannelSecurity | None) -> grpc.aio.Channel:
     """A channel to a router replica. Raises InsecureAddress for plain text beyond loopback, OSError for missing PEM."""
     if security is None:
         if not is_loopback(address):
@@ -49,22 +62,21 @@ def open_channel(
                 f"{address} is not on this machine and this worker has no certificate: "
                 "enrol it with `allsorts join HOST:PORT --token …`"
             )
-        return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
     credentials = grpc.ssl_channel_credentials(
         root_certificates=security.authority.read_bytes(),
         private_key=security.key.read_bytes(),
         certificate_chain=security.certificate.read_bytes(),
     )
+    options = CHANNEL_OPTIONS
     if security.server_name:
         options = (*options, ("grpc.ssl_target_name_override", security.server_name))
     return grpc.aio.secure_channel(address, credentials, options=options)
 
 
-def open_enrolment_channel(
-    address: str, authority: Path, options: tuple[tuple[str, int | str], ...]
-) -> grpc.aio.Channel:
+def open_enrolment_channel(address: str, authority: Path) -> grpc.aio.Channel:
     """A channel for a machine without a certificate yet: the router proves itself by the pinned CA."""
     credentials = grpc.ssl_channel_credentials(root_certificates=authority.read_bytes())
     return grpc.aio.secure_channel(
-        address, credentials, options=(*options, ("grpc.ssl_target_name_override", SERVER_NAME))
+        address, credentials, options=(*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", SERVER_NAME))
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from workers.cli.worker import set_up_logging
+from workers.cli.log_setup import set_up_logging
 from workers.doctor.report import diagnose
 from workers.hardware.selftest import selftest as hardware_selftest
 

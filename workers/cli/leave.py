@@ -1,0 +1,46 @@
+"""``allsorts leave``: this machine out of every pool it joined."""
+
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+import typer
+
+from workers.joining import service_units
+from workers.joining.uninstall import joined_pools, stop_running
+
+
+def leave(
+    state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Also delete the keys: joining again needs a token.")
+    ] = False,
+) -> None:
+    """Leave every pool this machine joined: what serves now is stopped in good order, and nothing comes back.
+
+    Running requests get 20 seconds to finish and move to another worker after that. Keys stay, so that joining again
+    needs no token, unless --forget is given.
+
+    Examples:
+      allsorts leave
+
+      allsorts leave --forget
+
+    """
+    pools = joined_pools(Path(state_dir or platformdirs.user_state_dir("allsorts")))
+    try:
+        removed = service_units.remove(service_units.unit([], Path("unused")))
+        typer.echo("removed what --install had written" if removed else "nothing was installed to start by itself")
+        stopped = [stop_running(files, say=typer.echo) for files in pools]
+        if not removed and not any(stopped):
+            typer.echo("nothing serves here now")
+    except OSError as error:
+        typer.echo(f"allsorts leave: {error}", err=True)
+        raise typer.Exit(1) from None
+    for files in pools if forget else ():
+        files.forget()
+        typer.echo(f"forgot {files.folder.name}")
+
+
+if __name__ == "__main__":
+    typer.run(leave)
