@@ -4,12 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 BASE_COMMIT = "ab91261"
 """The last commit before one scheduler, one claim and one contract."""
+
+_COMMAND = """import importlib, sys, typer
+module, _, function = sys.argv.pop(1).partition(":")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command()(getattr(importlib.import_module(module), function))
+app()
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +39,14 @@ class Checkout:
         }
 
     def module(self, name: str, *arguments: str) -> list[str]:
-        """The command that runs one of its modules."""
-        return [sys.executable, "-m", name, *arguments]
+        """The command that runs one of its modules, from wherever it is started."""
+        return [sys.executable, "-P", "-m", name, *arguments]
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        """``allsorts NAME``, as this checkout and not the installed package knows it."""
+        project = tomllib.loads((self.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        target = project["entry-points"]["allsorts.commands"][name]
+        return [sys.executable, "-P", "-c", _COMMAND, target, *arguments]
 
     def run(self, command: list[str], *, timeout_s: float) -> str:
         """What a command printed. Raises CalledProcessError where it fails, TimeoutExpired where it takes longer."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from loadtest.bench import short_grid
@@ -58,16 +59,15 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference | 
     return Difference(name=str(old["name"]), figures=figures, requests=len(moved), first=first)
 
 
-def compare(base: Checkout, new: Checkout, out: Path, only: str = "") -> tuple[list[Difference], int]:
+def compare(base: Checkout, new: Checkout, only: str = "") -> tuple[list[Difference], int]:
     """Run the grid under both, at the same time; the differences, and how many cells there are."""
-    out.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        old, found = pool.map(lambda checkout: _run(checkout, out, only), (base, new))
+    with TemporaryDirectory(prefix="allsorts-grid-") as folder, ThreadPoolExecutor(max_workers=2) as pool:
+        old, found = pool.map(lambda checkout: _run(checkout, Path(folder), only), (base, new))
     return differences(old, found), len(found)
 
 
-def _run(checkout: Checkout, out: Path, only: str) -> Found:
-    path = out.resolve() / f"short_grid_{checkout.name}.json"
+def _run(checkout: Checkout, folder: Path, only: str) -> Found:
+    path = folder / f"{checkout.name}.json"
     # -P: the script's folder must not come before the checkout's own packages
     script = str(Path(short_grid.__file__).resolve())
     command = [sys.executable, "-P", script, "--processes", "1", "--out", str(path), "--only", only]
