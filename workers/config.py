@@ -10,13 +10,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 import platformdirs
 
-from workers.engines.table import ENGINES
+from workers.engines.table import DEFAULT_ENGINE, ENGINES
 from workers.errors import WorkerError
 from workers.serving.model_manager import guess_quantization
 
 ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
 
-NO_BASE_URL = "engine 'openai' needs --base-url, for example http://127.0.0.1:11434/v1 for Ollama"
 UPSTREAM_KEY = "ALLSORTS_UPSTREAM_KEY"
 
 Option = str | int | float | bool
@@ -42,9 +41,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     routers: tuple[str, ...] = ("127.0.0.1:8100",)  # host:port of router replicas' session listeners
     node: str = msgspec.field(default_factory=lambda: socket.gethostname().partition(".")[0])
-    engine: str = "llama.cpp"
+    engine: str = DEFAULT_ENGINE
     models: tuple[ModelConfig, ...] = ()
-    base_url: str = ""  # of a server that already runs (engine "openai")
+    base_url: str = ""  # of a server that already runs, for an engine that asks one
     api_key_env: str = UPSTREAM_KEY  # variable that holds that server's key, when it wants one
     context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
@@ -115,6 +114,11 @@ def unaskable(name: str) -> str:
     return f"no client can ask for {name!r}, as @ parts name and quantization; give it another: --model NAME={name}"
 
 
+def no_base_url(engine: str) -> str:
+    """What to tell whoever named no server to an engine that asks one."""
+    return f"engine {engine!r} needs --base-url, for example http://127.0.0.1:11434/v1 for Ollama"
+
+
 def _from_file(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
@@ -159,9 +163,10 @@ def _check_values(config: WorkerConfig) -> None:
     for model in config.models:
         if problem := unaskable(model.name or public_name(model.path)):
             raise ConfigError(problem)
-    if config.engine not in ENGINES:
+    engine = ENGINES.get(config.engine)
+    if engine is None:
         raise ConfigError(f"there is no engine {config.engine!r}; choose one of {', '.join(ENGINES)}")
-    if config.engine == "openai" and not config.base_url:
-        raise ConfigError(NO_BASE_URL)
-    if config.engine != "openai" and not config.models:
+    if engine.asks_server and not config.base_url:
+        raise ConfigError(no_base_url(engine.name))
+    if not engine.asks_server and not config.models:
         raise ConfigError(f"nothing to serve: give --model NAME=PATH (engine {config.engine})")

@@ -1,8 +1,6 @@
 """The composition root of a worker: from a configuration to a worker that serves until it is stopped."""
 
-import asyncio
 import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,17 +10,15 @@ from workers.benchmark.join_benchmark import Effort, JoinBenchmark
 from workers.benchmark.store import BenchmarkStore
 from workers.config import ModelConfig, Option, WorkerConfig, public_name
 from workers.engines.base import ModelSpec
-from workers.engines.openai_compatible.discovery import discover
-from workers.engines.simulated.hardware import declared_hardware
-from workers.engines.table import accelerates, make_engine, with_threads
+from workers.engines.spec import EngineSpec
+from workers.engines.table import engine_spec
 from workers.facts import Hardware, Profile
-from workers.hardware.detect import this_machine
+from workers.joining.profile import profile_of
 from workers.serving.worker import Ended, Worker, WorkerSetup
 from workers.session.channel import ChannelSecurity
 from workers.session.enrolment import Enrolment, enrol_anywhere
 from workers.session.identity_file import IdentityFile
 from workers.session.messages import ModelProgress
-from workers.versions import own_version
 
 log = structlog.get_logger(__name__)
 
@@ -32,45 +28,37 @@ async def serve(
     *,
     worker_id: str = "",
     security: ChannelSecurity | None = None,
-    hardware: Hardware | None = None,
+    profile: Profile | None = None,
     signals: bool = True,
     on_progress: Callable[[ModelProgress], None] | None = None,
     leave_unless_loaded: bool = False,
 ) -> Ended:
-    """Run a worker until it ends. With ``worker_id`` and ``security`` (from a join) it does not enrol by itself.
+    """Run a worker until it ends. With ``worker_id`` and ``security`` (from a join) it does not enrol by itself;
+    with ``profile`` it does not look around again.
     ``leave_unless_loaded``: it leaves the pool when none of its models can be loaded at the start.
 
     Raises LoadError (no such engine, package missing), EnrolFailed, ConfigError: one clear line each.
     """
-    models = await _model_specs(config)
-    probe = make_engine(config.engine)  # a missing package is said before anything else happens
-    hardware = hardware or _declared_hardware(config, models)
-    if hardware is None:
-        hardware = await asyncio.to_thread(this_machine, gpu=accelerates(config.engine))
-    hardware = with_threads(hardware, config.engine, _threads(config))
-    profile = Profile(
-        node=config.node,
-        hardware=hardware,
-        engine=probe.kind,
-        engine_version=probe.version,
-        labels=config.labels,
-        platform=f"{platform.system()}-{platform.machine()}".lower(),
-        version=own_version(),
-    )
-    await probe.close()
-    identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in models))
+    engine = engine_spec(config.engine)
+    models = await _models(config, engine)
+    if profile is None:
+        profile = await profile_of(
+            engine, node=config.node, threads=_threads(config), labels=config.labels, model=next(iter(models), None)
+        )
+    specs = tuple(_spec(config, engine, one) for one in models)
+    identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in specs))
     try:
         setup = WorkerSetup(
-            make_engine=lambda: make_engine(config.engine),
+            make_engine=engine.make,
             profile=profile,
             routers=config.routers,
-            models=models,
+            models=specs,
             worker_id=worker_id or identity.read(),
             enrol=None if worker_id else lambda: _enrol(config, profile, identity, security),
-            measure=_benchmark(config, hardware),
+            measure=_benchmark(config, profile.hardware),
             security=security,
             drain_s=config.drain_s,
-            load_options=_options(config),
+            load_options=_options(config, engine),
             on_progress=on_progress,
             leave_unless_loaded=leave_unless_loaded,
         )
@@ -82,13 +70,6 @@ async def serve(
 def _threads(config: WorkerConfig) -> int:
     told = config.threads or config.options.get("threads", 0)
     return told if isinstance(told, int) else 0
-
-
-def _declared_hardware(config: WorkerConfig, models: tuple[ModelSpec, ...]) -> Hardware | None:
-    """A simulated worker is the machine its first profile describes, not the one it happens to run on."""
-    if config.engine != "simulated" or not models:
-        return None
-    return declared_hardware(models[0].path, models[0].quantization)
 
 
 async def _enrol(
@@ -105,23 +86,21 @@ def _benchmark(config: WorkerConfig, hardware: Hardware) -> JoinBenchmark | None
     return JoinBenchmark(hardware, Effort(config.benchmark), BenchmarkStore(Path(config.cache_dir) / "benchmarks"))
 
 
-async def _model_specs(config: WorkerConfig) -> tuple[ModelSpec, ...]:
-    if config.engine == "openai" and not config.models:
-        found = await discover(config.base_url, os.environ.get(config.api_key_env, ""))
-        log.info("server.discovered", base_url=config.base_url, models=found)
-        return tuple(_spec(config, ModelConfig(name=public_name(name), path=name)) for name in found)
-    return tuple(_spec(config, model) for model in config.models)
+async def _models(config: WorkerConfig, engine: EngineSpec) -> tuple[ModelConfig, ...]:
+    if config.models or not engine.asks_server:
+        return config.models
+    found = await engine.discover(config.base_url, os.environ.get(config.api_key_env, ""))
+    log.info("server.discovered", base_url=config.base_url, models=found)
+    return tuple(ModelConfig(name=public_name(name), path=name) for name in found)
 
 
-def _spec(config: WorkerConfig, model: ModelConfig) -> ModelSpec:
-    options = {**_options(config), **model.options}
-    path = model.path
-    if config.engine == "openai":
+def _spec(config: WorkerConfig, engine: EngineSpec, model: ModelConfig) -> ModelSpec:
+    options = {**_options(config, engine), **model.options}
+    if engine.asks_server:
         options["upstream_model"] = model.path  # what the server calls it
-        path = config.base_url
     return ModelSpec(
         name=model.name or public_name(model.path),
-        path=path,
+        path=config.base_url if engine.asks_server else model.path,
         quantization=model.quantization,
         context_tokens=model.context_tokens or config.context_tokens,
         slots=model.slots or config.slots,
@@ -129,10 +108,10 @@ def _spec(config: WorkerConfig, model: ModelConfig) -> ModelSpec:
     )
 
 
-def _options(config: WorkerConfig) -> dict[str, Option]:
+def _options(config: WorkerConfig, engine: EngineSpec) -> dict[str, Option]:
     options = dict(config.options)
     if config.threads:
         options["threads"] = config.threads
-    if config.engine == "openai":
+    if engine.asks_server:
         options["api_key_env"] = config.api_key_env
     return options

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from workers.cli.worker import main
+from workers.cli.alone import run_alone
+from workers.cli.worker import worker
 from workers.engines.base import StepResult
 from workers.engines.llama_cpp.batching import Batching
 
@@ -21,4 +22,4 @@ def step(self: Batching) -> StepResult:
 
 if __name__ == "__main__":
     Batching.step = step  # type: ignore[method-assign]
-    main()
+    run_alone(worker)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from workers.cli.log_setup import set_up_logging
 from workers.doctor.report import diagnose
+from workers.engines.table import DEFAULT_ENGINE
 from workers.hardware.selftest import selftest as hardware_selftest
 
 
@@ -21,7 +22,7 @@ def doctor(
         str,
         typer.Option(envvar="ALLSORTS_TOKEN", help="The join token; examined, not used up.", show_default=False),
     ] = "",
-    engine: Annotated[str, typer.Option(help="The engine that is to serve.")] = "llama.cpp",
+    engine: Annotated[str, typer.Option(help="The engine that is to serve.")] = DEFAULT_ENGINE,
     model: Annotated[Path | None, typer.Option(metavar="FILE", help="A model file: does it fit the memory?")] = None,
     node: Annotated[str, typer.Option(help="This machine's name in the pool, if it joined under another.")] = "",
     state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import platform
 import shlex
 import socket
 import sys
@@ -14,19 +13,19 @@ from typing import Annotated, Any
 import platformdirs
 import typer
 
+from workers.cli.alone import run_alone
 from workers.cli.log_setup import set_up_logging
 from workers.cli.worker import EXPECTED
 from workers.config import UPSTREAM_KEY, ModelConfig, WorkerConfig, parse_model, read_config
-from workers.engines.table import accelerates, make_engine, with_threads
-from workers.facts import Hardware, Profile
-from workers.hardware.detect import this_machine
+from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP, engine_spec
+from workers.facts import Profile
 from workers.joining import service_units
 from workers.joining.join import Joined, join_pool, keep_renewed
 from workers.joining.join_token import BadToken, JoinToken, parse_token
-from workers.joining.model_selection import choose, files_here
+from workers.joining.model_selection import choose, models_here
 from workers.joining.preflight import check_models
+from workers.joining.profile import profile_of
 from workers.joining.view import JoinView
-from workers.versions import own_version
 
 FAILURES = (*EXPECTED, BadToken)
 """Each is one clear line."""
@@ -43,7 +42,7 @@ def join(
         list[str] | None, typer.Option(metavar="NAME=PATH", help="Serve this; may be repeated. Else you are asked.")
     ] = None,
     models: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where model files lie.")] = None,
-    engine: Annotated[str, typer.Option(help="llama.cpp, vllm, openai or simulated.")] = "llama.cpp",
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = DEFAULT_ENGINE,
     base_url: Annotated[str | None, typer.Option(help="The running server's base URL, with --engine openai.")] = None,
     node: Annotated[str | None, typer.Option(help="This machine's name in the pool.")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Longest prompt plus output, in tokens.")] = None,
@@ -117,6 +116,7 @@ class _Steps:
         self._address = address
         self._token = token
         self._flags = flags
+        self._engine = engine_spec(flags["engine"])
         self._named = named
         self._folder = folder
         self._view = view
@@ -124,16 +124,14 @@ class _Steps:
 
     async def serve(self) -> tuple[int, str]:
         """Join and serve until stopped; exit status and why."""
-        hardware, profile = await self._look_around()
+        profile = await self._look_around()
         joined = await self._join(profile)
         config = self._configure(joined)
         set_up_logging("warning" if sys.stderr.isatty() else config.log_level)
         with joined.files.in_use():
-            return await self._serve(config, joined, hardware, profile)
+            return await self._serve(config, joined, profile)
 
-    async def _serve(
-        self, config: WorkerConfig, joined: Joined, hardware: Hardware, profile: Profile
-    ) -> tuple[int, str]:
+    async def _serve(self, config: WorkerConfig, joined: Joined, profile: Profile) -> tuple[int, str]:
         from workers.server import serve
 
         renewal = asyncio.create_task(keep_renewed(joined.files, profile), name="certificate renewal")
@@ -142,7 +140,7 @@ class _Steps:
                 config,
                 worker_id=joined.membership.worker_id,
                 security=joined.files.security(),
-                hardware=hardware,
+                profile=profile,
                 on_progress=self._view.progress,
                 leave_unless_loaded=True,
             )
@@ -154,7 +152,7 @@ class _Steps:
 
     async def install(self) -> tuple[int, str]:
         """Join, then hand over to launchd or systemd."""
-        _, profile = await self._look_around()
+        profile = await self._look_around()
         joined = await self._join(profile)
         config = self._configure(joined)
         unit = service_units.unit(self._command(config), Path(config.state_dir) / "worker.log")
@@ -168,28 +166,23 @@ class _Steps:
             self._view.say(unit.hint)
         return 0, ""
 
-    async def _look_around(self) -> tuple[Hardware, Profile]:
-        probe = make_engine(self._flags["engine"])  # a missing package is said before a token is used
-        hardware = await asyncio.to_thread(this_machine, gpu=accelerates(self._flags["engine"]))
-        hardware = with_threads(hardware, self._flags["engine"], self._flags["threads"] or 0)
-        self._view.hardware(hardware)
-        profile = Profile(
+    async def _look_around(self) -> Profile:
+        """What is missing or wrong here is said before a token is used."""
+        profile = await profile_of(
+            self._engine,
             node=self._flags["node"] or socket.gethostname().partition(".")[0],
-            hardware=hardware,
-            engine=probe.kind,
-            engine_version=probe.version,
-            platform=f"{platform.system()}-{platform.machine()}".lower(),
-            version=own_version(),
+            threads=self._flags["threads"] or 0,
+            model=next(iter(self._named), None),
         )
-        await probe.close()
+        self._view.hardware(profile.hardware)
         self._view.say(f"engine: {profile.engine} {profile.engine_version}")
         key = os.environ.get(UPSTREAM_KEY, "")
-        await check_models(self._flags["engine"], self._named, base_url=self._flags["base_url"] or "", api_key=key)
-        return hardware, profile
+        await check_models(self._engine, self._named, base_url=self._flags["base_url"] or "", api_key=key)
+        return profile
 
     async def _join(self, profile: Profile) -> Joined:
         base = Path(self._flags["state_dir"] or platformdirs.user_state_dir("allsorts"))
-        here = await asyncio.to_thread(files_here, self._folder, self._named)
+        here = await asyncio.to_thread(models_here, self._engine, self._folder, self._named)
         joined = await join_pool(self._address, self._token, profile, base, say=self._view.say, files_here=here)
         self._view.expected = joined.offers
         hours = (joined.membership.expires_at_unix_s + joined.clock_skew_s - time.time()) / 3600
@@ -203,8 +196,8 @@ class _Steps:
 
     def _configure(self, joined: Joined) -> WorkerConfig:
         models = self._named
-        if not models and self._flags["engine"] != "openai":
-            option = choose(joined.offers, self._folder, ask=self._view.ask if self._ask else None)
+        if not models and not self._engine.asks_server:
+            option = choose(self._engine, joined.offers, self._folder, ask=self._view.ask if self._ask else None)
             why = f" ({option.offer.reason})" if option.offer and option.offer.reason else ""
             self._view.say(f"serving {option.name}@{option.quantization or '?'} from {option.path}{why}")
             models = (option.config,)
@@ -229,12 +222,5 @@ def _absolute(path: str) -> Path | str:
     return Path(path).absolute() if Path(path).exists() else path
 
 
-def main() -> None:
-    """``python -m workers.cli.join``: what launchd and systemd run."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(join)
-    app()
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(join)

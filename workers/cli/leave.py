@@ -6,6 +6,7 @@ from typing import Annotated
 import platformdirs
 import typer
 
+from workers.cli.alone import run_alone
 from workers.joining import service_units
 from workers.joining.uninstall import joined_pools, stop_running
 
@@ -43,4 +44,4 @@ def leave(
 
 
 if __name__ == "__main__":
-    typer.run(leave)
+    run_alone(leave)

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from workers.cli.alone import run_alone
 from workers.cli.log_setup import set_up_logging
 from workers.config import WorkerConfig, parse_labels, parse_model, read_config
+from workers.engines.table import ENGINE_HELP
 from workers.errors import WorkerError
 
 EXPECTED = (WorkerError, OSError)
@@ -20,9 +22,7 @@ def worker(
     router: Annotated[
         list[str] | None, typer.Option(metavar="HOST:PORT", help="A router's session listener; may be repeated.")
     ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="llama.cpp, vllm, openai (a server that already runs) or simulated.")
-    ] = None,
+    engine: Annotated[str | None, typer.Option(help=ENGINE_HELP)] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="A model to serve: GGUF file, folder or profile; may be repeated."),
@@ -87,12 +87,5 @@ def _builtins(text: str) -> dict[str, str]:
     return {"name": parsed.name, "path": parsed.path}
 
 
-def main() -> None:
-    """``python -m workers.cli.worker``: the worker command by itself."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(worker)
-    app()
-
-
 if __name__ == "__main__":
-    main()
+    run_alone(worker)

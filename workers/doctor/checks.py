@@ -17,8 +17,8 @@ import platformdirs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from workers.doctor.hints import WRONG_PORT, engine_remedy, refusal_remedy, refused_remedy, silent_remedy
-from workers.engines.table import make_engine
+from workers.doctor.hints import CHOOSE_ENGINE, WRONG_PORT, refusal_remedy, refused_remedy, silent_remedy
+from workers.engines.table import ENGINES, make_engine
 from workers.errors import WorkerError
 from workers.facts import Hardware, Profile
 from workers.hardware.detect import this_machine
@@ -61,9 +61,15 @@ async def local_checks(*, engine: str, model: Path | None, hardware: Hardware | 
         await made.close()
         yield Finding(check="engine", ok=True, detail=detail)
     except WorkerError as error:
-        yield Finding(check="engine", ok=False, detail=str(error), remedy=engine_remedy(engine))
+        yield Finding(check="engine", ok=False, detail=str(error), remedy=_engine_hint(engine))
     if model is not None:
         yield _memory(model, hardware if hardware is not None else await asyncio.to_thread(this_machine))
+
+
+def _engine_hint(name: str) -> str:
+    """For an engine that cannot be made."""
+    engine = ENGINES.get(name)
+    return engine.installation if engine is not None and engine.extra else CHOOSE_ENGINE
 
 
 async def connection_checks(

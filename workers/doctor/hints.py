@@ -3,13 +3,7 @@
 import errno
 import ipaddress
 
-
-def engine_remedy(engine: str) -> str:
-    """For an engine that cannot be made."""
-    extras = {"llama.cpp": "llama", "vllm": "vllm"}
-    return f"pip install 'allsorts[{extras[engine]}]'" if engine in extras else "choose another with --engine"
-
-
+CHOOSE_ENGINE = "choose another with --engine"
 WRONG_PORT = "use the address that `allsorts token create` printed: it is the enrolment port, not the HTTP one"
 
 

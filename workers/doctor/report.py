@@ -6,13 +6,14 @@ from pathlib import Path
 from rich.console import Console
 
 from workers.doctor.checks import Finding, connection_checks, local_checks
+from workers.engines.table import DEFAULT_ENGINE
 
 
 async def diagnose(
     address: str,
     token: str = "",
     *,
-    engine: str = "llama.cpp",
+    engine: str = DEFAULT_ENGINE,
     model: Path | None = None,
     node: str = "",
     state_dir: Path | None = None,

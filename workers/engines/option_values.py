@@ -6,10 +6,6 @@ from typing import Any, TypeVar
 
 from workers.engines.base import LoadError, ModelSpec
 
-LLAMA_THREADS = 1
-"""Threads of llama.cpp's engine unless told otherwise: two processes with two each hold one another up at every step,
-and one makes greedy output the same whatever else runs."""
-
 T = TypeVar("T")
 
 

@@ -1,59 +1,33 @@
-"""The engines by name. Each is imported when it is asked for, so that a Mac needs none of the others."""
-
-from collections.abc import Callable
-from dataclasses import replace
-from importlib import import_module
+"""The engines by name. A new one is a package with a specification, and a line here."""
 
 from workers.engines.base import Engine, LoadError
-from workers.engines.option_values import LLAMA_THREADS
-from workers.facts import Hardware
+from workers.engines.llama_cpp.spec import LlamaCpp
+from workers.engines.openai_compatible.spec import OpenAICompatible
+from workers.engines.simulated.spec import Simulated
+from workers.engines.spec import EngineSpec
+from workers.engines.vllm.spec import Vllm
 
-EngineFactory = Callable[[], Engine]
+_ALL: tuple[EngineSpec, ...] = (
+    LlamaCpp(),
+    Vllm(),
+    OpenAICompatible(),
+    Simulated(),
+)
 
+ENGINES: dict[str, EngineSpec] = {one.name: one for one in _ALL}
 
-def _lazy(module: str, name: str, needs: str) -> EngineFactory:
-    def make() -> Engine:
-        try:
-            factory: EngineFactory = getattr(import_module(module), name)
-        except ModuleNotFoundError as missing:
-            if (missing.name or "").partition(".")[0] == "workers":
-                raise
-            raise LoadError(f"the package {missing.name} is not installed: {needs}") from None
-        return factory()
+DEFAULT_ENGINE = _ALL[0].name
 
-    return make
-
-
-ENGINES: dict[str, EngineFactory] = {
-    "llama.cpp": _lazy("workers.engines.llama_cpp.engine", "LlamaCppEngine", "pip install 'allsorts[llama]'"),
-    "vllm": _lazy("workers.engines.vllm.engine", "VllmEngine", "pip install 'allsorts[vllm]'"),
-    "openai": _lazy("workers.engines.openai_compatible.engine", "OpenAICompatibleEngine", "pip install allsorts"),
-    "simulated": _lazy("workers.engines.simulated.engine", "SimulatedEngine", "pip install allsorts"),
-}
+ENGINE_HELP = "; ".join(f"{one.name}: {one.serves}" for one in _ALL)
 
 
-def with_threads(hardware: Hardware, name: str, asked: int) -> Hardware:
-    """A processor together with how many threads this engine computes on it; other hardware as it is."""
-    threads = asked or (LLAMA_THREADS if name == "llama.cpp" else 0)
-    if hardware.kind != "cpu" or not threads:
-        return hardware
-    return replace(hardware, details={**hardware.details, "threads": str(threads)})
-
-
-def accelerates(name: str) -> bool:
-    """Whether this engine, as it is installed here, computes on the machine's GPU; true when that cannot be told."""
-    try:
-        if name == "llama.cpp":
-            return bool(import_module("llama_cpp").llama_supports_gpu_offload())
-        if name == "vllm":
-            return "cpu" not in import_module("vllm").__version__
-    except (ImportError, OSError, AttributeError):
-        return True
-    return True
+def engine_spec(name: str) -> EngineSpec:
+    """The specification of this name. Raises LoadError for an unknown one."""
+    if name not in ENGINES:
+        raise LoadError(f"there is no engine {name!r}; choose one of {', '.join(ENGINES)}")
+    return ENGINES[name]
 
 
 def make_engine(name: str) -> Engine:
     """The engine of this name. Raises LoadError with one clear line for an unknown name or a missing package."""
-    if name not in ENGINES:
-        raise LoadError(f"there is no engine {name!r}; choose one of {', '.join(ENGINES)}")
-    return ENGINES[name]()
+    return engine_spec(name).make()

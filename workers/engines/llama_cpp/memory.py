@@ -6,7 +6,7 @@ import psutil
 
 from workers.engines.base import LoadError
 from workers.engines.llama_cpp.options import Options
-from workers.engines.table import accelerates
+from workers.engines.llama_cpp.spec import offloads_to_gpu
 from workers.hardware.detect import this_machine
 from workers.models.gguf_file import GgufFacts
 
@@ -19,7 +19,7 @@ GPU_PLATFORM_BYTES = 250 * 2**20
 
 def check_memory(path: Path, facts: GgufFacts, options: Options) -> None:
     """Raise LoadError when weights and cache do not fit what this machine says can be taken. Blocks while it asks."""
-    gpu = accelerates("llama.cpp") and options.gpu_layers != 0
+    gpu = offloads_to_gpu() and options.gpu_layers != 0
     machine = this_machine(gpu=gpu)
     usable = machine.usable_memory_bytes
     if usable and machine.kind == "nvidia" and options.gpu_layers > 0:

@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 
 from workers.engines.base import ModelSpec
-from workers.engines.option_values import LLAMA_THREADS, option_values
+from workers.engines.option_values import option_values
 
 DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_TOKENS = 4096
+
+LLAMA_THREADS = 1
+"""Unless told otherwise: two processes with two each hold one another up at every step, and one makes greedy output the
+same whatever else runs."""
 
 EXACT_ROWS = 63
 """From 64 rows of one sequence on, ggml's flash attention on a CPU takes another kernel that rounds otherwise (its

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.engines.table import with_threads
+from workers.engines.table import ENGINES
 from workers.facts import Hardware
 
 CPU = Hardware(kind="cpu", name="x", cores=8, details={"vector": "avx2"})
@@ -13,7 +13,7 @@ CPU = Hardware(kind="cpu", name="x", cores=8, details={"vector": "avx2"})
 )
 def test_a_processor_is_reported_with_the_threads_that_compute(engine: str, asked: int, told: str | None) -> None:
     """The router prices those, not all cores there are; an engine that decides itself is not spoken for."""
-    found = with_threads(CPU, engine, asked)
+    found = ENGINES[engine].with_threads(CPU, asked)
     assert found.details.get("threads") == told
     assert found.details["vector"] == "avx2"
 
@@ -21,4 +21,4 @@ def test_a_processor_is_reported_with_the_threads_that_compute(engine: str, aske
 def test_other_hardware_is_reported_as_it_is() -> None:
     """A GPU's speed has nothing to do with the processor's threads."""
     card = Hardware(kind="nvidia", name="NVIDIA H100")
-    assert with_threads(card, "llama.cpp", 4) == card
+    assert ENGINES["llama.cpp"].with_threads(card, 4) == card

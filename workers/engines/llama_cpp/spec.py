@@ -1,0 +1,81 @@
+"""llama.cpp before it is loaded: GGUF files, wherever its build computes."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from workers.engines.base import Capabilities, LoadedModel
+from workers.engines.llama_cpp.options import LLAMA_THREADS
+from workers.engines.spec import EngineSpec
+from workers.models.gguf_file import read_gguf, stated_quantization
+
+MAX_FILES = 10_000
+
+_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
+"""Of a model split over several files: llama.cpp is given the first."""
+
+
+def offloads_to_gpu() -> bool:
+    """Whether the installed build computes on a GPU; true when that cannot be told."""
+    try:
+        import llama_cpp
+
+        return bool(llama_cpp.llama_supports_gpu_offload())
+    except (ImportError, OSError, AttributeError):
+        return True
+
+
+class LlamaCpp(EngineSpec):
+    """GGUF files through llama.cpp's C API."""
+
+    name = "llama.cpp"
+    serves = "GGUF files"
+    factory = "workers.engines.llama_cpp.engine:LlamaCppEngine"
+    extra = "llama"
+    model_files = "*.gguf"
+    default_threads = LLAMA_THREADS
+
+    def accelerates(self) -> bool:
+        """By its build."""
+        return offloads_to_gpu()
+
+    def check(self, path: str) -> None:
+        """The header can be read."""
+        read_gguf(Path(path))
+
+    def find_models(self, folder: Path) -> Iterator[Path]:
+        """GGUF files; of a split model the first part."""
+        found = 0
+        for path in folder.rglob("*.gguf"):
+            if path.is_file() and not _LATER_PART.search(path.name):
+                yield path
+                found += 1
+            if found >= MAX_FILES:
+                return
+
+    def quantization_of(self, path: Path) -> str:
+        """By the header, or by the name of a file whose header cannot be read."""
+        return stated_quantization(path)
+
+    def read_model(self, path: Path) -> LoadedModel:
+        """What the header tells."""
+        facts = read_gguf(path)
+        return LoadedModel(
+            name=path.stem,
+            quantization=facts.quantization,
+            format="gguf",
+            context_tokens=facts.context_tokens,
+            slots=1,
+            capabilities=Capabilities(),
+            bits_per_weight=facts.bits_per_weight,
+            weights_bytes=facts.weights_bytes,
+            parameters=facts.parameters,
+            active_parameters=facts.active_parameters,
+            layers=facts.layers,
+            kv_heads=facts.kv_heads,
+            head_dim_k=facts.head_dim_k,
+            head_dim_v=facts.head_dim_v,
+            kv_bytes_per_token=facts.kv_bytes_per_token,
+            lineage=facts.lineage,
+            file=path.name,
+        )

@@ -1,0 +1,91 @@
+"""What the rest of a worker knows of an engine before one is made; nobody else compares engines by name.
+
+Importing a specification imports no runtime, so that a Mac installs none of the others.
+"""
+
+from abc import ABC
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from workers.engines.base import Engine, LoadedModel, LoadError
+from workers.facts import Hardware
+
+
+class EngineSpec(ABC):
+    """One engine's traits. What an engine does not say for itself holds for most."""
+
+    name: str
+    """As people give it with ``--engine``, and as workers report it."""
+    serves: str
+    """What its models are, in a few words for the help texts."""
+    factory: str
+    """``module:Class`` of the engine, imported when one is made."""
+    extra: str = ""
+    """Of this project's package, that installs the runtime; empty: the base install has it."""
+    model_files: str = ""
+    """What its models look like on disk; empty: they are not found there."""
+    default_threads: int = 0
+    """Of a processor that it computes on unless told otherwise; 0: the runtime decides."""
+    asks_server: bool = False
+    """Its models are those of a server that runs already, at ``base_url``. A ``ModelSpec`` has that URL as its path,
+    and the server's name of the model as its option ``upstream_model``."""
+
+    @property
+    def installation(self) -> str:
+        """What installs the runtime."""
+        return f"pip install 'allsorts[{self.extra}]'" if self.extra else "pip install allsorts"
+
+    def make(self) -> Engine:
+        """A new engine. Raises LoadError when its package is missing."""
+        module, _, name = self.factory.partition(":")
+        try:
+            engine: Engine = getattr(import_module(module), name)()
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] == "workers":
+                raise
+            raise LoadError(f"the package {missing.name} is not installed: {self.installation}") from None
+        return engine
+
+    def accelerates(self) -> bool:
+        """Whether it computes, as it is installed here, on the machine's GPU; true when that cannot be told."""
+        return True
+
+    def with_threads(self, hardware: Hardware, asked: int) -> Hardware:
+        """A processor together with how many threads compute on it; other hardware as it is."""
+        threads = asked or self.default_threads
+        if hardware.kind != "cpu" or not threads:
+            return hardware
+        return replace(hardware, details={**hardware.details, "threads": str(threads)})
+
+    def hardware_of(self, path: str, quantization: str) -> Hardware | None:
+        """The machine that a model comes with, where it is not the one this runs on. Raises LoadError."""
+        del path, quantization
+        return None
+
+    # ------------------------------------------------------------ models on this machine
+
+    def check(self, path: str) -> None:
+        """Raise LoadError for what loading would fail at, as far as it can be told at once. Blocks."""
+        if path.startswith(("/", "./", "../")) and not Path(path).exists():
+            raise LoadError(f"{path}: no such file or folder; check the path")
+
+    def find_models(self, folder: Path) -> Iterable[Path]:
+        """Models in a folder and below, in no order. Blocks."""
+        del folder
+        return ()
+
+    def quantization_of(self, path: Path) -> str:
+        """What a found model says that it holds; empty: nothing. Blocks."""
+        return self.read_model(path).quantization
+
+    def read_model(self, path: Path) -> LoadedModel:
+        """Facts about a model that is not loaded. Raises LoadError when there are none to be read. Blocks."""
+        raise LoadError(f"{path}: its facts are known once it is loaded")
+
+    # ------------------------------------------------------------ models of a running server
+
+    async def discover(self, base_url: str, api_key: str) -> tuple[str, ...]:
+        """What the server calls its models. Raises LoadError; only for engines that ask one."""
+        raise LoadError(f"engine {self.name!r} asks no server ({base_url}, {'with' if api_key else 'without'} a key)")
