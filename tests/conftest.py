@@ -10,12 +10,18 @@ import psutil
 import pytest
 import structlog
 
+from tests.support.leftovers import Leftovers
+
 REPOSITORY = Path(__file__).parent.parent
 MODELS = Path(os.environ.get("ALLSORTS_MODELS", REPOSITORY / "build" / "models"))
 SETTLE_S = 5.0
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two engines with two threads each collapse on two cores
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Leftovers(), "leftovers")
 
 
 @pytest.fixture(scope="session")
