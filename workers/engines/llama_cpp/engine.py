@@ -7,34 +7,29 @@ from typing import Any
 
 from workers.engines.base import (
     Accepted,
-    Embedded,
     EngineFailed,
     Job,
-    LoadedModel,
     LoadError,
     LoadFigures,
     ModelSpec,
     Progress,
-    RefusalCode,
-    Refused,
     Scored,
     StepResult,
 )
 from workers.engines.llama_cpp.options import options_of
 from workers.engines.llama_cpp.runner import Runner
+from workers.engines.llama_cpp.spec import LlamaCpp
 from workers.engines.load_sum import sum_of_loads
+from workers.engines.model_table import ModelTable
 
-Key = tuple[str, str]
 
-
-class LlamaCppEngine:
+class LlamaCppEngine(ModelTable[Runner]):
     """Implements ``workers.engines.base.Engine``."""
 
-    kind = "llama.cpp"
+    kind = LlamaCpp.name
 
     def __init__(self) -> None:
-        self._runners: dict[Key, Runner] = {}
-        self._loaded: dict[Key, LoadedModel] = {}
+        super().__init__()
         self._jobs: dict[tuple[str, int], Runner] = {}
         self._results: asyncio.Queue[StepResult | EngineFailed] = asyncio.Queue()  # at most one a step and model
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -48,7 +43,7 @@ class LlamaCppEngine:
 
     # -- models ------------------------------------------------------------------------------------------------
 
-    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+    async def start_model(self, spec: ModelSpec, progress: Progress) -> Runner:
         """Load in the model's own thread; raises LoadError."""
         self._loop = asyncio.get_running_loop()
         options = options_of(spec)
@@ -57,36 +52,18 @@ class LlamaCppEngine:
         except (ImportError, OSError) as error:
             raise LoadError(f"llama.cpp is not usable here ({error}); install allsorts[llama]") from error
         runner = Runner(spec, options, self._publish, self._died)
-        loaded = await asyncio.wrap_future(runner.start(progress))
-        key = (loaded.name, loaded.quantization)
-        if key in self._runners:
-            await asyncio.to_thread(runner.stop, "loaded twice")
-            raise LoadError(f"{spec.path}: '{loaded.name}' is loaded at {loaded.quantization} already")
-        self._runners[key], self._loaded[key] = runner, loaded
-        return loaded
+        await asyncio.wrap_future(runner.start(progress))
+        return runner
 
-    async def unload(self, name: str, quantization: str) -> None:
-        """Free a model; unknown ones are ignored."""
-        runner = self._runners.pop((name, quantization), None)
-        self._loaded.pop((name, quantization), None)
-        if runner is not None:
-            await asyncio.to_thread(runner.stop, f"{name} is being unloaded")
-
-    @property
-    def models(self) -> tuple[LoadedModel, ...]:
-        """What is loaded now."""
-        return tuple(self._loaded.values())
-
-    async def close(self) -> None:
-        """Unload everything."""
-        for key in tuple(self._runners):
-            await self.unload(*key)
+    async def stop_model(self, held: Runner, reason: str) -> None:
+        """Free the model and end its thread."""
+        await asyncio.to_thread(held.stop, reason)
 
     # -- jobs --------------------------------------------------------------------------------------------------
 
     async def submit(self, job: Job) -> Accepted:
         """Count in a thread, then queue. Raises Refused, EngineFailed."""
-        runner = self._runner(job.model, job.quantization)
+        runner = self.find(job.model, job.quantization)
         key = (job.request_id, job.attempt)
         self._jobs[key] = runner  # before the first delta can arrive
         try:
@@ -105,18 +82,8 @@ class LlamaCppEngine:
 
     async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
         """Log-probabilities by teacher forcing, in a slot of its own, once one is free."""
-        runner = self._runner(model, quantization)
+        runner = self.find(model, quantization)
         return await asyncio.wrap_future(await asyncio.to_thread(runner.score, text, token_ids))
-
-    async def embed(self, model: str, quantization: str, text: str) -> Embedded:  # noqa: ARG002 - the interface
-        """Refused: a context that generates keeps no embeddings."""
-        raise Refused(RefusalCode.UNSUPPORTED, f"'{model}' is loaded to generate; it has no embeddings")
-
-    def _runner(self, model: str, quantization: str) -> Runner:
-        runner = self._runners.get((model, quantization))
-        if runner is None:
-            raise Refused(RefusalCode.MODEL_NOT_LOADED, f"'{model}' at {quantization} is not loaded here")
-        return runner
 
     # -- results -----------------------------------------------------------------------------------------------
 
@@ -134,7 +101,7 @@ class LlamaCppEngine:
 
     def load_figures(self) -> LoadFigures:
         """Of all models together."""
-        return sum_of_loads([runner.figures for runner in self._runners.values()])
+        return sum_of_loads([runner.figures for runner in self.held()])
 
     def _publish(self, result: StepResult) -> None:
         self._call(self._results.put_nowait, result)

@@ -40,6 +40,7 @@ class Runner:
     """One model. ``publish`` and ``died`` are called from its thread; every other method from anywhere."""
 
     def __init__(self, spec: ModelSpec, options: Options, publish: Publish, died: Died) -> None:
+        self.loaded: LoadedModel  # once it is
         self._spec = spec
         self._options = options
         self._publish = publish
@@ -74,9 +75,9 @@ class Runner:
 
     # -- life ------------------------------------------------------------------------------------------------
 
-    def start(self, progress: Callable[[float, str], None]) -> "Future[LoadedModel]":
-        """Begin to load; the future has the model's facts or LoadError."""
-        loaded: Future[LoadedModel] = Future()
+    def start(self, progress: Callable[[float, str], None]) -> "Future[None]":
+        """Begin to load; the future is done once ``loaded`` has the model's facts, or has LoadError."""
+        loaded: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._run, args=(loaded, progress), name=f"llama.cpp {self._spec.name}", daemon=True
         )
@@ -91,13 +92,13 @@ class Runner:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, loaded: "Future[LoadedModel]", progress: Callable[[float, str], None]) -> None:
+    def _run(self, loaded: "Future[None]", progress: Callable[[float, str], None]) -> None:
         try:
-            batching, facts = self._load(progress)
+            batching, self.loaded = self._load(progress)
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever asked for the model
             loaded.set_exception(error)
             return
-        loaded.set_result(facts)
+        loaded.set_result(None)
         try:
             self._loop(batching)
         except Exception as error:  # noqa: BLE001 - the thread's last words

@@ -12,7 +12,6 @@ from workers.engines.base import (
     Accepted,
     Capabilities,
     Delta,
-    Embedded,
     FinishReason,
     Job,
     LoadedModel,
@@ -22,12 +21,13 @@ from workers.engines.base import (
     Progress,
     RefusalCode,
     Refused,
-    Scored,
     StepResult,
 )
+from workers.engines.model_table import ModelTable
 from workers.engines.openai_compatible.chunks import Flavor
 from workers.engines.openai_compatible.discovery import facts_about, new_client
 from workers.engines.openai_compatible.servers import ServerFacts
+from workers.engines.openai_compatible.spec import OpenAICompatible
 from workers.engines.openai_compatible.stream import Running, deltas_of, estimated_prompt_tokens
 from workers.engines.openai_compatible.upstream import TokenRate, Upstream
 
@@ -44,12 +44,13 @@ ANSWER_GRACE_S = 1.0
 Key = tuple[str, int]
 
 
-class OpenAICompatibleEngine:
+class OpenAICompatibleEngine(ModelTable[Upstream]):
     """Implements ``workers.engines.base.Engine`` over HTTP."""
 
+    kind = OpenAICompatible.name
+
     def __init__(self) -> None:
-        self._upstreams: dict[tuple[str, str], Upstream] = {}
-        self._watchers: dict[tuple[str, str], asyncio.Task[None]] = {}
+        super().__init__()
         self._running: dict[Key, Running] = {}
         self._deltas: list[Delta] = []
         self._wake = asyncio.Event()
@@ -59,18 +60,13 @@ class OpenAICompatibleEngine:
         self._prefilled = 0
 
     @property
-    def kind(self) -> str:
-        """``openai``."""
-        return "openai"
-
-    @property
     def version(self) -> str:
         """The server's own version, where it tells."""
         return self._version
 
     # ------------------------------------------------------------ models
 
-    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+    async def start_model(self, spec: ModelSpec, progress: Progress) -> Upstream:
         """Find the model on the server at ``spec.path``; ``options``: ``upstream_model``, ``api_key_env``."""
         if "@" in spec.name:  # as the server named it, with something else than a quantization behind it
             raise LoadError(
@@ -86,8 +82,6 @@ class OpenAICompatibleEngine:
             await client.aclose()
             raise
         loaded = _loaded(spec, facts)
-        key = (loaded.name, loaded.quantization)
-        await self.unload(*key)
         self._version = facts.version or self._version
         upstream = Upstream(
             client=client,
@@ -96,40 +90,29 @@ class OpenAICompatibleEngine:
             loaded=loaded,
             slots=asyncio.Semaphore(loaded.slots),
         )
-        self._upstreams[key] = upstream
-        self._watchers[key] = asyncio.create_task(upstream.watch(), name=f"health of {spec.path}")
+        upstream.watcher = asyncio.create_task(upstream.watch(), name=f"health of {spec.path}")
         progress(1.0, f"{facts.flavor} has {facts.model}")
-        return loaded
+        return upstream
 
-    async def unload(self, name: str, quantization: str) -> None:
-        """Stop using a model; what runs on it is aborted."""
-        upstream = self._upstreams.pop((name, quantization), None)
-        if upstream is None:
-            return
-        for key, running in list(self._running.items()):
-            if running.upstream is upstream:
-                self.abort(*key)
-        watcher = self._watchers.pop((name, quantization))
-        watcher.cancel()
-        await asyncio.gather(watcher, return_exceptions=True)
-        await upstream.client.aclose()
-
-    @property
-    def models(self) -> tuple[LoadedModel, ...]:
-        """Models in use."""
-        return tuple(one.loaded for one in self._upstreams.values())
-
-    def _upstream(self, job: Job) -> Upstream:
-        for (name, quantization), upstream in self._upstreams.items():
-            if name == job.model and job.quantization in ("", quantization):
-                return upstream
-        raise Refused(RefusalCode.MODEL_NOT_LOADED, f"{job.model} is not loaded here", parameter="model")
+    async def stop_model(self, held: Upstream, reason: str) -> None:
+        """Stop using the server; what runs on it is aborted."""
+        log.debug("upstream.closed", base_url=held.base_url, reason=reason)
+        mine = [one for one in self._running.values() if one.upstream is held]
+        for running in mine:
+            self.abort(running.job.request_id, running.job.attempt)
+        tasks = [one.task for one in mine if one.task is not None]
+        if held.watcher is not None:
+            held.watcher.cancel()
+            tasks.append(held.watcher)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(httpx.HTTPError):
+            await held.client.aclose()
 
     # ------------------------------------------------------------ jobs
 
     async def submit(self, job: Job) -> Accepted:
         """Send the job to the server, or queue it for a slot. Raises Refused with the server's own reason."""
-        upstream = self._upstream(job)
+        upstream = self.find(job.model, job.quantization)
         if upstream.down:
             raise Refused(RefusalCode.ENGINE_FAILED, upstream.down)
         prompt_tokens = self._count(job, upstream)
@@ -219,7 +202,7 @@ class OpenAICompatibleEngine:
         """
         jobs = list(self._running.values())
         started = [one for one in jobs if one.started]
-        slots = sum(one.loaded.slots for one in self._upstreams.values())
+        slots = sum(one.loaded.slots for one in self.held())
         return LoadFigures(
             running=len(started),
             waiting=len(jobs) - len(started),
@@ -227,30 +210,10 @@ class OpenAICompatibleEngine:
             context_tokens=sum(one.prompt_tokens + one.position for one in started),
             expected_remaining_tokens=sum(max(0, one.job.expected_output_tokens - one.position) for one in jobs),
             kv_used=min(1.0, len(started) / slots) if slots else 0.0,
-            step_sequence=self._sequence + sum(one.alive_count for one in self._upstreams.values()),
+            step_sequence=self._sequence + sum(one.alive_count for one in self.held()),
             prefill_progress=self._prefilled,
             tokens_per_s=self._rate.now(),
         )
-
-    # ------------------------------------------------------------ what such servers do not offer
-
-    async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:  # noqa: ARG002
-        """Not part of OpenAI's API."""
-        raise Refused(RefusalCode.UNSUPPORTED, "OpenAI-compatible servers cannot score given tokens")
-
-    async def embed(self, model: str, quantization: str, text: str) -> Embedded:  # noqa: ARG002
-        """Servers do not say whether a model embeds; none is claimed to."""
-        raise Refused(RefusalCode.UNSUPPORTED, "embeddings through an existing server are not supported")
-
-    async def close(self) -> None:
-        """Abort everything and close all connections."""
-        tasks = [one.task for one in self._running.values() if one.task is not None]
-        for key in list(self._running):
-            self.abort(*key)
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for model in list(self._upstreams):
-            with contextlib.suppress(httpx.HTTPError):
-                await self.unload(*model)
 
 
 def _loaded(spec: ModelSpec, facts: ServerFacts) -> LoadedModel:

@@ -26,6 +26,7 @@ class Upstream:
     slots: asyncio.Semaphore
     down: str = ""  # why the server does not answer; empty: it does
     alive_count: int = 0  # health checks answered
+    watcher: asyncio.Task[None] | None = None
 
     @property
     def base_url(self) -> str:

@@ -19,7 +19,6 @@ from workers.engines.base import (
     CacheChange,
     Capabilities,
     Delta,
-    Embedded,
     EngineFailed,
     FinishReason,
     Job,
@@ -30,16 +29,17 @@ from workers.engines.base import (
     Progress,
     RefusalCode,
     Refused,
-    Scored,
     StepResult,
 )
 from workers.engines.load_sum import sum_of_loads
+from workers.engines.model_table import ModelTable
 from workers.engines.simulated.content import FINGERPRINT, count_prompt
 from workers.engines.simulated.core import NEVER, SimulatedCore
 from workers.engines.simulated.delivery import Speaker, speaker_for
 from workers.engines.simulated.faults import NO_FAULT, POLL_S, ControlFile, Fault, FaultError
 from workers.engines.simulated.profile import ProfileError, SimulatedProfile, read_profile
 from workers.engines.simulated.sequence import EventKind, SequenceKey
+from workers.engines.simulated.spec import Simulated
 
 log = structlog.get_logger(__name__)
 
@@ -56,21 +56,21 @@ class _Model:
     loaded: LoadedModel
     profile: SimulatedProfile
     core: SimulatedCore
+    control: ControlFile | None
     speakers: dict[SequenceKey, Speaker] = field(default_factory=dict)
     ended: list[Delta] = field(default_factory=list)
 
 
-class SimulatedEngine:
+class SimulatedEngine(ModelTable[_Model]):
     """See ``workers.engines.base.Engine``. Options of a model: ``shape`` (a name in profile.SHAPES), ``seed``,
     ``control`` (path of the control file, see ``faults``).
     """
 
-    kind = "simulated"
+    kind = Simulated.name
     version = "1"
 
     def __init__(self) -> None:
-        self._models: dict[tuple[str, str], _Model] = {}
-        self._controls: dict[tuple[str, str], ControlFile] = {}
+        super().__init__()
         self._leftovers: list[Delta] = []
         self._wake = asyncio.Event()
         self._dead = ""
@@ -80,43 +80,25 @@ class SimulatedEngine:
 
     # ------------------------------------------------------------ models
 
-    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+    async def start_model(self, spec: ModelSpec, progress: Progress) -> _Model:
         """Read the profile and take as long as the machine would. Raises LoadError."""
         profile = _read(spec)
-        key = (spec.name, profile.quantization)
-        if key in self._models:
-            raise LoadError(f"{spec.path}: {spec.name}@{profile.quantization} is loaded already")
         parts = 10
         for part in range(parts):
             progress(part / parts, "reading weights")
             await asyncio.sleep(profile.declared.load_s / parts)
-        loaded = _loaded(spec, profile)
         core = SimulatedCore(profile.true, random.Random(profile.behaviour.seed))
-        self._models[key] = _Model(loaded, profile, core)
-        control = _control(spec)
-        if control is not None:
-            self._controls[key] = control
         self._wake.set()
-        return loaded
+        return _Model(_loaded(spec, profile), profile, core, _control(spec))
 
-    async def unload(self, name: str, quantization: str) -> None:
+    async def stop_model(self, held: _Model, reason: str) -> None:
         """Forget a model; what it ran ends aborted."""
-        model = self._models.get((name, quantization))
-        if model is None:
-            return
         now = time.monotonic()
-        for key in list(model.speakers):
-            self._abort(model, key, now)
-        del self._models[name, quantization]
-        self._controls.pop((name, quantization), None)
-        self._leftovers.extend(model.ended)
+        for key in list(held.speakers):
+            self._abort(held, key, now, reason)
+        self._leftovers.extend(held.ended)
         self._wake.set()
-        await asyncio.sleep(model.profile.declared.unload_s)
-
-    @property
-    def models(self) -> tuple[LoadedModel, ...]:
-        """What is loaded now."""
-        return tuple(model.loaded for model in self._models.values())
+        await asyncio.sleep(held.profile.declared.unload_s)
 
     # ------------------------------------------------------------ jobs
 
@@ -124,7 +106,7 @@ class SimulatedEngine:
         """Count and queue. Raises Refused, EngineFailed."""
         if self._dead:
             raise EngineFailed(self._dead)
-        model = self._find(job)
+        model = self.find(job.model, job.quantization)
         prompt_tokens = count_prompt(job)
         limit = model.loaded.context_tokens
         behaviour = model.profile.behaviour
@@ -157,7 +139,7 @@ class SimulatedEngine:
     def abort(self, request_id: str, attempt: int) -> None:
         """End a job; unknown ones are ignored."""
         key = (request_id, attempt)
-        for model in self._models.values():
+        for model in self.held():
             if key in model.speakers:
                 self._abort(model, key, time.monotonic())
                 self._wake.set()
@@ -179,45 +161,21 @@ class SimulatedEngine:
         if self._fault.lie == "idle":
             return LoadFigures()
         now = time.monotonic()
-        loads = [model.core.load(now) for model in self._models.values()]
+        loads = [model.core.load(now) for model in self.held()]
         if len(loads) == 1:
             return loads[0]
         return sum_of_loads(loads)
 
-    async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
-        """Not able: it has no language model to score with."""
-        del model, quantization, text, token_ids
-        raise Refused(RefusalCode.UNSUPPORTED, "the simulated engine cannot score tokens")
-
-    async def embed(self, model: str, quantization: str, text: str) -> Embedded:
-        """Not able."""
-        del model, quantization, text
-        raise Refused(RefusalCode.UNSUPPORTED, "the simulated engine has no embeddings")
-
-    async def close(self) -> None:
-        """End everything. Idempotent."""
-        for name, quantization in list(self._models):
-            await self.unload(name, quantization)
-        self._wake.set()
-
     # ------------------------------------------------------------ inside
 
-    def _find(self, job: Job) -> _Model:
-        model = self._models.get((job.model, job.quantization))
-        if model is None and not job.quantization:
-            model = next((one for (name, _), one in self._models.items() if name == job.model), None)
-        if model is None:
-            raise Refused(RefusalCode.MODEL_NOT_LOADED, f"{job.model}@{job.quantization} is not loaded here")
-        return model
-
-    def _abort(self, model: _Model, key: SequenceKey, now: float) -> None:
+    def _abort(self, model: _Model, key: SequenceKey, now: float, reason: str = "") -> None:
         self._collect(model, now)
         speaker = model.speakers.pop(key, None)
         if speaker is None:
             return  # it ended in the meantime
         model.core.abort(now, key)
         produced = max(speaker.sequence.produced_before, speaker.said)
-        delta = speaker.speak(produced, FinishReason.ABORTED)
+        delta = speaker.speak(produced, FinishReason.ABORTED, reason)
         assert delta is not None
         model.ended.append(delta)
 
@@ -234,7 +192,7 @@ class SimulatedEngine:
     def _result(self, now: float) -> StepResult | None:
         deltas, self._leftovers = self._leftovers, []
         changes: list[CacheChange] = []
-        for model in self._models.values():
+        for model in self.held():
             self._collect(model, now)
             deltas += model.ended
             model.ended = []
@@ -255,8 +213,8 @@ class SimulatedEngine:
 
     async def _sleep(self, now: float) -> None:
         """Until the next step boundary, a new job, or the next look at the control file."""
-        until = min((model.core.next_step_at(now) for model in self._models.values()), default=NEVER)
-        if self._controls:
+        until = min((model.core.next_step_at(now) for model in self.held()), default=NEVER)
+        if any(model.control for model in self.held()):
             until = min(until, self._polled_at + POLL_S)
         if self._wake.is_set():
             self._wake.clear()
@@ -273,7 +231,7 @@ class SimulatedEngine:
         now = time.monotonic()
         old, self._fault = self._fault, fault
         self._stalled_until = now + fault.stall_s if fault.stall_s else NEVER
-        for model in self._models.values():
+        for model in self.held():
             self._collect(model, now)
             if fault.hang or fault.stall_s:
                 model.core.hold(now)
@@ -292,14 +250,14 @@ class SimulatedEngine:
     def _poll_faults(self, now: float) -> None:
         if self._fault.stall_s and now >= self._stalled_until:
             self._stalled_until = NEVER
-            for model in self._models.values():
+            for model in self.held():
                 model.core.release(now)
         if now < self._polled_at + POLL_S:
             return
         self._polled_at = now
-        for control in self._controls.values():
+        for model in self.held():
             try:
-                fault = control.changed()
+                fault = model.control.changed() if model.control is not None else None
             except FaultError as error:
                 log.error("engine.fault_unreadable", reason=str(error))
                 continue

@@ -7,35 +7,30 @@ from pathlib import Path
 from workers.engines.base import (
     Accepted,
     Delta,
-    Embedded,
     EngineFailed,
     Job,
-    LoadedModel,
-    LoadError,
     LoadFigures,
     ModelSpec,
     Progress,
-    RefusalCode,
-    Refused,
     Scored,
     StepResult,
 )
 from workers.engines.load_sum import sum_of_loads
+from workers.engines.model_table import ModelTable
 from workers.engines.vllm.launch import Launcher, load_error
 from workers.engines.vllm.model import VllmModel
+from workers.engines.vllm.spec import Vllm
 from workers.engines.vllm.vocabulary import Vocabulary
 
-Key = tuple[str, str]
 
-
-class VllmEngine:
+class VllmEngine(ModelTable[VllmModel]):
     """Implements ``workers.engines.base.Engine``."""
 
-    kind = "vllm"
+    kind = Vllm.name
 
     def __init__(self) -> None:
+        super().__init__()
         self._launcher = Launcher()
-        self._models: dict[Key, VllmModel] = {}
         self._deltas: list[Delta] = []
         self._failure = ""
         self._wake = asyncio.Event()
@@ -50,7 +45,7 @@ class VllmEngine:
 
     # ------------------------------------------------------------ models
 
-    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+    async def start_model(self, spec: ModelSpec, progress: Progress) -> VllmModel:
         """Start a core process with the model; raises LoadError. One after the other: they share an environment."""
         async with self._loading:
             launched = await self._launcher.launch(spec, progress, self._wake.set)
@@ -71,55 +66,32 @@ class VllmEngine:
                     raise load_error(launched, error) from error
                 raise
             progress(1.0, "ready")
-            key = (model.loaded.name, model.loaded.quantization)
-            if key in self._models:
-                await model.stop("loaded twice")
-                raise LoadError(f"{spec.path}: '{key[0]}' is loaded at {key[1]} already")
-            self._models[key] = model
-            return model.loaded
+            return model
 
-    async def unload(self, name: str, quantization: str) -> None:
-        """Stop a model's process; unknown ones are ignored."""
-        model = self._models.pop((name, quantization), None)
-        if model is not None:
-            await model.stop(f"{name} is being unloaded")
-
-    @property
-    def models(self) -> tuple[LoadedModel, ...]:
-        """What is loaded now."""
-        return tuple(one.loaded for one in self._models.values())
+    async def stop_model(self, held: VllmModel, reason: str) -> None:
+        """Stop the model's process."""
+        await held.stop(reason)
 
     async def close(self) -> None:
-        """Unload everything."""
-        for key in tuple(self._models):
-            await self.unload(*key)
+        """Unload everything; remove the cores' folder."""
+        await super().close()
         self._launcher.close()
-
-    def _model(self, name: str, quantization: str) -> VllmModel:
-        model = self._models.get((name, quantization))
-        if model is None:
-            raise Refused(RefusalCode.MODEL_NOT_LOADED, f"'{name}' at {quantization} is not loaded here")
-        return model
 
     # ------------------------------------------------------------ jobs
 
     async def submit(self, job: Job) -> Accepted:
         """Count in a thread, then hand over. Raises Refused."""
-        return await self._model(job.model, job.quantization).submit(job)
+        return await self.find(job.model, job.quantization).submit(job)
 
     def abort(self, request_id: str, attempt: int) -> None:
         """Stop a job; vLLM frees its blocks with its next step."""
-        for model in self._models.values():
+        for model in self.held():
             if model.abort((request_id, attempt)):
                 return
 
     async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
         """Log-probabilities by one prefill."""
-        return await self._model(model, quantization).score(text, token_ids)
-
-    async def embed(self, model: str, quantization: str, text: str) -> Embedded:  # noqa: ARG002 - the interface
-        """Refused: a model loaded to generate keeps no embeddings."""
-        raise Refused(RefusalCode.UNSUPPORTED, f"'{model}' is loaded to generate; it has no embeddings")
+        return await self.find(model, quantization).score(text, token_ids)
 
     # ------------------------------------------------------------ results
 
@@ -138,11 +110,11 @@ class VllmEngine:
             await asyncio.sleep(0)
             self._wake.clear()
             deltas, self._deltas = self._deltas, []
-            cache = tuple(change for one in self._models.values() for change in one.cache_changes())
+            cache = tuple(change for one in self.held() for change in one.cache_changes())
             yield StepResult(deltas=tuple(deltas), load=self.load_figures(), cache=cache)
             if self._failure:
                 raise EngineFailed(self._failure)
 
     def load_figures(self) -> LoadFigures:
         """Of all models together."""
-        return sum_of_loads([one.figures for one in self._models.values()])
+        return sum_of_loads([one.figures for one in self.held()])
