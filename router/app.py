@@ -14,10 +14,10 @@ import msgspec
 import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.addresses import join_host_port
 from router.config import AdmissionConfig, RouterConfig, TenantConfig
 from router.dispatch.admission_queue import WaitingRoom
 from router.dispatch.sender import Dispatcher
-from router.domain.addresses import join_host_port
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId, Tenant
 from router.domain.placement import Outcome

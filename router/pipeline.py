@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import structlog
 
+from protos.contract.ids import WorkerId
+from protos.contract.stream import Accepted, Delta, Refusal, RefusalCode, Returned, Usage
 from router.config import DispatchConfig
 from router.dispatch.admission_queue import WaitingRoom
 from router.dispatch.attempt import Attempt
@@ -22,10 +24,9 @@ from router.dispatch.retry_policy import condition_of
 from router.dispatch.sender import Dispatcher
 from router.domain.answer import AnswerHead, Chunk
 from router.domain.clock import Clock
-from router.domain.ids import WorkerId
 from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest
-from router.domain.stream import Accepted, AttemptEvent, Delta, Refusal, RefusalCode, Returned, SessionLost, Usage
+from router.domain.stream import AttemptEvent, SessionLost
 from router.errors import AllsortsError, DeadlineExceeded, WorkerFailed
 from router.fleet.membership import Membership
 from router.scheduling.placement.interfaces import Placer

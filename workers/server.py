@@ -6,19 +6,19 @@ from pathlib import Path
 
 import structlog
 
+from protos.contract.events import ModelProgress
+from protos.contract.worker import Hardware, Profile
 from workers.benchmark.join_benchmark import Effort, JoinBenchmark
 from workers.benchmark.store import BenchmarkStore
 from workers.config import ModelConfig, Option, WorkerConfig, public_name
 from workers.engines.base import ModelSpec
 from workers.engines.spec import EngineSpec
 from workers.engines.table import engine_spec
-from workers.facts import Hardware, Profile
 from workers.joining.profile import profile_of
 from workers.serving.worker import Ended, Worker, WorkerSetup
 from workers.session.channel import ChannelSecurity
 from workers.session.enrolment import Enrolment, enrol_anywhere
 from workers.session.identity_file import IdentityFile
-from workers.session.messages import ModelProgress
 
 log = structlog.get_logger(__name__)
 

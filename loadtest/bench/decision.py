@@ -12,19 +12,12 @@ import time
 from collections import defaultdict, deque
 from dataclasses import replace
 
-from router.domain.ids import RequestId, WorkerId
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.worker import Capabilities, Hardware, Load, ModelInstance, Speed
 from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
 from router.domain.snapshot import FleetSnapshot, WorkerView
-from router.domain.worker import (
-    Capabilities,
-    Hardware,
-    Load,
-    ModelInstance,
-    Speed,
-    WorkerProfile,
-    WorkerState,
-)
+from router.domain.worker import WorkerProfile, WorkerState
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.placer import build_placer
 

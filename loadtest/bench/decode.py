@@ -6,8 +6,8 @@ Llama-2-7B Q4_0 and Q8_0, tg128, tokens a second (llama.cpp discussions 4167, 15
 import json
 import statistics
 
+from protos.contract.worker import Hardware, ModelInstance
 from router.capacity.speed import predict_speed
-from router.domain.worker import Hardware, ModelInstance
 
 SIZES = {"q4_0": 3_825_807_360, "q8_0": 7_161_089_024}
 """Bytes of the two files: 3.56 and 6.67 GiB, as llama-bench prints them."""
@@ -44,7 +44,7 @@ def predictions() -> list[tuple[str, str, float, float]]:
     """Name, quantization, predicted and measured tokens a second."""
     found = []
     for kind, name, cores, quantization, measured in MEASURED:
-        hardware = Hardware(kind=kind, name=name, cores=cores, details=(("gpu_cores", str(cores)),) if cores else ())
+        hardware = Hardware(kind=kind, name=name, cores=cores, details={"gpu_cores": str(cores)} if cores else {})
         speed = predict_speed(hardware, _llama_2_7b(quantization))
         found.append((name, quantization, 1.0 / speed.step_s(1, 64), measured))
     return found

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Self
 
 from loadtest.bench.fidelity_load import Request
+from protos.contract.ids import RequestId
+from protos.contract.request import Job, Sampling
+from protos.contract.worker import Hardware, ModelInstance, Speed
 from workers.benchmark.join_benchmark import Effort, JoinBenchmark
-from workers.engines.base import Job, LoadedModel, ModelSpec, Sampling, StepResult
+from workers.engines.base import ModelSpec, StepResult
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 from workers.engines.step_reader import StepReader
-from workers.facts import Hardware, Speed
 
 SLOTS = 16
 CONTEXT_TOKENS = 1024
@@ -35,7 +37,7 @@ class RealWorker:
         self._tokens = 0
         self._number = 0
         self._failure = ""
-        self.loaded: LoadedModel
+        self.loaded: ModelInstance
 
     async def __aenter__(self) -> Self:
         self._hub.start()
@@ -99,9 +101,9 @@ class RealWorker:
         name = f"fidelity-{self._number}"
         self._ended[name] = asyncio.Event()
         job = Job(
-            request_id=name,
+            request_id=RequestId(name),
             attempt=1,
-            model=self.loaded.name,
+            model=self.loaded.model,
             quantization=self.loaded.quantization,
             prompt=tuple(self._dice.randint(FIRST_ID, LAST_ID) for _ in range(request.prompt_tokens)),
             sampling=Sampling(temperature=0.0, max_tokens=request.output_tokens, ignore_eos=True),

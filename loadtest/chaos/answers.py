@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Self
 
 from loadtest.chaos.streams import Stream
-from workers.engines.base import ContinueFrom, Delta, Job, LoadedModel, Message, ModelSpec, Sampling, StepResult
+from protos.contract.ids import RequestId
+from protos.contract.request import ChatMessage, ContinueFrom, Job, Sampling
+from protos.contract.stream import Delta
+from protos.contract.worker import ModelInstance
+from workers.engines.base import ModelSpec, StepResult
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 from workers.engines.simulated import content
 from workers.engines.step_reader import StepReader
@@ -23,7 +27,7 @@ ANSWER_WITHIN_S = 300.0
 
 def simulated_answer(prompt: str, tokens: int) -> list[str]:
     """The tokens that every simulated worker answers to a chat of this one message."""
-    key = content.prompt_key((Message(role="user", content=prompt),))
+    key = content.prompt_key((ChatMessage(role="user", content=prompt),))
     return [content.token_text(content.token_at(key, position)) for position in range(tokens)]
 
 
@@ -57,7 +61,7 @@ class RealAnswers:
         self._jobs: dict[str, asyncio.Queue[Delta | None]] = {}
         self._kept: dict[tuple[str, str, tuple[int, ...], int], tuple[str, tuple[int, ...]]] = {}
         self._room = asyncio.Semaphore(SLOTS)
-        self.loaded: dict[str, LoadedModel] = {}
+        self.loaded: dict[str, ModelInstance] = {}
 
     async def __aenter__(self) -> Self:
         self._hub.start()
@@ -110,11 +114,11 @@ class RealAnswers:
                 output_tokens=len(ids),
             )
         return Job(
-            request_id=f"reference-{next(self._numbers)}",
+            request_id=RequestId(f"reference-{next(self._numbers)}"),
             attempt=1,
             model=self._name,
             quantization=quantization,
-            messages=(Message(role="user", content=prompt),),
+            messages=(ChatMessage(role="user", content=prompt),),
             sampling=Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True),
             continue_from=before,
             return_token_ids=True,

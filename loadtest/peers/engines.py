@@ -10,7 +10,9 @@ from typing import Self
 import httpx
 
 from loadtest.peers.llama_server import running as llama_server
-from workers.engines.base import Job, ModelSpec, Sampling
+from protos.contract.ids import RequestId
+from protos.contract.request import Job, Sampling
+from workers.engines.base import ModelSpec
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 
 OUTPUT_TOKENS = 128
@@ -74,7 +76,12 @@ class OurEngine:
         self._ended[name], self._begun[name] = asyncio.Event(), asyncio.Event()
         sampling = Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True)
         job = Job(
-            request_id=name, attempt=1, model="bench", quantization=self._quantization, prompt=prompt, sampling=sampling
+            request_id=RequestId(name),
+            attempt=1,
+            model="bench",
+            quantization=self._quantization,
+            prompt=prompt,
+            sampling=sampling,
         )
         await self._engine.submit(job)
         return name

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.simulate.located import TomlLines, error_at
+from protos.contract.ids import WorkerId
+from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed
 from router.capacity.formats import canonical, find_format, unknown_format
-from router.domain.ids import WorkerId
-from router.domain.worker import Capabilities, Hardware, ModelInstance, Speed, WorkerProfile
+from router.domain.worker import WorkerProfile
 from workers.engines.simulated.parameters import EngineParameters, hidden
 from workers.engines.simulated.profile import ProfileError, SimulatedProfile, read_profile
 

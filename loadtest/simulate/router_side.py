@@ -10,19 +10,20 @@ from typing import Any
 from loadtest.simulate.fleet import NodeSpec
 from loadtest.simulate.policies import POLICIES
 from loadtest.simulate.traffic import Arrival
+from protos.contract.ids import RequestId
+from protos.contract.worker import Load
 from router.dispatch.retry_policy import condition_of
-from router.domain.ids import RequestId, Tenant
+from router.domain.ids import Tenant
 from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
 from router.domain.snapshot import FleetSnapshot, WorkerView
-from router.domain.worker import Load, WorkerState
+from router.domain.worker import WorkerState
 from router.fleet.ledger import Ledger
 from router.scheduling.admission.control import Admission
 from router.scheduling.admission.interfaces import Dispatch, Shed
 from router.scheduling.admission.limits import AdmissionLimits
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.placer import build_placer
-from workers.engines.base import LoadFigures
 
 BYTES_PER_TOKEN = 4
 SLO = SloTargets(ttft_s=2.0, ttft_per_prompt_token_s=0.001, tpot_s=0.1)
@@ -115,7 +116,7 @@ class RouterSide:
         """Expected output tokens of a request under way."""
         return int(self.placer.expected_output(self._requests[str(number)]))
 
-    def report(self, place: int, figures: LoadFigures, last_command: int, now: float) -> None:
+    def report(self, place: int, figures: Load, last_command: int, now: float) -> None:
         """A load report came."""
         known = self._known[place]
         known.load = Load(
@@ -143,7 +144,7 @@ class RouterSide:
         request_id = str(number)
         return condition_of(self._requests[request_id], self._placed[request_id], self._conflicts.get(request_id, 0))
 
-    def conflicted(self, number: int, place: int, figures: LoadFigures, last_command: int, now: float) -> None:
+    def conflicted(self, number: int, place: int, figures: Load, last_command: int, now: float) -> None:
         """The worker found the condition broken and said its load: the request is placed again."""
         request_id = str(number)
         request, placed = self._requests[request_id], self._placed.pop(request_id)

@@ -10,9 +10,9 @@ from loadtest.simulate.fleet import FleetSpec, known
 from loadtest.simulate.metrics import Served, window
 from loadtest.simulate.router_side import RouterSide
 from loadtest.simulate.traffic import BLOCK_TOKENS, Arrival
+from protos.contract.worker import Load
 from router.domain.placement import Outcome
 from router.scheduling.admission.limits import AdmissionLimits
-from workers.engines.base import LoadFigures
 from workers.engines.simulated.core import NEVER, SimulatedCore
 from workers.engines.simulated.parameters import EngineParameters
 from workers.engines.simulated.sequence import EventKind, Sequence_
@@ -240,7 +240,7 @@ class World:
         self._at(self.now + node.rtt_s / 2.0, self._place_again, sending, figures)
         return True
 
-    def _place_again(self, sending: _Sending, figures: LoadFigures) -> None:
+    def _place_again(self, sending: _Sending, figures: Load) -> None:
         router = self.routers[sending.replica]
         router.conflicted(sending.arrival.number, sending.place, figures, sending.command, self.now)
         self._pump(sending.replica)

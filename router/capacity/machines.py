@@ -9,9 +9,9 @@ import itertools
 import re
 from dataclasses import dataclass
 
+from protos.contract.worker import Hardware
 from router.capacity.chips import CHIPS, Chip, find_chip, words_of
 from router.capacity.speed import chip_of
-from router.domain.worker import Hardware
 from router.errors import ConfigError
 
 GIB = float(2**30)
@@ -55,7 +55,7 @@ class Machine:
 
 def machine_of(hardware: Hardware) -> Machine:
     """A machine that reported itself."""
-    told = dict(hardware.details).get("host_memory_bytes", "")
+    told = hardware.details.get("host_memory_bytes", "")
     reported = hardware.usable_memory_bytes or round(CPU_SHARE * hardware.memory_bytes)
     return Machine(
         name=hardware.name,
@@ -163,7 +163,7 @@ def _known(text: str, chip: Chip, count: int, memory: float, host: float) -> Mac
             memory_bytes=round(each * count),
             usable_memory_bytes=round(usable),
             cores=chip.gpu_cores,
-            details=(("gpu_cores", str(chip.gpu_cores)),) if chip.gpu_cores else (),
+            details={"gpu_cores": str(chip.gpu_cores)} if chip.gpu_cores else {},
         ),
         chip=chip,
         host_memory_bytes=round(host),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from protos.contract.worker import ModelInstance, Speed
 from router.capacity.engines import Engine, engine_for
 from router.capacity.fit import Fit, Plan, Verdict, fit, kv_bytes, weights_bytes
 from router.capacity.formats import BY_NAME, Format
@@ -10,7 +11,6 @@ from router.capacity.machines import Machine
 from router.capacity.quality import loss
 from router.capacity.shapes import ModelShape
 from router.capacity.speed import UNKNOWN_BANDWIDTH_BYTES_PER_S, bytes_read, predict_speed, reached_bandwidth
-from router.domain.worker import ModelInstance, Speed
 
 USUAL: tuple[str, ...] = (
     "fp16", "fp8", "gptq-int8", "awq", "gptq", "nf4", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k",

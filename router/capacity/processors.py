@@ -5,7 +5,7 @@ machine reports the clock it holds under load, so one stands for all: a figure f
 factor of two or so, until the join benchmark has measured it.
 """
 
-from router.domain.worker import Hardware
+from protos.contract.worker import Hardware
 
 CLOCK_HZ = 3e9
 """What cores of servers and laptops hold while all of them compute; between 2.2 and 4.5 in data sheets."""
@@ -28,7 +28,7 @@ def processor_flops(hardware: Hardware) -> float:
     """Operations a second of the threads that an engine uses there; 0: too little was reported."""
     if hardware.kind != "cpu":
         return 0.0
-    details = dict(hardware.details)
+    details = hardware.details
     vector = details.get("vector", "").split()
     per_cycle = next((operations for name, operations in _OPERATIONS_PER_CYCLE if name in vector), 0.0)
     return threads_of(hardware) * CLOCK_HZ * per_cycle
@@ -36,7 +36,7 @@ def processor_flops(hardware: Hardware) -> float:
 
 def threads_of(hardware: Hardware) -> int:
     """As told; else one for each core, as engines choose by themselves. Never more than there are cores."""
-    details = dict(hardware.details)
+    details = hardware.details
     told, physical = _number(details.get("threads", "")), _number(details.get("physical_cores", ""))
     threads = told or physical or hardware.cores
     return min(threads, hardware.cores or threads, MOST_THREADS)

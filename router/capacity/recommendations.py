@@ -7,6 +7,8 @@ comfort is still offered what it can do, after everything it can do well.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from protos.contract.enrolment import ModelOffer
+from protos.contract.worker import Hardware, ModelInstance
 from router.capacity.engines import ENGINES, Engine
 from router.capacity.fit import Plan
 from router.capacity.format_choice import Question, comfortable, decide
@@ -14,7 +16,6 @@ from router.capacity.formats import BY_NAME, FORMATS, canonical, parse_name
 from router.capacity.machines import Machine, machine_of
 from router.capacity.options import USUAL, Option, option, options, predicted, runnable
 from router.capacity.shapes import ModelShape, find_shape
-from router.domain.worker import Hardware, ModelInstance
 
 OFFERS_LIMIT = 16
 MODELS_LIMIT = 64
@@ -42,19 +43,7 @@ class Wanted:
         return self.requests / self.slots if self.slots else 1.0 + self.requests
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineOffer:
-    """One model at one quantization, with what is expected of this machine."""
-
-    model: str
-    quantization: str
-    tokens_per_s: float
-    prefill_tokens_per_s: float
-    memory_bytes: float
-    reason: str
-
-
-def offers_for(hardware: Hardware, engine: str, wanted: Sequence[Wanted]) -> tuple[MachineOffer, ...]:
+def offers_for(hardware: Hardware, engine: str, wanted: Sequence[Wanted]) -> tuple[ModelOffer, ...]:
     """At most OFFERS_LIMIT, best first; none for an engine whose models are not files of ours to choose."""
     runs = ENGINES.get(engine)
     if runs is None:
@@ -69,7 +58,7 @@ def offers_for(hardware: Hardware, engine: str, wanted: Sequence[Wanted]) -> tup
 
 def offers_of_files(
     hardware: Hardware, engine: str, files: Sequence[ModelInstance], held: Sequence[ModelInstance] = ()
-) -> tuple[MachineOffer, ...]:
+) -> tuple[ModelOffer, ...]:
     """Files of one model, those that fit, in the order the decision matrix would take them: what it picks of all, what
     it picks of the rest, and so on; what it never picks comes last, the least loss first.
 
@@ -102,7 +91,7 @@ def _plan(shape: ModelShape) -> Plan:
     return Plan(context_tokens=min(OFFERED_CONTEXT, shape.context_tokens or OFFERED_CONTEXT), batch=OFFERED_BATCH)
 
 
-_Ranked = tuple[bool, bool, MachineOffer]
+_Ranked = tuple[bool, bool, ModelOffer]
 """Too slow, the model's best, the offer."""
 
 
@@ -131,7 +120,7 @@ def _ranked(
 ) -> _Ranked:
     speed = predicted(shape, way.format, plan, way.engine, machine, offloaded=way.fit.offloaded)
     rate = 1.0 / speed.step_s(1, TYPICAL_CONTEXT_TOKENS)
-    offer = MachineOffer(
+    offer = ModelOffer(
         model=model,
         quantization=way.format.name,
         tokens_per_s=rate,

@@ -6,9 +6,9 @@ the machine wins over the catalogue; the join benchmark replaces the whole predi
 
 from dataclasses import dataclass
 
+from protos.contract.worker import Hardware, ModelInstance, Speed
 from router.capacity.chips import Chip, MemoryKind, find_chip
 from router.capacity.processors import processor_flops
-from router.domain.worker import Hardware, ModelInstance, Speed
 
 UNKNOWN_BANDWIDTH_BYTES_PER_S = 50e9
 """A desktop CPU's dual-channel memory: what an unknown machine without a measurement is priced at."""
@@ -107,5 +107,5 @@ def _compute_s(hardware: Hardware, chip: Chip | None, instance: ModelInstance) -
 
 
 def _gpu_cores(hardware: Hardware) -> int:
-    told = dict(hardware.details).get("gpu_cores", "")
+    told = hardware.details.get("gpu_cores", "")
     return int(told) if told.isdigit() else 0

@@ -11,9 +11,9 @@ import msgspec
 import typer
 from rich.markup import escape
 
+from protos.contract.ids import WorkerId
 from router.cli.support.decision_sources import Explanation, Refused, read_records
 from router.cli.support.tables import Row, Sheet, wide_console
-from router.domain.ids import WorkerId
 from router.errors import ConfigError
 from router.scheduling.explain.record import DecisionRecord
 from router.scheduling.explain.replay import Change, Replayed, differences

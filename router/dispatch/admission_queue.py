@@ -8,8 +8,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from protos.contract.ids import RequestId, WorkerId
 from router.domain.clock import Clock
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import FilterName, Placed
 from router.domain.request import InferenceRequest
 from router.errors import (

@@ -6,10 +6,11 @@ the request's own token budget, because a worker that sends more than it was ask
 
 import asyncio
 
-from router.domain.ids import RequestId
+from protos.contract.ids import AttemptKey, RequestId
+from protos.contract.stream import Delta
 from router.domain.placement import Placed
-from router.domain.stream import AttemptEvent, Delta, SessionLost
-from router.sessions.session import AttemptKey, WorkerSession
+from router.domain.stream import AttemptEvent, SessionLost
+from router.sessions.session import WorkerSession
 
 CHARACTERS_PER_TOKEN = 1024
 TEXT_SLACK = 4096

@@ -1,9 +1,10 @@
 """What a worker's word means for the request: the client's own fault is raised, anything else is a reason."""
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
+from protos.contract.stream import Delta, FinishReason, Refusal, RefusalCode, Returned
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import AttemptEvent, Delta, FinishReason, Refusal, RefusalCode, Returned, SessionLost
+from router.domain.stream import AttemptEvent, SessionLost
 from router.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
 
 

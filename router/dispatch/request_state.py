@@ -5,13 +5,14 @@
 
 from dataclasses import dataclass, field, replace
 
+from protos.contract.ids import WorkerId
+from protos.contract.stream import Accepted, Delta, FinishReason, TokenLogprob, Usage
 from router.dispatch.attempt import Attempt
 from router.dispatch.transcript import Transcript
 from router.domain.answer import AnswerHead, Chunk, Continuation
-from router.domain.ids import WorkerId
 from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest
-from router.domain.stream import Accepted, AttemptEvent, Delta, FinishReason, TokenLogprob, Usage
+from router.domain.stream import AttemptEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,13 @@
 """Sends a placed request over its worker's session."""
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.worker import ModelInstance
 from router.config import DispatchConfig
 from router.dispatch.attempt import Attempt
 from router.dispatch.transcript import Resume
 from router.domain.clock import Clock
 from router.domain.placement import Placed
 from router.domain.request import InferenceRequest
-from router.domain.worker import ModelInstance
 from router.fleet.membership import Membership
 from router.sessions import codec
 

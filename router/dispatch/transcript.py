@@ -7,8 +7,8 @@ no token is lost and none doubled, also in the middle of a character or of a sto
 
 from dataclasses import dataclass, field
 
+from protos.contract.stream import Delta, TokenLogprob
 from router.domain.answer import Continuation
-from router.domain.stream import Delta, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

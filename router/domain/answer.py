@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.domain.ids import RequestId, WorkerId
-from router.domain.stream import FinishReason, TokenLogprob, Usage
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import FinishReason, TokenLogprob, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

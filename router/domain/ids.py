@@ -3,11 +3,7 @@
 import secrets
 from typing import NewType
 
-RequestId = NewType("RequestId", str)
-"""The client's unit: one HTTP request. Also the ``x-request-id`` header."""
-
-WorkerId = NewType("WorkerId", str)
-"""One worker for as long as its enrolment lasts; survives restarts of the process."""
+from protos.contract.ids import RequestId
 
 ReplicaId = NewType("ReplicaId", str)
 """One router replica."""

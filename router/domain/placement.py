@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Self
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 
 NAMED = 4
 """Exclusions that a client is told one by one; of more it is told how many there are of each kind."""

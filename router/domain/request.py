@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from router.domain.ids import ANONYMOUS, RequestId, Tenant
+from protos.contract.ids import RequestId
+from protos.contract.request import ChatMessage, Sampling
+from router.domain.ids import ANONYMOUS, Tenant
 
 
 class RequestKind(StrEnum):
@@ -25,34 +27,6 @@ class ModelRef:
         if self.pinned:
             return f"{self.name}@{self.pinned}"
         return f"{self.name}@>={self.floor}" if self.floor else self.name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatMessage:
-    """One message of a conversation, text only."""
-
-    role: str
-    content: str
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How output tokens are drawn. Defaults are OpenAI's."""
-
-    max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    logprobs: bool = False
-    top_logprobs: int = 0
-    ignore_eos: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from router.domain.ids import WorkerId
-from router.domain.worker import Load, ModelInstance, WorkerProfile, WorkerState
+from protos.contract.ids import WorkerId
+from protos.contract.worker import Load, ModelInstance
+from router.domain.worker import WorkerProfile, WorkerState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

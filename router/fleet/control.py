@@ -6,7 +6,7 @@ from typing import Protocol
 import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.worker import WorkerState
 from router.errors import InvalidRequest, NotFound
 from router.fleet.lifecycle import Event

@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.fleet.lifecycle import Event
 from router.fleet.membership import Membership
 from router.sessions.service import FleetService

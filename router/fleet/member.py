@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
+from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.domain.snapshot import Inflight, WorkerView
-from router.domain.worker import InstanceState, Load, ModelInstance, WorkerProfile, WorkerState
+from router.domain.worker import WorkerProfile, WorkerState
 from router.fleet.breaker import Breaker
 from router.fleet.ledger import Ledger
 

@@ -3,19 +3,22 @@
 from collections.abc import Iterable
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from router.domain.ids import RequestId, WorkerId
-from router.domain.request import ChatMessage, InferenceRequest, RequestKind, Sampling
-from router.domain.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, TokenLogprob, Usage
-from router.domain.worker import (
-    Capabilities,
-    Hardware,
-    InstanceState,
-    Load,
-    ModelInstance,
-    Speed,
-    StepSample,
-    WorkerProfile,
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.request import ChatMessage, Sampling
+from protos.contract.stream import (
+    Accepted,
+    Delta,
+    FinishReason,
+    Refusal,
+    RefusalCode,
+    Returned,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
 )
+from protos.contract.worker import Capabilities, Hardware, InstanceState, Load, ModelInstance, Speed, StepSample
+from router.domain.request import InferenceRequest, RequestKind
+from router.domain.worker import WorkerProfile
 from router.sessions.validation import MAX_NAME, one_line
 
 _FINISH = {
@@ -57,7 +60,7 @@ def hardware_from(message: pb.Hardware) -> Hardware:
         interconnect=message.interconnect,
         on_battery=message.on_battery,
         low_power=message.low_power,
-        details=tuple(sorted(message.details.items())),
+        details=dict(message.details),
     )
 
 
@@ -167,7 +170,7 @@ def _logprob_from(message: pb.TokenLogprob) -> TokenLogprob:
         token_id=message.token_id,
         token=message.token,
         logprob=message.logprob,
-        top=tuple((t.token_id, t.token, t.logprob) for t in message.top),
+        top=tuple(TopLogprob(token_id=t.token_id, token=t.token, logprob=t.logprob) for t in message.top),
     )
 
 

@@ -6,8 +6,8 @@ from typing import Protocol
 import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.ids import RequestId, WorkerId
 from router.domain.clock import Clock
-from router.domain.ids import WorkerId
 from router.domain.snapshot import FleetSnapshot
 from router.fleet.lifecycle import Event, ImpossibleTransition
 from router.fleet.member import Member
@@ -90,7 +90,7 @@ class EventHandler:
         if step.deltas:
             self._session.progressed()
         for message in step.deltas:
-            if not self._session.deliver((message.request_id, message.attempt), codec.delta_from(message)):
+            if not self._session.deliver((RequestId(message.request_id), message.attempt), codec.delta_from(message)):
                 self._stray()
         if step.HasField("load"):
             self._load(step.load)
@@ -103,15 +103,15 @@ class EventHandler:
         self._learner.observed(self._membership.snapshot(), self._member.worker_id, load.observed_at)
 
     def _accepted(self, message: pb.Accepted) -> None:
-        self._session.deliver((message.request_id, message.attempt), codec.accepted_from(message))
+        self._session.deliver((RequestId(message.request_id), message.attempt), codec.accepted_from(message))
 
     def _refusal(self, message: pb.Refusal) -> None:
         if message.HasField("load"):
             self._load(message.load)
-        self._session.deliver((message.request_id, message.attempt), codec.refusal_from(message))
+        self._session.deliver((RequestId(message.request_id), message.attempt), codec.refusal_from(message))
 
     def _returned(self, message: pb.Returned) -> None:
-        self._session.deliver((message.request_id, message.attempt), codec.returned_from(message))
+        self._session.deliver((RequestId(message.request_id), message.attempt), codec.returned_from(message))
 
     def _pong(self, message: pb.Pong) -> None:
         rtt = self._session.pong(message.sequence)

@@ -12,9 +12,10 @@ from google.protobuf.message import DecodeError
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
+from protos.contract.ids import WorkerId
 from router.config import FleetConfig
 from router.domain.clock import Clock
-from router.domain.ids import ReplicaId, WorkerId
+from router.domain.ids import ReplicaId
 from router.errors import AllsortsError, NotAllowed
 from router.fleet.member import Member
 from router.fleet.membership import Membership

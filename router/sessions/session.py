@@ -12,14 +12,14 @@ from collections.abc import Callable
 import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.ids import AttemptKey, WorkerId
+from protos.contract.stream import Returned
+from protos.contract.worker import Load
 from router.domain.clock import Clock
-from router.domain.ids import RequestId, WorkerId
-from router.domain.stream import AttemptEvent, Returned, SessionLost
-from router.domain.worker import Load
+from router.domain.stream import AttemptEvent, SessionLost
 
 log = structlog.get_logger()
 
-AttemptKey = tuple[str, int]
 Sink = Callable[[AttemptEvent], None]
 
 OUTBOX_LIMIT = 4096
@@ -92,7 +92,7 @@ class WorkerSession:
     def open(self, key: AttemptKey, sink: Sink) -> None:
         """Deliver this attempt's events to ``sink``; on an ended session it hears SessionLost at once."""
         if self.ended.done():
-            sink(SessionLost(request_id=RequestId(key[0]), attempt=key[1], reason=self.ended.result()))
+            sink(SessionLost(request_id=key[0], attempt=key[1], reason=self.ended.result()))
             return
         if not self._sinks:
             self.progress_at = self._clock.now()
@@ -121,7 +121,7 @@ class WorkerSession:
     def lose_attempts(self, reason: str) -> None:
         """Every open attempt hears SessionLost; the session itself may go on."""
         for (request_id, attempt), sink in self._take_sinks().items():
-            sink(SessionLost(request_id=RequestId(request_id), attempt=attempt, reason=reason))
+            sink(SessionLost(request_id=request_id, attempt=attempt, reason=reason))
 
     def silent_attempts(self, since: float) -> list[AttemptKey]:
         """Open attempts of which nothing was heard since then, the most silent first."""
@@ -133,12 +133,12 @@ class WorkerSession:
         sink = self._sinks.get(key)
         if sink is not None:
             self.close(key)
-            sink(SessionLost(request_id=RequestId(key[0]), attempt=key[1], reason=reason, breach=True))
+            sink(SessionLost(request_id=key[0], attempt=key[1], reason=reason, breach=True))
 
     def give_back(self, reason: str) -> None:
         """Every open attempt hears Returned: the worker leaves in good order, its streams move."""
         for (request_id, attempt), sink in self._take_sinks().items():
-            sink(Returned(request_id=RequestId(request_id), attempt=attempt, reason=reason))
+            sink(Returned(request_id=request_id, attempt=attempt, reason=reason))
 
     def _take_sinks(self) -> dict[AttemptKey, Sink]:
         sinks, self._sinks = self._sinks, {}

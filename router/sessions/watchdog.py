@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from protos.contract.worker import Load
 from router.config import FleetConfig
-from router.domain.worker import Load
 
 LONGEST_HANG_S = 60.0
 """However slow an engine's steps are, this much standstill is a hang."""

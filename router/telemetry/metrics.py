@@ -10,8 +10,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from protos.contract.stream import Usage
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import Usage
 from router.domain.worker import WorkerState
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()

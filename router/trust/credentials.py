@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
+from protos.contract.join_token import new_token
 from router.capacity.formats import find_format, unknown_format
 from router.domain.clock import Clock
 from router.errors import InvalidRequest, NotFound
 from router.state.api_keys import KeyRules, new_key, public_view
 from router.state.rows import AuditLine, TokenRecord
 from router.state.store import Store
-from router.trust.join_token import new_token
 
 LONGEST_TOKEN_S = 30 * 86400.0
 MOST_USES = 10_000

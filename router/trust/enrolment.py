@@ -12,6 +12,7 @@ import grpc
 import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.join_token import BadToken, JoinToken, parse_token
 from router.domain.clock import Clock
 from router.errors import NotAllowed
 from router.state.backend import StoreFailed
@@ -20,7 +21,6 @@ from router.state.rows import WorkerRecord
 from router.state.store import Store
 from router.trust.audit import AuditTrail
 from router.trust.authority import Authority, BadRequest, request_fingerprint
-from router.trust.join_token import BadToken, JoinToken, parse_token
 from router.trust.loopback_mode import Offers, clean_node_name, new_worker_id, no_offers
 from router.trust.peers import peer_worker_id
 

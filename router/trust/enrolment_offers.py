@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.enrolment import ModelOffer
+from protos.contract.worker import Hardware, InstanceState, ModelInstance
 from router.capacity.format_choice import comfortable
 from router.capacity.quality import at_least
-from router.capacity.recommendations import MachineOffer, Wanted, offers_for, offers_of_files
+from router.capacity.recommendations import Wanted, offers_for, offers_of_files
 from router.domain.snapshot import FleetSnapshot, WorkerView
-from router.domain.worker import Hardware, InstanceState, ModelInstance, WorkerState
+from router.domain.worker import WorkerState
 from router.sessions.codec import hardware_from, instance_from
 from router.sessions.validation import MAX_ENTRIES, MAX_NAME, OutOfBounds, check_instance
 
@@ -49,7 +51,7 @@ class PoolOffers:
         besides = (one for one in had if (one.model, one.quantization) not in named)
         return tuple(_message(one) for one in self._below_the_floor_last((*found, *besides)))
 
-    def _below_the_floor_last(self, offers: Iterable[MachineOffer]) -> list[MachineOffer]:
+    def _below_the_floor_last(self, offers: Iterable[ModelOffer]) -> list[ModelOffer]:
         above, below = [], []
         for one in offers:
             floor = self._floors.get(one.model)
@@ -70,12 +72,12 @@ def _believable(files: Sequence[pb.ModelInstance]) -> Iterable[ModelInstance]:
 
 def _with_files(
     hardware: Hardware, engine: str, files: Sequence[ModelInstance], wanted: Mapping[str, Wanted]
-) -> list[MachineOffer]:
+) -> list[ModelOffer]:
     """What is expected of the machine with these very files, of each model the best first: what pleases before what
     crawls, the best of every model before the second best of any, models that the pool serves before others. What does
     not fit is left out.
     """
-    ranked: list[tuple[tuple[bool, bool, bool], MachineOffer]] = []
+    ranked: list[tuple[tuple[bool, bool, bool], ModelOffer]] = []
     for model in dict.fromkeys(one.model for one in files):
         known = wanted.get(model)
         mine = [one for one in files if one.model == model]
@@ -124,7 +126,7 @@ def _plausible(profile: pb.Profile) -> bool:
     )
 
 
-def _message(offer: MachineOffer) -> pb.ModelOffer:
+def _message(offer: ModelOffer) -> pb.ModelOffer:
     return pb.ModelOffer(
         model=offer.model,
         quantization=offer.quantization,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

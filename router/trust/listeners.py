@@ -16,8 +16,8 @@ from grpc_reflection.v1alpha import reflection
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
+from protos.contract.addresses import is_loopback, join_host_port
 from router.config import GrpcConfig
-from router.domain.addresses import is_loopback, join_host_port
 from router.domain.clock import Clock
 from router.errors import ConfigError
 from router.sessions.service import Enroller, FleetService

@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from router.domain.addresses import is_loopback, peer_host
-from router.domain.ids import WorkerId
+from protos.contract.addresses import is_loopback, peer_host
+from protos.contract.ids import WorkerId
 from router.errors import NotAllowed
 from router.sessions.validation import MAX_NAME
 from router.trust.gate import Admitted

@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.addresses import join_host_port
+from protos.contract.ids import WorkerId
 from router.config import RouterConfig
-from router.domain.addresses import join_host_port
 from router.domain.clock import Clock, SystemClock
-from router.domain.ids import WorkerId
 from router.fleet.control import Intent
 from router.fleet.intent_sync import follow_decisions
 from router.fleet.membership import Membership

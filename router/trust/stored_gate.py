@@ -4,8 +4,8 @@
 either, ``StoredIntent`` for both.
 """
 
+from protos.contract.ids import WorkerId
 from router.domain.clock import Clock
-from router.domain.ids import WorkerId
 from router.errors import NotAllowed
 from router.sessions.validation import MAX_NAME
 from router.state.rows import AuditLine, WorkerRecord

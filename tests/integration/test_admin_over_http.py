@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from protos.contract.join_token import parse_token
+from protos.contract.worker import Hardware, Profile
 from router.cli.support.admin_client import RouterOffice
 from router.domain.clock import ManualClock
 from router.errors import ConfigError
@@ -16,9 +18,7 @@ from router.http.server.asgi import HttpApp
 from router.telemetry.metrics import Metrics
 from tests.support.tls_pool import Head, head
 from tests.support.until import until_async
-from workers.facts import Hardware, Profile
 from workers.joining.join import join_pool
-from workers.joining.join_token import parse_token
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 

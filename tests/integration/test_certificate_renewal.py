@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.worker import WorkerState
 from router.trust.authority import SERVER_HOURS
 from tests.support.joined import PROFILE, join, running, worker_of

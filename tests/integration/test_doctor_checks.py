@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from protos.contract.join_token import parse_token
+from protos.contract.worker import Hardware, Profile
 from tests.support.tls_pool import Head, ShiftedClock, head
 from workers.doctor import checks as doctor_checks
 from workers.doctor.checks import Finding, check_clock, check_reach, connection_checks, local_checks
 from workers.doctor.report import diagnose
-from workers.facts import Hardware, Profile
 from workers.joining.join import join_pool
-from workers.joining.join_token import parse_token
 from workers.joining.pinning import NotTheRouter, Shown, fetch
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")

@@ -162,7 +162,7 @@ async def test_a_recorded_mac_joins_by_the_printed_line_alone(
         async with joining(*line, within=namespace.within, environment=environment, program=COMMAND) as process:
             member = await ready(pool, process)
             assert member.profile.hardware.name == "Apple M1 Max"
-            assert ("recording", RECORDING.name) in member.profile.hardware.details
+            assert member.profile.hardware.details["recording"] == RECORDING.name
             assert member.models["smollm2-135m", "q8_0"].speed
             assert "Paris" in await ask(pool, member)
             process.send_signal(signal.SIGTERM)

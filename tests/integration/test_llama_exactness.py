@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract.request import ContinueFrom, Sampling
 from tests.conftest import MODELS
 from tests.contract.engines.rigs import Rig, Run
-from workers.engines.base import ContinueFrom, ModelSpec, Sampling
+from workers.engines.base import ModelSpec
 from workers.engines.table import make_engine
 from workers.models.smollm2 import make
 

@@ -10,15 +10,15 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from protos.contract.join_token import parse_token
+from protos.contract.worker import Hardware, Profile
 from router.cli import key as key_cli
 from router.cli import token as token_cli
 from router.cli.support.durations import parse_duration, parse_pairs
 from router.errors import ConfigError
 from router.state.location import open_store
 from tests.support.tls_pool import head
-from workers.facts import Hardware, Profile
 from workers.joining.join import join_pool
-from workers.joining.join_token import parse_token
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 

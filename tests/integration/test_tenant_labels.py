@@ -10,14 +10,17 @@ from typing import Any
 import httpx
 import pytest
 
+from protos.contract.join_token import parse_token
+from protos.contract.request import Job
+from protos.contract.stream import Accepted
+from protos.contract.worker import ModelInstance
 from router.app import RouterNode
 from router.config import AdmissionConfig, GrpcConfig, RouterConfig
 from tests.support.echo_engine import EchoEngine
 from tests.support.joined import PROFILE, QUICK
 from tests.support.until import until_async
-from workers.engines.base import Accepted, Job, LoadedModel, ModelSpec, Progress
+from workers.engines.base import ModelSpec, Progress
 from workers.joining.join import join_pool
-from workers.joining.join_token import parse_token
 from workers.serving.worker import Worker, WorkerSetup
 
 SECRET = "the patient is called"
@@ -30,7 +33,7 @@ class Witness(EchoEngine):
         super().__init__()
         self.seen: list[str] = []
 
-    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+    async def load(self, spec: ModelSpec, progress: Progress) -> ModelInstance:
         loaded = await super().load(spec, progress)
         return replace(loaded, capabilities=replace(loaded.capabilities, can_continue=True))
 

@@ -10,12 +10,12 @@ import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
+from protos.contract.join_token import parse_token
 from router.domain.worker import WorkerState
 from router.trust.listeners import start_listeners
 from tests.support.joined import PROFILE, hello, join, running, worker_of
 from tests.support.tls_pool import Head, ShiftedClock, head
 from workers.joining.join import join_pool
-from workers.joining.join_token import parse_token
 from workers.joining.pinning import NotTheRouter, Unreachable
 from workers.session import codec
 from workers.session.channel import open_channel, open_enrolment_channel

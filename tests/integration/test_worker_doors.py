@@ -3,10 +3,11 @@
 import asyncio
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.request import Job
+from protos.contract.stream import Accepted
 from tests.integration.test_worker_session import Rig, fleet, generate, ready, running
 from tests.support.echo_engine import EchoEngine
 from tests.support.fleet_servicer import Fleet, SessionEnd
-from workers.engines.base import Accepted, Job
 
 __all__ = ["fleet"]
 

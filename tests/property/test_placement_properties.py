@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from loadtest.simulate.policies import POLICIES
+from protos.contract.ids import WorkerId
+from protos.contract.worker import Capabilities, InstanceState, Load, ModelInstance, Speed
 from router.capacity.quality import loss
-from router.domain.ids import WorkerId
 from router.domain.placement import NoCandidate, Placed
 from router.domain.request import InferenceRequest, ModelRef, SloTargets
 from router.domain.snapshot import FleetSnapshot, Inflight, WorkerView
-from router.domain.worker import Capabilities, InstanceState, Load, ModelInstance, Speed, WorkerState
+from router.domain.worker import WorkerState
 from router.scheduling.explain.record import DecisionRecord
 from router.scheduling.explain.replay import differences, replay
 from router.scheduling.placement.candidates import Column

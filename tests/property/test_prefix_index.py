@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.scheduling.estimators.prefix_index import PrefixIndex
 from router.scheduling.placement.candidates import InstanceKey
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.stream import AttemptEvent
 from router.trust.listeners import SESSION_MESSAGE_BYTES
 from tests.support.tls_pool import Head, head

@@ -5,10 +5,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import FinishReason, TokenLogprob, TopLogprob, Usage
 from router.domain.answer import AnswerHead, Chunk
-from router.domain.ids import RequestId, WorkerId
 from router.domain.request import RequestKind
-from router.domain.stream import FinishReason, TokenLogprob, Usage
 from router.http.dialects.sse import SseWriter
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))
@@ -17,7 +17,9 @@ TOKEN = st.builds(
     token_id=st.integers(0, 2**32 - 1),
     token=st.binary(max_size=8),
     logprob=st.floats(),
-    top=st.lists(st.tuples(st.integers(0, 9), st.binary(max_size=4), st.floats()), max_size=3).map(tuple),
+    top=st.lists(
+        st.builds(TopLogprob, token_id=st.integers(0, 9), token=st.binary(max_size=4), logprob=st.floats()), max_size=3
+    ).map(tuple),
 )
 
 

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.contract.ids import RequestId
+from protos.contract.stream import Delta, FinishReason, TokenLogprob, Usage
 from router.dispatch.transcript import Transcript
-from router.domain.ids import RequestId
-from router.domain.stream import Delta, FinishReason, TokenLogprob, Usage
 
 TOKENS = [f"w{i} " for i in range(40)]
 """The answer every worker would give: token i reads ``wi``."""

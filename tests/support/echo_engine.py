@@ -4,25 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from workers.engines.base import (
-    Accepted,
-    Capabilities,
-    Delta,
-    Embedded,
-    EngineFailed,
-    FinishReason,
-    Job,
-    LoadedModel,
-    LoadError,
-    LoadFigures,
-    ModelSpec,
-    Progress,
-    RefusalCode,
-    Refused,
-    Scored,
-    StepResult,
-    Usage,
-)
+from protos.contract.request import Job
+from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode, Usage
+from protos.contract.worker import Capabilities, Load, ModelInstance
+from workers.engines.base import Embedded, EngineFailed, LoadError, ModelSpec, Progress, Refused, Scored, StepResult
 
 
 @dataclass(slots=True)
@@ -44,7 +29,7 @@ class EchoEngine:
         self.closed = False
         self.aborted: list[tuple[str, int]] = []
         self._context_tokens = context_tokens
-        self._models: dict[tuple[str, str], LoadedModel] = {}
+        self._models: dict[tuple[str, str], ModelInstance] = {}
         self._running: dict[tuple[str, int], _Running] = {}
         self._ends: list[Delta] = []
         self._work = asyncio.Event()
@@ -57,19 +42,19 @@ class EchoEngine:
         self._work.set()
         self.gate.set()
 
-    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+    async def load(self, spec: ModelSpec, progress: Progress) -> ModelInstance:
         progress(0.5, "half way")
         if "missing" in spec.path:
             raise LoadError(f"{spec.path}: no such file; check the path")
-        loaded = LoadedModel(
-            name=spec.name,
+        loaded = ModelInstance(
+            model=spec.name,
             quantization=spec.quantization or "none",
             format="echo",
             context_tokens=spec.context_tokens or self._context_tokens,
             slots=spec.slots or 64,
             capabilities=Capabilities(can_score=True, can_load=True),
         )
-        self._models[loaded.name, loaded.quantization] = loaded
+        self._models[loaded.model, loaded.quantization] = loaded
         return loaded
 
     async def unload(self, name: str, quantization: str) -> None:
@@ -79,7 +64,7 @@ class EchoEngine:
                 self.abort(*key)
 
     @property
-    def models(self) -> tuple[LoadedModel, ...]:
+    def models(self) -> tuple[ModelInstance, ...]:
         return tuple(self._models.values())
 
     async def submit(self, job: Job) -> Accepted:
@@ -95,7 +80,7 @@ class EchoEngine:
             )
         self._running[job.request_id, job.attempt] = _Running(job=job, text=text)
         self._work.set()
-        return Accepted(prompt_tokens=len(text))
+        return Accepted(request_id=job.request_id, attempt=job.attempt, prompt_tokens=len(text))
 
     def abort(self, request_id: str, attempt: int) -> None:
         running = self._running.pop((request_id, attempt), None)
@@ -145,9 +130,9 @@ class EchoEngine:
             yield StepResult(deltas=tuple(deltas), load=self.load_figures())
             await asyncio.sleep(0)
 
-    def load_figures(self) -> LoadFigures:
+    def load_figures(self) -> Load:
         unread = sum(len(one.text) for one in self._running.values() if one.at == 0)
-        return LoadFigures(running=len(self._running), prefill_tokens_pending=unread, step_sequence=self._sequence)
+        return Load(running=len(self._running), prefill_tokens_pending=unread, step_sequence=self._sequence)
 
     async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
         ids = token_ids or tuple(map(ord, text))

@@ -3,18 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from router.domain.ids import RequestId, Tenant, WorkerId
-from router.domain.request import InferenceRequest, ModelRef, RequestKind, Sampling, SloTargets
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.request import Sampling
+from protos.contract.worker import Capabilities, Hardware, Load, ModelInstance, Speed
+from router.domain.ids import Tenant
+from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
 from router.domain.snapshot import FleetSnapshot, Inflight, WorkerView
-from router.domain.worker import (
-    Capabilities,
-    Hardware,
-    Load,
-    ModelInstance,
-    Speed,
-    WorkerProfile,
-    WorkerState,
-)
+from router.domain.worker import WorkerProfile, WorkerState
 
 SPEED = Speed(base_s=0.02, per_sequence_s=0.0005, per_context_token_s=1e-7, prefill_tokens_per_s=2000.0)
 TARGETS = SloTargets(ttft_s=2.0, ttft_per_prompt_token_s=0.001, tpot_s=0.1)

@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import uvicorn
 
+from protos.contract.ids import WorkerId
+from protos.contract.stream import FinishReason, TokenLogprob, TopLogprob, Usage
 from router.app import RouterNode
 from router.config import HttpConfig
 from router.domain.answer import AnswerHead, Chunk, Continuation
 from router.domain.clock import SystemClock
-from router.domain.ids import WorkerId
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import FinishReason, TokenLogprob, Usage
 from router.errors import AllsortsError, NotFound, UnknownModel
 from router.http.auth.open_access import OpenAuthenticator
 from router.http.server.asgi import HttpApp
@@ -123,7 +123,8 @@ class WordAnswer:
 
 
 def _logprob(word: str, top: int) -> TokenLogprob:
-    rivals = ((5, word.encode(), -0.5), (6, b"\xc3", float("-inf")))
+    likeliest = ((5, word.encode(), -0.5), (6, b"\xc3", float("-inf")))
+    rivals = tuple(TopLogprob(token_id=one, token=token, logprob=logprob) for one, token, logprob in likeliest)
     return TokenLogprob(token_id=5, token=word.encode(), logprob=-0.5, top=rivals[:top])
 
 

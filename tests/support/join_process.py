@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from router.domain.stream import AttemptEvent, Delta
+from protos.contract.stream import Delta
+from router.domain.stream import AttemptEvent
 from router.domain.worker import WorkerState
 from router.fleet.member import Member
 from tests.support.tls_pool import Head

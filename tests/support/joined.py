@@ -9,12 +9,12 @@ import grpc
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
+from protos.contract.join_token import parse_token
+from protos.contract.worker import Hardware, Profile
 from tests.support.echo_engine import EchoEngine
 from tests.support.tls_pool import Head
 from workers.engines.base import ModelSpec
-from workers.facts import Hardware, Profile
 from workers.joining.join import Joined, join_pool
-from workers.joining.join_token import parse_token
 from workers.serving.worker import Ended, Worker, WorkerSetup
 from workers.session.channel import open_channel
 from workers.session.session import SessionLimits

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.ids import WorkerId
 from router.config import FleetConfig, GrpcConfig, RouterConfig
 from router.domain.clock import Clock, SystemClock
-from router.domain.ids import ReplicaId, WorkerId
+from router.domain.ids import ReplicaId
 from router.domain.worker import WorkerState
 from router.fleet.control import Control
 from router.fleet.membership import Membership

@@ -5,11 +5,11 @@ engine does. What a placer believes about it can be compared with what is true.
 import random
 from dataclasses import dataclass, replace
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
+from protos.contract.worker import Load, Speed
 from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import Load, Speed
 from router.scheduling.placement.composition import ComposedPlacer
 
 REPORT_S = 0.05

@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.worker import Hardware, Profile
 from tests.support.echo_engine import EchoEngine
 from tests.support.fleet_servicer import Fleet, SessionEnd
 from workers.engines.base import ModelSpec
-from workers.facts import Hardware, Profile
 from workers.serving.worker import Ended, Worker, WorkerSetup
 from workers.session.enrolment import enrol
 from workers.session.session import SessionLimits

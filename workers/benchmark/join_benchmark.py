@@ -14,12 +14,12 @@ from enum import StrEnum
 
 import structlog
 
+from protos.contract.worker import Hardware, ModelInstance, Speed, StepSample
 from workers.benchmark.probe import Probe
 from workers.benchmark.speed_fit import fit_speed, median_relative_error
 from workers.benchmark.store import BenchmarkStore, benchmark_key
-from workers.engines.base import Engine, LoadedModel, ModelSpec, Refused
+from workers.engines.base import Engine, ModelSpec, Refused
 from workers.engines.step_reader import StepReader
-from workers.facts import Hardware, Speed, StepSample
 
 log = structlog.get_logger(__name__)
 
@@ -106,29 +106,29 @@ class JoinBenchmark:
         self._store = store
         self._effort = effort
 
-    async def __call__(self, engine: Engine, hub: StepReader, loaded: LoadedModel, spec: ModelSpec) -> Speed | None:
+    async def __call__(self, engine: Engine, hub: StepReader, loaded: ModelInstance, spec: ModelSpec) -> Speed | None:
         """The model's speed; None when it could not be measured, which is logged and harms nothing."""
         key = benchmark_key(self._hardware, engine.kind, engine.version, loaded, spec, self._effort)
         if key and self._store is not None and (speed := self._store.read(key)) is not None:
-            log.info("benchmark.cached", model=loaded.name, prefill_tokens_per_s=round(speed.prefill_tokens_per_s))
+            log.info("benchmark.cached", model=loaded.model, prefill_tokens_per_s=round(speed.prefill_tokens_per_s))
             return speed
-        log.info("benchmark.started", model=loaded.name, effort=self._effort)
+        log.info("benchmark.started", model=loaded.model, effort=self._effort)
         started = time.monotonic()
         try:
             async with asyncio.timeout(4 * self._plan.budget_s):
                 samples = await measure(engine, hub, loaded, self._plan)
         except (Refused, TimeoutError) as error:
-            log.warning("benchmark.failed", model=loaded.name, reason=str(error) or "took too long")
+            log.warning("benchmark.failed", model=loaded.model, reason=str(error) or "took too long")
             return None
         speed = fit_speed(samples, weights_bytes=loaded.weights_bytes, measured_at_unix_s=time.time())
         if speed is None:
-            log.warning("benchmark.failed", model=loaded.name, reason="no decode step was seen")
+            log.warning("benchmark.failed", model=loaded.model, reason="no decode step was seen")
             return None
         if key and self._store is not None:
             self._store.write(key, speed)
         log.info(
             "benchmark.complete",
-            model=loaded.name,
+            model=loaded.model,
             seconds=round(time.monotonic() - started, 2),
             samples=len(samples),
             tokens_per_s=round(1 / speed.step_s(1, 64), 1),
@@ -138,7 +138,7 @@ class JoinBenchmark:
         return speed
 
 
-async def measure(engine: Engine, hub: StepReader, loaded: LoadedModel, plan: Plan) -> tuple[StepSample, ...]:
+async def measure(engine: Engine, hub: StepReader, loaded: ModelInstance, plan: Plan) -> tuple[StepSample, ...]:
     """Timed steps of this model. Raises Refused when the engine does not take the probes."""
     probe = Probe(engine, loaded)
     with hub.listening(probe.hear):
@@ -157,7 +157,7 @@ async def measure(engine: Engine, hub: StepReader, loaded: LoadedModel, plan: Pl
     return probe.samples()
 
 
-async def _climb(probe: Probe, ramp: Ramp, loaded: LoadedModel, deadline: float) -> None:
+async def _climb(probe: Probe, ramp: Ramp, loaded: ModelInstance, deadline: float) -> None:
     """One ramp: what does not fit the model's slots, context or KV cache, or the time, is left out."""
     room = loaded.context_tokens - ramp.steps * len(ramp.batches) * 8 - 16
     context = min(ramp.context_tokens, room)
@@ -171,7 +171,7 @@ async def _climb(probe: Probe, ramp: Ramp, loaded: LoadedModel, deadline: float)
     await probe.idle()
 
 
-async def _pass(probe: Probe, traffic: Traffic, loaded: LoadedModel, deadline: float) -> None:
+async def _pass(probe: Probe, traffic: Traffic, loaded: ModelInstance, deadline: float) -> None:
     """The traffic, from few streams to many."""
     shortest, longest = traffic.prompt_tokens
     longest = min(longest, (loaded.context_tokens - traffic.output_tokens[1]) // 2)

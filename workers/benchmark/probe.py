@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from workers.engines.base import Delta, Engine, Job, LoadedModel, Refused, Sampling, StepResult
-from workers.facts import StepSample
+from protos.contract.ids import RequestId
+from protos.contract.request import Job, Sampling
+from protos.contract.stream import Delta
+from protos.contract.worker import ModelInstance, StepSample
+from workers.engines.base import Engine, Refused, StepResult
 
 WORDS = [
     "river", "stone", "window", "garden", "letter", "winter", "market", "bridge", "candle", "forest",
@@ -31,7 +34,7 @@ class Probe:
     """Keeps a number of streams going and notes every step."""
 
     engine: Engine
-    loaded: LoadedModel
+    loaded: ModelInstance
     rng: random.Random = field(default_factory=random.Random)
     live: dict[str, int] = field(default_factory=dict)  # request -> tokens it has written
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -114,12 +117,12 @@ class Probe:
 
     async def _submit(self, context_tokens: int, max_tokens: int = 0) -> int:
         self.count += 1
-        request_id = f"benchmark-{id(self):x}-{self.count}"
+        request_id = RequestId(f"benchmark-{id(self):x}-{self.count}")
         words = [self.rng.choice(WORDS) for _ in range(max(2, int(context_tokens / TOKENS_PER_WORD)))]
         job = Job(
             request_id=request_id,
             attempt=0,
-            model=self.loaded.name,
+            model=self.loaded.model,
             quantization=self.loaded.quantization,
             prompt=f"{self.rng.randrange(10**6)} " + " ".join(words),
             sampling=Sampling(

@@ -8,10 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protos.contract.worker import Hardware, ModelInstance, Speed
 from workers.benchmark.speed_curves import decode_curve_s, expected_step_s, prefill_curve
-from workers.engines.base import LoadedModel
 from workers.engines.simulated.parameters import GIB
-from workers.facts import Hardware, Speed
 
 LEAST_S = 1e-6
 """A profile's times are above zero."""
@@ -22,10 +21,10 @@ FEWEST_STEPS = 3
 WINDOW_S = 1.0
 
 
-def profile_toml(hardware: Hardware, engine: str, loaded: LoadedModel, speed: Speed) -> str:
+def profile_toml(hardware: Hardware, engine: str, loaded: ModelInstance, speed: Speed) -> str:
     """The text of a profile. Raises ValueError when the speed was not measured with its samples."""
     if not speed.samples or speed.prefill_tokens_per_s <= 0:
-        raise ValueError(f"{loaded.name}: the join benchmark kept no samples of prefill; measure it again")
+        raise ValueError(f"{loaded.model}: the join benchmark kept no samples of prefill; measure it again")
     flops = 2.0 * loaded.parameters / 1e12
     alone_s = speed.step_s(1, 64)
     curve = ", ".join(f"{one:.7f}" for one in decode_curve_s(speed, loaded.slots))

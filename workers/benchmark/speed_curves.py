@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.facts import Speed, StepSample
+from protos.contract.worker import Speed, StepSample
 
 BOUND_BY_WEIGHTS = 1.3
 """Lone prefills up to so many times a step's base are taken to be the base."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from protos.contract.worker import Speed, StepSample
 from workers.benchmark.speed_curves import decode_curve_s, decoding_s, tells_prefill
-from workers.facts import Speed, StepSample
 
 Floats = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from workers.engines.base import LoadedModel, ModelSpec
-from workers.facts import Hardware, Speed
+from protos.contract.worker import Hardware, ModelInstance, Speed
+from workers.engines.base import ModelSpec
 
 SAMPLE_BYTES = 2**20
 """A file is known by its size and its first and last MiB: reading 40 GB to skip ten seconds would be no gain."""
@@ -35,7 +35,7 @@ def file_fingerprint(path: Path) -> str:
 
 
 def benchmark_key(
-    hardware: Hardware, engine: str, engine_version: str, loaded: LoadedModel, spec: ModelSpec, effort: str
+    hardware: Hardware, engine: str, engine_version: str, loaded: ModelInstance, spec: ModelSpec, effort: str
 ) -> str:
     """One name for everything a measurement depends on; empty: not to be kept (what is behind a URL may change)."""
     fingerprint = file_fingerprint(Path(spec.path))

@@ -13,15 +13,15 @@ from typing import Annotated, Any
 import platformdirs
 import typer
 
+from protos.contract.join_token import BadToken, JoinToken, parse_token
+from protos.contract.worker import Profile
 from workers.cli.alone import run_alone
 from workers.cli.log_setup import set_up_logging
 from workers.cli.worker import EXPECTED
 from workers.config import UPSTREAM_KEY, ModelConfig, WorkerConfig, parse_model, read_config
 from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP, engine_spec
-from workers.facts import Profile
 from workers.joining import service_units
 from workers.joining.join import Joined, join_pool, keep_renewed
-from workers.joining.join_token import BadToken, JoinToken, parse_token
 from workers.joining.model_selection import choose, models_here
 from workers.joining.preflight import check_models
 from workers.joining.profile import profile_of

@@ -17,13 +17,13 @@ import platformdirs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from protos.contract.join_token import BadToken, JoinToken, parse_token
+from protos.contract.worker import Hardware, Profile
 from workers.doctor.hints import CHOOSE_ENGINE, WRONG_PORT, refusal_remedy, refused_remedy, silent_remedy
 from workers.engines.table import ENGINES, make_engine
 from workers.errors import WorkerError
-from workers.facts import Hardware, Profile
 from workers.hardware.detect import this_machine
 from workers.joining.join import split_address
-from workers.joining.join_token import BadToken, JoinToken, parse_token
 from workers.joining.membership_files import PoolFiles
 from workers.joining.pinning import (
     NotTheRouter,
@@ -205,7 +205,7 @@ async def _knock(address: str, token: JoinToken | None, files: PoolFiles | None,
     try:
         async with open_enrolment_channel(address, authority) as channel:
             reply = await enrol_over(
-                channel, address, profile, token=token.text if token else "", certificate_request=request
+                channel, address, profile, token=token.text() if token else "", certificate_request=request
             )
     except EnrolFailed as failed:
         return _Knock(Finding(check=what, ok=False, detail=failed.detail, remedy=refusal_remedy(failed.detail)))

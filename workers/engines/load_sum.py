@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from workers.engines.base import LoadFigures
+from protos.contract.worker import Load
 
 
-def sum_of_loads(loads: Sequence[LoadFigures]) -> LoadFigures:
+def sum_of_loads(loads: Sequence[Load]) -> Load:
     """Counts add up; the last step is that of the busiest model."""
     if len(loads) == 1:
         return loads[0]
-    busiest = max(loads, key=lambda one: (one.last_step_batch, one.running), default=LoadFigures())
-    return LoadFigures(
+    busiest = max(loads, key=lambda one: (one.last_step_batch, one.running), default=Load())
+    return Load(
         running=sum(one.running for one in loads),
         waiting=sum(one.waiting for one in loads),
         prefill_tokens_pending=sum(one.prefill_tokens_pending for one in loads),

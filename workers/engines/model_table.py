@@ -7,23 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
-from workers.engines.base import (
-    Embedded,
-    LoadedModel,
-    LoadError,
-    ModelSpec,
-    Progress,
-    RefusalCode,
-    Refused,
-    Scored,
-)
+from protos.contract.stream import RefusalCode
+from protos.contract.worker import ModelInstance
+from workers.engines.base import Embedded, LoadError, ModelSpec, Progress, Refused, Scored
 
 
 class Held(Protocol):
     """What an engine keeps of a model that is loaded."""
 
     @property
-    def loaded(self) -> LoadedModel:
+    def loaded(self) -> ModelInstance:
         """Its facts."""
         ...
 
@@ -47,10 +40,10 @@ class ModelTable(ABC, Generic[H]):
     async def stop_model(self, held: H, reason: str) -> None:
         """End what one model runs and free its memory."""
 
-    async def load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+    async def load(self, spec: ModelSpec, progress: Progress) -> ModelInstance:
         """Load a model. Raises LoadError, also for one that is loaded already."""
         held = await self.start_model(spec, progress)
-        key = held.loaded.name, held.loaded.quantization
+        key = held.loaded.key
         if key in self._held:
             await self.stop_model(held, "loaded twice")
             raise LoadError(f"{spec.path}: '{key[0]}' is loaded at {key[1]} already")
@@ -69,7 +62,7 @@ class ModelTable(ABC, Generic[H]):
             await self.unload(*key)
 
     @property
-    def models(self) -> tuple[LoadedModel, ...]:
+    def models(self) -> tuple[ModelInstance, ...]:
         """What is loaded now."""
         return tuple(one.loaded for one in self._held.values())
 
@@ -99,4 +92,4 @@ class ModelTable(ABC, Generic[H]):
         raise Refused(RefusalCode.UNSUPPORTED, f"{self._called(model, quantization)} has no embeddings")
 
     def _called(self, model: str, quantization: str) -> str:
-        return f"'{self.find(model, quantization).loaded.name}' as engine {self.kind} serves it"
+        return f"'{self.find(model, quantization).loaded.model}' as engine {self.kind} serves it"

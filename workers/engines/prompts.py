@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from workers.engines.base import ContinueFrom, Job, Message, RefusalCode, Refused
+from protos.contract.request import ChatMessage, ContinueFrom, Job
+from protos.contract.stream import RefusalCode
+from workers.engines.base import Refused
 
 
 class Tokenizer(Protocol):
@@ -41,7 +43,7 @@ class Tokenizer(Protocol):
 class Template(Protocol):
     """A chat template."""
 
-    def render(self, messages: tuple[Message, ...]) -> str:
+    def render(self, messages: tuple[ChatMessage, ...]) -> str:
         """The prompt's text; raises Refused when the template does not accept the messages."""
         ...
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from workers.engines.base import Engine, LoadedModel, LoadError
-from workers.facts import Hardware
+from protos.contract.worker import Hardware, ModelInstance
+from workers.engines.base import Engine, LoadError
 
 
 class EngineSpec(ABC):
@@ -80,7 +80,7 @@ class EngineSpec(ABC):
         """What a found model says that it holds; empty: nothing. Blocks."""
         return self.read_model(path).quantization
 
-    def read_model(self, path: Path) -> LoadedModel:
+    def read_model(self, path: Path) -> ModelInstance:
         """Facts about a model that is not loaded. Raises LoadError when there are none to be read. Blocks."""
         raise LoadError(f"{path}: its facts are known once it is loaded")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.facts import Hardware
+from protos.contract.worker import Hardware
 
 MIB = 2**20
 GIB = 2**30

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from workers.facts import Hardware
+from protos.contract.worker import Hardware
 from workers.hardware.cgroup import parse_cgroup
 
 VECTOR_EXTENSIONS = (

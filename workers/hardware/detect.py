@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from workers.facts import Hardware
+from protos.contract.worker import Hardware
 from workers.hardware.apple import parse_mac
 from workers.hardware.cpu import parse_linux
 from workers.hardware.nvidia import describe, parse_nvml

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workers.facts import Hardware
+from protos.contract.worker import Hardware
 
 CORES_PER_SM = {"7.0": 64, "7.2": 64, "7.5": 64, "8.0": 64}
 """CUDA cores of one multiprocessor by compute capability (CUDA C++ programming guide, arithmetic instructions);

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from workers.facts import Hardware
+from protos.contract.worker import Hardware
 from workers.hardware.apple import GIB, read_mac
 from workers.hardware.cpu import cpuinfo_processors
 from workers.hardware.detect import understand, understood

@@ -13,8 +13,9 @@ from pathlib import Path
 import structlog
 from cryptography import x509
 
-from workers.facts import ModelReport, Offer, Profile
-from workers.joining.join_token import JoinToken
+from protos.contract.enrolment import ModelOffer
+from protos.contract.join_token import JoinToken
+from protos.contract.worker import ModelInstance, Profile
 from workers.joining.membership_files import Membership, PoolFiles
 from workers.joining.pinning import NotTheRouter, Unreachable, fetch, pin, wrong_port
 from workers.session.channel import open_channel, open_enrolment_channel
@@ -44,7 +45,7 @@ class Joined:
 
     files: PoolFiles
     membership: Membership
-    offers: tuple[Offer, ...]
+    offers: tuple[ModelOffer, ...]
     clock_skew_s: float  # this machine's clock minus the router's
 
 
@@ -55,7 +56,7 @@ async def join_pool(
     state_dir: Path,
     *,
     say: Say = lambda _: None,
-    files_here: Sequence[ModelReport] = (),
+    files_here: Sequence[ModelInstance] = (),
 ) -> Joined:
     """Enrol at ``address``. Without a token, the key from an earlier join speaks for this machine.
 
@@ -92,14 +93,14 @@ def _not_joined(state_dir: Path, address: str, node: str) -> str:
 
 
 async def _enrol(
-    address: str, token: JoinToken | None, profile: Profile, files: PoolFiles, files_here: Sequence[ModelReport]
+    address: str, token: JoinToken | None, profile: Profile, files: PoolFiles, files_here: Sequence[ModelInstance]
 ) -> Joined:
     async with open_enrolment_channel(address, files.authority) as channel:
         reply = await enrol_over(
             channel,
             address,
             profile,
-            token=token.text if token else "",
+            token=token.text() if token else "",
             certificate_request=files.certificate_request(),
             files=files_here,
         )

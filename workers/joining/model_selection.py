@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from protos.contract.enrolment import ModelOffer
+from protos.contract.worker import InstanceState, ModelInstance
 from workers.config import ConfigError, ModelConfig, public_name
 from workers.engines.base import LoadError
 from workers.engines.spec import EngineSpec
-from workers.facts import ModelReport, ModelState, Offer
 
 MAX_TOLD = 32
 """Files whose facts the router is told when a machine joins; the option list shows fewer."""
@@ -20,7 +21,7 @@ class Option:
     name: str
     quantization: str
     path: str
-    offer: Offer | None = None
+    offer: ModelOffer | None = None
 
     @property
     def config(self) -> ModelConfig:
@@ -28,7 +29,7 @@ class Option:
         return ModelConfig(name=self.name, path=self.path)
 
 
-def local_options(engine: EngineSpec, folder: Path, offers: tuple[Offer, ...]) -> list[Option]:
+def local_options(engine: EngineSpec, folder: Path, offers: tuple[ModelOffer, ...]) -> list[Option]:
     """Models in ``folder`` and below: those the router offers first, in its order, then the others by name."""
     found: list[Option] = []
     for path in sorted(engine.find_models(folder)):
@@ -46,7 +47,7 @@ def _quantization(engine: EngineSpec, path: Path) -> str:
         return ""  # the engine says what is wrong with it, if it is chosen
 
 
-def models_here(engine: EngineSpec, folder: Path, named: Iterable[ModelConfig] = ()) -> tuple[ModelReport, ...]:
+def models_here(engine: EngineSpec, folder: Path, named: Iterable[ModelConfig] = ()) -> tuple[ModelInstance, ...]:
     """What the model files tell of themselves: those named, or else those in ``folder``. One that cannot be read is
     left out here; loading it says why. Reads headers only, but blocks.
     """
@@ -57,16 +58,15 @@ def models_here(engine: EngineSpec, folder: Path, named: Iterable[ModelConfig] =
     return tuple(one for one in reports if one is not None)
 
 
-def _report(engine: EngineSpec, name: str, path: Path) -> ModelReport | None:
+def _report(engine: EngineSpec, name: str, path: Path) -> ModelInstance | None:
     try:
-        found = replace(engine.read_model(path), name=name)
+        return replace(engine.read_model(path), model=name, state=InstanceState.UNLOADED)
     except LoadError:
         return None
-    return ModelReport(model=name, quantization=found.quantization, state=ModelState.UNLOADED, loaded=found)
 
 
 def choose(
-    engine: EngineSpec, offers: tuple[Offer, ...], folder: Path, *, ask: Callable[[list[Option]], int] | None
+    engine: EngineSpec, offers: tuple[ModelOffer, ...], folder: Path, *, ask: Callable[[list[Option]], int] | None
 ) -> Option:
     """The owner's pick, or without ``ask`` the first. Raises ConfigError when there is nothing to choose from."""
     options = local_options(engine, folder, offers)
@@ -79,5 +79,5 @@ def choose(
     return options[ask(options) if ask is not None else 0]
 
 
-def _offer_for(name: str, quantization: str, offers: Iterable[Offer]) -> Offer | None:
+def _offer_for(name: str, quantization: str, offers: Iterable[ModelOffer]) -> ModelOffer | None:
     return next((one for one in offers if (one.model, one.quantization.lower()) == (name, quantization)), None)

@@ -4,9 +4,9 @@ import asyncio
 import platform
 from collections.abc import Mapping
 
+from protos.contract.worker import Hardware, Profile
 from workers.config import ModelConfig
 from workers.engines.spec import EngineSpec
-from workers.facts import Hardware, Profile
 from workers.hardware.detect import this_machine
 from workers.versions import own_version
 

@@ -7,9 +7,10 @@ from rich.markup import escape
 from rich.prompt import IntPrompt
 from rich.table import Table
 
-from workers.facts import Hardware, ModelReport, ModelState, Offer
+from protos.contract.enrolment import ModelOffer
+from protos.contract.events import ModelProgress
+from protos.contract.worker import Hardware, InstanceState, ModelInstance
 from workers.joining.model_selection import Option
-from workers.session.messages import ModelProgress
 
 TYPICAL_CONTEXT_TOKENS = 512
 """At which the decode speed of one stream is shown."""
@@ -20,9 +21,9 @@ class JoinView:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
-        self.expected: tuple[Offer, ...] = ()
+        self.expected: tuple[ModelOffer, ...] = ()
         self._guessed = False  # what the router expects of a processor
-        self._said: dict[tuple[str, str], tuple[ModelState, int]] = {}
+        self._said: dict[tuple[str, str], tuple[InstanceState, int]] = {}
 
     def say(self, line: str) -> None:
         """A step is done."""
@@ -47,7 +48,7 @@ class JoinView:
         table = Table("", "model", "quantization", "expected tokens/s", "why", box=None)
         for number, option in enumerate(options[:20], 1):
             offer = option.offer
-            speed = f"{offer.predicted_tokens_per_s:.1f}" if offer else "-"
+            speed = f"{offer.tokens_per_s:.1f}" if offer else "-"
             why = offer.reason if offer else "not among the router's offers"
             table.add_row(str(number), escape(option.name), option.quantization or "?", speed, escape(why))
         self.console.print(table)
@@ -56,23 +57,23 @@ class JoinView:
 
     def progress(self, progress: ModelProgress) -> None:
         """A load or a benchmark moved on: a line per stage and per tenth of it."""
-        report = progress.report
+        report = progress.model
         step = (report.state, int(progress.fraction * 10))
         if self._said.get(report.key) == step:
             return
         self._said[report.key] = step
         name = f"{report.model}@{report.quantization}" if report.quantization else report.model
         match report.state:
-            case ModelState.READY:
+            case InstanceState.READY:
                 self._ready(name, report)
-            case ModelState.FAILED:
+            case InstanceState.FAILED:
                 self.warn(f"{name} failed: {report.error}")
-            case ModelState.UNLOADED:
+            case InstanceState.UNLOADED:
                 pass
             case _:
                 self.say(f"{name}: {report.state} {progress.fraction:4.0%} {progress.message}")
 
-    def _ready(self, name: str, report: ModelReport) -> None:
+    def _ready(self, name: str, report: ModelInstance) -> None:
         speed = report.speed
         if speed is None:
             self.say(f"{name} is serving (not measured); Ctrl-C leaves the pool")
@@ -84,7 +85,7 @@ class JoinView:
             ("tokens/s, one stream", 1 / step_s if step_s > 0 else 0.0),
             ("prefill tokens/s", speed.prefill_tokens_per_s),
         )
-        expected = (offer.predicted_tokens_per_s, offer.predicted_prefill_tokens_per_s) if offer else (0.0, 0.0)
+        expected = (offer.tokens_per_s, offer.prefill_tokens_per_s) if offer else (0.0, 0.0)
         for (what, found), hoped in zip(measured, expected, strict=True):
             ratio = f"{found / hoped:.2f}" if hoped > 0 else "-"
             table.add_row(what, f"{hoped:.1f}" if hoped > 0 else "-", f"{found:.1f}", ratio)

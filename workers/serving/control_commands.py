@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from protos.contract.commands import Embed, LoadModel, Score, UnloadModel
+from protos.contract.events import EmbedResult, ScoreResult
 from workers.engines.base import Engine, EngineError, ModelSpec, Refused
 from workers.engines.step_reader import StepReader
 from workers.serving.model_manager import ModelShelf
-from workers.session.messages import Embed, EmbedResult, LoadModel, Score, ScoreResult, UnloadModel
 from workers.session.session import Session
 
 SideCommand = Score | Embed | LoadModel | UnloadModel

@@ -7,24 +7,15 @@ from typing import Protocol
 
 import structlog
 
-from workers.engines.base import (
-    Delta,
-    Engine,
-    EngineFailed,
-    FinishReason,
-    Job,
-    LoadFigures,
-    RefusalCode,
-    Refused,
-    StepResult,
-    Usage,
-)
+from protos.contract.events import WorkerEvent
+from protos.contract.ids import AttemptKey, RequestId
+from protos.contract.request import Job
+from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
+from protos.contract.worker import Load
+from workers.engines.base import Engine, EngineFailed, Refused, StepResult
 from workers.serving.precondition import conflict
-from workers.session.messages import Event, JobAccepted, JobRefused, JobReturned
 
 log = structlog.get_logger(__name__)
-
-Key = tuple[str, int]
 
 MAX_JOBS = 2048
 """Jobs a worker holds, running and waiting; beyond it answers BUSY."""
@@ -36,7 +27,7 @@ MAX_EARLY_DELTAS = 4096
 class Outlet(Protocol):
     """Where a job's events go: the session it came from."""
 
-    def put_event(self, event: Event) -> None:
+    def put_event(self, event: WorkerEvent) -> None:
         """Queue an event."""
         ...
 
@@ -52,7 +43,7 @@ class _Record:
     job: Job
     outlet: Outlet
     expected_prefill_tokens: int = 0  # by the router's estimate; the engine's count replaces it
-    accepted: Usage | None = None
+    accepted: Accepted | None = None
     early: list[Delta] = field(default_factory=list)
     position: int = 0
     deadline: asyncio.TimerHandle | None = None
@@ -68,7 +59,7 @@ class Dispatcher:
         self._engine: Engine | None = engine
         self._why_not_ready = why_not_ready
         self._max_jobs = max_jobs
-        self._records: dict[Key, _Record] = {}
+        self._records: dict[AttemptKey, _Record] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self.closed_because = ""
@@ -81,10 +72,10 @@ class Dispatcher:
         """Use another engine (after the last one died); None: there is none now."""
         self._engine = engine
 
-    def load_figures(self) -> LoadFigures:
+    def load_figures(self) -> Load:
         """The engine's load now, and what it has not counted yet by the routers' estimates; zeros without an engine."""
         if self._engine is None:
-            return LoadFigures()
+            return Load()
         figures = self._engine.load_figures()
         unseen = len(self._records) - figures.running - figures.waiting
         if unseen <= 0:
@@ -116,7 +107,7 @@ class Dispatcher:
             record.deadline = asyncio.get_running_loop().call_later(job.deadline_s, self._expire, key)
         record.submission = asyncio.create_task(self._submit(key, record), name=f"submit {job.request_id}")
 
-    def abort(self, request_id: str, attempt: int) -> None:
+    def abort(self, request_id: RequestId, attempt: int) -> None:
         """Stop a job; its last delta says so. Unknown: ignored."""
         record = self._records.get((request_id, attempt))
         if self._engine is None or record is None:
@@ -125,7 +116,7 @@ class Dispatcher:
             record.aborted = True
         self._engine.abort(request_id, attempt)
 
-    def _refusal(self, key: Key, job: Job) -> JobRefused | None:
+    def _refusal(self, key: AttemptKey, job: Job) -> Refusal | None:
         if self.closed_because:
             return _refused(key, RefusalCode.DRAINING, self.closed_because)
         if self._engine is None:
@@ -138,12 +129,12 @@ class Dispatcher:
             return _refused(key, RefusalCode.MODEL_NOT_LOADED, why)
         return None
 
-    def _conflict(self, key: Key, most_pending_tokens: int) -> JobRefused | None:
+    def _conflict(self, key: AttemptKey, most_pending_tokens: int) -> Refusal | None:
         if most_pending_tokens > 0 and (why := conflict(most_pending_tokens, self.load_figures())):
             return _refused(key, RefusalCode.CONFLICT, why)
         return None
 
-    async def _submit(self, key: Key, record: _Record) -> None:
+    async def _submit(self, key: AttemptKey, record: _Record) -> None:
         assert self._engine is not None
         log.debug("job.started", request_id=key[0], attempt=key[1])
         engine = self._engine
@@ -152,7 +143,7 @@ class Dispatcher:
         except Refused as refused:
             self._finish(key, record)
             record.outlet.put_event(
-                JobRefused(
+                Refusal(
                     request_id=key[0],
                     attempt=key[1],
                     code=refused.code,
@@ -178,17 +169,8 @@ class Dispatcher:
         if self._records.get(key) is not record:
             engine.abort(*key)  # its session broke, or it was returned, while the prompt was counted
             return
-        record.accepted = Usage(
-            prompt_tokens=accepted.prompt_tokens, completion_tokens=0, cached_tokens=accepted.cached_tokens
-        )
-        record.outlet.put_event(
-            JobAccepted(
-                request_id=key[0],
-                attempt=key[1],
-                prompt_tokens=accepted.prompt_tokens,
-                cached_tokens=accepted.cached_tokens,
-            )
-        )
+        record.accepted = accepted
+        record.outlet.put_event(accepted)
         if record.aborted:
             engine.abort(*key)
         early, record.early = record.early, []
@@ -209,7 +191,7 @@ class Dispatcher:
             elif len(record.early) < MAX_EARLY_DELTAS:
                 record.early.append(delta)
 
-    def _forward(self, key: Key, record: _Record, delta: Delta) -> None:
+    def _forward(self, key: AttemptKey, record: _Record, delta: Delta) -> None:
         record.position = delta.position + delta.token_count
         if delta.finish_reason is not None:
             self._finish(key, record)
@@ -219,7 +201,7 @@ class Dispatcher:
             log.debug("job.complete", request_id=key[0], attempt=key[1], finish_reason=delta.finish_reason)
         record.outlet.put_delta(delta)
 
-    def _finish(self, key: Key, record: _Record) -> None:
+    def _finish(self, key: AttemptKey, record: _Record) -> None:
         if record.deadline is not None:
             record.deadline.cancel()
         if self._records.get(key) is record:
@@ -227,7 +209,7 @@ class Dispatcher:
         if not self._records:
             self._empty.set()
 
-    def _expire(self, key: Key) -> None:
+    def _expire(self, key: AttemptKey) -> None:
         record = self._records.get(key)
         if record is not None:
             record.overdue = True
@@ -245,9 +227,9 @@ class Dispatcher:
         """Give every job back to the router, as far as it got."""
         for key, record in list(self._records.items()):
             self._drop(key, record)
-            record.outlet.put_event(JobReturned(request_id=key[0], attempt=key[1], reason=reason))
+            record.outlet.put_event(Returned(request_id=key[0], attempt=key[1], reason=reason))
 
-    def _drop(self, key: Key, record: _Record) -> None:
+    def _drop(self, key: AttemptKey, record: _Record) -> None:
         self._finish(key, record)
         if self._engine is not None:
             self._engine.abort(*key)
@@ -268,7 +250,11 @@ class Dispatcher:
                     attempt=key[1],
                     position=record.position,
                     finish_reason=FinishReason.ERROR,
-                    usage=replace(record.accepted, completion_tokens=record.position),
+                    usage=Usage(
+                        prompt_tokens=record.accepted.prompt_tokens,
+                        completion_tokens=record.position,
+                        cached_tokens=record.accepted.cached_tokens,
+                    ),
                     error=f"the engine died: {reason}",
                 )
             )
@@ -283,5 +269,5 @@ class Dispatcher:
         return True
 
 
-def _refused(key: Key, code: RefusalCode, message: str) -> JobRefused:
-    return JobRefused(request_id=key[0], attempt=key[1], code=code, message=message)
+def _refused(key: AttemptKey, code: RefusalCode, message: str) -> Refusal:
+    return Refusal(request_id=key[0], attempt=key[1], code=code, message=message)

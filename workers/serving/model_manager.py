@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 
 import structlog
 
-from workers.engines.base import Engine, EngineFailed, LoadedModel, LoadError, ModelSpec
+from protos.contract.events import ModelProgress
+from protos.contract.worker import InstanceState, ModelInstance, Speed
+from workers.engines.base import Engine, EngineFailed, LoadError, ModelSpec
 from workers.engines.step_reader import StepReader
-from workers.facts import ModelReport, ModelState, Speed
-from workers.session.messages import ModelProgress
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-Measure = Callable[[Engine, StepReader, LoadedModel, ModelSpec], Coroutine[Any, Any, Speed | None]]
+Measure = Callable[[Engine, StepReader, ModelInstance, ModelSpec], Coroutine[Any, Any, Speed | None]]
 """The join benchmark: None when the engine cannot be measured."""
 
 LOAD_DEADLINE_S = 300.0
@@ -53,21 +53,21 @@ class ModelShelf:
     def __init__(self, *, announce: Callable[[ModelProgress], None], measure: Measure | None) -> None:
         self._announce = announce
         self._measure = measure
-        self._reports: dict[tuple[str, str], ModelReport] = {}
+        self._reports: dict[tuple[str, str], ModelInstance] = {}
         self._specs: dict[tuple[str, str], ModelSpec] = {}
         self._turn = asyncio.Lock()
         self._current: asyncio.Future[Any] | None = None
         self._restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
 
     @property
-    def reports(self) -> tuple[ModelReport, ...]:
+    def reports(self) -> tuple[ModelInstance, ...]:
         """Where every model stands."""
         return tuple(self._reports.values())
 
     def why_not_ready(self, model: str, quantization: str) -> str:
         """Why no work for this model is taken now; empty: it is. Any quantization counts when none is named."""
         mine = [one for one in self.reports if one.model == model and quantization in ("", one.quantization)]
-        if any(one.state is ModelState.READY for one in mine):
+        if any(one.state is InstanceState.READY for one in mine):
             return ""
         name = f"{model}@{quantization}" if quantization else model
         if not mine:
@@ -81,10 +81,10 @@ class ModelShelf:
 
         ``why`` it must be loaded again is shown until it is.
         """
-        pending = ModelReport(
+        pending = ModelInstance(
             model=spec.name,
             quantization=spec.quantization or guess_quantization(spec.path),
-            state=ModelState.LOADING,
+            state=InstanceState.LOADING,
             file=Path(spec.path).name,
             error=why,
         )
@@ -107,15 +107,14 @@ class ModelShelf:
         return True
 
     async def _loaded(
-        self, engine: Engine, hub: StepReader, spec: ModelSpec, pending: ModelReport, loaded: LoadedModel
+        self, engine: Engine, hub: StepReader, spec: ModelSpec, pending: ModelInstance, loaded: ModelInstance
     ) -> None:
-        report = replace(
-            pending, quantization=loaded.quantization, loaded=loaded, state=ModelState.BENCHMARKING, error=""
-        )
+        report = replace(loaded, file=loaded.file or pending.file, state=InstanceState.BENCHMARKING)
         if report.key != pending.key:  # the file told better than its name
             del self._reports[pending.key]
             self._specs[report.key] = self._specs.pop(pending.key)
-            self._announce(_progress(replace(pending, state=ModelState.UNLOADED), 1.0, "known by another quantization"))
+            gone = replace(pending, state=InstanceState.UNLOADED)
+            self._announce(_progress(gone, 1.0, "known by another quantization"))
         speed = None
         if self._measure is not None:
             self._set(report, 0.0, "measuring")
@@ -123,7 +122,7 @@ class ModelShelf:
                 speed = await self._unless_dead(self._measure(engine, hub, loaded, spec))
             except EngineFailed:
                 return  # said already, and what follows is the restart
-        self._set(replace(report, state=ModelState.READY, speed=speed), 1.0, "ready")
+        self._set(replace(report, state=InstanceState.READY, speed=speed), 1.0, "ready")
 
     async def _unless_dead(self, work: Coroutine[Any, Any, T]) -> T:
         """Await the engine's work, but not longer than the engine lives. Raises EngineFailed then."""
@@ -144,9 +143,9 @@ class ModelShelf:
         if report is None:
             return
         self._specs.pop(report.key, None)
-        if report.loaded is not None:
+        if report.state in (InstanceState.BENCHMARKING, InstanceState.READY):
             await engine.unload(model, quantization)
-        self._announce(_progress(replace(report, state=ModelState.UNLOADED), 1.0, "unloaded"))
+        self._announce(_progress(replace(report, state=InstanceState.UNLOADED), 1.0, "unloaded"))
 
     # ------------------------------------------------------------ a dead engine
 
@@ -158,11 +157,11 @@ class ModelShelf:
         allowed = len(self._restarts) < MAX_RESTARTS or now - self._restarts[0] > RESTART_WINDOW_S
         self._restarts.append(now)
         for report in self.reports:
-            if report.state is ModelState.FAILED:
+            if report.state is InstanceState.FAILED:
                 continue
             why = f"the engine died: {reason}"
             if allowed:
-                self._set(replace(report, state=ModelState.LOADING, error=why, speed=None), 0.0, why)
+                self._set(replace(report, state=InstanceState.LOADING, error=why, speed=None), 0.0, why)
             else:
                 self._failed(report, why)
         return allowed
@@ -171,21 +170,21 @@ class ModelShelf:
         """Load everything again, in a new engine. Speeds measured before stay."""
         for key, spec in list(self._specs.items()):
             was = self._reports.pop(key, None)
-            why = was.error if was is not None and was.state is ModelState.LOADING else ""
+            why = was.error if was is not None and was.state is InstanceState.LOADING else ""
             await self.load(engine, hub, replace(spec, quantization=spec.quantization or key[1]), why=why)
 
     # ------------------------------------------------------------ telling
 
-    def _failed(self, report: ModelReport, reason: str) -> bool:
+    def _failed(self, report: ModelInstance, reason: str) -> bool:
         log.error("model.failed", model=report.model, quantization=report.quantization, reason=reason)
-        self._set(replace(report, state=ModelState.FAILED, error=reason, speed=None), 1.0, reason)
+        self._set(replace(report, state=InstanceState.FAILED, error=reason, speed=None), 1.0, reason)
         return False
 
-    def _set(self, report: ModelReport, fraction: float, message: str) -> None:
+    def _set(self, report: ModelInstance, fraction: float, message: str) -> None:
         self._reports[report.key] = report
         self._announce(_progress(report, fraction, message))
 
-    def _progress(self, report: ModelReport) -> Callable[[float, str], None]:
+    def _progress(self, report: ModelInstance) -> Callable[[float, str], None]:
         """A progress callback for any thread; passes on a few a second."""
         loop = asyncio.get_running_loop()
         said_at = 0.0
@@ -200,8 +199,8 @@ class ModelShelf:
         return progress
 
 
-def _progress(report: ModelReport, fraction: float, message: str) -> ModelProgress:
-    return ModelProgress(report=report, fraction=fraction, message=message)
+def _progress(report: ModelInstance, fraction: float, message: str) -> ModelProgress:
+    return ModelProgress(model=report, fraction=fraction, message=message)
 
 
 def load_deadline_s(path: str) -> float:

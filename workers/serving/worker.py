@@ -11,33 +11,30 @@ from typing import Any
 
 import structlog
 
-from workers.engines.base import Engine, EngineError, LoadFigures, ModelSpec, StepResult
-from workers.engines.step_reader import StepReader
-from workers.facts import Profile
-from workers.serving.control_commands import MAX_SIDE_TASKS, SideCommand, SideWork, turned_away
-from workers.serving.job_table import Dispatcher
-from workers.serving.model_manager import Measure, ModelShelf
-from workers.session.channel import ChannelSecurity
-from workers.session.enrolment import Enrolment
-from workers.session.messages import (
+from protos.contract.commands import (
     Abort,
     AssignDraft,
-    CacheEvent,
-    Command,
     Dismiss,
     Drain,
     Embed,
     Generate,
-    Leaving,
-    LeavingKind,
     LoadModel,
-    ModelProgress,
     ReplicaList,
+    RouterCommand,
     Score,
     Undrain,
     UnloadModel,
     Welcome,
 )
+from protos.contract.events import Leaving, LeavingKind, ModelProgress
+from protos.contract.worker import Load, Profile
+from workers.engines.base import Engine, EngineError, ModelSpec, StepResult
+from workers.engines.step_reader import StepReader
+from workers.serving.control_commands import MAX_SIDE_TASKS, SideCommand, SideWork, turned_away
+from workers.serving.job_table import Dispatcher
+from workers.serving.model_manager import Measure, ModelShelf
+from workers.session.channel import ChannelSecurity
+from workers.session.enrolment import Enrolment
 from workers.session.session import Introduction, Session, SessionLimits
 from workers.session.session_pool import SessionPool
 
@@ -242,7 +239,7 @@ class Worker:
     def _on_step(self, result: StepResult) -> None:
         self._dispatcher.deliver(result)
         for change in result.cache:
-            self._pool.broadcast(CacheEvent(change=change))
+            self._pool.broadcast(change)
         self._pool.touch()
 
     def _announce(self, progress: ModelProgress) -> None:
@@ -285,7 +282,7 @@ class Worker:
             models=self._shelf.reports,
         )
 
-    def load_figures(self) -> LoadFigures:
+    def load_figures(self) -> Load:
         """The engine's load now."""
         return self._dispatcher.load_figures()
 
@@ -334,7 +331,7 @@ class Worker:
         finally:
             self._enrolling = False
 
-    def on_command(self, session: Session, command: Command) -> None:
+    def on_command(self, session: Session, command: RouterCommand) -> None:
         """Act on one command from one router replica."""
         match command:
             case Generate():

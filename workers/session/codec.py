@@ -1,12 +1,16 @@
 """Between protobuf messages and plain values. The only module of the worker that knows protobuf."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from workers.engines import base
-from workers.facts import Hardware, ModelReport, ModelState, Offer, Profile, Replica, Speed
-from workers.session import messages as m
+from protos.contract import commands as m
+from protos.contract import events as ev
+from protos.contract import request as rq
+from protos.contract import stream as base
+from protos.contract.enrolment import ModelOffer
+from protos.contract.worker import Hardware, InstanceState, Load, ModelInstance, Profile, Replica, Speed
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -18,8 +22,8 @@ _FINISH = {
     base.FinishReason.ERROR: pb.FINISH_REASON_ERROR,
 }
 _REFUSAL = {code: pb.RefusalCode.Value(f"REFUSAL_CODE_{code.name}") for code in base.RefusalCode}
-_STATE = {state: pb.ModelState.Value(f"MODEL_STATE_{state.name}") for state in ModelState}
-_LEAVING = {kind: pb.LeavingKind.Value(f"LEAVING_KIND_{kind.name}") for kind in m.LeavingKind}
+_STATE = {state: pb.ModelState.Value(f"MODEL_STATE_{state.name}") for state in InstanceState}
+_LEAVING = {kind: pb.LeavingKind.Value(f"LEAVING_KIND_{kind.name}") for kind in ev.LeavingKind}
 
 _LOADED_FIELDS = (
     "format",
@@ -141,16 +145,16 @@ def _logprob(value: base.TokenLogprob) -> pb.TokenLogprob:
     )
 
 
-def load(value: m.LoadReport) -> pb.Load:
+def load(value: Load) -> pb.Load:
     """Load figures as of one moment."""
     return pb.Load(
-        observed_at_unix_s=value.observed_at_unix_s,
+        observed_at_unix_s=time.time(),
         last_command=value.last_command,
-        **_pick(value.figures, _LOAD_FIELDS),
+        **_pick(value, _LOAD_FIELDS),
     )
 
 
-def step(deltas: Iterable[base.Delta], load_now: m.LoadReport | None) -> pb.WorkerEvent:
+def step(deltas: Iterable[base.Delta], load_now: Load | None) -> pb.WorkerEvent:
     """One step message: deltas of many jobs, and the load when it is due."""
     message = pb.Step(deltas=[delta(one) for one in deltas])
     if load_now is not None:
@@ -192,7 +196,7 @@ def speed(value: Speed) -> pb.Speed:
     )
 
 
-def instance(value: ModelReport) -> pb.ModelInstance:
+def instance(value: ModelInstance) -> pb.ModelInstance:
     """One model on this worker, whatever its state."""
     message = pb.ModelInstance(
         model=value.model,
@@ -202,11 +206,9 @@ def instance(value: ModelReport) -> pb.ModelInstance:
         file=value.file,
         perplexity_ratio=value.perplexity_ratio,
     )
-    if value.loaded is not None:
-        for name, fact in _pick(value.loaded, _LOADED_FIELDS).items():
-            setattr(message, name, fact)
-        message.file = value.loaded.file or value.file
-        message.capabilities.CopyFrom(pb.Capabilities(**_pick(value.loaded.capabilities, _CAPABILITY_FIELDS)))
+    for name, fact in _pick(value, _LOADED_FIELDS).items():
+        setattr(message, name, fact)
+    message.capabilities.CopyFrom(pb.Capabilities(**_pick(value.capabilities, _CAPABILITY_FIELDS)))
     if value.speed is not None:
         message.speed.CopyFrom(speed(value.speed))
     return message
@@ -217,8 +219,8 @@ def hello(
     worker_id: str,
     incarnation: str,
     profile_now: Profile,
-    models: Sequence[ModelReport],
-    load_now: m.LoadReport,
+    models: Sequence[ModelInstance],
+    load_now: Load,
 ) -> pb.WorkerEvent:
     """The first message of a session."""
     return pb.WorkerEvent(
@@ -234,34 +236,36 @@ def hello(
     )
 
 
-def event(value: m.Event, load_now: m.LoadReport) -> pb.WorkerEvent:
+def event(value: ev.WorkerEvent, load_now: Load) -> pb.WorkerEvent:
     """Any event but hello and step; ``load_now`` goes along with a refusal."""
     match value:
-        case m.JobAccepted():
+        case base.Accepted():
             return pb.WorkerEvent(accepted=pb.Accepted(**_pick(value, _ACCEPTED_FIELDS)))
-        case m.JobRefused():
+        case base.Refusal():
             facts = _pick(value, _REFUSED_FIELDS)
             refusal = pb.Refusal(code=_REFUSAL[value.code], load=load(load_now), **facts)
             return pb.WorkerEvent(refusal=refusal)
-        case m.JobReturned():
+        case base.Returned():
             return pb.WorkerEvent(returned=pb.Returned(**_pick(value, ("request_id", "attempt", "reason"))))
-        case m.ModelProgress():
-            progress = pb.ModelProgress(model=instance(value.report), fraction=value.fraction, message=value.message)
+        case ev.ModelProgress():
+            progress = pb.ModelProgress(model=instance(value.model), fraction=value.fraction, message=value.message)
             return pb.WorkerEvent(model_progress=progress)
-        case m.CacheEvent():
-            return pb.WorkerEvent(cache=pb.CacheEvents(**_pick(value.change, _CACHE_FIELDS)))
-        case m.Leaving():
+        case ev.CacheChange():
+            return pb.WorkerEvent(cache=pb.CacheEvents(**_pick(value, _CACHE_FIELDS)))
+        case ev.Leaving():
             return pb.WorkerEvent(leaving=pb.Leaving(kind=_LEAVING[value.kind], reason=value.reason))
-        case m.ScoreResult():
+        case ev.ScoreResult():
             return pb.WorkerEvent(score=pb.ScoreResult(**_pick(value, _SCORED_FIELDS)))
-        case m.EmbedResult():
+        case ev.EmbedResult():
             return pb.WorkerEvent(embed=pb.EmbedResult(**_pick(value, _EMBEDDED_FIELDS)))
-        case m.Pong():
+        case ev.Pong():
             return pb.WorkerEvent(pong=pb.Pong(sequence=value.sequence))
+        case _:
+            raise TypeError(f"{type(value).__name__} is not queued")
 
 
 def enrol_request(
-    *, token: str, certificate_request: bytes, node: str, profile_now: Profile, files: Sequence[ModelReport] = ()
+    *, token: str, certificate_request: bytes, node: str, profile_now: Profile, files: Sequence[ModelInstance] = ()
 ) -> pb.EnrolRequest:
     """What a worker asks to be let in."""
     return pb.EnrolRequest(
@@ -287,13 +291,22 @@ def replicas(messages: Iterable[pb.Replica]) -> tuple[Replica, ...]:
     return tuple(Replica(replica_id=one.replica_id, address=one.address) for one in messages)
 
 
-def offers(messages: Iterable[pb.ModelOffer]) -> tuple[Offer, ...]:
+def offers(messages: Iterable[pb.ModelOffer]) -> tuple[ModelOffer, ...]:
     """Models the router offers, best first."""
-    names = tuple(Offer.__dataclass_fields__)
-    return tuple(Offer(**_pick(one, names)) for one in messages)
+    return tuple(
+        ModelOffer(
+            model=one.model,
+            quantization=one.quantization,
+            tokens_per_s=one.predicted_tokens_per_s,
+            prefill_tokens_per_s=one.predicted_prefill_tokens_per_s,
+            memory_bytes=one.memory_bytes,
+            reason=one.reason,
+        )
+        for one in messages
+    )
 
 
-def command(message: pb.RouterCommand) -> m.Command:
+def command(message: pb.RouterCommand) -> m.RouterCommand:
     """One command; a kind this version does not know becomes ``Unknown``."""
     kind = message.WhichOneof("command")
     if kind is None or kind not in _DECODERS:
@@ -308,17 +321,17 @@ def _welcome(one: pb.Welcome) -> m.Welcome:
 
 def _generate(one: pb.Generate) -> m.Generate:
     prompt: str | tuple[int, ...] = ""
-    messages: tuple[base.Message, ...] = ()
+    messages: tuple[rq.ChatMessage, ...] = ()
     match one.WhichOneof("prompt"):
         case "chat":
             messages = tuple(
-                base.Message(role=line.role, content=line.content, name=line.name) for line in one.chat.messages
+                rq.ChatMessage(role=line.role, content=line.content, name=line.name) for line in one.chat.messages
             )
         case "text":
             prompt = one.text
         case "prompt_tokens":
             prompt = tuple(one.prompt_tokens.ids)
-    job = base.Job(
+    job = rq.Job(
         messages=messages,
         prompt=prompt,
         sampling=_sampling(one.sampling),
@@ -341,10 +354,10 @@ def _generate(one: pb.Generate) -> m.Generate:
     return m.Generate(job=job, **_pick(one, ("draft_worker", "most_pending_tokens", "expected_prefill_tokens")))
 
 
-def _sampling(one: pb.Sampling) -> base.Sampling:
+def _sampling(one: pb.Sampling) -> rq.Sampling:
     # An unset max_tokens is 0 on the wire: the flag tells it from a budget of nothing.
     unset = one.max_tokens_unset or one.max_tokens == 0
-    return base.Sampling(
+    return rq.Sampling(
         max_tokens=None if unset else one.max_tokens,
         temperature=one.temperature,
         # proto3 sends nothing for 0; no sampler means 0 by these, so 0 is "off".
@@ -359,8 +372,8 @@ def _sampling(one: pb.Sampling) -> base.Sampling:
     )
 
 
-def _continue_from(one: pb.ContinueFrom) -> base.ContinueFrom:
-    return base.ContinueFrom(
+def _continue_from(one: pb.ContinueFrom) -> rq.ContinueFrom:
+    return rq.ContinueFrom(
         text=one.text,
         token_ids=tuple(one.token_ids),
         tokenizer_fingerprint=one.tokenizer_fingerprint,
@@ -373,7 +386,7 @@ def _score(one: pb.Score) -> m.Score:
     return m.Score(token_ids=tuple(one.token_ids), **_pick(one, names))
 
 
-_DECODERS: dict[str, Callable[[Any], m.Command]] = {
+_DECODERS: dict[str, Callable[[Any], m.RouterCommand]] = {
     "welcome": _welcome,
     "generate": _generate,
     "abort": lambda one: m.Abort(request_id=one.request_id, attempt=one.attempt),

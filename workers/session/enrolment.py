@@ -9,8 +9,9 @@ import grpc
 import structlog
 
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
+from protos.contract.enrolment import ModelOffer
+from protos.contract.worker import ModelInstance, Profile, Replica
 from workers.errors import WorkerError
-from workers.facts import ModelReport, Offer, Profile, Replica
 from workers.session import codec
 from workers.session.channel import ChannelSecurity, open_channel
 
@@ -40,7 +41,7 @@ class Enrolment:
     replicas: tuple[Replica, ...]
     certificate: bytes = b""
     expires_at_unix_s: float = 0.0
-    offers: tuple[Offer, ...] = ()
+    offers: tuple[ModelOffer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ async def enrol_over(
     *,
     token: str = "",
     certificate_request: bytes = b"",
-    files: Sequence[ModelReport] = (),
+    files: Sequence[ModelInstance] = (),
 ) -> Enrolment:
     """Ask to be let in, over a channel to ``address``. Raises EnrolFailed."""
     request = codec.enrol_request(

@@ -8,8 +8,8 @@ bound the session is given up (``OutboxFull``) and the router hears that its ses
 from collections import deque
 from dataclasses import dataclass, field
 
-from workers.engines.base import Delta
-from workers.session.messages import Event
+from protos.contract.events import WorkerEvent
+from protos.contract.stream import Delta
 
 MESSAGE_BYTES = 4 * 2**20
 """Step messages are cut at about this size; the contract allows 16 MiB, the estimate below is rough."""
@@ -66,7 +66,7 @@ class Outbox:
     def __init__(self, *, max_items: int = 8192, max_bytes: int = 64 * 2**20) -> None:
         self._max_items = max_items
         self._max_bytes = max_bytes
-        self._items: deque[Event | _Slot] = deque()
+        self._items: deque[WorkerEvent | _Slot] = deque()
         self._open: dict[tuple[str, int], _Slot] = {}  # where a job's next delta may still be joined
         self._size_bytes = 0
 
@@ -79,7 +79,7 @@ class Outbox:
         """Estimated size of the deltas that wait."""
         return self._size_bytes
 
-    def put_event(self, event: Event) -> None:
+    def put_event(self, event: WorkerEvent) -> None:
         """Queue an event. Raises OutboxFull at the bound."""
         if len(self._items) >= self._max_items:
             raise OutboxFull(f"{len(self._items)} messages wait for a router that does not read")
@@ -105,7 +105,7 @@ class Outbox:
         slot.size_bytes += size
         self._size_bytes += size
 
-    def take(self) -> Event | Batch | None:
+    def take(self) -> WorkerEvent | Batch | None:
         """The next message: an event, or all deltas up to the next event or the message size. None: empty."""
         if not self._items:
             return None

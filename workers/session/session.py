@@ -5,18 +5,19 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import grpc
 import structlog
 
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
-from workers.engines.base import Delta, LoadFigures
-from workers.facts import ModelReport, Profile
+from protos.contract.commands import Dismiss, Ping, RouterCommand, Welcome
+from protos.contract.events import Pong, WorkerEvent
+from protos.contract.stream import Delta
+from protos.contract.worker import Load, ModelInstance, Profile
 from workers.session import codec
 from workers.session.channel import ChannelSecurity, InsecureAddress, open_channel
-from workers.session.messages import Command, Dismiss, Event, LoadReport, Ping, Pong, Welcome
 from workers.session.outbox import Batch, Outbox, OutboxFull
 
 log = structlog.get_logger(__name__)
@@ -46,7 +47,7 @@ class Introduction:
     worker_id: str
     incarnation: str
     profile: Profile
-    models: tuple[ModelReport, ...]
+    models: tuple[ModelInstance, ...]
 
 
 class SessionOwner(Protocol):
@@ -56,7 +57,7 @@ class SessionOwner(Protocol):
         """Facts for hello."""
         ...
 
-    def load_figures(self) -> LoadFigures:
+    def load_figures(self) -> Load:
         """The engine's load now."""
         ...
 
@@ -64,7 +65,7 @@ class SessionOwner(Protocol):
         """A session is open."""
         ...
 
-    def on_command(self, session: "Session", command: Command) -> None:
+    def on_command(self, session: "Session", command: RouterCommand) -> None:
         """A command arrived; must not block."""
         ...
 
@@ -102,7 +103,7 @@ class Session:
         self._idle.set()
         self._last_command = 0
         self._load_interval_s = self._limits.load_interval_s
-        self._sent_load: tuple[LoadFigures, int] | None = None
+        self._sent_load: Load | None = None
         self._sent_load_at = 0.0
         self._welcomed = False
         self._leaving = False
@@ -115,7 +116,7 @@ class Session:
 
     # ------------------------------------------------------------ what the worker says
 
-    def put_event(self, event: Event) -> None:
+    def put_event(self, event: WorkerEvent) -> None:
         """Queue an event; nothing happens when the session is not open."""
         self._put(lambda outbox: outbox.put_event(event))
 
@@ -228,7 +229,7 @@ class Session:
             message = await call.read()
         return self._drop_reason or "the router ended the session"
 
-    def _receive(self, command: Command) -> bool:
+    def _receive(self, command: RouterCommand) -> bool:
         """Act on one command; False ends the call."""
         match command:
             case Ping():
@@ -285,29 +286,24 @@ class Session:
             load_now=self._load_report(),
         )
 
-    def _load_report(self) -> LoadReport:
-        return LoadReport(
-            figures=self._owner.load_figures(), observed_at_unix_s=time.time(), last_command=self._last_command
-        )
+    def _load_report(self) -> Load:
+        return replace(self._owner.load_figures(), last_command=self._last_command)
 
-    def _load_changed(self, figures: LoadFigures) -> bool:
-        return self._sent_load != (figures, self._last_command)
-
-    def _due_load(self) -> LoadReport | None:
+    def _due_load(self) -> Load | None:
         """The load, when it changed and the last one is old enough, or when it is time for a heartbeat."""
         age_s = time.monotonic() - self._sent_load_at
         if not self._welcomed or age_s < self._load_interval_s:
             return None
         report = self._load_report()
-        if age_s < self._limits.heartbeat_s and not self._load_changed(report.figures):
+        if age_s < self._limits.heartbeat_s and report == self._sent_load:
             return None
-        self._sent_load = (report.figures, report.last_command)
+        self._sent_load = report
         self._sent_load_at = time.monotonic()
         return report
 
     async def _sleep(self) -> None:
         """Until something waits, or the next load is due."""
-        changed = self._welcomed and self._load_changed(self._owner.load_figures())
+        changed = self._welcomed and self._load_report() != self._sent_load
         wait_s = self._load_interval_s if changed else self._limits.heartbeat_s
         remaining_s = max(0.001, wait_s - (time.monotonic() - self._sent_load_at))
         with contextlib.suppress(TimeoutError):

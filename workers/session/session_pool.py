@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
-from workers.facts import Replica
-from workers.session.messages import Event
+from protos.contract.events import WorkerEvent
+from protos.contract.worker import Replica
 from workers.session.session import Session
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class SessionPool:
         if self.open_count == 0:
             self.dial_seeds()
 
-    def broadcast(self, event: Event) -> None:
+    def broadcast(self, event: WorkerEvent) -> None:
         """Queue an event on every open session."""
         for session in self:
             session.put_event(event)

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
+from protos.contract.worker import Hardware, ModelInstance, Speed
 from router.domain.snapshot import FleetSnapshot, WorkerView
-from router.domain.worker import Hardware, ModelInstance, Speed
 
 
 def fleet_body(fleet: FleetSnapshot) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from router.domain.addresses import is_loopback
+from protos.contract.addresses import is_loopback
 from router.domain.clock import Clock
 from router.domain.principal import LOCAL, Principal, Scope
 from router.errors import ConfigError, NotAllowed, NotAuthenticated, RateLimited, Unavailable

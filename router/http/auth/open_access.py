@@ -1,6 +1,6 @@
 """The authenticator of a router that only its own machine can reach: everyone is the local user."""
 
-from router.domain.addresses import is_loopback
+from protos.contract.addresses import is_loopback
 from router.domain.principal import LOCAL, Principal, Scope
 from router.errors import ConfigError, NotAllowed
 

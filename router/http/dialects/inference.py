@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import structlog
 
+from protos.contract.ids import RequestId
+from protos.contract.stream import TokenLogprob, Usage
 from router.config import HttpConfig
 from router.domain.answer import Answer, AnswerHead, Chunk
 from router.domain.clock import Clock
-from router.domain.ids import RequestId
 from router.domain.principal import Principal
 from router.domain.request import InferenceRequest, RequestKind
-from router.domain.stream import TokenLogprob, Usage
 from router.errors import AllsortsError, RateLimited, Unavailable, WorkerFailed
 from router.http.admin.rejection_log import Refusals
 from router.http.dialects.logprobs import CompletionLogprobs, chat_logprobs

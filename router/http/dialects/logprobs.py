@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from router.domain.stream import TokenLogprob
+from protos.contract.stream import TokenLogprob
 
 LEAST = -9999.0
 """OpenAI's stand-in for a probability of zero: JSON has no minus infinity."""
@@ -15,7 +15,7 @@ def chat_logprobs(tokens: tuple[TokenLogprob, ...]) -> dict[str, Any]:
         "content": [
             {
                 **_chat_token(token.token, token.logprob),
-                "top_logprobs": [_chat_token(text, logprob) for _, text, logprob in token.top],
+                "top_logprobs": [_chat_token(one.token, one.logprob) for one in token.top],
             }
             for token in tokens
         ],
@@ -39,7 +39,7 @@ class CompletionLogprobs:
         return {
             "tokens": texts,
             "token_logprobs": [_finite(token.logprob) for token in tokens],
-            "top_logprobs": [{_text(text): _finite(logprob) for _, text, logprob in token.top} for token in tokens],
+            "top_logprobs": [{_text(one.token): _finite(one.logprob) for one in token.top} for token in tokens],
             "text_offset": offsets,
         }
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from protos.contract.stream import FinishReason, Usage
+from protos.contract.worker import InstanceState
 from router.domain.answer import AnswerHead, Continuation
 from router.domain.request import RequestKind
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import FinishReason, Usage
-from router.domain.worker import InstanceState
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:

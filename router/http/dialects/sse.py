@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from protos.contract.stream import FinishReason, Usage
 from router.domain.answer import AnswerHead, Chunk, Continuation
 from router.domain.request import RequestKind
-from router.domain.stream import FinishReason, Usage
 from router.http.dialects.logprobs import CompletionLogprobs, chat_logprobs
 from router.http.dialects.openai_bodies import disclosure, usage_body
 

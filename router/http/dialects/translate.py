@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from router.domain.ids import RequestId
+from protos.contract.ids import RequestId
+from protos.contract.request import ChatMessage, Sampling
 from router.domain.principal import Principal
-from router.domain.request import ChatMessage, InferenceRequest, ModelRef, RequestKind, Sampling, SloTargets
+from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
 from router.errors import InvalidRequest, UnsupportedParameter
 from router.http.dialects.model_name import parse_floor, parse_model
 from router.http.dialects.schemas import ChatRequest, CompletionRequest, GenerationFields, Message, Slo

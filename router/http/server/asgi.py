@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import structlog
 
+from protos.contract.ids import RequestId
 from router.config import HttpConfig, RouterConfig
 from router.domain.clock import Clock
-from router.domain.ids import RequestId, new_request_id
+from router.domain.ids import new_request_id
 from router.domain.principal import Principal, Scope
 from router.domain.request import InferenceRequest, RequestKind
 from router.errors import AllsortsError, ClientGone, MethodNotAllowed, NotFound, UnknownModel

@@ -7,9 +7,9 @@ view, so that placement sees them too.
 
 from dataclasses import replace
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
+from protos.contract.worker import InstanceState
 from router.domain.snapshot import FleetSnapshot, Inflight, WorkerView
-from router.domain.worker import InstanceState
 
 
 class Occupancy:

@@ -9,7 +9,7 @@ import heapq
 import math
 from collections.abc import Callable, Hashable
 
-from router.domain.ids import RequestId, WorkerId
+from protos.contract.ids import RequestId, WorkerId
 from router.domain.placement import FilterName, NoCandidate, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot

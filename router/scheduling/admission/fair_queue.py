@@ -13,7 +13,8 @@ import heapq
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
-from router.domain.ids import RequestId, Tenant, WorkerId
+from protos.contract.ids import RequestId, WorkerId
+from router.domain.ids import Tenant
 from router.domain.placement import NoCandidate
 from router.domain.request import InferenceRequest
 

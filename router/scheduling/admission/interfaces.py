@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.domain.ids import RequestId, WorkerId
+from protos.contract.ids import RequestId, WorkerId
 from router.domain.placement import NoCandidate, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot

@@ -8,9 +8,9 @@ finished request teaches it: ``step = base + per_sequence * b + per_context_toke
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from protos.contract.worker import Hardware, InstanceState, ModelInstance, Speed
 from router.domain.placement import Outcome
 from router.domain.snapshot import WorkerView
-from router.domain.worker import Hardware, InstanceState, ModelInstance, Speed
 from router.scheduling.estimators.recursive_least_squares import RelativeLeastSquares
 from router.scheduling.placement.candidates import InstanceKey
 

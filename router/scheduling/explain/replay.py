@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.errors import ConfigError
 from router.scheduling.explain.record import DecisionRecord, FactsRecord
 from router.scheduling.placement.candidates import (

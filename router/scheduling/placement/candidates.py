@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 
 Floats = NDArray[np.float64]
 

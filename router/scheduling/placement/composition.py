@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.placement import Exclusion, NoCandidate, Outcome, Placed, PlacementResult, Prediction
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from protos.contract.worker import ModelInstance
 from router.domain.placement import Exclusion, FilterName
 from router.domain.snapshot import WorkerView
-from router.domain.worker import ModelInstance
 from router.scheduling.placement.candidates import Column, Floats
 from router.scheduling.placement.filters import exclusion
 

@@ -11,11 +11,12 @@ To add one: a member of ``FilterName``, and one line in ``STATIC_FILTERS`` or ``
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
+from protos.contract.worker import InstanceState, ModelInstance
 from router.domain.placement import Exclusion, FilterName
 from router.domain.request import InferenceRequest, RequestKind
 from router.domain.snapshot import WorkerView
-from router.domain.worker import InstanceState, ModelInstance, WorkerState
+from router.domain.worker import WorkerState
 
 _LOADED = frozenset({InstanceState.READY, InstanceState.BENCHMARKING})
 """States in which an instance's facts come from the loaded model, not from its file's name."""

@@ -11,9 +11,9 @@ from operator import is_not
 import numpy as np
 from numpy.typing import NDArray
 
+from protos.contract.worker import ModelInstance
 from router.domain.placement import Exclusion, Prediction
 from router.domain.snapshot import FleetSnapshot, WorkerView
-from router.domain.worker import ModelInstance
 from router.scheduling.estimators.prefill_share import PrefillShare
 from router.scheduling.estimators.prefix_index import PrefixIndex
 from router.scheduling.estimators.speed_model import SpeedModel

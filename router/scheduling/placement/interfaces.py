@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.placement import Outcome, Placed, PlacementResult
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import xxhash
 
-from router.domain.request import ChatMessage
+from protos.contract.request import ChatMessage
 
 BLOCK_BYTES = 256
 """Bytes of UTF-8 per block: about 64 tokens of English, four blocks of vLLM's default 16 tokens."""

@@ -12,21 +12,12 @@ from typing import Any
 
 import pytest
 
+from protos.contract.request import ChatMessage, Job, Sampling
+from protos.contract.stream import Accepted, Delta, FinishReason
+from protos.contract.worker import Load, ModelInstance
 from tests.support.third_party_server import running as third_party_server
 from tests.support.until import until_async, until_changed
-from workers.engines.base import (
-    Accepted,
-    Delta,
-    Engine,
-    FinishReason,
-    Job,
-    LoadedModel,
-    LoadFigures,
-    Message,
-    ModelSpec,
-    Sampling,
-    StepResult,
-)
+from workers.engines.base import Engine, ModelSpec, StepResult
 from workers.engines.step_reader import StepReader
 from workers.engines.table import make_engine
 
@@ -72,7 +63,7 @@ class Rig:
         self.name = name
         self.engine = engine
         self.spec = spec
-        self.loaded: LoadedModel
+        self.loaded: ModelInstance
         self.failures: list[str] = []
         self.cached: set[int] = set()  # text blocks that the engine said it holds
         self._runs: dict[tuple[str, int], Run] = {}
@@ -102,7 +93,7 @@ class Rig:
         return Job(
             request_id=f"job-{next(self._numbers)}",
             attempt=1,
-            model=self.loaded.name,
+            model=self.loaded.model,
             quantization=self.loaded.quantization,
             prompt=prompt,
             sampling=more.pop("sampling", GREEDY),
@@ -110,7 +101,7 @@ class Rig:
         )
 
     def chat(self, question: str = "What is the capital of France?", **more: Any) -> Job:
-        return replace(self.job("", **more), messages=(Message(role="user", content=question),))
+        return replace(self.job("", **more), messages=(ChatMessage(role="user", content=question),))
 
     async def submit(self, job: Job) -> Run:
         run = Run(job=job)
@@ -125,14 +116,14 @@ class Rig:
         """Wait until the engine has said that it holds these text blocks."""
         await until_changed(self._stepped, lambda: self.cached.issuperset(blocks), within_s=ENDS_WITHIN_S)
 
-    async def idle(self) -> LoadFigures:
+    async def idle(self) -> Load:
         """The load once nothing runs; engines may need a step to notice."""
 
-        def found() -> LoadFigures | None:
+        def found() -> Load | None:
             figures = self.engine.load_figures()
             return None if figures.running or figures.waiting else figures
 
-        figures: LoadFigures = await until_async(found, "the engine is idle", within_s=ENDS_WITHIN_S)
+        figures: Load = await until_async(found, "the engine is idle", within_s=ENDS_WITHIN_S)
         return figures
 
 

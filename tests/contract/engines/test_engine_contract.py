@@ -6,15 +6,10 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from protos.contract.request import ContinueFrom, Sampling
+from protos.contract.stream import FinishReason, RefusalCode
 from tests.contract.engines.rigs import CONTEXT_TOKENS, GREEDY, SLOTS, Rig, ended_well
-from workers.engines.base import (
-    ContinueFrom,
-    FinishReason,
-    LoadError,
-    RefusalCode,
-    Refused,
-    Sampling,
-)
+from workers.engines.base import LoadError, Refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # an engine that takes long to start lives from test to test
 
@@ -238,8 +233,8 @@ async def test_a_prompt_seen_before_is_held_published_and_not_computed_again(rig
 async def test_scores_prefer_sense_to_nonsense(rig: Rig) -> None:
     """One log-probability a token after the first; a plain sentence is likelier than its words shuffled."""
     needs(rig, "can_score")
-    sense = await rig.engine.score(rig.loaded.name, rig.loaded.quantization, "The cat sat on the mat and slept.")
-    nonsense = await rig.engine.score(rig.loaded.name, rig.loaded.quantization, "mat The slept on. sat cat and the")
+    sense = await rig.engine.score(rig.loaded.model, rig.loaded.quantization, "The cat sat on the mat and slept.")
+    nonsense = await rig.engine.score(rig.loaded.model, rig.loaded.quantization, "mat The slept on. sat cat and the")
     for scored in (sense, nonsense):
         assert len(scored.logprobs) == len(scored.token_ids) > 4
         assert max(scored.logprobs) <= 1e-6
@@ -248,7 +243,7 @@ async def test_scores_prefer_sense_to_nonsense(rig: Rig) -> None:
 
 async def test_scoring_and_embedding_without_the_capability_are_refused(rig: Rig) -> None:
     """What is not declared is refused, not attempted."""
-    name, quantization = rig.loaded.name, rig.loaded.quantization
+    name, quantization = rig.loaded.model, rig.loaded.quantization
     for able, ask in (
         (rig.loaded.capabilities.can_score, lambda: rig.engine.score(name, quantization, "text")),
         (rig.loaded.capabilities.can_embed, lambda: rig.engine.embed(name, quantization, "text")),
@@ -266,7 +261,7 @@ async def test_unload_ends_what_runs_and_frees_the_memory(rig: Rig) -> None:
     process = psutil.Process()
     run = await rig.submit(rig.job(sampling=replace(GREEDY, max_tokens=400, ignore_eos=True)))
     await run.until(lambda one: one.deltas)
-    await rig.engine.unload(rig.loaded.name, rig.loaded.quantization)
+    await rig.engine.unload(rig.loaded.model, rig.loaded.quantization)
     assert (await run.end()).final.finish_reason is FinishReason.ABORTED
     assert rig.engine.models == ()
     with pytest.raises(Refused):
@@ -278,7 +273,7 @@ async def test_unload_ends_what_runs_and_frees_the_memory(rig: Rig) -> None:
         started = set(process.children(recursive=True)) - before
         assert bool(started) == (rig.name == "vllm"), "vLLM computes in a process of its own, the others in this one"
         assert ended_well(await rig.run(rig.job()))
-        await rig.engine.unload(rig.loaded.name, rig.loaded.quantization)
+        await rig.engine.unload(rig.loaded.model, rig.loaded.quantization)
         _, left = await asyncio.to_thread(psutil.wait_procs, started, GONE_WITHIN_S)
         assert left == []
         held.append(process.memory_full_info().uss)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract.worker import ModelInstance
 from tests.contract.engines.rigs import run_elsewhere
-from workers.engines.base import Engine, LoadedModel, LoadError, ModelSpec
+from workers.engines.base import Engine, LoadError, ModelSpec
 from workers.engines.table import make_engine
 
 pytestmark = [
@@ -26,7 +27,7 @@ small a good deal; a format that is read wrongly costs it everything."""
 FULL_PRECISION = 13.1
 
 
-async def load(engine: Engine, kind: str, awq_folder: Path, here: Path) -> LoadedModel:
+async def load(engine: Engine, kind: str, awq_folder: Path, here: Path) -> ModelInstance:
     from tests.support.quantized_folders import make  # safetensors is in vLLM's environment only
 
     plain = awq_folder.with_name(awq_folder.name.replace("-awq", "-fp16"))

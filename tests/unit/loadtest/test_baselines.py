@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from loadtest.simulate.policies import POLICIES
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.errors import ConfigError
 from router.scheduling.placement.candidates import COLUMNS, Candidates, Column, InstanceKey, RequestFacts
 from router.scheduling.placement.policies import build_policy

@@ -3,17 +3,10 @@
 import time
 from dataclasses import dataclass, field
 
-from workers.engines.base import (
-    CacheChange,
-    Delta,
-    FinishReason,
-    LoadFigures,
-    Scored,
-    StepResult,
-    TokenLogprob,
-    TopLogprob,
-    Usage,
-)
+from protos.contract.events import CacheChange
+from protos.contract.stream import Delta, FinishReason, TokenLogprob, TopLogprob, Usage
+from protos.contract.worker import Load
+from workers.engines.base import Scored, StepResult
 from workers.engines.llama_cpp.native import Logits, NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.residence import Residence
@@ -217,13 +210,13 @@ class Batching:
         counters.last_step_s, counters.last_batch = seconds, plan.decoding
         counters.last_prefill, counters.last_prefills = plan.prefill_tokens, plan.prefills
 
-    def figures(self) -> LoadFigures:
+    def figures(self) -> Load:
         """The load now."""
         held = sum(sequence.computed for sequence in self._running)
         unread = sum(sequence.pending for sequence in self._running if sequence.prefilling)
         everyone = (*self._running, *self._waiting)
         counters = self._counters
-        return LoadFigures(
+        return Load(
             running=len(self._running),
             waiting=len(self._waiting),
             prefill_tokens_pending=unread + sum(len(sequence.tokens) for sequence in self._waiting),

@@ -2,7 +2,9 @@
 
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-from workers.engines.base import Message, RefusalCode, Refused
+from protos.contract.request import ChatMessage
+from protos.contract.stream import RefusalCode
+from workers.engines.base import Refused
 from workers.engines.llama_cpp.native import NativeModel
 
 DEFAULT_TEMPLATE = (
@@ -23,7 +25,7 @@ class ChatTemplate:
             bos_token=model.marker(model.start_token),
         )
 
-    def render(self, messages: tuple[Message, ...]) -> str:
+    def render(self, messages: tuple[ChatMessage, ...]) -> str:
         """The prompt's text; raises Refused when the template does not accept the messages."""
         import jinja2
 

@@ -5,17 +5,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from workers.engines.base import (
-    Accepted,
-    EngineFailed,
-    Job,
-    LoadError,
-    LoadFigures,
-    ModelSpec,
-    Progress,
-    Scored,
-    StepResult,
-)
+from protos.contract.request import Job
+from protos.contract.stream import Accepted
+from protos.contract.worker import Load
+from workers.engines.base import EngineFailed, LoadError, ModelSpec, Progress, Scored, StepResult
 from workers.engines.llama_cpp.options import options_of
 from workers.engines.llama_cpp.runner import Runner
 from workers.engines.llama_cpp.spec import LlamaCpp
@@ -72,7 +65,7 @@ class LlamaCppEngine(ModelTable[Runner]):
             self._jobs.pop(key, None)
             runner.abort(*key)  # a cancelled caller will not read it
             raise
-        return Accepted(prompt_tokens=sequence.prompt_tokens)
+        return Accepted(request_id=job.request_id, attempt=job.attempt, prompt_tokens=sequence.prompt_tokens)
 
     def abort(self, request_id: str, attempt: int) -> None:
         """Stop a job within one step."""
@@ -99,7 +92,7 @@ class LlamaCppEngine(ModelTable[Runner]):
                     self._jobs.pop((delta.request_id, delta.attempt), None)
             yield replace(result, load=self.load_figures())
 
-    def load_figures(self) -> LoadFigures:
+    def load_figures(self) -> Load:
         """Of all models together."""
         return sum_of_loads([runner.figures for runner in self.held()])
 

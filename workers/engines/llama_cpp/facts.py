@@ -1,6 +1,7 @@
 """What a loaded GGUF model says of itself, as the worker reports it."""
 
-from workers.engines.base import Capabilities, LoadedModel, ModelSpec
+from protos.contract.worker import Capabilities, ModelInstance
+from workers.engines.base import ModelSpec
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.prompts import template_fingerprint, tokens_per_byte
@@ -13,7 +14,7 @@ BYTES_PER_VALUE = 2
 """The KV cache holds f16."""
 
 
-def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template: str) -> LoadedModel:
+def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template: str) -> ModelInstance:
     """Facts from the file's metadata."""
     arch = model.meta("general.architecture")
     layers = _number(model.meta(f"{arch}.block_count"))
@@ -22,8 +23,8 @@ def loaded_model(model: NativeModel, spec: ModelSpec, options: Options, template
     head_dim = _number(model.meta(f"{arch}.embedding_length")) // heads if heads else 0
     head_dim_k = _number(model.meta(f"{arch}.attention.key_length")) or head_dim
     head_dim_v = _number(model.meta(f"{arch}.attention.value_length")) or head_dim
-    return LoadedModel(
-        name=spec.name,
+    return ModelInstance(
+        model=spec.name,
         quantization=_quantization(model, spec),
         format="gguf",
         context_tokens=options.context_tokens,

@@ -2,7 +2,7 @@
 
 import time
 
-from workers.engines.base import Job
+from protos.contract.request import Job
 from workers.engines.detokenizer import Detokenizer
 from workers.engines.llama_cpp.sampling import Sampler
 from workers.engines.llama_cpp.sequence import Sequence

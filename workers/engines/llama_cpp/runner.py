@@ -8,18 +8,11 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
-from workers.engines.base import (
-    CacheChange,
-    EngineFailed,
-    Job,
-    LoadedModel,
-    LoadFigures,
-    ModelSpec,
-    RefusalCode,
-    Refused,
-    Scored,
-    StepResult,
-)
+from protos.contract.events import CacheChange
+from protos.contract.request import Job
+from protos.contract.stream import RefusalCode
+from protos.contract.worker import Load, ModelInstance
+from workers.engines.base import EngineFailed, ModelSpec, Refused, Scored, StepResult
 from workers.engines.llama_cpp.batching import Batching
 from workers.engines.llama_cpp.chat import ChatTemplate
 from workers.engines.llama_cpp.facts import loaded_model
@@ -40,7 +33,7 @@ class Runner:
     """One model. ``publish`` and ``died`` are called from its thread; every other method from anywhere."""
 
     def __init__(self, spec: ModelSpec, options: Options, publish: Publish, died: Died) -> None:
-        self.loaded: LoadedModel  # once it is
+        self.loaded: ModelInstance  # once it is
         self._spec = spec
         self._options = options
         self._publish = publish
@@ -55,10 +48,10 @@ class Runner:
         self._model: NativeModel | None = None
         self._thread: threading.Thread | None = None
         self.failed = ""
-        self._figures = LoadFigures()
+        self._figures = Load()
 
     @property
-    def figures(self) -> LoadFigures:
+    def figures(self) -> Load:
         """The load now, with jobs that were accepted and not yet looked at."""
         with self._wake:
             arriving = self._arriving
@@ -107,7 +100,7 @@ class Runner:
         finally:
             self._free(batching)
 
-    def _load(self, progress: Callable[[float, str], None]) -> tuple[Batching, LoadedModel]:
+    def _load(self, progress: Callable[[float, str], None]) -> tuple[Batching, ModelInstance]:
         path = Path(self._spec.path)
         check_memory(path, read_gguf(path), self._options)
         model = NativeModel(path, self._options, lambda fraction: progress(0.9 * fraction, f"reading {path.name}"))
@@ -121,7 +114,7 @@ class Runner:
         prompts = Prompts(model, template, self._options.context_tokens, facts.tokenizer_fingerprint)
         self._preparation = Preparation(prompts)
         progress(1.0, "loaded")
-        return Batching(model, self._options, facts.name, facts.quantization), facts
+        return Batching(model, self._options, facts.model, facts.quantization), facts
 
     def _loop(self, batching: Batching) -> None:
         while True:

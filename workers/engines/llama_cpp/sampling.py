@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from workers.engines.base import Sampling
+from protos.contract.request import Sampling
 
 Logits = npt.NDArray[np.float32]
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from workers.engines.base import Job, TokenLogprob
+from protos.contract.request import Job
+from protos.contract.stream import TokenLogprob
 from workers.engines.detokenizer import Detokenizer
 from workers.engines.llama_cpp.sampling import Sampler
 

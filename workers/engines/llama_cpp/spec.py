@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from workers.engines.base import Capabilities, LoadedModel
+from protos.contract.worker import ModelInstance
 from workers.engines.llama_cpp.options import LLAMA_THREADS
 from workers.engines.spec import EngineSpec
 from workers.models.gguf_file import read_gguf, stated_quantization
@@ -57,16 +57,14 @@ class LlamaCpp(EngineSpec):
         """By the header, or by the name of a file whose header cannot be read."""
         return stated_quantization(path)
 
-    def read_model(self, path: Path) -> LoadedModel:
+    def read_model(self, path: Path) -> ModelInstance:
         """What the header tells."""
         facts = read_gguf(path)
-        return LoadedModel(
-            name=path.stem,
+        return ModelInstance(
+            model=path.stem,
             quantization=facts.quantization,
             format="gguf",
             context_tokens=facts.context_tokens,
-            slots=1,
-            capabilities=Capabilities(),
             bits_per_weight=facts.bits_per_weight,
             weights_bytes=facts.weights_bytes,
             parameters=facts.parameters,

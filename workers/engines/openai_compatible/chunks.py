@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from workers.engines.base import FinishReason, Job, Sampling, TokenLogprob, TopLogprob, Usage
+from protos.contract.request import Job, Sampling
+from protos.contract.stream import FinishReason, TokenLogprob, TopLogprob, Usage
 
 
 class Flavor(StrEnum):

@@ -8,21 +8,10 @@ from collections.abc import AsyncIterator
 import httpx
 import structlog
 
-from workers.engines.base import (
-    Accepted,
-    Capabilities,
-    Delta,
-    FinishReason,
-    Job,
-    LoadedModel,
-    LoadError,
-    LoadFigures,
-    ModelSpec,
-    Progress,
-    RefusalCode,
-    Refused,
-    StepResult,
-)
+from protos.contract.request import Job
+from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
+from protos.contract.worker import Capabilities, Load, ModelInstance
+from workers.engines.base import LoadError, ModelSpec, Progress, Refused, StepResult
 from workers.engines.model_table import ModelTable
 from workers.engines.openai_compatible.chunks import Flavor
 from workers.engines.openai_compatible.discovery import facts_about, new_client
@@ -130,7 +119,7 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
         if running.taken.done():
             running.taken.result()  # raises the server's refusal
         running.accepted = True
-        return Accepted(prompt_tokens=prompt_tokens)
+        return Accepted(request_id=job.request_id, attempt=job.attempt, prompt_tokens=prompt_tokens)
 
     def _count(self, job: Job, upstream: Upstream) -> int:
         prompt_tokens = estimated_prompt_tokens(job)
@@ -195,7 +184,7 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
             self._sequence += 1
             yield StepResult(deltas=tuple(deltas), load=self.load_figures())
 
-    def load_figures(self) -> LoadFigures:
+    def load_figures(self) -> Load:
         """The load of what goes through here; what others ask of the server is not seen.
 
         ``step_sequence`` also grows with every health check that is answered: a long prefill shows no steps.
@@ -203,7 +192,7 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
         jobs = list(self._running.values())
         started = [one for one in jobs if one.started]
         slots = sum(one.loaded.slots for one in self.held())
-        return LoadFigures(
+        return Load(
             running=len(started),
             waiting=len(jobs) - len(started),
             prefill_tokens_pending=sum(one.prompt_tokens for one in jobs if one.position == 0),
@@ -216,10 +205,10 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
         )
 
 
-def _loaded(spec: ModelSpec, facts: ServerFacts) -> LoadedModel:
+def _loaded(spec: ModelSpec, facts: ServerFacts) -> ModelInstance:
     known = facts.flavor in (Flavor.LLAMA_SERVER, Flavor.VLLM)
-    return LoadedModel(
-        name=spec.name,
+    return ModelInstance(
+        model=spec.name,
         quantization=spec.quantization or facts.quantization or "unknown",
         format="remote",
         context_tokens=spec.context_tokens or facts.context_tokens or DEFAULT_CONTEXT_TOKENS,

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 
-from workers.engines.base import Delta, FinishReason, Job, RefusalCode, Refused, TokenLogprob, Usage
+from protos.contract.request import Job
+from protos.contract.stream import Delta, FinishReason, RefusalCode, TokenLogprob, Usage
+from workers.engines.base import Refused
 from workers.engines.openai_compatible.chunks import Chunk, error_line, parse_chunk, request_of
 from workers.engines.openai_compatible.sse import DONE, SseError, SseParser
 from workers.engines.openai_compatible.upstream import Upstream

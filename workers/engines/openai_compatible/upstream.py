@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from workers.engines.base import LoadedModel
+from protos.contract.worker import ModelInstance
 from workers.engines.openai_compatible.chunks import Flavor
 
 HEALTH_INTERVAL_S = 1.0
@@ -22,7 +22,7 @@ class Upstream:
     client: httpx.AsyncClient
     model: str  # what the server calls it
     flavor: Flavor
-    loaded: LoadedModel
+    loaded: ModelInstance
     slots: asyncio.Semaphore
     down: str = ""  # why the server does not answer; empty: it does
     alive_count: int = 0  # health checks answered

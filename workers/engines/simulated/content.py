@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from workers.engines.base import Job, Message
+from protos.contract.request import ChatMessage, Job
 
 FINGERPRINT = "simulated-words-1"
 """Names the tokenizer below; workers with the same one may hand each other token ids."""
@@ -42,14 +42,14 @@ def tokenize(text: str) -> list[str]:
     return _PIECE.findall(text)
 
 
-def prompt_key(prompt: str | Sequence[int] | Sequence[Message], salt: str = "") -> int:
+def prompt_key(prompt: str | Sequence[int] | Sequence[ChatMessage], salt: str = "") -> int:
     """The number an answer grows from: text, token ids or messages, and ``salt`` where answers are to differ."""
     digest = hashlib.blake2b(salt.encode(), digest_size=8)
     if isinstance(prompt, str):
         digest.update(b"text:" + prompt.encode("utf-8", "surrogatepass"))
     else:
         for part in prompt:
-            if isinstance(part, Message):
+            if isinstance(part, ChatMessage):
                 digest.update(f"\x1e{part.role}\x1f{part.name}\x1f{part.content}".encode("utf-8", "surrogatepass"))
             else:
                 digest.update(f"\x1e{part}".encode())

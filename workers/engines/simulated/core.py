@@ -15,7 +15,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from workers.engines.base import LoadFigures
+from protos.contract.worker import Load
 from workers.engines.simulated.chunking import share_out
 from workers.engines.simulated.noise import Noise
 from workers.engines.simulated.parameters import EngineParameters
@@ -148,7 +148,7 @@ class SimulatedCore:
 
     # ------------------------------------------------------------ load
 
-    def load(self, now: float) -> LoadFigures:
+    def load(self, now: float) -> Load:
         """The figures a worker reports."""
         done = self._segment.done(now) if self._segment is not None and self._held_since is None else 0
         steps = self.steps_done + done
@@ -164,7 +164,7 @@ class SimulatedCore:
         grown = done * batch
         held = self.cache.held_tokens + self._own + grown
         last_s, last_batch, last_prefill, last_prefills = self._last_step(done)
-        return LoadFigures(
+        return Load(
             running=batch + len(self._prefilling),
             waiting=len(self._waiting),
             prefill_tokens_pending=self._pending,

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from workers.engines.base import Delta, FinishReason, Job, TokenLogprob, TopLogprob, Usage
+from protos.contract.request import Job
+from protos.contract.stream import Delta, FinishReason, TokenLogprob, TopLogprob, Usage
 from workers.engines.simulated import content
 from workers.engines.simulated.sequence import Sequence_
 

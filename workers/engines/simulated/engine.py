@@ -14,23 +14,11 @@ from pathlib import Path
 
 import structlog
 
-from workers.engines.base import (
-    Accepted,
-    CacheChange,
-    Capabilities,
-    Delta,
-    EngineFailed,
-    FinishReason,
-    Job,
-    LoadedModel,
-    LoadError,
-    LoadFigures,
-    ModelSpec,
-    Progress,
-    RefusalCode,
-    Refused,
-    StepResult,
-)
+from protos.contract.events import CacheChange
+from protos.contract.request import Job
+from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
+from protos.contract.worker import Capabilities, Load, ModelInstance
+from workers.engines.base import EngineFailed, LoadError, ModelSpec, Progress, Refused, StepResult
 from workers.engines.load_sum import sum_of_loads
 from workers.engines.model_table import ModelTable
 from workers.engines.simulated.content import FINGERPRINT, count_prompt
@@ -53,7 +41,7 @@ _ABLE = Capabilities(can_continue=True, logprobs=True, seed=True, can_load=True,
 class _Model:
     """One loaded model: its core, its jobs, what was said and not yet read."""
 
-    loaded: LoadedModel
+    loaded: ModelInstance
     profile: SimulatedProfile
     core: SimulatedCore
     control: ControlFile | None
@@ -134,7 +122,12 @@ class SimulatedEngine(ModelTable[_Model]):
         model.speakers[speaker.sequence.key] = speaker
         model.core.submit(now, speaker.sequence)
         self._wake.set()
-        return Accepted(prompt_tokens=prompt_tokens, cached_tokens=speaker.sequence.cached_tokens)
+        return Accepted(
+            request_id=job.request_id,
+            attempt=job.attempt,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=speaker.sequence.cached_tokens,
+        )
 
     def abort(self, request_id: str, attempt: int) -> None:
         """End a job; unknown ones are ignored."""
@@ -156,10 +149,10 @@ class SimulatedEngine(ModelTable[_Model]):
                 yield result
             await self._sleep(time.monotonic())
 
-    def load_figures(self) -> LoadFigures:
+    def load_figures(self) -> Load:
         """The load now, all models together; zeros when told to lie."""
         if self._fault.lie == "idle":
-            return LoadFigures()
+            return Load()
         now = time.monotonic()
         loads = [model.core.load(now) for model in self.held()]
         if len(loads) == 1:
@@ -204,7 +197,7 @@ class SimulatedEngine(ModelTable[_Model]):
             if stored or evicted:
                 changes.append(
                     CacheChange(
-                        model=model.loaded.name, quantization=model.loaded.quantization, stored=stored, evicted=evicted
+                        model=model.loaded.model, quantization=model.loaded.quantization, stored=stored, evicted=evicted
                     )
                 )
         if not deltas and not changes:
@@ -288,10 +281,10 @@ def _control(spec: ModelSpec) -> ControlFile | None:
     return ControlFile(Path(named or f"{spec.path}.control"))
 
 
-def _loaded(spec: ModelSpec, profile: SimulatedProfile) -> LoadedModel:
+def _loaded(spec: ModelSpec, profile: SimulatedProfile) -> ModelInstance:
     shape, declared = profile.shape, profile.declared
-    return LoadedModel(
-        name=spec.name,
+    return ModelInstance(
+        model=spec.name,
         quantization=profile.quantization,
         format="simulated",
         context_tokens=declared.context_tokens,

@@ -1,9 +1,9 @@
 """The simulated engine before it is made: a profile is its model, and the machine it claims to be."""
 
+from protos.contract.worker import Hardware
 from workers.engines.base import LoadError
 from workers.engines.simulated.profile import ProfileError, read_profile
 from workers.engines.spec import EngineSpec
-from workers.facts import Hardware
 
 
 class Simulated(EngineSpec):

@@ -4,17 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from workers.engines.base import (
-    Accepted,
-    Delta,
-    EngineFailed,
-    Job,
-    LoadFigures,
-    ModelSpec,
-    Progress,
-    Scored,
-    StepResult,
-)
+from protos.contract.request import Job
+from protos.contract.stream import Accepted, Delta
+from protos.contract.worker import Load
+from workers.engines.base import EngineFailed, ModelSpec, Progress, Scored, StepResult
 from workers.engines.load_sum import sum_of_loads
 from workers.engines.model_table import ModelTable
 from workers.engines.vllm.launch import Launcher, load_error
@@ -115,6 +108,6 @@ class VllmEngine(ModelTable[VllmModel]):
             if self._failure:
                 raise EngineFailed(self._failure)
 
-    def load_figures(self) -> LoadFigures:
+    def load_figures(self) -> Load:
         """Of all models together."""
         return sum_of_loads([one.figures for one in self.held()])

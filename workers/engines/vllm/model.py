@@ -13,21 +13,11 @@ from typing import Any
 
 import structlog
 
-from workers.engines.base import (
-    Accepted,
-    CacheChange,
-    Capabilities,
-    Delta,
-    EngineFailed,
-    FinishReason,
-    Job,
-    LoadedModel,
-    LoadFigures,
-    RefusalCode,
-    Refused,
-    Sampling,
-    Scored,
-)
+from protos.contract.events import CacheChange
+from protos.contract.request import Job, Sampling
+from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
+from protos.contract.worker import Capabilities, Load, ModelInstance
+from workers.engines.base import EngineFailed, Refused, Scored
 from workers.engines.prompts import Prompts, template_fingerprint, tokens_per_byte
 from workers.engines.vllm.cache_events import CacheEvents
 from workers.engines.vllm.cache_mirror import CacheMirror
@@ -90,7 +80,7 @@ class VllmModel:
                 last = result
         if not all(map(math.isfinite, scores_of(tokens, last.prompt_logprobs))):
             raise ArithmeticError("what it computes are not numbers: its quantization is not supported on this device")
-        self._watcher = asyncio.create_task(self._watch(), name=f"vllm core of {self.loaded.name}")
+        self._watcher = asyncio.create_task(self._watch(), name=f"vllm core of {self.loaded.model}")
 
     # ------------------------------------------------------------ jobs
 
@@ -112,7 +102,7 @@ class VllmModel:
             self._mirror.prompt(prepared.tokens, job.block_hashes, _text_bytes(job), TEXT_BLOCK_BYTES)
         self._running[running.key] = running
         running.task = asyncio.create_task(self._run(running), name=f"vllm {job.request_id}")
-        return Accepted(prompt_tokens=len(prepared.prompt))
+        return Accepted(request_id=job.request_id, attempt=job.attempt, prompt_tokens=len(prepared.prompt))
 
     async def _run(self, running: Running) -> None:
         job = running.job
@@ -180,7 +170,7 @@ class VllmModel:
     # ------------------------------------------------------------ state
 
     @property
-    def figures(self) -> LoadFigures:
+    def figures(self) -> Load:
         """The load now."""
         return self._statistics.figures(self._running.values())
 
@@ -189,14 +179,14 @@ class VllmModel:
         stored, evicted = self._mirror.take()
         if not stored and not evicted:
             return ()
-        name, quantization = self.loaded.name, self.loaded.quantization
+        name, quantization = self.loaded.model, self.loaded.quantization
         return (CacheChange(model=name, quantization=quantization, stored=stored, evicted=evicted),)
 
     async def _watch(self) -> None:
         while not self._llm.errored:  # noqa: ASYNC110 - vLLM offers nothing to wait for
             await asyncio.sleep(WATCH_S)
         why = await asyncio.to_thread(self._last_words)
-        self._failed(f"vLLM's core process of {self.loaded.name} died" + (f": {why}" if why else ""))
+        self._failed(f"vLLM's core process of {self.loaded.model} died" + (f": {why}" if why else ""))
 
     async def stop(self, reason: str) -> None:
         """End what runs, stop the core process and free its memory. Idempotent."""
@@ -230,12 +220,12 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def loaded_model(launched: Launched, vocabulary: Vocabulary) -> LoadedModel:
+def loaded_model(launched: Launched, vocabulary: Vocabulary) -> ModelInstance:
     """Facts from the folder, and what vLLM made of it."""
     spec, facts, cache = launched.spec, launched.facts, launched.llm.vllm_config.cache_config
     context = int(launched.llm.model_config.max_model_len)
-    return LoadedModel(
-        name=spec.name,
+    return ModelInstance(
+        model=spec.name,
         quantization=spec.quantization or facts.quantization,
         format=facts.format,
         context_tokens=context,

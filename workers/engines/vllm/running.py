@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from workers.engines.base import Delta, FinishReason, Job, TokenLogprob, Usage
+from protos.contract.request import Job
+from protos.contract.stream import Delta, FinishReason, TokenLogprob, Usage
 from workers.engines.detokenizer import Detokenizer
 from workers.engines.prompts import Prepared
 

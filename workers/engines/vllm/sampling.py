@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from workers.engines.base import FinishReason, Sampling, TokenLogprob, TopLogprob
+from protos.contract.request import Sampling
+from protos.contract.stream import FinishReason, TokenLogprob, TopLogprob
 from workers.engines.vllm.running import Output
 
 _REASONS = {

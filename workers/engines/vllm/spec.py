@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from workers.engines.base import Capabilities, LoadedModel
+from protos.contract.worker import ModelInstance
 from workers.engines.spec import EngineSpec
 from workers.engines.vllm.config_facts import read_folder
 
@@ -38,16 +38,14 @@ class Vllm(EngineSpec):
             if found >= MAX_FOLDERS:
                 return
 
-    def read_model(self, path: Path) -> LoadedModel:
+    def read_model(self, path: Path) -> ModelInstance:
         """What config.json and the weights' headers tell."""
         facts = read_folder(path)
-        return LoadedModel(
-            name=path.name,
+        return ModelInstance(
+            model=path.name,
             quantization=facts.quantization,
             format=facts.format,
             context_tokens=facts.context_tokens,
-            slots=1,
-            capabilities=Capabilities(),
             bits_per_weight=facts.bits_per_weight,
             weights_bytes=facts.weights_bytes,
             parameters=facts.parameters,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from workers.engines.base import LoadFigures
+from protos.contract.worker import Load
 from workers.engines.vllm.running import Running
 
 RATE_WINDOW = 0.9
@@ -55,11 +55,11 @@ class Statistics:
         between, self._before = now - self._before, now
         return between if elapsed_s <= between <= 2.0 * elapsed_s else elapsed_s
 
-    def figures(self, jobs: Iterable[Running]) -> LoadFigures:
+    def figures(self, jobs: Iterable[Running]) -> Load:
         """The load now, with ``jobs`` those that have not ended."""
         everyone = list(jobs)
         waiting = min(self.waiting, sum(one.position == 0 for one in everyone))
-        return LoadFigures(
+        return Load(
             running=len(everyone) - waiting,
             waiting=waiting,
             prefill_tokens_pending=sum(len(one.prepared.tokens) for one in everyone if one.position == 0),

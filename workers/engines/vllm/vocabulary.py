@@ -7,7 +7,9 @@ from typing import Any
 import transformers
 import xgrammar
 
-from workers.engines.base import LoadError, Message, RefusalCode, Refused
+from protos.contract.request import ChatMessage
+from protos.contract.stream import RefusalCode
+from workers.engines.base import LoadError, Refused
 from workers.engines.prompts import vocabulary_fingerprint
 
 DEFAULT_TEMPLATE = (
@@ -67,7 +69,7 @@ class Vocabulary:
         """Bytes of one token, as they appear in text; control tokens, and ids beyond the vocabulary, have none."""
         return b"" if token in self._special or token >= len(self._pieces) else self._pieces[token]
 
-    def render(self, messages: tuple[Message, ...]) -> str:
+    def render(self, messages: tuple[ChatMessage, ...]) -> str:
         """The prompt's text; raises Refused when the template does not accept the messages."""
         import jinja2
 

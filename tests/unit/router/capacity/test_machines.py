@@ -2,8 +2,8 @@
 
 import pytest
 
+from protos.contract.worker import Hardware
 from router.capacity.machines import GIB, mac_working_set, machine_of, parse_machine
-from router.domain.worker import Hardware
 from router.errors import ConfigError
 
 
@@ -93,6 +93,6 @@ def test_a_worker_with_cards_reports_its_hosts_memory_too() -> None:
     """In the details, as hardware detection writes it."""
     card = Hardware(
         kind="nvidia", name="NVIDIA GeForce RTX 4090", memory_bytes=24 * 2**30, usable_memory_bytes=23 * 2**30,
-        details=(("host_memory_bytes", str(64 * 2**30)),),
+        details={"host_memory_bytes": str(64 * 2**30)},
     )  # fmt: skip
     assert machine_of(card).host_memory_bytes == 64 * 2**30

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.bench.decode import measure
+from protos.contract.worker import Hardware, ModelInstance
 from router.capacity.speed import predict_speed
-from router.domain.worker import Hardware, ModelInstance
 
 MODEL = ModelInstance(
     model="m", quantization="q4_0", weights_bytes=4_000_000_000, parameters=7_000_000_000, layers=32,
@@ -42,7 +42,7 @@ SMALL = replace(MODEL, weights_bytes=145_000_000, parameters=134_515_008, layers
 
 def processor(*, vector: str = "avx avx2 fma", threads: str = "1", cores: int = 8) -> Hardware:
     """As hardware detection and the engine report it."""
-    return Hardware(kind="cpu", name="x", cores=cores, details=(("vector", vector), ("threads", threads)))
+    return Hardware(kind="cpu", name="x", cores=cores, details={"vector": vector, "threads": threads})
 
 
 def test_a_processor_is_priced_by_its_threads_and_its_vectors() -> None:

@@ -12,10 +12,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from protos.contract.worker import Load
 from router.cli import explain as commands
 from router.domain.placement import Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import Load
 from router.scheduling.placement.cost import TERMS
 from router.scheduling.placement.placer import build_placer
 from tests.support.fleets import SPEED, TARGETS, faster, instance, request, snapshot, worker

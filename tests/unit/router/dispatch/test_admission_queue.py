@@ -5,10 +5,10 @@ from typing import cast
 
 import pytest
 
+from protos.contract.ids import RequestId, WorkerId
 from router.config import FleetConfig
 from router.dispatch.admission_queue import WaitingRoom
 from router.domain.clock import ManualClock
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Placed
 from router.domain.request import InferenceRequest
 from router.fleet.membership import Membership

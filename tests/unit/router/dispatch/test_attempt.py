@@ -4,11 +4,12 @@ from typing import Any, cast
 
 import pytest
 
+from protos.contract.ids import AttemptKey, RequestId, WorkerId
+from protos.contract.stream import Delta, FinishReason, TokenLogprob, TopLogprob, Usage
 from router.dispatch.attempt import CHARACTERS_PER_TOKEN, MOST_RIVALS, TEXT_SLACK, USAGE_SLACK, Attempt
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Placed
-from router.domain.stream import Delta, FinishReason, SessionLost, TokenLogprob, Usage
-from router.sessions.session import AttemptKey, WorkerSession
+from router.domain.stream import SessionLost
+from router.sessions.session import WorkerSession
 
 BUDGET = 10
 
@@ -38,7 +39,7 @@ def delta(position: int = 0, **more: Any) -> Delta:
     return Delta(request_id=RequestId("r"), attempt=1, position=position, **more)
 
 
-RIVAL = (1, b"x", -1.0)
+RIVAL = TopLogprob(token_id=1, token=b"x", logprob=-1.0)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from protos.contract.ids import RequestId, WorkerId
 from router.dispatch.admission_queue import error_of
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Exclusion, FilterName, NoCandidate
 from router.http.server.errors import error_headers
 from router.scheduling.admission.interfaces import Shed

@@ -2,11 +2,12 @@
 
 from typing import cast
 
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.request import Sampling
+from protos.contract.stream import Accepted, Delta, FinishReason, Usage
 from router.dispatch.request_state import Journey
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Placed
-from router.domain.request import InferenceRequest, Sampling
-from router.domain.stream import Accepted, Delta, FinishReason, Usage
+from router.domain.request import InferenceRequest
 
 
 class _Asked:

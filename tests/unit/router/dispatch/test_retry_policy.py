@@ -1,8 +1,8 @@
 """Rule: a choice that did not hold is no failure, and a request cannot be sent from conflict to conflict for ever."""
 
+from protos.contract.ids import WorkerId
 from router.dispatch.request_state import Journey
 from router.dispatch.retry_policy import MOST_CONFLICTS, condition_of
-from router.domain.ids import WorkerId
 from router.domain.placement import Placed
 from router.domain.request import ModelRef
 from tests.support.fleets import request

@@ -2,19 +2,11 @@
 
 import pytest
 
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned
 from router.dispatch.refusal_mapping import is_breach, raise_if_clients_fault, reason_of, workers_fault
-from router.domain.ids import RequestId, WorkerId
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import (
-    Accepted,
-    AttemptEvent,
-    Delta,
-    FinishReason,
-    Refusal,
-    RefusalCode,
-    Returned,
-    SessionLost,
-)
+from router.domain.stream import AttemptEvent, SessionLost
 from router.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
 from tests.support.fleets import instance, request, snapshot, worker
 

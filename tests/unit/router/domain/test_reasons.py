@@ -1,6 +1,6 @@
 """Why nobody takes a request, in one line: by name in a small pool, by number in a large one, never without bound."""
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.placement import Exclusion, FilterName, NoCandidate
 
 

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from protos.contract.ids import WorkerId
+from protos.contract.worker import Hardware
 from router.config import FleetConfig
 from router.domain.clock import ManualClock
-from router.domain.ids import WorkerId
 from router.domain.placement import NoCandidate
 from router.domain.request import ModelRef
-from router.domain.worker import Hardware, WorkerProfile
+from router.domain.worker import WorkerProfile
 from router.fleet.membership import Membership
 from router.fleet.served_models import keep_models, recall_models
 from router.scheduling.placement.placer import build_placer

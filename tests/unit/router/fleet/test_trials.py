@@ -5,10 +5,11 @@ from typing import Any, cast
 import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.ids import WorkerId
+from protos.contract.worker import Hardware, Load
 from router.config import FleetConfig
 from router.domain.clock import ManualClock
-from router.domain.ids import WorkerId
-from router.domain.worker import Hardware, Load, WorkerProfile
+from router.domain.worker import WorkerProfile
 from router.fleet.breaker import OWED_FOR_A_BREACH
 from router.fleet.member import Member
 from router.fleet.membership import Membership

@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
+from protos.contract.request import ChatMessage
 from router.config import HttpConfig
 from router.domain.principal import Principal, Scope
-from router.domain.request import ChatMessage, SloTargets
+from router.domain.request import SloTargets
 from router.errors import NotAllowed, NotAuthenticated, RateLimited
 from tests.support.http_surface import MOVE, WORDS, surface
 

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from protos.contract.ids import RequestId, WorkerId
 from router.config import RouterConfig
 from router.dispatch.admission_queue import error_of
 from router.domain.clock import SystemClock
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Exclusion, FilterName, NoCandidate
 from router.http.admin.rejection_log import KEPT, Refusals
 from router.http.auth.open_access import OpenAuthenticator

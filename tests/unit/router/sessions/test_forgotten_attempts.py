@@ -2,10 +2,11 @@
 
 import pytest
 
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import Delta
+from protos.contract.worker import Load
 from router.domain.clock import ManualClock
-from router.domain.ids import RequestId, WorkerId
-from router.domain.stream import AttemptEvent, Delta, SessionLost
-from router.domain.worker import Load
+from router.domain.stream import AttemptEvent, SessionLost
 from router.sessions.session import WorkerSession
 from router.sessions.watchdog import Signs, forgotten
 

@@ -6,10 +6,12 @@ from typing import Any, cast
 
 import pytest
 
+from protos.contract.ids import WorkerId
+from protos.contract.worker import Hardware
 from router.config import FleetConfig
 from router.domain.clock import ManualClock
-from router.domain.ids import ReplicaId, WorkerId
-from router.domain.worker import Hardware, WorkerProfile
+from router.domain.ids import ReplicaId
+from router.domain.worker import WorkerProfile
 from router.fleet.membership import Membership
 from router.sessions import service as service_module
 from router.sessions.service import FleetService

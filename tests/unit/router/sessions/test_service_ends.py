@@ -5,9 +5,10 @@ from typing import Any, cast
 import grpc
 import pytest
 
+from protos.contract.ids import WorkerId
 from router.config import FleetConfig
 from router.domain.clock import SystemClock
-from router.domain.ids import ReplicaId, WorkerId
+from router.domain.ids import ReplicaId
 from router.fleet.membership import Membership
 from router.sessions import service as service_module
 from router.sessions.service import FleetService

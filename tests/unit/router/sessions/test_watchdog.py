@@ -1,7 +1,7 @@
 """The watchdog tells silence from a hang, and a slow engine from a dead one."""
 
+from protos.contract.worker import Load
 from router.config import FleetConfig
-from router.domain.worker import Load
 from router.sessions.watchdog import FIRST_STEP_S, LONGEST_HANG_S, Signs, Verdict, hang_limit_s, judge
 
 CONFIG = FleetConfig()

@@ -1,6 +1,6 @@
 """Metrics count requests, never tokens one by one, and read the fleet only when scraped."""
 
-from router.domain.stream import Usage
+from protos.contract.stream import Usage
 from router.telemetry.metrics import Metrics
 from tests.support import fleets
 

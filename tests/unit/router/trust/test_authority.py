@@ -10,6 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.contract.join_token import BadToken, new_token, parse_token
 from router.trust.authority import (
     AUTHORITY_EXTENSION,
     SERVER_NAME,
@@ -20,9 +21,6 @@ from router.trust.authority import (
     read_request,
     request_fingerprint,
 )
-from router.trust.join_token import BadToken, new_token, parse_token
-from workers.joining.join_token import BadToken as WorkersBadToken
-from workers.joining.join_token import parse_token as workers_parse_token
 from workers.joining.pinning import AUTHORITY_EXTENSION as WORKERS_AUTHORITY_EXTENSION
 from workers.session.channel import SERVER_NAME as WORKERS_SERVER_NAME
 
@@ -100,13 +98,12 @@ def test_the_fingerprint_is_the_keys_not_the_requests() -> None:
     assert request_fingerprint(csr(KEY)) != request_fingerprint(csr(other))
 
 
-def test_both_sides_read_a_token_alike(authority: Authority) -> None:
+def test_a_token_is_read_as_it_was_made(authority: Authority) -> None:
     """The text is the contract between head and joiner, as are name and extension."""
     token = new_token(authority.fingerprint)
     parsed = parse_token(f"  {token.text()}\n")
     assert parsed == token
     assert parsed.is_for(authority.fingerprint)
-    assert workers_parse_token(token.text()).authority_sha256 == authority.fingerprint
     assert (WORKERS_SERVER_NAME, WORKERS_AUTHORITY_EXTENSION) == (SERVER_NAME, AUTHORITY_EXTENSION)
 
 
@@ -115,19 +112,12 @@ def test_a_token_shows_its_secret_nowhere_but_in_its_text(authority: Authority) 
     token = new_token(authority.fingerprint)
     assert token.secret not in repr(token)
     assert token.secret not in token.secret_sha256()
-    assert token.secret not in repr(workers_parse_token(token.text()))
 
 
 @given(st.text(max_size=120) | st.from_regex(r"as1\.[A-Za-z0-9_-]{0,60}\.[a-f0-9]{0,8}\.\w{0,8}", fullmatch=True))
 def test_whatever_is_pasted_is_a_token_or_refused_in_one_line(text: str) -> None:
-    """Both readers agree on what is none."""
-    outcomes, lines = [], ""
-    for read, bad in ((parse_token, BadToken), (workers_parse_token, WorkersBadToken)):
-        try:
-            read(text)
-            outcomes.append(True)
-        except bad as error:
-            lines += str(error)
-            outcomes.append(False)
-    assert outcomes[0] == outcomes[1]
-    assert "\n" not in lines
+    """Nothing else is raised, and the line does not repeat it."""
+    try:
+        parse_token(text)
+    except BadToken as error:
+        assert "\n" not in str(error)  # noqa: PT017 - a token is as good an outcome

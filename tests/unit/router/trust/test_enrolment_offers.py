@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.worker import InstanceState, Load
 from router.capacity.recommendations import OFFERS_LIMIT
 from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import InstanceState, Load, WorkerState
+from router.domain.worker import WorkerState
 from router.trust.enrolment_offers import PoolOffers, wanted_of
 from tests.support.fleets import instance, snapshot, worker
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.errors import ConfigError, NotAllowed
 from router.http.auth.open_access import OpenAuthenticator
 from router.trust.loopback_mode import OpenEnroller, OpenGate

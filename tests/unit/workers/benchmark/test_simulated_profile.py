@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed, StepSample
 from workers.benchmark.simulated_profile import profile_toml, scatter
 from workers.benchmark.speed_fit import fit_speed
-from workers.engines.base import Capabilities, LoadedModel
 from workers.engines.simulated.core import SimulatedCore
 from workers.engines.simulated.parameters import EngineParameters, times
 from workers.engines.simulated.profile import ProfileError, read_profile
 from workers.engines.simulated.sequence import Sequence_
-from workers.facts import Hardware, Speed, StepSample
 
 HARDWARE = Hardware(kind="cpu", name="AMD EPYC", memory_bytes=24 * 2**30, usable_memory_bytes=20 * 2**30, cores=2)
-LOADED = LoadedModel(
-    name="m", quantization="q8_0", format="gguf", context_tokens=1024, slots=16, capabilities=Capabilities(),
+LOADED = ModelInstance(
+    model="m", quantization="q8_0", format="gguf", context_tokens=1024, slots=16, capabilities=Capabilities(),
     weights_bytes=145 * 10**6, parameters=135 * 10**6, layers=30, kv_heads=3, head_dim_k=64, head_dim_v=64,
     kv_capacity_tokens=16 * 1024, kv_bytes_per_token=23040,
 )  # fmt: skip

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.contract.worker import Speed, StepSample
 from workers.benchmark.speed_curves import PrefillCurve, decode_curve_s, prefill_attention, prefill_curve, rising
-from workers.facts import Speed, StepSample
 
 SPEED = Speed(base_s=0.01, per_sequence_s=0.002, per_context_token_s=0.0, prefill_tokens_per_s=500.0)
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.contract.worker import Speed, StepSample
 from workers.benchmark.speed_fit import fit_speed, median_relative_error, non_negative_least_squares, predicted_step_s
-from workers.facts import Speed, StepSample
 
 positive = st.floats(1e-5, 1e-1)
 

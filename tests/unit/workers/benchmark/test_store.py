@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed, StepSample
 from workers.benchmark import store as benchmark_store
 from workers.benchmark.store import BenchmarkStore, benchmark_key, file_fingerprint
-from workers.engines.base import Capabilities, LoadedModel, ModelSpec
-from workers.facts import Hardware, Speed, StepSample
+from workers.engines.base import ModelSpec
 
 HARDWARE = Hardware(kind="apple", name="Apple M4 Max", cores=40)
 SPEED = Speed(
@@ -20,12 +20,12 @@ SPEED = Speed(
 )
 
 
-def loaded(**changes: object) -> LoadedModel:
+def loaded(**changes: object) -> ModelInstance:
     facts: dict[str, object] = {
-        "name": "m", "quantization": "q8_0", "format": "gguf", "context_tokens": 4096, "slots": 8,
+        "model": "m", "quantization": "q8_0", "format": "gguf", "context_tokens": 4096, "slots": 8,
         "capabilities": Capabilities(),
     }  # fmt: skip
-    return LoadedModel(**{**facts, **changes})  # type: ignore[arg-type]
+    return ModelInstance(**{**facts, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import pytest
 
+from protos.contract.worker import Hardware
 from workers.engines.table import ENGINES
-from workers.facts import Hardware
 
 CPU = Hardware(kind="cpu", name="x", cores=8, details={"vector": "avx2"})
 

@@ -5,21 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract.enrolment import ModelOffer
+from protos.contract.worker import ModelInstance
 from workers.config import ModelConfig
-from workers.engines.base import LoadedModel, LoadError
+from workers.engines.base import LoadError
 from workers.engines.table import ENGINES
-from workers.facts import Offer
 from workers.joining.model_selection import MAX_TOLD, local_options, models_here
 
 LLAMA_CPP = ENGINES["llama.cpp"]
 
 
-def offer(model: str, quantization: str) -> Offer:
-    return Offer(
+def offer(model: str, quantization: str) -> ModelOffer:
+    return ModelOffer(
         model=model,
         quantization=quantization,
-        predicted_tokens_per_s=1.0,
-        predicted_prefill_tokens_per_s=1.0,
+        tokens_per_s=1.0,
+        prefill_tokens_per_s=1.0,
         memory_bytes=1.0,
         reason="",
     )
@@ -57,7 +58,7 @@ def test_the_router_is_told_what_the_files_headers_say(model_files: dict[str, Pa
     (tmp_path / "broken-q8_0.gguf").write_bytes(b"GGUF but not for long")
     told = models_here(LLAMA_CPP, tmp_path)
     assert {one.key for one in told} == {("smollm2-135m", "q8_0"), ("smollm2-135m", "q4_k_m")}
-    assert all(one.loaded and one.loaded.layers == 30 and one.loaded.weights_bytes > 50e6 for one in told)
+    assert all(one.layers == 30 and one.weights_bytes > 50e6 for one in told)
     named = (ModelConfig(name="mine", path=str(model_files["q8_0"])), ModelConfig(name="folder", path=str(tmp_path)))
     assert [one.key for one in models_here(LLAMA_CPP, tmp_path, named)] == [("mine", "q8_0")]
 
@@ -68,7 +69,7 @@ def test_a_folder_full_of_files_is_told_in_part(tmp_path: Path, monkeypatch: pyt
         (tmp_path / f"m{number}-q8_0.gguf").write_bytes(b"")
     read: list[Path] = []
 
-    def unreadable(path: Path) -> LoadedModel:
+    def unreadable(path: Path) -> ModelInstance:
         read.append(path)
         raise LoadError("no header")
 

@@ -3,39 +3,42 @@
 import asyncio
 from typing import cast
 
+from protos.contract.events import WorkerEvent
+from protos.contract.request import Job
+from protos.contract.stream import Accepted, Delta, Refusal, RefusalCode
+from protos.contract.worker import Load
 from tests.support.until import until_changed
-from workers.engines.base import Accepted, Delta, Engine, Job, LoadFigures, RefusalCode
+from workers.engines.base import Engine
 from workers.serving.job_table import Dispatcher
 from workers.serving.precondition import conflict
-from workers.session.messages import Event, JobAccepted, JobRefused
 
 
 class SlowCounter:
     """An engine that has ``pending`` prompt tokens waiting, and counts a new prompt only when told to."""
 
     def __init__(self, pending: int = 0) -> None:
-        self.figures = LoadFigures(prefill_tokens_pending=pending)
+        self.figures = Load(prefill_tokens_pending=pending)
         self.counted = asyncio.Event()
         self.submitted: list[str] = []
 
-    def load_figures(self) -> LoadFigures:
+    def load_figures(self) -> Load:
         return self.figures
 
     async def submit(self, job: Job) -> Accepted:
         self.submitted.append(job.request_id)
         await self.counted.wait()
-        self.figures = LoadFigures(running=1, prefill_tokens_pending=620)
-        return Accepted(prompt_tokens=620)
+        self.figures = Load(running=1, prefill_tokens_pending=620)
+        return Accepted(request_id=job.request_id, attempt=job.attempt, prompt_tokens=620)
 
 
 class Heard:
     """Where the events go."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[WorkerEvent] = []
         self.another = asyncio.Event()
 
-    def put_event(self, event: Event) -> None:
+    def put_event(self, event: WorkerEvent) -> None:
         self.events.append(event)
         self.another.set()
 
@@ -53,9 +56,9 @@ def job(request_id: str) -> Job:
 
 def test_a_condition_holds_up_to_the_number_it_names() -> None:
     """0 is no condition; one token more is a conflict, which says both figures."""
-    assert conflict(0, LoadFigures(prefill_tokens_pending=10**9)) == ""
-    assert conflict(500, LoadFigures(prefill_tokens_pending=500)) == ""
-    why = conflict(500, LoadFigures(prefill_tokens_pending=501))
+    assert conflict(0, Load(prefill_tokens_pending=10**9)) == ""
+    assert conflict(500, Load(prefill_tokens_pending=500)) == ""
+    why = conflict(500, Load(prefill_tokens_pending=501))
     assert "501" in why
     assert "500" in why
 
@@ -66,7 +69,7 @@ async def test_a_job_whose_condition_is_broken_never_reaches_the_engine() -> Non
     work = dispatcher(engine)
     work.generate(heard, job("r"), most_pending_tokens=800)
     refusal = heard.events[0]
-    assert isinstance(refusal, JobRefused)
+    assert isinstance(refusal, Refusal)
     assert refusal.code is RefusalCode.CONFLICT
     assert len(work) == 0
     assert engine.submitted == []
@@ -79,10 +82,10 @@ async def test_a_prompt_the_engine_has_not_counted_yet_stands_there_all_the_same
     work.generate(heard, job("first"), most_pending_tokens=100, expected_prefill_tokens=600)
     work.generate(heard, job("second"), most_pending_tokens=500, expected_prefill_tokens=50)
     refusal = heard.events[0]
-    assert isinstance(refusal, JobRefused)
+    assert isinstance(refusal, Refusal)
     assert (refusal.request_id, refusal.code) == ("second", RefusalCode.CONFLICT)
     assert work.load_figures().prefill_tokens_pending == 600
     engine.counted.set()
     await until_changed(heard.another, lambda: len(heard.events) == 2)
-    assert isinstance(heard.events[1], JobAccepted)
+    assert isinstance(heard.events[1], Accepted)
     assert work.load_figures().prefill_tokens_pending == 620, "counted once it is counted"

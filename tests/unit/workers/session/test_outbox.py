@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engines.base import Delta, FinishReason
-from workers.session.messages import JobReturned, Pong
+from protos.contract.events import Pong
+from protos.contract.stream import Delta, FinishReason, Returned
 from workers.session.outbox import MESSAGE_BYTES, Batch, Outbox, OutboxFull
 
 
@@ -45,7 +45,7 @@ def test_an_event_stands_between_the_deltas_before_and_after_it() -> None:
     """What a job said before it was returned comes before the return."""
     outbox = Outbox()
     outbox.put_delta(delta("a", 0, "x"))
-    returned = JobReturned(request_id="a", attempt=1, reason="")
+    returned = Returned(request_id="a", attempt=1, reason="")
     outbox.put_event(returned)
     outbox.put_delta(delta("a", 1, "y"))
     first, second, third = drain(outbox)

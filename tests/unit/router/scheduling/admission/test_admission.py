@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from loadtest.simulate.cases import Case, run_at
+from protos.contract.worker import Load
 from router.domain.ids import Tenant
 from router.domain.request import InferenceRequest, ModelRef
 from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import Load, WorkerState
+from router.domain.worker import WorkerState
 from router.scheduling.admission.control import Admission
 from router.scheduling.admission.interfaces import Dispatch, Shed, Verdict
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits

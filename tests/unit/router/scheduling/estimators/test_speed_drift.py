@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from router.domain.worker import Speed
+from protos.contract.worker import Speed
 from router.scheduling.placement.candidates import InstanceKey
 from router.scheduling.placement.placer import build_placer
 from tests.support.fleets import SPEED, faster, instance, request, snapshot, worker

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
+from protos.contract.worker import Load
 from router.domain.placement import Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import Load
 from router.scheduling.admission.control import Admission
 from router.scheduling.admission.interfaces import Dispatch
 from router.scheduling.estimators.tpot_lead import Pace, PaceBook, Progress

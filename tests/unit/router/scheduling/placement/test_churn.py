@@ -9,7 +9,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 import numpy as np
 import pytest
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.placement import Outcome, Prediction
 from router.scheduling.estimators.prefix_index import PrefixIndex
 from router.scheduling.estimators.tpot_lead import MOST_RUNS, PaceBook

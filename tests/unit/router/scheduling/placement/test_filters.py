@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from protos.contract.worker import Load
 from router.domain.placement import FilterName
-from router.domain.worker import Load, WorkerState
+from router.domain.worker import WorkerState
 from router.scheduling.placement.candidates import COLUMNS, Column
 from router.scheduling.placement.dynamic_filters import DYNAMIC_FILTERS, Demand, all_pass, dynamic_exclusion, passing
 from router.scheduling.placement.filters import STATIC_FILTERS, rules_of, static_exclusion

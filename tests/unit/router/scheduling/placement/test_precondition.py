@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.contract.worker import Load
 from router.domain.placement import Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import Load
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.placer import build_placer
 from router.scheduling.placement.precondition import LEAST_S, SLACK_SHARE, most_pending_tokens

@@ -1,6 +1,6 @@
 """Which tokens go into a step."""
 
-from workers.engines.base import Job, Sampling
+from protos.contract.request import Job, Sampling
 from workers.engines.detokenizer import Detokenizer
 from workers.engines.llama_cpp.options import EXACT_ROWS, Options
 from workers.engines.llama_cpp.sampling import Sampler

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract.request import Job, Sampling
+from protos.contract.stream import Delta
+from protos.contract.worker import Load
 from tests.support.until import until_async
-from workers.engines.base import Delta, EngineFailed, Job, LoadFigures, ModelSpec, Sampling
+from workers.engines.base import EngineFailed, ModelSpec
 from workers.engines.simulated.engine import SimulatedEngine
 from workers.engines.simulated.faults import NO_FAULT, ControlFile, Fault, FaultError, parse_fault
 
@@ -149,7 +152,7 @@ async def test_a_liar_says_that_nothing_runs(running: Running) -> None:
     await running.submit()
     await running.until(lambda: running.tokens)
     running.engine.inject(Fault(lie="idle"))
-    assert running.engine.load_figures() == LoadFigures()
+    assert running.engine.load_figures() == Load()
     said = running.tokens
     await running.until(lambda: running.tokens > said)
     running.engine.inject(NO_FAULT)

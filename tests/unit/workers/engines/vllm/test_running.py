@@ -1,6 +1,7 @@
 """vLLM's tokens become the contract's deltas."""
 
-from workers.engines.base import FinishReason, Job, Sampling
+from protos.contract.request import Job, Sampling
+from protos.contract.stream import FinishReason
 from workers.engines.prompts import Prepared
 from workers.engines.vllm.running import Output, Running
 

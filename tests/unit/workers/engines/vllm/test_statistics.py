@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from workers.engines.base import Job, Sampling
+from protos.contract.request import Job, Sampling
 from workers.engines.prompts import Prepared
 from workers.engines.vllm.running import Running
 from workers.engines.vllm.statistics import Statistics

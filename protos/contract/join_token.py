@@ -1,4 +1,4 @@
-"""Join tokens: ``as1.<hash of the CA>.<token id>.<secret>``, made here, read by ``workers/joining/join_token.py``.
+"""Join tokens: ``as1.<hash of the CA>.<token id>.<secret>``.
 
 The hash lets the joining machine check the CA before it sends anything; the secret is 256 random bits and only its
 hash is kept.
@@ -21,7 +21,7 @@ class BadToken(ValueError):
 class JoinToken:
     """A token taken apart. Its ``repr`` shows no secret."""
 
-    authority: bytes  # SHA-256 of the CA's certificate, DER
+    authority_sha256: bytes  # of the CA's certificate, DER
     token_id: str
     secret: str
 
@@ -32,21 +32,21 @@ class JoinToken:
     def text(self) -> str:
         """As the operator pastes it."""
         return ".".join(
-            (PREFIX, base64.urlsafe_b64encode(self.authority).decode().rstrip("="), self.token_id, self.secret)
+            (PREFIX, base64.urlsafe_b64encode(self.authority_sha256).decode().rstrip("="), self.token_id, self.secret)
         )
 
     def secret_sha256(self) -> str:
         """What the store keeps."""
         return hashlib.sha256(self.secret.encode()).hexdigest()
 
-    def is_for(self, authority: bytes) -> bool:
+    def is_for(self, authority_sha256: bytes) -> bool:
         """Whether the token was made by this CA's pool."""
-        return hmac.compare_digest(self.authority, authority)
+        return hmac.compare_digest(self.authority_sha256, authority_sha256)
 
 
 def new_token(authority: bytes) -> JoinToken:
     """A fresh token of the pool whose CA has this fingerprint."""
-    return JoinToken(authority=authority, token_id=secrets.token_hex(4), secret=secrets.token_urlsafe(32))
+    return JoinToken(authority_sha256=authority, token_id=secrets.token_hex(4), secret=secrets.token_urlsafe(32))
 
 
 def parse_token(text: str) -> JoinToken:
@@ -60,4 +60,4 @@ def parse_token(text: str) -> JoinToken:
         raise BadToken("the join token is damaged; copy the whole line again") from None
     if len(authority) != 32:
         raise BadToken("the join token is damaged; copy the whole line again")
-    return JoinToken(authority=authority, token_id=parts[2], secret=parts[3])
+    return JoinToken(authority_sha256=authority, token_id=parts[2], secret=parts[3])

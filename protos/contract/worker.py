@@ -1,0 +1,165 @@
+"""Facts about workers, as the workers report them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """A machine's accelerators, as its system reports them. Zero or empty: not known."""
+
+    kind: str  # "apple", "nvidia", "amd", "cpu", "simulated"
+    name: str
+    count: int = 1
+    memory_bytes: int = 0
+    usable_memory_bytes: int = 0
+    bandwidth_bytes_per_s: float = 0.0  # measured on this machine
+    cores: int = 0
+    compute_capability: str = ""
+    interconnect: str = ""
+    on_battery: bool = False
+    low_power: bool = False
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSample:
+    """One engine step, as the join benchmark timed it."""
+
+    batch: int
+    context_tokens: int  # in all sequences together
+    prefill_tokens: int  # prefilled in the same step; 0: pure decode
+    step_s: float
+    prefills: int = 0  # sequences those tokens belong to; 0: not told, counted as one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Parameters of the cost model for one model on one engine on one machine.
+
+    ``step_s(b, C) = base_s + per_sequence_s * b + per_context_token_s * C`` for b sequences that hold C
+    context tokens together (DESIGN: t0 + weights/(e*bw), c, and kv_bytes/(e*bw)).
+    """
+
+    base_s: float
+    per_sequence_s: float
+    per_context_token_s: float
+    prefill_tokens_per_s: float
+    prefill_base_s: float = 0.0
+    measured: bool = False
+    effective_bandwidth_bytes_per_s: float = 0.0
+    samples: tuple[StepSample, ...] = ()
+    measured_at_unix_s: float = 0.0
+
+    def step_s(self, batch: float, context_tokens: float) -> float:
+        """Seconds of one decode step of ``batch`` sequences that hold ``context_tokens`` together."""
+        return self.base_s + self.per_sequence_s * batch + self.per_context_token_s * context_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine can do with the loaded model. Declared, never guessed; the contract suite checks each claim."""
+
+    can_continue: bool = False
+    can_score: bool = False
+    can_embed: bool = False
+    structured_output: bool = False
+    logprobs: bool = False
+    seed: bool = False
+    can_load: bool = False
+    publishes_cache: bool = False
+    chat: bool = True
+    exact_prompt_count: bool = True
+
+
+class InstanceState(StrEnum):
+    """Where one model stands on its worker."""
+
+    LOADING = "loading"
+    BENCHMARKING = "benchmarking"
+    READY = "ready"
+    FAILED = "failed"
+    UNLOADED = "unloaded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInstance:
+    """One model at one quantization on one worker. Sizes are known once it is loaded, or its file's header read."""
+
+    model: str  # public name
+    quantization: str  # canonical: "q8_0", "awq", "fp16"
+    format: str = ""
+    bits_per_weight: float = 0.0
+    weights_bytes: int = 0
+    parameters: int = 0
+    active_parameters: int = 0
+    layers: int = 0
+    kv_heads: int = 0
+    head_dim_k: int = 0
+    head_dim_v: int = 0
+    context_tokens: int = 0
+    slots: int = 1
+    kv_capacity_tokens: int = 0
+    kv_bytes_per_token: int = 0
+    block_tokens: int = 1
+    tokenizer_fingerprint: str = ""
+    chat_template_fingerprint: str = ""
+    lineage: str = ""
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    speed: Speed | None = None
+    perplexity_ratio: float = 0.0
+    file: str = ""  # base name only
+    state: InstanceState = InstanceState.READY
+    error: str = ""  # why it failed: one line
+    tokens_per_byte: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Model and quantization."""
+        return self.model, self.quantization
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a worker is doing; all zero again once nothing runs, counters apart.
+
+    An engine fills in its figures, the session which command it saw last, the receiver when it was received.
+    """
+
+    observed_at: float = 0.0  # monotonic seconds of the receiver, on receipt: the worker's own clock may be off
+    running: int = 0
+    waiting: int = 0
+    prefill_tokens_pending: int = 0
+    context_tokens: int = 0
+    expected_remaining_tokens: int = 0
+    kv_used: float = 0.0
+    step_sequence: int = 0
+    last_command: int = 0
+    prefill_progress: int = 0
+    tokens_per_s: float = 0.0
+    last_step_s: float = 0.0
+    last_step_batch: int = 0
+    last_step_prefill_tokens: int = 0
+    last_step_prefills: int = 0  # sequences those tokens belong to; 0: the engine does not tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Who a worker says it is: what does not change while its process lives."""
+
+    node: str
+    hardware: Hardware
+    engine: str
+    engine_version: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    platform: str = ""
+    version: str = ""  # of Allsorts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """A router replica's name and the address of its session listener."""
+
+    replica_id: str
+    address: str  # host:port
