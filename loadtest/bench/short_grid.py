@@ -77,10 +77,10 @@ def grid() -> Iterator[Cell]:
             base = _case(fleet, traffic, rate, seed)
             for policy in POLICIES:
                 yield _cell(fleet, policy, replace(base, policy=policy))
+            yield _cell(fleet, "cost, 4 replicas, loads of 1 s", replace(base, replicas=4, report_gap_s=1.0))
             if traffic == "azure-like":
                 yield _cell(fleet, "cost, drift", replace(base, drift=True))
                 yield _cell(fleet, "cost, nothing hidden", replace(base, clairvoyant=True))
-                yield _cell(fleet, "cost, 4 replicas, loads of 1 s", replace(base, replicas=4, report_gap_s=1.0))
                 yield _cell(fleet, "cost, no admission", replace(base, admission=False))
                 yield _cell(fleet, "llmd, no admission", replace(base, policy="llmd", admission=False))
 
