@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from protos.contract.ids import WorkerId
 from router.domain.placement import Exclusion, NoCandidate, Outcome, Placed, PlacementResult, Prediction
@@ -251,7 +252,7 @@ class ComposedPlacer:
         if not len(rows):
             return None, []
         data = self._table.data.take(rows, axis=1)
-        slots, keys, nodes = eligible.slots, eligible.keys, eligible.nodes
+        index_rows, keys, nodes = eligible.index_rows, eligible.keys, eligible.nodes
         passed_over: list[Exclusion] = []
         if avoid or not all_pass(data, demand, now):
             passes = passing(data, demand, now)
@@ -266,14 +267,12 @@ class ComposedPlacer:
                 )
             if not len(kept):
                 return None, passed_over
-            data, slots = data[:, kept], slots[kept]
+            data, index_rows = data[:, kept], index_rows[kept]
             keys, nodes = tuple(keys[i] for i in kept), tuple(nodes[i] for i in kept)
-        self._write_cached(data, request, slots)
+        self._write_cached(data, request, index_rows)
         return Candidates(keys, nodes, data), passed_over
 
-    def _write_cached(
-        self, data: Floats, request: InferenceRequest, slots: "np.ndarray[tuple[int], np.dtype[np.intp]]"
-    ) -> None:
+    def _write_cached(self, data: Floats, request: InferenceRequest, index_rows: NDArray[np.intp]) -> None:
         """Tokens of the prompt that each candidate holds."""
         depths = self._prefixes.match(request.block_hashes)
         if depths is None:
@@ -283,7 +282,7 @@ class ComposedPlacer:
             prompt * BLOCK_BYTES / request.prompt_bytes if request.prompt_bytes else prompt / len(request.block_hashes)
         )
         cached = data[Column.CACHED_TOKENS]
-        np.multiply(depths[slots], per_block, out=cached)
+        np.multiply(depths[index_rows], per_block, out=cached)
         np.minimum(cached, max(prompt - 1.0, 0.0), out=cached)
 
     def _prediction(self, candidates: Candidates, facts: RequestFacts, scores: Scores, index: int) -> Prediction:

@@ -46,12 +46,6 @@ class Bound(NamedTuple):
         kept: NDArray[np.bool_] = figures >= limit if self.floor else figures <= limit
         return kept
 
-    def kept_by_all(self, data: Floats, demand: Demand, now: float) -> bool:
-        """Told from the worst of them: half the time of comparing all."""
-        figures, limit = data[self.column], self.limit(demand, now, 1.0)
-        worst = float(figures[figures.argmin() if self.floor else figures.argmax()])
-        return worst >= limit if self.floor else worst <= limit
-
 
 class DynamicFilter(NamedTuple):
     """``why`` says why a worker beyond the bound is; empty where it is for another filter to say."""
@@ -62,8 +56,15 @@ class DynamicFilter(NamedTuple):
 
 
 def all_pass(data: Floats, demand: Demand, now: float) -> bool:
-    """No dynamic filter removes anyone: the common case."""
-    return all(bound.kept_by_all(data, demand, now) for bound in _BOUNDS)
+    """No dynamic filter removes anyone: the common case, told from the worst of each column, in half the time."""
+    for column, floor, limit in _BOUNDS:
+        figures = data[column]
+        if floor:
+            if float(figures[figures.argmin()]) < limit(demand, now, 1.0):
+                return False
+        elif float(figures[figures.argmax()]) > limit(demand, now, 1.0):
+            return False
+    return True
 
 
 def passing(data: Floats, demand: Demand, now: float, *, slack: float = 1.0) -> NDArray[np.bool_]:

@@ -36,7 +36,7 @@ class Eligible:
     """Rows that pass the static filters for one set of rules, and why the others do not."""
 
     rows: NDArray[np.intp]
-    slots: NDArray[np.intp]  # the rows' places in the prefix index
+    index_rows: NDArray[np.intp]  # the same instances' rows in the prefix index
     keys: tuple[InstanceKey, ...]
     nodes: tuple[str, ...]
     exclusions: tuple[Exclusion, ...]
@@ -189,7 +189,7 @@ class FleetTable:
             self._prefixes.forget(key)  # the process started anew, with an empty cache
         self._incarnations[key] = view.profile.incarnation
         self._speeds.ensure(key, view, instance)
-        self._prefixes.slot_of(key, int(instance.kv_capacity_tokens / _BLOCK_TOKENS_GUESS))
+        self._prefixes.index_row(key, int(instance.kv_capacity_tokens / _BLOCK_TOKENS_GUESS))
         column = self.data[:, row]
         column[Column.SLOTS] = max(instance.slots, 1)
         column[Column.KV_CAPACITY] = instance.kv_capacity_tokens or _FOREVER
@@ -285,7 +285,7 @@ class FleetTable:
         keys = tuple(InstanceKey(view.worker_id, m.model, m.quantization) for view, m in rows)
         return Eligible(
             np.array(keep, dtype=np.intp),
-            np.array([self._prefixes.slot_of(key) for key in keys], dtype=np.intp),
+            np.array([self._prefixes.index_row(key) for key in keys], dtype=np.intp),
             keys,
             tuple(view.profile.node for view, _ in rows),
             tuple(exclusions),
