@@ -21,11 +21,11 @@ NOTHING_HIDDEN, FORESIGHT = "nothing_hidden", "foresight"
 
 STALENESS = "staleness"
 CODE = (
-    "router/placement/**/*.py",
-    "router/admission/*.py",
+    "router/scheduling/**/*.py",
     "router/dispatch/retry_policy.py",
+    "router/fleet/ledger.py",
     "router/capacity/*.py",
-    "loadtest/simulate/*.py",
+    "loadtest/simulate/**/*.py",
     "workers/serving/precondition.py",
     "workers/engines/simulated/core.py",
     "workers/engines/simulated/noise.py",
