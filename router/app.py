@@ -16,11 +16,11 @@ import structlog
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.addresses import join_host_port
 from router.config import AdmissionConfig, RouterConfig, TenantConfig
-from router.dispatch.admission_queue import WaitingRoom
-from router.dispatch.sender import Dispatcher
+from router.dispatch.admission_queue import AdmissionQueue
+from router.dispatch.sender import Sender
+from router.domain.addresses import join_host_port
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId, Tenant
-from router.domain.placement import Outcome
 from router.domain.worker import WorkerState
 from router.errors import AllsortsError, ConfigError
 from router.fleet.control import Control
@@ -29,14 +29,16 @@ from router.http.auth.authenticator import StoredAuthenticator, refuse_open_door
 from router.http.dialects.model_name import default_floors
 from router.http.server.asgi import HttpApp
 from router.pipeline import Pipeline
-from router.scheduling.admission.control import Admission
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
+from router.scheduling.claims import Claims
+from router.scheduling.events import WorkerGone
 from router.scheduling.explain.decision_files import RecordFiles, of_rank
 from router.scheduling.explain.decision_log import RecordLog
 from router.scheduling.explain.record import to_record
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.placer import build_placer
 from router.scheduling.placement.policies import build_policy
+from router.scheduling.scheduler import RetryLimits, Scheduler
 from router.sessions.service import FleetService
 from router.telemetry.metrics import Metrics
 from router.trust.enrolment_offers import PoolOffers
@@ -60,8 +62,16 @@ class RouterNode:
         self.config = config
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
-        self.membership = Membership(config.fleet, self.clock)
+        self.claims = Claims()
+        self.membership = Membership(config.fleet, self.clock, self.claims)
         self.placer = _placer(config)
+        self.scheduler = Scheduler(
+            placer=self.placer,
+            claims=self.claims,
+            fleet=self.membership,
+            limits=admission_limits(config.admission),
+            retries=RetryLimits(max_attempts=config.dispatch.max_attempts, max_moves=config.dispatch.max_moves),
+        )
         self._rank = rank
         self._running: _Running | None = None
         self._started_at = 0.0
@@ -110,6 +120,7 @@ class RouterNode:
 
     async def _build(self) -> "_Running":
         config, clock, membership = self.config, self.clock, self.membership
+        queue = AdmissionQueue(scheduler=self.scheduler, clock=clock, decided=self.metrics.placement_decided)
         security = await build_security(
             config,
             replicas=lambda: service.replicas,
@@ -120,7 +131,7 @@ class RouterNode:
         service = FleetService(
             replica_id=ReplicaId(f"router-{self._rank}"),
             membership=membership,
-            learner=self.placer,
+            tell=queue.tell,
             gate=security.gate,
             enroller=security.enroller,
             config=config.fleet,
@@ -136,9 +147,10 @@ class RouterNode:
             raise
         service.replicas = self._replicas(listening)
         records = self._keep_records()
-        membership.on_gone(self.placer.forget)
+        membership.on_change(queue.fleet_changed)
+        membership.on_gone(lambda worker_id: queue.tell(WorkerGone(worker_id)))
         control = Control(membership=membership, service=service, intent=security.intent)
-        http = self._http(security, control)
+        http = self._http(security, control, queue)
         return _Running(
             security=security, service=service, listening=listening, control=control, http=http, records=records
         )
@@ -164,22 +176,11 @@ class RouterNode:
             for rank in range(max(self.config.replicas, self._rank + 1))
         ]
 
-    def _http(self, security: Security, control: Control) -> HttpApp:
+    def _http(self, security: Security, control: Control, queue: AdmissionQueue) -> HttpApp:
         config, clock, membership, placer = self.config, self.clock, self.membership, self.placer
-        admission = Admission(
-            placer=placer, limits=admission_limits(config.admission), expected_output=placer.expected_output
-        )
         pipeline = Pipeline(
-            room=WaitingRoom(
-                admission=admission,
-                membership=membership,
-                clock=clock,
-                decided=self.metrics.placement_decided,
-                given_up=lambda request, placed: placer.finished(request, placed, Outcome(ending="aborted")),
-            ),
-            dispatcher=Dispatcher(membership=membership, config=config.dispatch, clock=clock),
-            membership=membership,
-            placer=placer,
+            queue=queue,
+            sender=Sender(membership=membership, config=config.dispatch, clock=clock),
             config=config.dispatch,
             metrics=self.metrics,
             clock=clock,

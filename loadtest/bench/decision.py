@@ -19,11 +19,12 @@ from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTa
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import WorkerProfile, WorkerState
 from router.scheduling.placement.composition import ComposedPlacer
+from router.scheduling.placement.interfaces import Dispatched
 from router.scheduling.placement.placer import build_placer
 
 DECISIONS = 2000
 SLOTS = 16
-Running = defaultdict[str, deque[tuple[InferenceRequest, Placed]]]
+Running = defaultdict[str, deque[Dispatched]]
 """What each worker has; when its slots are full, its oldest request ends."""
 WORKERS = (50, 1000)
 _QUANTIZATIONS = ("awq", "q4_k_m", "q8_0", "fp16")
@@ -67,11 +68,10 @@ def _step(
     result = placer.place(request, snapshot, 1.0)
     taken = time.perf_counter() - started
     assert isinstance(result, Placed)
-    placer.dispatched(request, result, 1.0)
     there = running[result.worker_id]
-    there.append((request, result))
+    there.append(placer.dispatched(request, result, 1.0))
     if len(there) > SLOTS:
-        placer.finished(*there.popleft(), Outcome(ttft_s=0.5, e2e_s=5.0, completion_tokens=100))
+        placer.finished(there.popleft(), Outcome(ttft_s=0.5, e2e_s=5.0, completion_tokens=100), 1.0)
     return snapshot, taken
 
 

@@ -1,29 +1,31 @@
-"""One router replica in the simulation: the server's own admission and placement, and what it knows of the workers.
+"""One router replica in the simulation: the server's own scheduler and fleet, and sessions that only count commands."""
 
-Claims are kept in the same ``Ledger`` as the server's, views are as ``Member`` builds them.
-"""
-
+import logging
+import math
 import random
-from dataclasses import dataclass, field
 from typing import Any
+
+import structlog
+from structlog.typing import FilteringBoundLogger
 
 from loadtest.simulate.fleet import NodeSpec
 from loadtest.simulate.policies import POLICIES
 from loadtest.simulate.traffic import Arrival
-from protos.contract.ids import RequestId
-from protos.contract.worker import Load
-from router.dispatch.retry_policy import condition_of
-from router.domain.ids import Tenant
-from router.domain.placement import Outcome, Placed
+from router.config import FleetConfig
+from router.domain.clock import ManualClock
+from router.domain.ids import RequestId, Tenant, WorkerId
 from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
-from router.domain.snapshot import FleetSnapshot, WorkerView
-from router.domain.worker import WorkerState
-from router.fleet.ledger import Ledger
-from router.scheduling.admission.control import Admission
-from router.scheduling.admission.interfaces import Dispatch, Shed
+from router.domain.worker import Load
+from router.fleet.lifecycle import Event as LifecycleEvent
+from router.fleet.membership import Membership
+from router.fleet.session import AttemptKey, Sink
 from router.scheduling.admission.limits import AdmissionLimits
+from router.scheduling.claims import Claim, Claims
+from router.scheduling.events import Arrived, CommandSent, Event, Instruction, LoadReported, Send, Tick, WorkerGone
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.placer import build_placer
+from router.scheduling.scheduler import Scheduler
+from workers.engines.base import LoadFigures
 
 BYTES_PER_TOKEN = 4
 SLO = SloTargets(ttft_s=2.0, ttft_per_prompt_token_s=0.001, tpot_s=0.1)
@@ -31,15 +33,42 @@ SLO = SloTargets(ttft_s=2.0, ttft_per_prompt_token_s=0.001, tpot_s=0.1)
 
 NO_ADMISSION = AdmissionLimits(depth_per_slot=float("inf"), shed_late=False, queue_limit=1_000_000, longest_wait_s=1e6)
 
+_SILENT = structlog.make_filtering_bound_logger(logging.CRITICAL)
+_QUIET: FilteringBoundLogger = structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=_SILENT)
 
-@dataclass(slots=True)
-class Known:
-    """A worker as this replica sees it."""
 
-    node: NodeSpec
-    load: Load = field(default_factory=Load)
-    ledger: Ledger = field(default_factory=Ledger)
-    sequence: int = 0
+class SimulatedSession:
+    """Numbers commands; the world carries them."""
+
+    def __init__(self, worker_id: WorkerId, session_id: int) -> None:
+        self.worker_id = worker_id
+        self.session_id = session_id
+        self.valid_until = math.inf
+        self.open_attempts = 0
+        self._sequence = 0
+
+    def send(self, command: Any) -> int:  # noqa: ARG002 - what it says is the world's business
+        """The command's number."""
+        self._sequence += 1
+        return self._sequence
+
+    def open(self, key: AttemptKey, sink: Sink) -> None:
+        """The world delivers."""
+
+    def close(self, key: AttemptKey) -> None:
+        """The world delivers."""
+
+    def abort(self, key: AttemptKey) -> None:
+        """No client leaves in a simulation."""
+
+    def end(self, reason: str) -> None:
+        """The world ends attempts."""
+
+    def give_back(self, reason: str) -> None:
+        """The world ends attempts."""
+
+    def lose_attempts(self, reason: str) -> None:
+        """The world ends attempts."""
 
 
 class RouterSide:
@@ -58,6 +87,11 @@ class RouterSide:
         clairvoyant: bool = False,
     ) -> None:
         self._clairvoyant = clairvoyant
+        self._nodes = nodes
+        self._clock = ManualClock()
+        self._sessions = 0
+        self.claims = Claims()
+        self.membership = Membership(FleetConfig(max_workers=max(len(nodes), 1)), self._clock, self.claims, log=_QUIET)
         self.placer: ComposedPlacer = build_placer(
             policy,
             policies=POLICIES,
@@ -66,18 +100,13 @@ class RouterSide:
             replicas=replicas,
             parameters=parameters,
         )
-        self.admission = Admission(placer=self.placer, limits=limits, expected_output=self.placer.expected_output)
-        self._known = [Known(node) for node in nodes]
-        self._index = {node.worker_id: place for place, node in enumerate(nodes)}
-        self._views = [self._view(known) for known in self._known]
-        self._version = 0
-        self._snapshot: FleetSnapshot | None = None
-        self._requests: dict[str, InferenceRequest] = {}
-        self._placed: dict[str, Placed] = {}
-        self._conflicts: dict[str, int] = {}  # of requests under way
+        self.scheduler = Scheduler(placer=self.placer, claims=self.claims, fleet=self.membership, limits=limits)
+        self.membership.on_gone(self._gone)
         self._noise = random.Random(seed + 1)
+        for place in range(len(nodes)):
+            self.join(place, 0.0)
 
-    def arrive(self, arrival: Arrival, now: float) -> None:
+    def arrive(self, arrival: Arrival, now: float) -> list[Instruction]:
         """A client's request, with the size as the router estimates it: from bytes, a few percent off."""
         off = 1.0 if self._clairvoyant else self._noise.gauss(1.0, 0.05)
         estimate = max(int(arrival.prompt_tokens * off), 1)
@@ -93,33 +122,34 @@ class RouterSide:
             expected_output_tokens=arrival.output_tokens if self._clairvoyant else 0,
             arrived_at=now,
         )
-        self._requests[request.request_id] = request
-        self.admission.arrive(request, now)
+        return self.handle(Arrived(request), now)
 
-    def pump(self, now: float) -> tuple[list[tuple[int, int, int, Placed]], list[Shed]]:
-        """Decide: (request number, worker's place, command number, placement), and who is refused."""
-        sent: list[tuple[int, int, int, Placed]] = []
-        shed: list[Shed] = []
-        while True:
-            verdicts = self.admission.pump(self.snapshot(now), now)
-            for verdict in verdicts:
-                if isinstance(verdict, Dispatch):
-                    sent.append(self._dispatch(verdict))
-                else:
-                    shed.append(verdict)
-                    del self._requests[verdict.request_id]
-                    self._conflicts.pop(verdict.request_id, None)
-            if not any(isinstance(verdict, Dispatch) for verdict in verdicts) or not self.admission.queued:
-                return sent, shed
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """The scheduler's answer; the command of each ``Send`` in it is on its way."""
+        self._clock.set(now)
+        instructions = self.scheduler.handle(event, now)
+        for one in instructions:
+            if isinstance(one, Send):
+                session = self.membership.session_of(one.placed.worker_id)
+                assert session is not None
+                self.scheduler.handle(CommandSent(one.request_id, session.send(None)), now)
+        return instructions
 
-    def expected(self, number: int) -> int:
-        """Expected output tokens of a request under way."""
-        return int(self.placer.expected_output(self._requests[str(number)]))
+    def _gone(self, worker_id: WorkerId) -> None:
+        self.scheduler.handle(WorkerGone(worker_id), self._clock.now())
+
+    def tick(self, now: float) -> list[Instruction]:
+        """Something changed; whoever waits may find room."""
+        return [] if self.scheduler.idle else self.handle(Tick(), now)
 
     def report(self, place: int, figures: Load, last_command: int, now: float) -> None:
         """A load report came."""
-        known = self._known[place]
-        known.load = Load(
+        self._clock.set(now)
+        worker_id = self._nodes[place].worker_id
+        member = self.membership.member(worker_id)
+        if member is None or not self.membership.connected(worker_id):
+            return
+        load = Load(
             observed_at=now,
             running=figures.running,
             waiting=figures.waiting,
@@ -135,71 +165,38 @@ class RouterSide:
             last_step_batch=figures.last_step_batch,
             last_step_prefill_tokens=figures.last_step_prefill_tokens,
         )
-        known.ledger.reflected(last_command)
-        self._changed(place)
-        self.placer.observed(self.snapshot(now), known.node.worker_id, now)
+        self.membership.set_load(member, load)
+        self.handle(LoadReported(worker_id), now)
 
-    def condition(self, number: int) -> int:
-        """Prompt tokens that may stand before a request which was just placed; 0: any number."""
-        request_id = str(number)
-        return condition_of(self._requests[request_id], self._placed[request_id], self._conflicts.get(request_id, 0))
+    def claim(self, number: int) -> Claim | None:
+        """A request's live claim."""
+        return self.claims.of(RequestId(str(number)))
 
-    def conflicted(self, number: int, place: int, figures: Load, last_command: int, now: float) -> None:
-        """The worker found the condition broken and said its load: the request is placed again."""
-        request_id = str(number)
-        request, placed = self._requests[request_id], self._placed.pop(request_id)
-        self._conflicts[request_id] = self._conflicts.get(request_id, 0) + 1
-        self._known[place].ledger.release(request_id)
-        self.report(place, figures, last_command, now)
-        self.placer.finished(request, placed, Outcome(ending="conflict"))
-        self.admission.arrive(request, now, again=True)
+    def join(self, place: int, now: float) -> None:
+        """A worker dials in, for the first time or again."""
+        self._clock.set(now)
+        node = self._nodes[place]
+        self._sessions += 1
+        session = SimulatedSession(node.worker_id, self._sessions)
+        member = self.membership.join(session, node.profile, (node.instance,), cordoned=False)
+        if member.rtt_s == 0.0:
+            self.membership.set_rtt(member, node.rtt_s)
 
-    def cache_changed(self, place: int, stored: tuple[int, ...], evicted: tuple[int, ...]) -> None:
-        """A worker published its cache's changes."""
-        node = self._known[place].node
-        self.placer.cache_changed(
-            node.worker_id, node.instance.model, node.instance.quantization, stored=stored, evicted=evicted
-        )
+    def leave(self, place: int, now: float, *, announced: bool) -> None:
+        """A worker's session breaks, or it drains and says so."""
+        self._clock.set(now)
+        worker_id = self._nodes[place].worker_id
+        if announced:
+            self.membership.event(worker_id, LifecycleEvent.DRAIN)
+            return
+        session = self.membership.session_of(worker_id)
+        if session is not None:
+            self.membership.leave(session, "the connection broke")
 
-    def finished(self, number: int, outcome: Outcome) -> None:
-        """A request ended."""
-        request_id = str(number)
-        request, placed = self._requests.pop(request_id), self._placed.pop(request_id)
-        self._conflicts.pop(request_id, None)
-        place = self._index[placed.worker_id]
-        self._known[place].ledger.release(request_id)
-        self._changed(place)
-        self.placer.finished(request, placed, outcome)
-
-    def snapshot(self, now: float) -> FleetSnapshot:
-        """The fleet as this replica sees it; the same object while nothing changed."""
-        if self._snapshot is None:
-            self._snapshot = FleetSnapshot(taken_at=now, version=self._version, workers=tuple(self._views))
-        return self._snapshot
-
-    def _dispatch(self, verdict: Dispatch) -> tuple[int, int, int, Placed]:
-        request, placed = self._requests[verdict.request_id], verdict.placed
-        place = self._index[placed.worker_id]
-        known = self._known[place]
-        known.sequence += 1
-        uncached = max(0, request.prompt_tokens_estimate - placed.prediction.cached_tokens)
-        known.ledger.reserve(request.request_id, uncached, int(self.placer.expected_output(request)))
-        known.ledger.sent(request.request_id, known.sequence)
-        self._placed[request.request_id] = placed
-        self._changed(place)
-        return int(request.request_id), place, known.sequence, placed
-
-    def _changed(self, place: int) -> None:
-        self._views[place] = self._view(self._known[place])
-        self._snapshot = None
-        self._version += 1
-
-    def _view(self, known: Known) -> WorkerView:
-        return WorkerView(
-            profile=known.node.profile,
-            state=WorkerState.READY,
-            models=(known.node.instance,),
-            load=known.load,
-            inflight=known.ledger.totals(),
-            rtt_s=known.node.rtt_s,
-        )
+    def back(self, place: int, now: float, *, announced: bool) -> None:
+        """It takes work again."""
+        if announced:
+            self._clock.set(now)
+            self.membership.event(self._nodes[place].worker_id, LifecycleEvent.UNDRAIN)
+        else:
+            self.join(place, now)

@@ -9,8 +9,8 @@ import asyncio
 from protos.contract.ids import AttemptKey, RequestId
 from protos.contract.stream import Delta
 from router.domain.placement import Placed
-from router.domain.stream import AttemptEvent, SessionLost
-from router.sessions.session import WorkerSession
+from router.domain.stream import AttemptEvent, Delta, SessionLost
+from router.fleet.session import AttemptKey, Session
 
 CHARACTERS_PER_TOKEN = 1024
 TEXT_SLACK = 4096
@@ -21,12 +21,12 @@ words of any vocabulary, and a bound for what a worker can make the router hold.
 USAGE_SLACK = 64
 """Servers differ in what they count: end markers, or what a stop string cut off."""
 
-MOST_RIVALS = 64
-"""Rival tokens beside a token's log-probability."""
+MAX_ALTERNATIVES = 64
+"""Alternative tokens beside a token's log-probability."""
 
 
 class Attempt:
-    """Collects an attempt's events. ``take`` returns everything that waits, at once."""
+    """Collects an attempt's events. ``drain`` returns everything that waits, at once."""
 
     def __init__(
         self,
@@ -34,13 +34,14 @@ class Attempt:
         request_id: RequestId,
         number: int,
         placed: Placed,
-        session: WorkerSession,
+        session: Session,
         token_budget: int,
         conditional: bool = False,
     ) -> None:
         self.key: AttemptKey = (request_id, number)
         self.placed = placed
         self.conditional = conditional  # sent with a condition, which the worker may find broken
+        self.sequence = 0  # its command's number on the session
         self.started_at = 0.0
         self.first_token_at: float | None = None
         self._session = session
@@ -51,7 +52,7 @@ class Attempt:
         self._wake = asyncio.Event()
         self._ended = False
 
-    def hear(self, event: AttemptEvent) -> None:
+    def on_event(self, event: AttemptEvent) -> None:
         """Called by the session's reader. Checks that deltas follow one another and stay within the budget."""
         if isinstance(event, Delta):
             fault = self._fault(event)
@@ -70,7 +71,7 @@ class Attempt:
         """The request's deadline passed: wake the reader with nothing in hand."""
         self._wake.set()
 
-    async def take(self) -> list[AttemptEvent]:
+    async def drain(self) -> list[AttemptEvent]:
         """Wait for events and take all of them; an empty list means the deadline passed."""
         await self._wake.wait()
         self._wake.clear()
@@ -99,8 +100,8 @@ class Attempt:
             return f"the worker sent more text than {tokens} tokens can have"
         if max(len(delta.token_ids), len(delta.logprobs)) > max(delta.token_count, 1) or delta.text_tokens > tokens:
             return f"the worker sent particulars of more tokens than the {tokens} it produced"
-        if any(len(one.top) > MOST_RIVALS for one in delta.logprobs):
-            return f"the worker sent more than {MOST_RIVALS} rivals of a token"
+        if any(len(one.top) > MAX_ALTERNATIVES for one in delta.logprobs):
+            return f"the worker sent more than {MAX_ALTERNATIVES} alternatives of a token"
         if delta.usage is not None and delta.usage.completion_tokens > self._token_budget + USAGE_SLACK:
             return f"the worker charges for more than the {self._token_budget} tokens it was asked for"
         return ""

@@ -1,16 +1,17 @@
-"""One request on its way: its attempts, what it avoids, what the client already has. Pure state, no I/O.
+"""One request on its way, as its client sees it: the attempt under way, what the client has, who answers. Pure state.
 
-``router.pipeline`` moves a ``Journey`` along; here is what each step means for it.
+``router.pipeline`` moves it along. What it avoids, how often it was tried and where it goes next is the scheduler's.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from protos.contract.ids import WorkerId
 from protos.contract.stream import Accepted, Delta, FinishReason, TokenLogprob, Usage
 from router.dispatch.attempt import Attempt
 from router.dispatch.transcript import Transcript
 from router.domain.answer import AnswerHead, Chunk, Continuation
-from router.domain.placement import Outcome, Placed
+from router.domain.ids import RequestId
+from router.domain.placement import Ending, Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.domain.stream import AttemptEvent
 
@@ -34,16 +35,11 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Journey:
+class RequestState:
     """The state of one request, over all its attempts."""
 
     request: InferenceRequest
     transcript: Transcript = field(default_factory=Transcript)
-    avoid: set[WorkerId] = field(default_factory=set)
-    attempts: int = 0
-    failures: int = 0  # attempts since the last token that failed otherwise than by a busy worker
-    busy: int = 0  # refusals in a row because the worker was full
-    conflicts: int = 0  # choices that did not hold at the worker; no failures
     attempt: Attempt | None = None
     head: AnswerHead | None = None
     prompt_tokens: int = 0
@@ -54,34 +50,19 @@ class Journey:
     finished: bool = False
 
     @property
+    def request_id(self) -> RequestId:
+        """Shorthand."""
+        return self.request.request_id
+
+    @property
     def tokens_left(self) -> int | None:
         """Output tokens the client may still be sent; None when it set no limit."""
         limit = self.request.sampling.max_tokens
         return None if limit is None else limit - self.transcript.settled_tokens
 
-    def remaining(self) -> InferenceRequest:
-        """The request as placement should see it now: after a move a longer prompt and fewer tokens to go."""
-        if not self.transcript.started:
-            return self.request
-        done = self.transcript.settled_tokens
-        return replace(
-            self.request,
-            continues=True,
-            prompt_tokens_estimate=(self.prompt_tokens or self.request.prompt_tokens_estimate) + done,
-            expected_output_tokens=max(1, self.request.expected_output_tokens - done),
-        )
-
-    def failed(self, placed: Placed, reason: str, *, busy: bool = False) -> None:
-        """An attempt came to nothing: remember why, and look elsewhere first."""
-        self.busy = self.busy + 1 if busy else 0
-        self.failures += 0 if busy else 1
-        self.avoid.add(placed.worker_id)
+    def failed(self, placed: Placed, reason: str) -> None:
+        """An attempt came to nothing: a continuation will say why."""
         self.last_failure = f"{placed.node}: {reason}"
-
-    @property
-    def tried(self) -> bool:
-        """Some worker had it, or failed it, before: conflicts do not count."""
-        return self.transcript.started or self.attempts > self.conflicts
 
     def accepted(self, placed: Placed, event: Accepted, tokenizer_fingerprint: str) -> Continuation | None:
         """A worker took the request. Returns the move when another one had taken it before: the client was told of
@@ -91,7 +72,6 @@ class Journey:
         if self.last_placed is not None:
             move = self._move(self.last_placed, placed)
             self.transcript.moves.append(move)
-        self.busy = 0
         self.transcript.fingerprint = tokenizer_fingerprint
         self.last_placed = placed
         self.cached_tokens = event.cached_tokens
@@ -124,8 +104,6 @@ class Journey:
                 logprobs.extend(self.transcript.absorb(event))
                 text.append(event.text)
                 tokens += event.token_count
-                if event.token_count:
-                    self.failures = 0
                 final = event if event.finish_reason is not None else None
             if trouble is not None or final is not None:
                 break
@@ -148,11 +126,11 @@ class Journey:
         )
 
     def cut_at_limit(self) -> Chunk:
-        """The last chunk when every token the client asked for is with it and only the farewell was lost."""
+        """The last chunk when every token the client asked for is with it and only the final delta was lost."""
         usage = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.transcript.settled_tokens)
         return Chunk(finish_reason=FinishReason.LENGTH, usage=usage, continuations=tuple(self.transcript.moves))
 
-    def outcome(self, attempt: Attempt, ending: str, usage: Usage | None, now: float) -> Outcome:
+    def outcome(self, attempt: Attempt, ending: Ending, usage: Usage | None, now: float) -> Outcome:
         """What came of an attempt, for placement to learn from; worker's counts where it sent them."""
         first = attempt.first_token_at
         return Outcome(

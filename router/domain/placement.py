@@ -102,7 +102,8 @@ class Placed:
     policy: str = ""
     margin_s: float = 0.0  # cost of the runner-up minus cost of the choice
     record_id: str = ""  # of the decision record, when one was kept
-    most_pending_tokens: int = 0  # prompt tokens that may stand before it for the choice to be good; 0: any number
+    max_queued_prefill_tokens: int = 0  # that may stand before it for the choice to be good; 0: any number
+    decision: object | None = field(default=None, repr=False, compare=False)  # placement's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +144,34 @@ def _named(one: Exclusion, longest: int) -> str:
 PlacementResult = Placed | NoCandidate
 
 
+class Ending(StrEnum):
+    """How one attempt ended, and what that means for what was computed."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORTED = "aborted"  # the client left
+    DEADLINE = "deadline"  # the request's time was up
+    RETURNED = "returned"  # the worker gave it back in good order
+    LOST = "lost"  # the session broke, the engine failed or hung, or the worker broke a rule
+    REFUSED = "refused"  # the worker's no
+    CONFLICT = "conflict"  # the choice's precondition did not hold at the worker
+    UNSENT = "unsent"  # chosen, and nothing was sent
+
+    @property
+    def natural(self) -> bool:
+        """The answer is complete."""
+        return self in _NATURAL
+
+    @property
+    def computed_nothing(self) -> bool:
+        """Never sent, or sent and turned away: no engine worked on it."""
+        return self in _COMPUTED_NOTHING
+
+
+_NATURAL = frozenset({Ending.STOP, Ending.LENGTH})
+_COMPUTED_NOTHING = frozenset({Ending.UNSENT, Ending.REFUSED, Ending.CONFLICT})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What then happened to one attempt; closes the decision record and teaches the predictor."""
@@ -153,4 +182,9 @@ class Outcome:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    ending: str = "stop"  # stop, length, aborted, refused, conflict, returned, lost, error
+    ending: Ending = Ending.STOP
+
+    @property
+    def computed(self) -> bool:
+        """The prompt was prefilled for all that is known: it was answered, or a first token came."""
+        return self.ending.natural or (self.ttft_s is not None and not self.ending.computed_nothing)

@@ -12,7 +12,7 @@ from router.errors import InvalidRequest, NotFound
 from router.fleet.lifecycle import Event
 from router.fleet.member import Member
 from router.fleet.membership import Membership
-from router.sessions.service import FleetService
+from router.fleet.session import SessionEnder
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ class Intent(Protocol):
 class Control:
     """Implements ``router.http.server.interfaces.FleetControl``."""
 
-    def __init__(self, *, membership: Membership, service: FleetService, intent: Intent) -> None:
+    def __init__(self, *, membership: Membership, service: SessionEnder, intent: Intent) -> None:
         self._membership = membership
         self._service = service
         self._intent = intent

@@ -7,7 +7,7 @@ import structlog
 from protos.contract.ids import WorkerId
 from router.fleet.lifecycle import Event
 from router.fleet.membership import Membership
-from router.sessions.service import FleetService
+from router.fleet.session import SessionEnder
 from router.state.backend import StoreFailed
 from router.state.rows import WorkerRecord
 from router.state.store import Store
@@ -19,7 +19,7 @@ INTERVAL_S = 1.0
 
 
 async def follow_decisions(
-    store: Store, membership: Membership, service: FleetService, interval_s: float = INTERVAL_S
+    store: Store, membership: Membership, service: SessionEnder, interval_s: float = INTERVAL_S
 ) -> None:
     """Apply revocations and cordons from the store, until cancelled. A store that is away is asked again."""
     while True:
@@ -31,7 +31,7 @@ async def follow_decisions(
         await asyncio.sleep(interval_s)
 
 
-def apply(record: WorkerRecord, membership: Membership, service: FleetService) -> None:
+def apply(record: WorkerRecord, membership: Membership, service: SessionEnder) -> None:
     """Make one worker's session agree with what the store says about it."""
     member = membership.member(WorkerId(record.worker_id))
     if member is None or not member.session_id:

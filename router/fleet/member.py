@@ -1,4 +1,4 @@
-"""One worker as this router replica keeps it: facts, load, claims, breaker, and the view made of them."""
+"""One worker as this router replica keeps it: facts, load, breaker, and the view made of them and its claims."""
 
 from dataclasses import dataclass, field, replace
 
@@ -7,12 +7,12 @@ from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.domain.snapshot import Inflight, WorkerView
 from router.domain.worker import WorkerProfile, WorkerState
 from router.fleet.breaker import Breaker
-from router.fleet.ledger import Ledger
+from router.scheduling.claims import Claims
 
 
 @dataclass(slots=True, kw_only=True)
 class Member:
-    """Mutable; only ``Membership`` changes it. ``view`` is cached until something changes."""
+    """Mutable; only ``Membership`` changes it."""
 
     profile: WorkerProfile
     breaker: Breaker
@@ -20,39 +20,30 @@ class Member:
     state: WorkerState = WorkerState.ENROLLED
     models: dict[tuple[str, str], ModelInstance] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
-    ledger: Ledger = field(default_factory=Ledger)
-    placed: set[str] = field(default_factory=set)  # requests sent there that have not ended
     rtt_s: float = 0.0
     cordoned: bool = False
     lost_at: float | None = None
     lost_reason: str = ""
-    _view: WorkerView | None = None
 
     @property
     def worker_id(self) -> WorkerId:
         """Shorthand for the profile's id."""
         return self.profile.worker_id
 
-    def changed(self) -> None:
-        """Drop the cached view."""
-        self._view = None
-
-    def view(self) -> WorkerView:
-        """Immutable view, the same object until something changes."""
-        if self._view is None:
-            self._view = WorkerView(
-                profile=self.profile,
-                state=self.state,
-                models=tuple(self.models.values()),
-                load=self.load,
-                inflight=self._inflight(),
-                rtt_s=self.rtt_s,
-                cordoned=self.cordoned,
-                suspended_until=self.breaker.open_until,
-                suspended_reason=self.breaker.reason,
-                probing=self.breaker.probing,
-            )
-        return self._view
+    def view(self, claims: Claims) -> WorkerView:
+        """What everybody else sees of it now."""
+        return WorkerView(
+            profile=self.profile,
+            state=self.state,
+            models=tuple(self.models.values()),
+            load=self.load,
+            inflight=self._inflight(claims),
+            rtt_s=self.rtt_s,
+            cordoned=self.cordoned,
+            suspended_until=self.breaker.open_until,
+            suspended_reason=self.breaker.reason,
+            probing=self.breaker.probing,
+        )
 
     def model_summary(self) -> str:
         """Which lifecycle stage the models are in: ready wins, then benchmarking, loading, failed."""
@@ -64,17 +55,13 @@ class Member:
         return "none"
 
     def forget_load(self) -> None:
-        """The session is gone: its load and claims mean nothing now."""
+        """The session is gone: its load means nothing now."""
         self.load = replace(self.load, running=0, waiting=0, prefill_tokens_pending=0, context_tokens=0, kv_used=0.0)
-        self.ledger.clear()
-        self.placed.clear()
-        self.changed()
 
-    def _inflight(self) -> Inflight:
+    def _inflight(self, claims: Claims) -> Inflight:
         """What its load does not show. While it has to prove itself its own word on what it runs counts for nothing: a
         worker that claims to be idle would be sent one proof after the other.
         """
-        totals = self.ledger.totals()
-        if not self.breaker.probing or len(self.placed) <= totals.requests:
-            return totals
-        return replace(totals, requests=len(self.placed))
+        inflight = claims.inflight(self.worker_id)
+        placed = claims.count(self.worker_id) if self.breaker.probing else 0
+        return inflight if placed <= inflight.requests else replace(inflight, requests=placed)

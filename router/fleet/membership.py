@@ -1,42 +1,57 @@
-"""Who is in the pool, as this router replica knows it: members, their sessions, and the snapshot of all.
+"""Who is in the fleet, as this router replica knows it: members, their sessions, and the snapshot of all.
 
-Every change happens synchronously on the event loop; listeners hear that something changed and decide what to do.
+Every change is synchronous; listeners hear that something changed and decide what to do. What the scheduler has
+claimed of each worker is kept in ``Claims``; a member's view shows it beside the load.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.config import FleetConfig
 from router.domain.clock import Clock
-from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import WorkerProfile, WorkerState
+from router.domain.ids import WorkerId
+from router.domain.snapshot import FleetSnapshot, WorkerView
+from router.domain.worker import InstanceState, Load, ModelInstance, WorkerProfile, WorkerState
 from router.errors import NotFound, Unavailable
 from router.fleet.breaker import Breaker
 from router.fleet.lifecycle import Command, Event, advance
 from router.fleet.member import Member
 from router.fleet.model_names import ModelNames
-from router.sessions.session import WorkerSession
-
-log = structlog.get_logger()
+from router.fleet.session import Session
+from router.scheduling.claims import Claims
 
 
 class Membership:
     """The fleet of one router replica."""
 
-    def __init__(self, config: FleetConfig, clock: Clock) -> None:
+    def __init__(
+        self, config: FleetConfig, clock: Clock, claims: Claims, *, log: FilteringBoundLogger | None = None
+    ) -> None:
+        self._log = log or structlog.get_logger()
         self._config = config
         self._clock = clock
+        self._claims = claims
         self._members: dict[WorkerId, Member] = {}
-        self._sessions: dict[WorkerId, WorkerSession] = {}
+        self._sessions: dict[WorkerId, Session] = {}
         self._names = ModelNames(clock)
         self._version = 0
         self._snapshot: FleetSnapshot | None = None
+        self._views: dict[WorkerId, WorkerView] = {}  # in the members' order; those that changed are made anew
+        self._stale_views: set[WorkerId] = set()
         self._listeners: list[Callable[[WorkerId], None]] = []
-        self._mourners: list[Callable[[WorkerId], None]] = []
+        self._on_gone_listeners: list[Callable[[WorkerId], None]] = []
+        claims.on_change(self._claims_changed)
+
+    def __repr__(self) -> str:
+        states = Counter(member.state.value for member in self._members.values())
+        held = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "empty"
+        return f"<Membership v{self._version}: {held}; {len(self._sessions)} sessions>"
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -46,7 +61,7 @@ class Membership:
             self._snapshot = FleetSnapshot(
                 taken_at=self._clock.now(),
                 version=self._version,
-                workers=tuple(member.view() for member in self._members.values()),
+                workers=self._fresh_views(),
                 expected_models=self._names.expected,
             )
         return self._snapshot
@@ -64,7 +79,11 @@ class Membership:
         self._names.expect(names, until=self._clock.now() + self._config.gone_after_s)
         self._bump()
 
-    def session_of(self, worker_id: WorkerId) -> WorkerSession | None:
+    def connected(self, worker_id: WorkerId) -> bool:
+        """Whether a command would reach the worker."""
+        return worker_id in self._sessions
+
+    def session_of(self, worker_id: WorkerId) -> Session | None:
         """The open session of a worker; None when it has none."""
         return self._sessions.get(worker_id)
 
@@ -86,12 +105,12 @@ class Membership:
 
     def on_gone(self, listener: Callable[[WorkerId], None]) -> None:
         """Call ``listener`` when a worker is gone with everything it had cached."""
-        self._mourners.append(listener)
+        self._on_gone_listeners.append(listener)
 
     # -- coming and going ----------------------------------------------------------------------------
 
     def join(
-        self, session: WorkerSession, profile: WorkerProfile, models: tuple[ModelInstance, ...], *, cordoned: bool
+        self, session: Session, profile: WorkerProfile, models: tuple[ModelInstance, ...], *, cordoned: bool
     ) -> Member:
         """A session said hello. A newer session of the same worker replaces the older one. Raises Unavailable when the
         fleet is full.
@@ -107,22 +126,23 @@ class Membership:
         if member is None or member.profile.incarnation != profile.incarnation or member.state is WorkerState.GONE:
             member = Member(profile=profile, breaker=self._fresh_breaker(member))
             self._members[worker_id] = member
+            self._views.setdefault(worker_id, member.view(self._claims))
         else:
             member.profile = profile
         member.session_id = session.session_id
         member.lost_at = None
         member.cordoned = cordoned
-        member.forget_load()
+        self._forget_load(member)
         self._advance(member, Event.HELLO)
         member.models = {}
         for instance in models:
             self._set_model(member, instance)
         self._follow_models(member)
         self._changed(member)
-        log.info("worker.joined", worker=worker_id, node=profile.node, engine=profile.engine, state=member.state)
+        self._log.info("worker.joined", worker=worker_id, node=profile.node, engine=profile.engine, state=member.state)
         return member
 
-    def leave(self, session: WorkerSession, reason: str) -> bool:
+    def leave(self, session: Session, reason: str) -> bool:
         """A session ended; False when a newer one already speaks for the worker."""
         member = self._members.get(session.worker_id)
         if member is None or member.session_id != session.session_id:
@@ -131,11 +151,12 @@ class Membership:
         member.session_id = 0
         member.lost_at = self._clock.now()
         member.lost_reason = reason
-        member.forget_load()
+        self._forget_load(member)
         if member.state is not WorkerState.GONE:
             self._advance(member, Event.SESSION_LOST)
         self._changed(member)
-        log.info("worker.lost", worker=member.worker_id, node=member.profile.node, reason=reason, state=member.state)
+        about = {"worker": member.worker_id, "node": member.profile.node, "state": member.state}
+        self._log.info("worker.lost", reason=reason, **about)
         return True
 
     def event(self, worker_id: WorkerId, event: Event) -> None:
@@ -150,7 +171,7 @@ class Membership:
     def set_load(self, member: Member, load: Load) -> None:
         """A load report: also settles which dispatches it reflects."""
         member.load = load
-        member.ledger.reflected(load.last_command)
+        self._claims.reflected(member.worker_id, load.last_command)
         self._changed(member)
 
     def set_model(self, member: Member, instance: ModelInstance) -> None:
@@ -169,28 +190,6 @@ class Membership:
         member.cordoned = cordoned
         self._changed(member)
 
-    def reserve(self, worker_id: WorkerId, request_id: str, prompt_tokens: int, output_tokens: int) -> None:
-        """Count a placement before its command is sent."""
-        member = self._members.get(worker_id)
-        if member is not None:
-            member.ledger.reserve(request_id, prompt_tokens, output_tokens)
-            member.placed.add(request_id)
-            self._changed(member, quietly=True)
-
-    def sent(self, worker_id: WorkerId, request_id: str, sequence: int) -> None:
-        """The command of a reserved request went out."""
-        member = self._members.get(worker_id)
-        if member is not None:
-            member.ledger.sent(request_id, sequence)
-
-    def release(self, worker_id: WorkerId, request_id: str) -> None:
-        """A reserved request ended or was never sent."""
-        member = self._members.get(worker_id)
-        if member is not None:
-            member.ledger.release(request_id)
-            member.placed.discard(request_id)
-            self._changed(member)
-
     def failed(self, worker_id: WorkerId, reason: str, *, breach: bool = False) -> None:
         """A request failed there through the worker's fault, or it broke a rule of the contract: open the breaker."""
         member = self._members.get(worker_id)
@@ -200,7 +199,7 @@ class Membership:
         member.breaker = known.breached(reason, now) if breach else known.failed(reason, now)
         if member.breaker != known:
             stands = {"failures": member.breaker.failures, "owed": member.breaker.owed}
-            log.info("breaker.opened", worker=worker_id, reason=reason, **stands)
+            self._log.info("breaker.opened", worker=worker_id, reason=reason, **stands)
             self._changed(member)
 
     def succeeded(self, worker_id: WorkerId, began_at: float) -> None:
@@ -211,14 +210,14 @@ class Membership:
         member.breaker = member.breaker.succeeded(began_at)
         self._changed(member)
         if not member.breaker.probing:
-            log.info("breaker.closed", worker=worker_id)
+            self._log.info("breaker.closed", worker=worker_id)
 
     def forget_gone(self) -> list[WorkerId]:
         """Drop members lost for longer than the table keeps them; returns who went."""
         limit = self._clock.now() - self._config.gone_after_s
         old = [m.worker_id for m in self._members.values() if m.lost_at is not None and m.lost_at < limit]
         for worker_id in old:
-            del self._members[worker_id]
+            self._drop(worker_id)
         if old:
             self._bump()
         return old
@@ -228,15 +227,15 @@ class Membership:
     def _advance(self, member: Member, event: Event) -> None:
         transition = advance(member.state, event)
         if transition.state is not member.state:
-            log.info("worker.state", worker=member.worker_id, was=member.state, now=transition.state, cause=event)
+            self._log.info("worker.state", worker=member.worker_id, was=member.state, now=transition.state, cause=event)
         member.state = transition.state
-        member.changed()
+        self._stale_views.add(member.worker_id)
         session = self._sessions.get(member.worker_id)
         if Command.MOVE_STREAMS in transition.commands and session is not None:
             session.give_back(f"the worker said '{event}'")
         if Command.FORGET_CACHE in transition.commands:
-            for mourner in self._mourners:
-                mourner(member.worker_id)
+            for listener in self._on_gone_listeners:
+                listener(member.worker_id)
 
     def _follow_models(self, member: Member) -> None:
         """Let the worker's state follow its models' while it is on its way to ready (or back from it)."""
@@ -248,7 +247,7 @@ class Membership:
 
     def _set_model(self, member: Member, instance: ModelInstance) -> None:
         key = (instance.model, instance.quantization)
-        member.changed()
+        self._stale_views.add(member.worker_id)
         if instance.state is InstanceState.UNLOADED:
             member.models.pop(key, None)
             return
@@ -269,14 +268,38 @@ class Membership:
         lost = [m for m in self._members.values() if m.lost_at is not None]
         if not lost:
             raise Unavailable(f"the fleet has its {self._config.max_workers} workers; raise fleet.max_workers")
-        del self._members[min(lost, key=lambda m: m.lost_at or 0.0).worker_id]
+        self._drop(min(lost, key=lambda m: m.lost_at or 0.0).worker_id)
+
+    def _drop(self, worker_id: WorkerId) -> None:
+        del self._members[worker_id]
+        self._views.pop(worker_id, None)
+
+    def _forget_load(self, member: Member) -> None:
+        """The session is gone, or new: its load and what was sent over the old one mean nothing now."""
+        member.forget_load()
+        self._claims.session_lost(member.worker_id)
+
+    def _fresh_views(self) -> tuple[WorkerView, ...]:
+        """Every member's view. Only those that changed are made anew: in a large fleet one load report changes one."""
+        for worker_id in self._stale_views:
+            member = self._members.get(worker_id)
+            if member is not None:
+                self._views[worker_id] = member.view(self._claims)
+        self._stale_views.clear()
+        return tuple(self._views.values())
+
+    def _claims_changed(self, worker_id: WorkerId, freed: bool) -> None:
+        """A claim was opened, or closed: then somebody who waits may find room."""
+        member = self._members.get(worker_id)
+        if member is not None:
+            self._changed(member, quietly=not freed)
 
     def _bump(self) -> None:
         self._version += 1
         self._snapshot = None
 
     def _changed(self, member: Member, *, quietly: bool = False) -> None:
-        member.changed()
+        self._stale_views.add(member.worker_id)
         self._bump()
         if not quietly:
             for listener in self._listeners:

@@ -1,17 +1,16 @@
 """What each worker event does: the reader's half of a session, synchronous and without I/O."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.ids import RequestId, WorkerId
 from router.domain.clock import Clock
-from router.domain.snapshot import FleetSnapshot
 from router.fleet.lifecycle import Event, ImpossibleTransition
 from router.fleet.member import Member
 from router.fleet.membership import Membership
+from router.scheduling import events as scheduling
 from router.sessions import codec
 from router.sessions.session import WorkerSession
 from router.sessions.validation import MAX_BLOCKS, MAX_MODELS, OutOfBounds, check_instance, check_load, one_line
@@ -23,25 +22,8 @@ STRAYS_LIMIT = 20_000
 of tokens for other people's requests is not."""
 
 
-class Learner(Protocol):
-    """The part of scheduling that learns from what workers report."""
-
-    def observed(self, snapshot: FleetSnapshot, worker_id: WorkerId, now: float) -> None:
-        """A new load report."""
-        ...
-
-    def cache_changed(
-        self,
-        worker_id: WorkerId,
-        model: str,
-        quantization: str,
-        *,
-        stored: tuple[int, ...] = (),
-        evicted: tuple[int, ...] = (),
-        cleared: bool = False,
-    ) -> None:
-        """A cache event."""
-        ...
+Tell = Callable[[scheduling.Event], None]
+"""The way to the scheduler."""
 
 
 class ProtocolViolation(Exception):
@@ -52,12 +34,12 @@ class EventHandler:
     """Applies the events of one session."""
 
     def __init__(
-        self, *, session: WorkerSession, member: Member, membership: Membership, learner: Learner, clock: Clock
+        self, *, session: WorkerSession, member: Member, membership: Membership, tell: Tell, clock: Clock
     ) -> None:
         self._session = session
         self._member = member
         self._membership = membership
-        self._learner = learner
+        self._tell = tell
         self._clock = clock
         self._strays = 0
         self._handlers: dict[str, Callable[[pb.WorkerEvent], None]] = {
@@ -100,7 +82,7 @@ class EventHandler:
         load = codec.load_from(message, self._clock.now())
         self._session.note_load(load)
         self._membership.set_load(self._member, load)
-        self._learner.observed(self._membership.snapshot(), self._member.worker_id, load.observed_at)
+        self._tell(scheduling.LoadReported(self._member.worker_id))
 
     def _accepted(self, message: pb.Accepted) -> None:
         self._session.deliver((RequestId(message.request_id), message.attempt), codec.accepted_from(message))
@@ -129,13 +111,15 @@ class EventHandler:
     def _cache(self, message: pb.CacheEvents) -> None:
         if len(message.stored) + len(message.evicted) > MAX_BLOCKS:
             raise ProtocolViolation(f"a cache event names more than {MAX_BLOCKS} blocks")
-        self._learner.cache_changed(
-            self._member.worker_id,
-            message.model,
-            message.quantization,
-            stored=tuple(message.stored),
-            evicted=tuple(message.evicted),
-            cleared=message.cleared,
+        self._tell(
+            scheduling.CacheChanged(
+                self._member.worker_id,
+                message.model,
+                message.quantization,
+                stored=tuple(message.stored),
+                evicted=tuple(message.evicted),
+                cleared=message.cleared,
+            )
         )
 
     def _leaving(self, message: pb.Leaving) -> None:

@@ -20,7 +20,7 @@ from router.errors import AllsortsError, NotAllowed
 from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.sessions import codec
-from router.sessions.events import EventHandler, Learner, ProtocolViolation
+from router.sessions.events import EventHandler, ProtocolViolation, Tell
 from router.sessions.session import WorkerSession
 from router.sessions.validation import OutOfBounds, check_hello
 from router.sessions.watchdog import (
@@ -75,7 +75,7 @@ class FleetService(pb_grpc.FleetServicer):
         *,
         replica_id: ReplicaId,
         membership: Membership,
-        learner: Learner,
+        tell: Tell,
         gate: Gate,
         enroller: Enroller,
         config: FleetConfig,
@@ -83,7 +83,7 @@ class FleetService(pb_grpc.FleetServicer):
     ) -> None:
         self._replica_id = replica_id
         self._membership = membership
-        self._learner = learner
+        self._tell = tell
         self._gate = gate
         self._enroller = enroller
         self._config = config
@@ -179,7 +179,7 @@ class FleetService(pb_grpc.FleetServicer):
 
     async def _run(self, session: WorkerSession, member: Member, context: Any) -> None:
         handler = EventHandler(
-            session=session, member=member, membership=self._membership, learner=self._learner, clock=self._clock
+            session=session, member=member, membership=self._membership, tell=self._tell, clock=self._clock
         )
         self._sessions.add(session)
         writing = asyncio.Lock()

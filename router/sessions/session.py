@@ -7,7 +7,6 @@ watchdog measures silence, round trips and engine progress: an engine can hang u
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
 
 import structlog
 
@@ -16,11 +15,12 @@ from protos.contract.ids import AttemptKey, WorkerId
 from protos.contract.stream import Returned
 from protos.contract.worker import Load
 from router.domain.clock import Clock
-from router.domain.stream import AttemptEvent, SessionLost
+from router.domain.ids import RequestId, WorkerId
+from router.domain.stream import AttemptEvent, Returned, SessionLost
+from router.domain.worker import Load
+from router.fleet.session import AttemptKey, Sink
 
 log = structlog.get_logger()
-
-Sink = Callable[[AttemptEvent], None]
 
 OUTBOX_LIMIT = 4096
 """Commands that may wait for a worker that does not read; past it, the session is lost."""

@@ -15,21 +15,12 @@ from router.domain.ids import ReplicaId
 from router.domain.worker import WorkerState
 from router.fleet.control import Control
 from router.fleet.membership import Membership
+from router.scheduling.claims import Claims
 from router.sessions.service import FleetService
 from router.trust.enrolment_offers import PoolOffers
 from router.trust.listeners import Listening
 from router.trust.security import Security, build_security
 from tests.support.until import WITHIN_S, until_changed
-
-
-class NoLearner:
-    """Placement that learns nothing."""
-
-    def observed(self, snapshot: Any, worker_id: Any, now: float) -> None:
-        pass
-
-    def cache_changed(self, worker_id: Any, model: str, quantization: str, **what: Any) -> None:
-        pass
 
 
 class ShiftedClock(SystemClock):
@@ -95,7 +86,7 @@ async def head(
         state_dir=str(state_dir),
     )
     clock = clock or SystemClock()
-    membership = Membership(config.fleet, clock)
+    membership = Membership(config.fleet, clock, Claims())
     made: list[Head] = []
     security = await build_security(
         config,
@@ -107,7 +98,7 @@ async def head(
     service = FleetService(
         replica_id=ReplicaId("replica-0"),
         membership=membership,
-        learner=NoLearner(),
+        tell=lambda _: None,
         gate=security.gate,
         enroller=security.enroller,
         config=config.fleet,

@@ -11,6 +11,7 @@ from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.placement.composition import ComposedPlacer
+from router.scheduling.placement.interfaces import Dispatched
 
 REPORT_S = 0.05
 """Least time between two load reports, as on a real session."""
@@ -21,7 +22,7 @@ PREFILL_CHUNK = 512
 @dataclass
 class _Job:
     request: InferenceRequest
-    placed: Placed
+    dispatched: Dispatched
     output: int
     dispatched_at: float
     prefill_left: int
@@ -50,8 +51,8 @@ class VirtualWorker:
         """Place and dispatch one request."""
         placed = self.placer.place(request, self.fleet, self.now)
         assert isinstance(placed, Placed), placed
-        self.placer.dispatched(request, placed, self.now)
-        self._jobs.append(_Job(request, placed, output, self.now, request.prompt_tokens_estimate))
+        dispatched = self.placer.dispatched(request, placed, self.now)
+        self._jobs.append(_Job(request, dispatched, output, self.now, request.prompt_tokens_estimate))
 
     @property
     def running(self) -> int:
@@ -88,8 +89,7 @@ class VirtualWorker:
         self._jobs.remove(job)
         self.finished += 1
         self.placer.finished(
-            job.request,
-            job.placed,
+            job.dispatched,
             Outcome(
                 finished_at=self.now,
                 ttft_s=job.first_at - job.dispatched_at,
@@ -97,6 +97,7 @@ class VirtualWorker:
                 prompt_tokens=job.request.prompt_tokens_estimate,
                 completion_tokens=job.produced,
             ),
+            self.now,
         )
 
     def _report(self, taken: float, batch: int, prefilled: int, context: int) -> None:

@@ -1,18 +1,15 @@
 """How full each worker's own queue is, kept up to date from snapshots by the views that changed.
 
 The router lets only so many requests wait inside an engine: what waits there cannot be moved to a worker that
-frees up, nor ordered fairly. Within one pump the dispatches just decided are added here, by giving the worker a new
-view, so that placement sees them too.
+frees up, nor ordered fairly.
 """
 
-from dataclasses import replace
-
-from protos.contract.ids import WorkerId
-from protos.contract.worker import InstanceState
-from router.domain.snapshot import FleetSnapshot, Inflight, WorkerView
+from router.domain.ids import WorkerId
+from router.domain.snapshot import FleetSnapshot, WorkerView
+from router.domain.worker import InstanceState
 
 
-class Occupancy:
+class Backpressure:
     """``full`` names the workers that should get nothing more for now."""
 
     def __init__(self, depth_per_slot: float) -> None:
@@ -51,35 +48,15 @@ class Occupancy:
                 self._judge(view)
         return changed
 
-    def dispatched(self, snapshot: FleetSnapshot, worker_id: WorkerId, uncached: int, output: int) -> FleetSnapshot:
-        """The snapshot with one more claim on ``worker_id``: what the caller's next snapshot will show."""
-        position = self._position[worker_id]
-        view = snapshot.workers[position]
-        claims = view.inflight
-        claimed = replace(
-            view,
-            inflight=Inflight(
-                requests=claims.requests + 1,
-                prompt_tokens=claims.prompt_tokens + uncached,
-                output_tokens=claims.output_tokens + output,
-            ),
-        )
-        workers = (*snapshot.workers[:position], claimed, *snapshot.workers[position + 1 :])
-        self._views = workers
-        self._snapshot = FleetSnapshot(
-            taken_at=snapshot.taken_at,
-            version=snapshot.version,
-            workers=workers,
-            expected_models=snapshot.expected_models,
-        )
-        self._judge(claimed)
-        return self._snapshot
+    def claimed(self, snapshot: FleetSnapshot, worker_id: WorkerId) -> None:
+        """A claim on that worker was just opened; the rest of ``snapshot`` is as it was last seen."""
+        self._judge(snapshot.workers[self._position[worker_id]])
 
     def _judge(self, view: WorkerView) -> None:
         slots = sum(m.slots for m in view.models if m.state is InstanceState.READY)
         load = view.load
-        standing = load.running + load.waiting + view.inflight.requests
-        full = standing >= max(slots, 1) * (1.0 + self._depth_per_slot)
+        in_engine = load.running + load.waiting + view.inflight.requests
+        full = in_engine >= max(slots, 1) * (1.0 + self._depth_per_slot)
         if full != (view.worker_id in self._full):
             self._frozen = None
             (self._full.add if full else self._full.discard)(view.worker_id)

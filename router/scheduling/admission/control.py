@@ -7,40 +7,46 @@ the time after which it is worth asking again. Nothing waits longer than it can 
 
 import heapq
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 from protos.contract.ids import RequestId, WorkerId
 from router.domain.placement import FilterName, NoCandidate, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
-from router.scheduling.admission.backpressure import Occupancy
+from router.scheduling.admission.backpressure import Backpressure
 from router.scheduling.admission.fair_queue import FairQueue, Waiting
-from router.scheduling.admission.interfaces import Dispatch, Shed, Verdict
+from router.scheduling.admission.interfaces import Admitted, Decision, OpenClaim
 from router.scheduling.admission.limits import AdmissionLimits
 from router.scheduling.admission.token_budget import TokenBudgets
-from router.scheduling.admission.wait_estimator import Outlook
+from router.scheduling.admission.wait_estimator import WaitEstimator
+from router.scheduling.events import Shed, ShedCode
 from router.scheduling.placement.interfaces import Placer
 
 _NEVER = math.inf
 
 
 class Admission:
-    """See ``router.scheduling.admission.interfaces.AdmissionControl`` for what each method promises."""
+    """A bounded, fair priority queue in front of placement. Synchronous and pure: the caller owns waiting.
+
+    Call ``arrive`` for each request, then ``schedule`` whenever something changed (an arrival, a load report, a worker
+    joining, a finished request) and at ``next_wakeup``. Every request that arrived gets exactly one decision from some
+    ``schedule``, unless it is cancelled first.
+    """
 
     def __init__(
         self,
         *,
         placer: Placer,
+        open_claim: OpenClaim,
         limits: AdmissionLimits | None = None,
-        expected_output: Callable[[InferenceRequest], float] | None = None,
     ) -> None:
         self._placer = placer
+        self._open_claim = open_claim
         self._limits = limits or AdmissionLimits()
-        self._expected_output = expected_output or _given_output
         self._queue = FairQueue()
-        self._occupancy = Occupancy(self._limits.depth_per_slot)
+        self._backpressure = Backpressure(self._limits.depth_per_slot)
         self._budgets = TokenBudgets(self._limits)
-        self._outlook = Outlook()
+        self._waits = WaitEstimator()
         self._refused: list[Shed] = []
         self._expiries: list[tuple[float, int, Waiting]] = []
         self._expiry_count = 0
@@ -52,6 +58,15 @@ class Admission:
         """Requests waiting now."""
         return len(self._queue)
 
+    @property
+    def pending(self) -> bool:
+        """Somebody waits for a decision."""
+        return bool(len(self._queue) or self._refused)
+
+    def waits(self, request_id: RequestId) -> bool:
+        """Whether this request waits for a decision."""
+        return self._queue.get(request_id) is not None or any(shed.request_id == request_id for shed in self._refused)
+
     def arrive(
         self,
         request: InferenceRequest,
@@ -61,9 +76,14 @@ class Admission:
         continuation: bool = False,
         again: bool = False,
     ) -> None:
-        """Queue a request; at the bounds, refuse it or whoever is least entitled to wait."""
+        """Queue a request; at the bounds, refuse it or whoever is least entitled to wait.
+
+        ``continuation``: it is already being answered, so it goes first and is not shed for load, only when its
+        deadline passes. ``again``: it was admitted before and its choice was stale; it goes first too and is not
+        charged twice, but is judged as at first.
+        """
         limits = self._limits.of(request.tenant)
-        tokens = float(max(request.prompt_tokens_estimate, 1)) + self._expected_output(request)
+        tokens = float(max(request.prompt_tokens_estimate, 1)) + self._placer.expected_output(request)
         if not (continuation or again):
             refusal = self._over_limit(request, tokens, now)
             if refusal is not None:
@@ -84,22 +104,22 @@ class Admission:
             waiting.expires_at = min(waiting.expires_at, now + self._limits.longest_wait_s)
             waiting.late_at = _late_at(request)
         self._queue.add(waiting)
-        self._outlook.joined(waiting, now)
+        self._waits.joined(waiting, now)
         self._fresh_lanes.add(waiting.lane)
         self._expire_at(waiting, min(waiting.expires_at, waiting.late_at if self._limits.shed_late else _NEVER))
         if len(self._queue) > self._limits.queue_limit:
             self._make_room(now)
 
-    def pump(self, snapshot: FleetSnapshot, now: float) -> list[Verdict]:
-        """Decide everything that can be decided now."""
-        verdicts: list[Verdict] = list(self._refused)
+    def schedule(self, snapshot: FleetSnapshot, now: float) -> list[Decision]:
+        """Decide everything that can be decided now; the claim of each Admitted is open when it returns."""
+        decisions: list[Decision] = list(self._refused)
         self._refused.clear()
-        self._expire(now, verdicts)
-        if self._queue and self._outlook.due(now):
-            self._refuse_hopeless(now, verdicts)
-        if self._occupancy.see(snapshot):
+        self._expire(now, decisions)
+        if self._queue and self._waits.due(now):
+            self._refuse_hopeless(now, decisions)
+        if self._backpressure.see(snapshot):
             heads = self._queue.heads()
-        else:  # nothing moved since the last pump: only lanes with newcomers can have an answer
+        else:  # nothing moved since the last time: only lanes with newcomers can have an answer
             heads = [h for lane in self._fresh_lanes if (h := self._queue.head_of(lane)) is not None]
             heads.sort(key=lambda waiting: waiting.rank)
         self._fresh_lanes.clear()
@@ -108,12 +128,12 @@ class Admission:
         while ranked:
             _, head = heapq.heappop(ranked)
             lane = head.lane
-            snapshot, settled = self._decide(head, snapshot, now, verdicts)
+            snapshot, settled = self._decide(head, snapshot, now, decisions)
             if settled:
                 following = self._queue.head_of(lane)
                 if following is not None:
                     heapq.heappush(ranked, (following.rank, following))
-        return verdicts
+        return decisions
 
     def cancel(self, request_id: RequestId) -> None:
         """The client left; forget the request. Unknown ids are ignored."""
@@ -133,40 +153,39 @@ class Admission:
     # -- one request ------------------------------------------------------------------------------------
 
     def _decide(
-        self, waiting: Waiting, snapshot: FleetSnapshot, now: float, verdicts: list[Verdict]
+        self, waiting: Waiting, snapshot: FleetSnapshot, now: float, decisions: list[Decision]
     ) -> tuple[FleetSnapshot, bool]:
         """Place, refuse, or leave waiting; True when it no longer waits."""
         request = waiting.request
-        avoid = waiting.avoid if waiting.continuation else waiting.avoid | self._occupancy.full
+        avoid = waiting.avoid if waiting.continuation else waiting.avoid | self._backpressure.full
         result = self._placer.place(request, snapshot, now, avoid=avoid)
         if isinstance(result, NoCandidate):
-            return snapshot, self._not_placed(waiting, result, now, verdicts)
+            return snapshot, self._not_placed(waiting, result, now, decisions)
         waiting.without_worker_since = waiting.why = None
         if not waiting.continuation:
             late = self._too_late(waiting, result, now)
             if late is not None:
-                self._refuse(waiting, late, verdicts)
+                self._refuse(waiting, late, decisions)
                 return snapshot, True
             if self._too_crowded(request, result):
                 waiting.why = None
                 return snapshot, False
         self._queue.served(waiting)
-        self._outlook.left(waiting, now)
-        self._placer.dispatched(request, result, now)
+        self._waits.left(waiting, now)
+        snapshot = self._open_claim(request, result, now)
+        self._backpressure.claimed(snapshot, result.worker_id)
         size = max(request.prompt_tokens_estimate - result.prediction.cached_tokens, 1) + 64.0
         name = request.model.name
         self._sizes[name] = self._sizes.get(name, size) * 0.98 + 0.02 * size
-        verdicts.append(Dispatch(request_id=request.request_id, placed=result))
-        uncached = max(0, request.prompt_tokens_estimate - result.prediction.cached_tokens)
-        output = int(self._expected_output(request))
-        return self._occupancy.dispatched(snapshot, result.worker_id, uncached, output), True
+        decisions.append(Admitted(request_id=request.request_id, placed=result))
+        return snapshot, True
 
-    def _not_placed(self, waiting: Waiting, why: NoCandidate, now: float, verdicts: list[Verdict]) -> bool:
+    def _not_placed(self, waiting: Waiting, why: NoCandidate, now: float, decisions: list[Decision]) -> bool:
         request = waiting.request
         waiting.why = why
         if not why.known_model:
             reason = f"no worker ever served the model '{request.model.name}'"
-            self._refuse(waiting, _shed(request, "unknown_model", reason, why=why), verdicts)
+            self._refuse(waiting, _shed(request, ShedCode.UNKNOWN_MODEL, reason, why=why), decisions)
             return True
         filters = {
             e.filter for e in why.exclusions if not (e.filter is FilterName.AVOID and e.worker_id in waiting.avoid)
@@ -175,10 +194,9 @@ class Admission:
             waiting.without_worker_since = None
             return False
         served = filters - {FilterName.MODEL}
-        if (
-            served and all(one.lasting for one in served) and not why.returning
-        ):  # its workers are there, none may take it
-            self._refuse(waiting, _shed(request, "no_worker", why.reasons(), why=why), verdicts)
+        # its workers are there, and none may ever take it
+        if served and all(one.lasting for one in served) and not why.returning:
+            self._refuse(waiting, _shed(request, ShedCode.NO_WORKER, why.reasons(), why=why), decisions)
             return True
         if waiting.without_worker_since is None:
             waiting.without_worker_since = now
@@ -201,12 +219,12 @@ class Admission:
                 f"out of reach: {placed.node} would need {_text(idle)} to the first token with nothing else to do, "
                 f"the target is {_text(target)}"
             )
-            return _shed(request, "out_of_reach", reason)
+            return _shed(request, ShedCode.OUT_OF_REACH, reason)
         reason = (
             f"overloaded: the first token is expected after {_text(expected)} on {placed.node}, "
             f"the target is {_text(target)}"
         )
-        return _shed(request, "overloaded", reason, retry_after_s=_at_least_one(expected - target))
+        return _shed(request, ShedCode.OVERLOADED, reason, retry_after_s=_at_least_one(expected - target))
 
     def _too_crowded(self, request: InferenceRequest, placed: Placed) -> bool:
         """Even where it goes best it would slow everyone beyond the TPOT target: better it waits while it still may.
@@ -224,30 +242,31 @@ class Admission:
         most = request.slo.tpot_s * min(max(factor, 0.4), 1.1)
         return seen.tpot_s > most and 0.0 < seen.tpot_alone_s <= 0.5 * (most + seen.tpot_s)
 
-    def _refuse_hopeless(self, now: float, verdicts: list[Verdict]) -> None:
+    def _refuse_hopeless(self, now: float, decisions: list[Decision]) -> None:
         """Refuse who would still be waiting when it is too late, while there is time to ask elsewhere."""
         # A lane whose head found room and is held back waits for those who run there, not for the queue before it.
         full = {head.lane for head in self._queue.heads() if head.why is not None}
         queued = (waiting for waiting in self._queue.in_order() if waiting.lane in full)
-        hopeless = self._outlook.hopeless(queued, now, shed_late=self._limits.shed_late)
+        hopeless = self._waits.hopeless(queued, now, shed_late=self._limits.shed_late)
         for waiting, wait in list(hopeless):
             left = min(waiting.expires_at, waiting.late_at) - now
             reason = f"overloaded: about {wait:.1f} s of work is queued before it, {max(left, 0.0):.1f} s are left"
-            shed = _shed(waiting.request, "overloaded", reason, retry_after_s=_at_least_one(wait), why=waiting.why)
-            self._refuse(waiting, shed, verdicts)
+            retry = _at_least_one(wait)
+            shed = _shed(waiting.request, ShedCode.OVERLOADED, reason, retry_after_s=retry, why=waiting.why)
+            self._refuse(waiting, shed, decisions)
 
     # -- bounds -----------------------------------------------------------------------------------------
 
     def _over_limit(self, request: InferenceRequest, tokens: float, now: float) -> Shed | None:
         own = self._limits.of(request.tenant)
         if own.queue_limit is not None and self._queue.tenant_count(request.tenant) >= own.queue_limit:
-            wait = self._outlook.retry_after_s(request.model.name, now)
+            wait = self._waits.retry_after_s(request.model.name, now)
             reason = f"tenant {request.tenant} already has {own.queue_limit} requests waiting"
-            return _shed(request, "rate_limited", reason, retry_after_s=_at_least_one(wait))
+            return _shed(request, ShedCode.RATE_LIMITED, reason, retry_after_s=_at_least_one(wait))
         wait = self._budgets.take(request.tenant, tokens, now)
         if wait > 0.0:
             reason = f"tenant {request.tenant} has used its {own.tokens_per_minute:.0f} tokens per minute"
-            return _shed(request, "rate_limited", reason, retry_after_s=_at_least_one(wait))
+            return _shed(request, ShedCode.RATE_LIMITED, reason, retry_after_s=_at_least_one(wait))
         return None
 
     def _make_room(self, now: float) -> None:
@@ -255,24 +274,24 @@ class Admission:
         victim = self._queue.least_entitled()
         if victim is None:  # only continuations wait, and those are not shed for load
             return
-        wait = self._outlook.retry_after_s(victim.request.model.name, now)
+        wait = self._waits.retry_after_s(victim.request.model.name, now)
         reason = f"overloaded: {self._limits.queue_limit} requests are waiting"
         self._leave(victim)
-        self._refused.append(_shed(victim.request, "overloaded", reason, retry_after_s=_at_least_one(wait)))
+        self._refused.append(_shed(victim.request, ShedCode.OVERLOADED, reason, retry_after_s=_at_least_one(wait)))
 
     def _expire_at(self, waiting: Waiting, at: float) -> None:
         if at < _NEVER:
             self._expiry_count += 1
             heapq.heappush(self._expiries, (at, self._expiry_count, waiting))
 
-    def _expire(self, now: float, verdicts: list[Verdict]) -> None:
+    def _expire(self, now: float, decisions: list[Decision]) -> None:
         while self._expiries and (self._expiries[0][2].gone or self._expiries[0][0] <= now):
             _, _, waiting = heapq.heappop(self._expiries)
             if waiting.gone:
                 continue
             shed = self._expired(waiting, now)
             if shed is not None:
-                self._refuse(waiting, shed, verdicts)
+                self._refuse(waiting, shed, decisions)
 
     def _expired(self, waiting: Waiting, now: float) -> Shed | None:
         request = waiting.request
@@ -280,33 +299,29 @@ class Admission:
         if since is not None and now >= since + self._limits.patience_s:
             reasons = waiting.why.reasons() if waiting.why else "no worker is ready"
             reason = f"no worker came back within {self._limits.patience_s:.0f} s: {reasons}"
-            return _shed(request, "no_worker", reason, retry_after_s=self._limits.patience_s, why=waiting.why)
+            return _shed(request, ShedCode.NO_WORKER, reason, retry_after_s=self._limits.patience_s, why=waiting.why)
         waited = now - waiting.arrived_at
         why = waiting.why
         reasons = "" if why is None else f": {why.reasons()}"
-        retry = _at_least_one(self._outlook.retry_after_s(request.model.name, now))
+        retry = _at_least_one(self._waits.retry_after_s(request.model.name, now))
         if now >= request.deadline_at:
             reason = f"its deadline passed after {waited:.1f} s in the queue{reasons}"
-            return _shed(request, "deadline", reason, retry_after_s=retry, why=why)
+            return _shed(request, ShedCode.DEADLINE, reason, retry_after_s=retry, why=why)
         if now >= waiting.expires_at:
             reason = f"overloaded: no room in {waited:.1f} s{reasons}"
-            return _shed(request, "overloaded", reason, retry_after_s=retry, why=why)
+            return _shed(request, ShedCode.OVERLOADED, reason, retry_after_s=retry, why=why)
         if self._limits.shed_late and now >= waiting.late_at:
             reason = f"overloaded: no room in {waited:.1f} s, its TTFT target can no longer be met"
-            return _shed(request, "overloaded", reason, retry_after_s=retry)
+            return _shed(request, ShedCode.OVERLOADED, reason, retry_after_s=retry)
         return None
 
-    def _refuse(self, waiting: Waiting, shed: Shed, verdicts: list[Verdict]) -> None:
+    def _refuse(self, waiting: Waiting, shed: Shed, decisions: list[Decision]) -> None:
         self._leave(waiting)
-        verdicts.append(shed)
+        decisions.append(shed)
 
     def _leave(self, waiting: Waiting) -> None:
         self._queue.remove(waiting)
-        self._outlook.gave_up(waiting)
-
-
-def _given_output(request: InferenceRequest) -> float:
-    return float(request.expected_output_tokens or request.sampling.max_tokens or 150)
+        self._waits.gave_up(waiting)
 
 
 def _lane_of(request: InferenceRequest, avoid: frozenset[WorkerId], *, continuation: bool) -> Hashable:
@@ -347,7 +362,7 @@ def _at_least_one(seconds: float) -> float:
 
 def _shed(
     request: InferenceRequest,
-    code: str,
+    code: ShedCode,
     reason: str,
     *,
     retry_after_s: float | None = None,

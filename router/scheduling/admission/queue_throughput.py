@@ -21,7 +21,7 @@ LONGEST_S = 3600.0
 """Nobody is told to wait longer."""
 
 
-class DrainRate:
+class QueueThroughput:
     """Counts tokens in the queue and tokens that left it for a worker. Times are those of the router's clock."""
 
     def __init__(self) -> None:

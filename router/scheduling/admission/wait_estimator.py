@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from router.scheduling.admission.fair_queue import Waiting
-from router.scheduling.admission.queue_throughput import DrainRate
+from router.scheduling.admission.queue_throughput import QueueThroughput
 
 LOOK_AGAIN_S = 0.25
 """Least time between two looks through the whole queue."""
@@ -18,11 +18,11 @@ MAX_MODELS = 256
 """Models whose rate is kept; at the bound those nobody waits for are dropped. Clients choose the names."""
 
 
-class Outlook:
+class WaitEstimator:
     """Hears who joins and leaves the queue. Requests for one model do not wait for those for another."""
 
     def __init__(self) -> None:
-        self._rates: dict[str, DrainRate] = {}
+        self._rates: dict[str, QueueThroughput] = {}
         self._looked_at = float("-inf")
 
     def joined(self, waiting: Waiting, now: float) -> None:
@@ -32,7 +32,7 @@ class Outlook:
         if rate is None:
             if len(self._rates) >= MAX_MODELS:
                 self._rates = {model: one for model, one in self._rates.items() if not one.empty}
-            rate = self._rates[name] = DrainRate()
+            rate = self._rates[name] = QueueThroughput()
         rate.queued(waiting.tokens, now)
 
     def gave_up(self, waiting: Waiting) -> None:

@@ -4,15 +4,15 @@ Every policy runs behind the same filters and learns from the same events, so a 
 nothing else.
 """
 
-from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.contract.ids import WorkerId
-from router.domain.placement import Exclusion, NoCandidate, Outcome, Placed, PlacementResult, Prediction
+from router.domain.ids import WorkerId
+from router.domain.placement import Ending, Exclusion, NoCandidate, Outcome, Placed, PlacementResult, Prediction
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.estimators.output_length import OutputLength
@@ -31,12 +31,10 @@ from router.scheduling.placement.dynamic_filters import (
 )
 from router.scheduling.placement.filters import Quality, avoided, rules_of
 from router.scheduling.placement.fleet_table import Eligible, FleetTable
+from router.scheduling.placement.interfaces import Dispatched
 from router.scheduling.placement.policy import Policy
 from router.scheduling.placement.precondition import most_pending_tokens
 from router.scheduling.placement.text_blocks import BLOCK_BYTES
-
-PENDING_LIMIT = 16_384
-"""Decisions and dispatches kept until their outcome; beyond, the oldest teach nothing and are not recorded."""
 
 
 class ComposedPlacer:
@@ -60,9 +58,7 @@ class ComposedPlacer:
         self._speeds = SpeedModel(predict_speed)
         self._lengths = OutputLength()
         self._table = FleetTable(self._speeds, self._prefixes, quality)
-        self._decided: OrderedDict[str, Decision] = OrderedDict()
-        self._running: OrderedDict[tuple[str, WorkerId], _Dispatched] = OrderedDict()
-        self._outstanding: dict[InstanceKey, int] = {}
+        self._running: dict[InstanceKey, dict[str, Dispatched]] = {}
 
     @property
     def name(self) -> str:
@@ -89,6 +85,10 @@ class ComposedPlacer:
     def expected_output(self, request: InferenceRequest) -> float:
         """Expected output tokens: the request's own figure when it has one, else the estimate."""
         return float(request.expected_output_tokens) or self._lengths.expect(request)
+
+    def outstanding(self) -> dict[InstanceKey, int]:
+        """Requests this router has at each instance; none that has none."""
+        return {key: len(here) for key, here in self._running.items()}
 
     def knows(self, model: str) -> bool:
         """Some worker served the model since this router started."""
@@ -138,9 +138,6 @@ class ComposedPlacer:
             prediction=prediction,
             most_pending_tokens=self._most_pending(candidates, facts, scores, index),
         )
-        self._decided[request.request_id] = decision
-        if len(self._decided) > PENDING_LIMIT:
-            self._decided.popitem(last=False)
         key = candidates.keys[index]
         return Placed(
             worker_id=key.worker_id,
@@ -151,24 +148,71 @@ class ComposedPlacer:
             policy=self._policy.name,
             margin_s=decision.margin_s,
             record_id=request.request_id,
-            most_pending_tokens=decision.most_pending_tokens,
+            max_queued_prefill_tokens=decision.most_pending_tokens,
+            decision=decision,
         )
 
-    def dispatched(self, request: InferenceRequest, placed: Placed, now: float) -> None:
-        """The choice was carried out: claim the prefix, open the record, remember what was expected."""
+    def dispatched(self, request: InferenceRequest, placed: Placed, now: float) -> Dispatched:
+        """The choice is carried out: claim the prefix, open the record, remember what was expected."""
         key = InstanceKey(placed.worker_id, placed.model, placed.quantization)
         known = self._prefixes.dispatched(key, request.block_hashes, now) if request.block_hashes else 0
-        self._count(key, 1)
-        decision = self._decided.pop(request.request_id, None)
-        if decision is None or decision.key != key:
-            return
+        learning = _Learning(key, known)
+        dispatched = Dispatched(request, placed, learning)
+        here = self._running.setdefault(key, {})
+        here[request.request_id] = dispatched
+        self._table.set_outstanding(key, len(here))
+        decision = placed.decision
+        if not isinstance(decision, Decision) or decision.key != key:
+            return dispatched
         self._policy.dispatched(decision.candidates, decision.index, decision.facts)
         if decision.facts.tpot_target_s < np.inf:
             target, prompt = decision.facts.tpot_target_s, request.prompt_tokens_estimate
             self._table.run_started(key, request.request_id, now, target, prompt, placed.prediction)
+        learning.expected = self._expectation(key, decision, request, placed)
+        learning.record_id = self._records.open(decision)
+        return dispatched
+
+    def finished(self, dispatched: Dispatched, outcome: Outcome, now: float) -> None:
+        """Close the record, learn output length and speed. What was never computed is nobody's cached prefix."""
+        request, learning = dispatched.request, dispatched.learning
+        key: InstanceKey = learning.key
+        here = self._running.get(key, {})
+        here.pop(request.request_id, None)
+        self._table.set_outstanding(key, len(here))
+        if not here:
+            self._running.pop(key, None)
+        ended = self._table.run_ended if outcome.computed else self._table.run_withdrawn
+        ended(key, request.request_id)
+        if outcome.ending.natural:
+            self._lengths.learn(request, outcome.completion_tokens, cut_off=outcome.ending is Ending.LENGTH)
+        self._records.close(learning.record_id, outcome)
+        if not outcome.computed:
+            self._withdraw(request, learning, here)
+        elif learning.reclaim:
+            self._prefixes.dispatched(key, request.block_hashes, now)
+        if outcome.ending.natural and learning.expected is not None:
+            row = self._table.row(key)
+            if row is not None:
+                view, _ = self._table.at(row)
+                self._speeds.finished(learning.expected, outcome, reports_steps=view.load.last_step_s > 0.0)
+
+    def _withdraw(self, request: InferenceRequest, learning: "_Learning", here: dict[str, Dispatched]) -> None:
+        """Nothing was computed of the blocks it was the first to bring; whoever shares them there computes them."""
+        blocks, known = request.block_hashes, learning.known_blocks
+        if known >= len(blocks):
+            return
+        self._prefixes.withdrawn(learning.key, blocks[known:])
+        for other in here.values():
+            theirs = other.request.block_hashes
+            if len(theirs) > known and theirs[known] == blocks[known]:
+                other.learning.reclaim = True
+
+    def _expectation(
+        self, key: InstanceKey, decision: Decision, request: InferenceRequest, placed: Placed
+    ) -> Expectation:
         column = decision.candidates.data[:, decision.index]
         uncached = float(max(request.prompt_tokens_estimate - column[Column.CACHED_TOKENS], 1.0))
-        expected = Expectation(
+        return Expectation(
             key=key,
             batch=float(min(column[Column.STANDING] + column[Column.INFLIGHT_REQUESTS] + 1, column[Column.SLOTS])),
             context_tokens=float(column[Column.CONTEXT_HELD]) + request.prompt_tokens_estimate,
@@ -178,30 +222,6 @@ class ComposedPlacer:
             tpot_s=placed.prediction.tpot_s,
             sent_tokens=self._speeds.sent(key, uncached),
         )
-        record_id = self._records.open(decision)
-        self._running[request.request_id, placed.worker_id] = _Dispatched(expected, record_id, known)
-        if len(self._running) > PENDING_LIMIT:
-            self._running.popitem(last=False)
-
-    def finished(self, request: InferenceRequest, placed: Placed, outcome: Outcome) -> None:
-        """Close the record, learn output length and speed."""
-        key = InstanceKey(placed.worker_id, placed.model, placed.quantization)
-        self._count(key, -1)
-        refused = outcome.ending in _NOTHING_COMPUTED
-        (self._table.run_withdrawn if refused else self._table.run_ended)(key, request.request_id)
-        running = self._running.pop((request.request_id, placed.worker_id), None)
-        if outcome.ending in _NATURAL:
-            self._lengths.learn(request, outcome.completion_tokens, cut_off=outcome.ending == "length")
-        if running is None:
-            return
-        self._records.close(running.record_id, outcome)
-        if refused:
-            self._prefixes.withdrawn(key, request.block_hashes[running.known_blocks :])
-        if outcome.ending in _NATURAL:
-            row = self._table.row(running.expected.key)
-            if row is not None:
-                view, _ = self._table.at(row)
-                self._speeds.finished(running.expected, outcome, reports_steps=view.load.last_step_s > 0.0)
 
     def observed(self, snapshot: FleetSnapshot, worker_id: WorkerId, now: float) -> None:
         """Learn from the step in the worker's new load; let go of blocks that aged."""
@@ -232,8 +252,6 @@ class ComposedPlacer:
         for key in self._table.keys_of(worker_id):
             self._prefixes.published(key, (), (), cleared=True)
             self._policy.forget(key)
-            self._outstanding.pop(key, None)
-            self._table.set_outstanding(key, 0)
 
     def _facts(self, request: InferenceRequest, now: float) -> RequestFacts:
         prompt = max(request.prompt_tokens_estimate, 1)
@@ -317,26 +335,16 @@ class ComposedPlacer:
             token_s=float(candidates.data[Column.PREFILL_TOKEN_S, index]),
         )
 
-    def _count(self, key: InstanceKey, change: int) -> None:
-        count = max(self._outstanding.get(key, 0) + change, 0)
-        if count:
-            self._outstanding[key] = count
-        else:
-            self._outstanding.pop(key, None)
-        self._table.set_outstanding(key, count)
 
+@dataclass(slots=True)
+class _Learning:
+    """What is kept of a dispatch until its outcome."""
 
-_NATURAL = frozenset({"stop", "length"})
-_NOTHING_COMPUTED = frozenset({"refused", "conflict"})
-
-
-class _Dispatched:
-    __slots__ = ("expected", "known_blocks", "record_id")
-
-    def __init__(self, expected: Expectation, record_id: str, known_blocks: int) -> None:
-        self.expected = expected
-        self.record_id = record_id
-        self.known_blocks = known_blocks  # of its prompt, held there before
+    key: InstanceKey
+    known_blocks: int  # of its prompt, held there before
+    expected: Expectation | None = None
+    record_id: str = ""
+    reclaim: bool = False  # another request with the same blocks withdrew them: they come back when this one computed
 
 
 def _tpot_alone(column: Floats, facts: RequestFacts) -> float:

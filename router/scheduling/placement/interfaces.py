@@ -1,11 +1,23 @@
 """What the rest of the router may ask of placement. Implementations import this, never each other."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from protos.contract.ids import WorkerId
 from router.domain.placement import Outcome, Placed, PlacementResult
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
+from router.scheduling.placement.candidates import InstanceKey
+
+
+@dataclass(slots=True, eq=False)
+class Dispatched:
+    """A choice that was carried out, until its outcome is known. ``learning`` is the placer's own."""
+
+    request: InferenceRequest
+    placed: Placed
+    learning: Any
 
 
 class Placer(Protocol):
@@ -27,12 +39,20 @@ class Placer(Protocol):
         """Choose a worker for ``request``. Changes nothing: the choice counts only once ``dispatched``."""
         ...
 
-    def dispatched(self, request: InferenceRequest, placed: Placed, now: float) -> None:
-        """The request was sent to ``placed``: count its prompt as cached there, open its record."""
+    def dispatched(self, request: InferenceRequest, placed: Placed, now: float) -> Dispatched:
+        """The choice is carried out: count its prompt as cached there, open its record."""
         ...
 
-    def finished(self, request: InferenceRequest, placed: Placed, outcome: Outcome) -> None:
-        """An attempt ended: close its record, learn output length and speed."""
+    def finished(self, dispatched: Dispatched, outcome: Outcome, now: float) -> None:
+        """An attempt ended, once: close its record, learn output length and speed."""
+        ...
+
+    def outstanding(self) -> Mapping[InstanceKey, int]:
+        """Requests dispatched and not finished, by worker, model and quantization; none that has none."""
+        ...
+
+    def expected_output(self, request: InferenceRequest) -> float:
+        """Output tokens to expect of a request."""
         ...
 
     def observed(self, snapshot: FleetSnapshot, worker_id: WorkerId, now: float) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from protos.contract.worker import Load
 from router.cli import explain as commands
-from router.domain.placement import Outcome, Placed
+from router.domain.placement import Ending, Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.placement.cost import TERMS
 from router.scheduling.placement.placer import build_placer
@@ -44,8 +44,8 @@ def explanation(fleet: FleetSnapshot = FLEET, policy: str = "cost") -> dict[str,
     asked = request(7, slo=TARGETS, expected_output_tokens=100)
     placed = placer.place(asked, fleet, 0.0)
     assert isinstance(placed, Placed)
-    placer.dispatched(asked, placed, 0.0)
-    placer.finished(asked, placed, Outcome(ttft_s=0.5, e2e_s=2.0, prompt_tokens=1000, completion_tokens=90))
+    outcome = Outcome(ttft_s=0.5, e2e_s=2.0, prompt_tokens=1000, completion_tokens=90)
+    placer.finished(placer.dispatched(asked, placed, 0.0), outcome, 2.0)
     found = placer.explain("r7")
     assert found is not None
     return found
@@ -86,11 +86,10 @@ def test_explain_shows_a_choice_that_did_not_hold_at_its_worker(monkeypatch: pyt
     asked = request(7, slo=TARGETS, expected_output_tokens=100)
     placed = placer.place(asked, FLEET, 0.0)
     assert isinstance(placed, Placed)
-    placer.dispatched(asked, placed, 0.0)
-    placer.finished(asked, placed, Outcome(e2e_s=0.004, ending="conflict"))
+    placer.finished(placer.dispatched(asked, placed, 0.0), Outcome(e2e_s=0.004, ending=Ending.CONFLICT), 0.1)
     served(monkeypatch, body=placer.explain("r7"))
     text = run("explain", "r7")
-    assert f"on condition that at most {placed.most_pending_tokens} prompt tokens wait there" in text
+    assert f"on condition that at most {placed.max_queued_prefill_tokens} prompt tokens wait there" in text
     assert "more waited there: refused after 0.004 s, and placed again" in text
 
 

@@ -4,12 +4,11 @@ from typing import Any, cast
 
 import pytest
 
-from protos.contract.ids import AttemptKey, RequestId, WorkerId
-from protos.contract.stream import Delta, FinishReason, TokenLogprob, TopLogprob, Usage
-from router.dispatch.attempt import CHARACTERS_PER_TOKEN, MOST_RIVALS, TEXT_SLACK, USAGE_SLACK, Attempt
+from router.dispatch.attempt import CHARACTERS_PER_TOKEN, MAX_ALTERNATIVES, TEXT_SLACK, USAGE_SLACK, Attempt
+from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Placed
-from router.domain.stream import SessionLost
-from router.sessions.session import WorkerSession
+from router.domain.stream import Delta, FinishReason, SessionLost, TokenLogprob, Usage
+from router.fleet.session import AttemptKey, Session
 
 BUDGET = 10
 
@@ -30,7 +29,7 @@ def attempt(session: _Session) -> Attempt:
         request_id=RequestId("r"),
         number=1,
         placed=placed,
-        session=cast("WorkerSession", session),
+        session=cast("Session", session),
         token_budget=BUDGET,
     )
 
@@ -39,7 +38,7 @@ def delta(position: int = 0, **more: Any) -> Delta:
     return Delta(request_id=RequestId("r"), attempt=1, position=position, **more)
 
 
-RIVAL = TopLogprob(token_id=1, token=b"x", logprob=-1.0)
+ALTERNATIVE = (1, b"x", -1.0)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +53,11 @@ RIVAL = TopLogprob(token_id=1, token=b"x", logprob=-1.0)
         (
             delta(
                 token_count=1,
-                logprobs=(TokenLogprob(token_id=1, token=b"x", logprob=-1.0, top=(RIVAL,) * (MOST_RIVALS + 1)),),
+                logprobs=(
+                    TokenLogprob(token_id=1, token=b"x", logprob=-1.0, top=(ALTERNATIVE,) * (MAX_ALTERNATIVES + 1)),
+                ),
             ),
-            "rivals",
+            "alternatives",
         ),
         (
             delta(
@@ -72,8 +73,8 @@ async def test_a_worker_that_oversteps_loses_the_attempt(bad: Delta, why: str) -
     """The request goes on elsewhere; nothing of the bad delta is passed on."""
     session = _Session()
     one = attempt(session)
-    one.hear(bad)
-    (event,) = await one.take()
+    one.on_event(bad)
+    (event,) = await one.drain()
     assert isinstance(event, SessionLost)
     assert why in event.reason
     assert event.breach
@@ -84,14 +85,14 @@ async def test_a_flood_of_nothing_is_not_kept() -> None:
     """Deltas without tokens, text or end take no room."""
     one = attempt(_Session())
     for _ in range(10_000):
-        one.hear(delta())
-    one.hear(delta(token_count=1, text="x"))
-    assert len(await one.take()) == 1
+        one.on_event(delta())
+    one.on_event(delta(token_count=1, text="x"))
+    assert len(await one.drain()) == 1
 
 
 async def test_what_is_in_order_passes_to_the_end() -> None:
     """To the last token of the budget."""
     one = attempt(_Session())
-    one.hear(delta(token_count=4, token_ids=(1, 2, 3, 4), text="four", text_tokens=4))
-    one.hear(delta(4, token_count=6, text="six", text_tokens=10, finish_reason=FinishReason.LENGTH))
-    assert [event.text for event in await one.take() if isinstance(event, Delta)] == ["four", "six"]
+    one.on_event(delta(token_count=4, token_ids=(1, 2, 3, 4), text="four", text_tokens=4))
+    one.on_event(delta(4, token_count=6, text="six", text_tokens=10, finish_reason=FinishReason.LENGTH))
+    assert [event.text for event in await one.drain() if isinstance(event, Delta)] == ["four", "six"]

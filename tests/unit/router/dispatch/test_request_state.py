@@ -2,23 +2,21 @@
 
 from typing import cast
 
-from protos.contract.ids import RequestId, WorkerId
-from protos.contract.request import Sampling
-from protos.contract.stream import Accepted, Delta, FinishReason, Usage
-from router.dispatch.request_state import Journey
+from router.dispatch.request_state import RequestState
+from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Placed
 from router.domain.request import InferenceRequest
 
 
 class _Asked:
-    """The part of a request that a journey looks at."""
+    """The part of a request that its state looks at."""
 
     request_id = RequestId("r")
     sampling = Sampling(max_tokens=8)
 
 
-def journey() -> Journey:
-    return Journey(cast("InferenceRequest", _Asked()))
+def state() -> RequestState:
+    return RequestState(cast("InferenceRequest", _Asked()))
 
 
 def placed(name: str, quantization: str) -> Placed:
@@ -46,7 +44,7 @@ def said(attempt: int, text: str, end: FinishReason | None = None) -> Delta:
 
 def test_a_worker_lost_before_its_first_token_is_disclosed_too() -> None:
     """The headers named it: the last event must name the one that answered."""
-    going = journey()
+    going = state()
     going.accepted(placed("mac", "q4_0"), accepted(1), "")
     going.failed(placed("mac", "q4_0"), "the connection broke")
     move = going.accepted(placed("gpu", "q8_0"), accepted(2), "")
@@ -61,14 +59,14 @@ def test_a_worker_lost_before_its_first_token_is_disclosed_too() -> None:
 
 def test_a_worker_that_never_accepted_leaves_no_trace() -> None:
     """Nobody was told of it."""
-    going = journey()
+    going = state()
     going.failed(placed("mac", "q4_0"), "the connection broke")
     assert going.accepted(placed("gpu", "q8_0"), accepted(2), "") is None
 
 
 def test_usage_counts_what_every_worker_said_once() -> None:
     """Tokens of the broken attempt that are with the client, and those of the one that finished."""
-    going = journey()
+    going = state()
     going.accepted(placed("mac", "q4_0"), accepted(1), "")
     going.absorb([said(1, "two words ")], now=1.0)
     going.transcript.settle()

@@ -15,6 +15,7 @@ from router.domain.request import ModelRef
 from router.domain.worker import WorkerProfile
 from router.fleet.membership import Membership
 from router.fleet.served_models import keep_models, recall_models
+from router.scheduling.claims import Claims
 from router.scheduling.placement.placer import build_placer
 from router.sessions.session import WorkerSession
 from router.state.memory import MemoryBackend
@@ -61,11 +62,11 @@ def denies(membership: Membership, model: str, now: float) -> bool:
 
 async def test_what_was_served_is_waited_for_after_a_restart_and_what_never_was_is_denied(store: Store) -> None:
     clock = ManualClock()
-    before = Membership(CONFIG, clock)
+    before = Membership(CONFIG, clock, Claims())
     joined(before, clock, "m", "n")
     await kept(store, before)
 
-    after = Membership(CONFIG, clock)
+    after = Membership(CONFIG, clock, Claims())
     await recall_models(store, after)
     assert after.known_models() == ("m", "n")
     assert not denies(after, "m", clock.now())
@@ -75,7 +76,7 @@ async def test_what_was_served_is_waited_for_after_a_restart_and_what_never_was_
 async def test_it_is_expected_no_longer_than_a_lost_worker_is_kept(store: Store) -> None:
     """And until then it is not forgotten by a router that restarts twice."""
     clock = ManualClock()
-    membership = Membership(CONFIG, clock)
+    membership = Membership(CONFIG, clock, Claims())
     membership.expect_models(["m"])
     await kept(store, membership)
     clock.advance(CONFIG.gone_after_s + 1)
@@ -88,6 +89,6 @@ async def test_it_is_expected_no_longer_than_a_lost_worker_is_kept(store: Store)
 
 
 async def test_a_store_that_never_heard_of_models_expects_none(store: Store) -> None:
-    membership = Membership(CONFIG, ManualClock())
+    membership = Membership(CONFIG, ManualClock(), Claims())
     await recall_models(store, membership)
     assert membership.known_models() == ()

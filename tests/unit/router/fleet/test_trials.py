@@ -9,12 +9,16 @@ from protos.contract.ids import WorkerId
 from protos.contract.worker import Hardware, Load
 from router.config import FleetConfig
 from router.domain.clock import ManualClock
-from router.domain.worker import WorkerProfile
+from router.domain.ids import WorkerId
+from router.domain.placement import Outcome
+from router.domain.worker import Hardware, Load, WorkerProfile
 from router.fleet.breaker import OWED_FOR_A_BREACH
 from router.fleet.member import Member
 from router.fleet.membership import Membership
+from router.scheduling.claims import Claims
 from router.sessions.events import EventHandler, ProtocolViolation
 from router.sessions.session import WorkerSession
+from tests.unit.router.scheduling.test_claims import claim
 
 WORKER = WorkerId("w")
 
@@ -24,7 +28,8 @@ class _Pool:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.membership = Membership(FleetConfig(), self.clock)
+        self.claims = Claims()
+        self.membership = Membership(FleetConfig(), self.clock, self.claims)
         self.session, self.member = self.join("1")
 
     def join(self, incarnation: str) -> tuple[WorkerSession, Member]:
@@ -40,9 +45,16 @@ class _Pool:
 
     def place(self, request_id: str, sequence: int) -> None:
         """Placed, sent, and (so the worker says) already done."""
-        self.membership.reserve(WORKER, request_id, 10, 10)
-        self.membership.sent(WORKER, request_id, sequence)
+        one = claim(request_id)
+        self.claims.open(one)
+        one.sequence = sequence
         self.membership.set_load(self.member, Load(last_command=sequence))
+
+    def end(self, request_id: str) -> None:
+        """Its answer came."""
+        one = self.claims.of(claim(request_id).request_id)
+        assert one is not None
+        self.claims.close(one, Outcome())
 
     @property
     def seen_inflight(self) -> int:
@@ -57,11 +69,11 @@ async def test_a_worker_on_trial_that_claims_to_be_idle_is_not_believed() -> Non
     assert pool.seen_inflight == 0
     pool.membership.failed(WORKER, "it spoke at the wrong token", breach=True)
     assert pool.seen_inflight == 1
-    pool.membership.release(WORKER, "before")
+    pool.end("before")
     pool.clock.advance(60.0)
     pool.place("proof", 2)
     assert pool.seen_inflight == 1
-    pool.membership.release(WORKER, "proof")
+    pool.end("proof")
     assert pool.seen_inflight == 0
 
 
@@ -93,7 +105,7 @@ async def test_what_ends_a_session_for_breaking_the_protocol_is_a_breach(event: 
     pool = _Pool()
     unused = cast("Any", None)
     handler = EventHandler(
-        session=pool.session, member=pool.member, membership=pool.membership, learner=unused, clock=pool.clock
+        session=pool.session, member=pool.member, membership=pool.membership, tell=unused, clock=pool.clock
     )
     with pytest.raises(ProtocolViolation):
         handler.handle(event)

@@ -13,6 +13,7 @@ from router.domain.clock import ManualClock
 from router.domain.ids import ReplicaId
 from router.domain.worker import WorkerProfile
 from router.fleet.membership import Membership
+from router.scheduling.claims import Claims
 from router.sessions import service as service_module
 from router.sessions.service import FleetService
 from router.sessions.session import WorkerSession
@@ -39,7 +40,7 @@ async def test_silence_is_judged_only_by_a_router_that_was_awake(
 ) -> None:
     """The first look after a standstill leaves the session alone; the next one judges as ever."""
     clock, unused = ManualClock(), cast("Any", None)
-    membership = Membership(CONFIG, clock)
+    membership = Membership(CONFIG, clock, Claims())
     session = WorkerSession(session_id=1, worker_id=WorkerId("w"), clock=clock)
     profile = WorkerProfile(
         worker_id=WorkerId("w"),
@@ -52,7 +53,7 @@ async def test_silence_is_judged_only_by_a_router_that_was_awake(
     service = FleetService(
         replica_id=ReplicaId("router-0"),
         membership=membership,
-        learner=unused,
+        tell=unused,
         gate=unused,
         enroller=unused,
         config=CONFIG,

@@ -10,6 +10,7 @@ from router.config import FleetConfig
 from router.domain.clock import SystemClock
 from router.domain.ids import ReplicaId
 from router.fleet.membership import Membership
+from router.scheduling.claims import Claims
 from router.sessions import service as service_module
 from router.sessions.service import FleetService
 from router.sessions.session import WorkerSession
@@ -37,8 +38,8 @@ async def test_a_session_that_hangs_is_left_behind_and_no_new_one_begins(monkeyp
     unused = cast("Any", None)
     service = FleetService(
         replica_id=ReplicaId("router-0"),
-        membership=Membership(FleetConfig(), clock),
-        learner=unused,
+        membership=Membership(FleetConfig(), clock, Claims()),
+        tell=unused,
         gate=unused,
         enroller=unused,
         config=FleetConfig(),

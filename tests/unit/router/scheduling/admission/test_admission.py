@@ -14,21 +14,22 @@ from protos.contract.worker import Load
 from router.domain.ids import Tenant
 from router.domain.request import InferenceRequest, ModelRef
 from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import WorkerState
-from router.scheduling.admission.control import Admission
-from router.scheduling.admission.interfaces import Dispatch, Shed, Verdict
+from router.domain.worker import Load, WorkerState
+from router.scheduling.admission.interfaces import Admitted, Decision
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
+from router.scheduling.events import Shed
 from router.scheduling.placement.placer import build_placer
+from tests.support.admission import Gate
 from tests.support.fleets import TARGETS, changed, instance, request, snapshot, worker
 
 SLOTS = 8
 FULL = Load(running=SLOTS, waiting=4, expected_remaining_tokens=8 * 400, prefill_tokens_pending=4000)
 
 
-def admission(**limits: Any) -> Admission:
+def admission(**limits: Any) -> Gate:
     """In front of the cost policy."""
     placer = build_placer("cost", rng=random.Random(0))
-    return Admission(placer=placer, limits=AdmissionLimits(**limits), expected_output=placer.expected_output)
+    return Gate(placer, AdmissionLimits(**limits))
 
 
 def pool(load: Load | None = None) -> FleetSnapshot:
@@ -36,14 +37,14 @@ def pool(load: Load | None = None) -> FleetSnapshot:
     return snapshot(worker("w", instance(slots=SLOTS), load=load or Load()))
 
 
-def shed(verdicts: list[Verdict]) -> list[Shed]:
+def shed(decisions: list[Decision]) -> list[Shed]:
     """Those refused."""
-    return [one for one in verdicts if isinstance(one, Shed)]
+    return [one for one in decisions if isinstance(one, Shed)]
 
 
-def sent(verdicts: list[Verdict]) -> list[str]:
+def sent(decisions: list[Decision]) -> list[str]:
     """Ids of those dispatched, in order."""
-    return [one.request_id for one in verdicts if isinstance(one, Dispatch)]
+    return [one.request_id for one in decisions if isinstance(one, Admitted)]
 
 
 def of_tenant(number: int | str, tenant: str, **changes: Any) -> InferenceRequest:
@@ -51,7 +52,7 @@ def of_tenant(number: int | str, tenant: str, **changes: Any) -> InferenceReques
     return request(number, tenant=Tenant(tenant), **changes)
 
 
-def drained(gate: Admission, count: int, now: float = 1.0) -> list[str]:
+def drained(gate: Gate, count: int, now: float = 1.0) -> list[str]:
     """Who goes first when the pool frees one slot after another."""
     order: list[str] = []
     for step in range(count):
@@ -239,9 +240,9 @@ def test_who_would_wait_in_vain_is_refused_while_there_is_time(patience: dict[st
     refused: list[tuple[float, Shed]] = []
     for second in range(40):
         free = pool(replace(FULL, running=SLOTS, waiting=0, observed_at=float(second)))
-        verdicts = gate.pump(free, float(second))
-        served += sent(verdicts)
-        refused += [(float(second), one) for one in shed(verdicts)]
+        decisions = gate.pump(free, float(second))
+        served += sent(decisions)
+        refused += [(float(second), one) for one in shed(decisions)]
     early = [one for second, one in refused if second < 5.0]
     assert len(served) >= 15
     assert len(early) > 200
@@ -258,24 +259,24 @@ def test_who_is_held_back_for_those_who_run_is_not_refused_for_the_queue() -> No
         gate.arrive(request(number, model=ModelRef(name="m", pinned="q4_k_m")), 0.0)
     gate.arrive(request("held", slo=replace(TARGETS, ttft_s=30.0)), 0.0)
     idle = worker("idle", instance(slots=SLOTS))
-    verdicts: list[Verdict] = []
+    decisions: list[Decision] = []
     for second in range(20):
         slow = worker("slow", instance("q4_k_m", slots=SLOTS), load=replace(FULL, waiting=0, observed_at=float(second)))
-        verdicts += gate.pump(snapshot(slow, idle, at=float(second)), float(second))
-    assert "held" not in {one.request_id.removeprefix("r") for one in verdicts}
-    assert len(sent(verdicts)) >= 15
+        decisions += gate.pump(snapshot(slow, idle, at=float(second)), float(second))
+    assert "held" not in {one.request_id.removeprefix("r") for one in decisions}
+    assert len(sent(decisions)) >= 15
 
 
 def test_everyone_who_came_gets_exactly_one_verdict() -> None:
     """However full it is."""
     gate = admission(queue_limit=20)
-    verdicts: list[Verdict] = []
+    decisions: list[Decision] = []
     for number in range(60):
         gate.arrive(request(number, slo=TARGETS, arrived_at=number / 10), number / 10)
         load = FULL if number % 3 else Load(observed_at=number / 10)
-        verdicts += gate.pump(pool(load), number / 10)
-    verdicts += gate.pump(pool(FULL), 1000.0)
-    assert sorted(one.request_id for one in verdicts) == sorted(f"r{number}" for number in range(60))
+        decisions += gate.pump(pool(load), number / 10)
+    decisions += gate.pump(pool(FULL), 1000.0)
+    assert sorted(one.request_id for one in decisions) == sorted(f"r{number}" for number in range(60))
     assert gate.queued == 0
 
 

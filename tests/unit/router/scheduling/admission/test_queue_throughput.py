@@ -2,12 +2,12 @@
 
 import pytest
 
-from router.scheduling.admission.queue_throughput import FORGET_S, LONGEST_S, MEMORY_S, DrainRate
+from router.scheduling.admission.queue_throughput import FORGET_S, LONGEST_S, MEMORY_S, QueueThroughput
 
 TOKENS = 100.0
 
 
-def burst(rate: DrainRate, start: float, *, seconds: float = 5.0, per_s: int = 10) -> float:
+def burst(rate: QueueThroughput, start: float, *, seconds: float = 5.0, per_s: int = 10) -> float:
     """A thousand requests at once, of which so many leave a second; the wait told at the end."""
     for _ in range(1000):
         rate.queued(TOKENS, start)
@@ -19,22 +19,22 @@ def burst(rate: DrainRate, start: float, *, seconds: float = 5.0, per_s: int = 1
 
 def test_a_steady_queue_is_told_its_length_over_its_pace() -> None:
     """950 are left after five seconds at ten a second."""
-    assert burst(DrainRate(), 0.0) == pytest.approx(95.0, rel=0.15)
+    assert burst(QueueThroughput(), 0.0) == pytest.approx(95.0, rel=0.15)
 
 
 @pytest.mark.parametrize("idle_s", [FORGET_S / 2, 20 * FORGET_S])
 def test_an_idle_spell_before_a_burst_changes_nothing(idle_s: float) -> None:
     """What passed through an empty queue before, and how long ago, says nothing of how fast a queue goes."""
-    rate = DrainRate()
+    rate = QueueThroughput()
     for second in range(30):
         rate.queued(TOKENS, float(second))
         rate.left(TOKENS, float(second), waited=False)
-    assert burst(rate, 30.0 + idle_s) == pytest.approx(burst(DrainRate(), 0.0), rel=0.05)
+    assert burst(rate, 30.0 + idle_s) == pytest.approx(burst(QueueThroughput(), 0.0), rel=0.05)
 
 
 def test_a_queue_that_stands_still_is_told_to_wait_longer_and_longer() -> None:
     """The rate fades while nobody leaves."""
-    rate = DrainRate()
+    rate = QueueThroughput()
     told = burst(rate, 0.0)
     later = [rate.wait_s(5.0 + stood_s) for stood_s in (MEMORY_S, 2 * MEMORY_S, 100 * MEMORY_S)]
     assert told < later[0] < later[1] < later[2] == LONGEST_S
@@ -42,7 +42,7 @@ def test_a_queue_that_stands_still_is_told_to_wait_longer_and_longer() -> None:
 
 def test_nothing_known_and_nobody_waiting_are_no_wait() -> None:
     """Zero, not a guess."""
-    rate = DrainRate()
+    rate = QueueThroughput()
     assert rate.wait_s(0.0) == 0.0
     rate.queued(TOKENS, 0.0)
     assert rate.wait_s(0.1) == 0.0

@@ -7,11 +7,13 @@ import pytest
 from protos.contract.worker import Load
 from router.domain.placement import Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
-from router.scheduling.admission.control import Admission
-from router.scheduling.admission.interfaces import Dispatch
+from router.domain.worker import Load
+from router.scheduling.admission.interfaces import Admitted
 from router.scheduling.estimators.tpot_lead import Pace, PaceBook, Progress
 from router.scheduling.placement.composition import ComposedPlacer
+from router.scheduling.placement.interfaces import Dispatched
 from router.scheduling.placement.placer import build_placer
+from tests.support.admission import Gate
 from tests.support.fleets import SPEED, TARGETS, changed, instance, request, snapshot, worker
 
 TOKEN_S = 0.001
@@ -67,19 +69,19 @@ def test_an_engine_that_started_anew_runs_none_of_them() -> None:
     assert len(runs) == 0
 
 
-def busy(lead_s: float) -> tuple[ComposedPlacer, FleetSnapshot]:
+def busy(lead_s: float) -> tuple[ComposedPlacer, FleetSnapshot, Dispatched]:
     """One worker with one request of ours that leads its target by so much, with a second of prefill left to nobody."""
     placer = build_placer("cost", rng=random.Random(0))
     fleet = snapshot(worker("w", instance(speed=SPEED, kv_capacity_tokens=0)))
     first = request("first", slo=TARGETS, expected_output_tokens=20)
     placed = placer.place(first, fleet, 0.0)
     assert isinstance(placed, Placed)
-    placer.dispatched(first, placed, 0.0)
+    going = placer.dispatched(first, placed, 0.0)
     fleet = changed(fleet, "w", load=load(1.0, 10))
     placer.observed(fleet, placed.worker_id, 1.0)
     fleet = changed(fleet, "w", load=load(2.0, 10 + round((1.0 + lead_s) / 0.1)))
     placer.observed(fleet, placed.worker_id, 2.0)
-    return placer, fleet
+    return placer, fleet, going
 
 
 def load(at: float, steps: int) -> Load:
@@ -98,7 +100,7 @@ def load(at: float, steps: int) -> Load:
 
 def broken(lead_s: float, prompt: int = 1000) -> float:
     """Expected misses among those running that a prompt causes."""
-    placer, fleet = busy(lead_s)
+    placer, fleet, _ = busy(lead_s)
     asked = request("next", slo=TARGETS, prompt_tokens_estimate=prompt, expected_output_tokens=20, arrived_at=2.0)
     placed = placer.place(asked, fleet, 2.0)
     assert isinstance(placed, Placed)
@@ -121,20 +123,17 @@ def test_a_longer_prompt_breaks_more() -> None:
 def test_admission_holds_a_prompt_back_until_those_who_run_can_spare_its_prefill() -> None:
     """The same request, the same worker: it waits while nobody has a lead, and goes when they have."""
     for lead_s, goes in ((0.0, False), (0.8, True)):
-        placer, fleet = busy(lead_s)
-        admission = Admission(placer=placer, expected_output=placer.expected_output)
+        placer, fleet, _ = busy(lead_s)
+        admission = Gate(placer)
         admission.arrive(request("next", slo=TARGETS, expected_output_tokens=20, arrived_at=2.0), 2.0)
-        verdicts = admission.pump(fleet, 2.0)
-        assert [isinstance(one, Dispatch) for one in verdicts] == ([True] if goes else [])
+        decisions = admission.pump(fleet, 2.0)
+        assert [isinstance(one, Admitted) for one in decisions] == ([True] if goes else [])
 
 
 def test_the_end_of_a_request_ends_its_say() -> None:
     """After the next load nobody is held back for it."""
-    placer, fleet = busy(0.0)
-    first = request("first", slo=TARGETS, expected_output_tokens=20)
-    view = fleet.workers[0]
-    placed = Placed(worker_id=view.worker_id, node="w", model="m", quantization="q8_0")
-    placer.finished(first, placed, Outcome(ttft_s=1.0, e2e_s=2.0, completion_tokens=10))
+    placer, fleet, going = busy(0.0)
+    placer.finished(going, Outcome(ttft_s=1.0, e2e_s=2.0, completion_tokens=10), 2.0)
     fleet = changed(fleet, "w", load=load(2.1, 21))
     asked = request("next", slo=TARGETS, expected_output_tokens=20, arrived_at=2.1)
     found = placer.place(asked, fleet, 2.1)

@@ -3,13 +3,13 @@ worker refused leaves nothing behind that a second choice would take for true.
 """
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.contract.worker import Load
-from router.domain.placement import Outcome, Placed
+from router.domain.placement import Ending, Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.placer import build_placer
@@ -61,9 +61,9 @@ def test_where_neither_target_nor_runner_up_is_there_is_no_condition() -> None:
 
 def test_only_replicas_that_share_workers_with_others_set_a_condition() -> None:
     """One router knows what it sent; a policy that knows no time cannot say what would be too much."""
-    assert placed(placer(1)).most_pending_tokens == 0
-    assert placed(placer(4)).most_pending_tokens > 0
-    assert placed(placer(4, "least_request")).most_pending_tokens == 0
+    assert placed(placer(1)).max_queued_prefill_tokens == 0
+    assert placed(placer(4)).max_queued_prefill_tokens > 0
+    assert placed(placer(4, "least_request")).max_queued_prefill_tokens == 0
 
 
 def test_the_record_keeps_the_condition() -> None:
@@ -73,19 +73,20 @@ def test_the_record_keeps_the_condition() -> None:
     choice = one.place(asked, FLEET, 0.0)
     assert isinstance(choice, Placed)
     one.dispatched(asked, choice, 0.0)
-    assert one.records.find(asked.request_id)[0].most_pending_tokens == choice.most_pending_tokens > 0
+    assert one.records.find(asked.request_id)[0].most_pending_tokens == choice.max_queued_prefill_tokens > 0
 
 
-@pytest.mark.parametrize("ending", ["conflict", "refused"])
-def test_a_refused_prompt_is_cached_nowhere_and_runs_nowhere(ending: str) -> None:
-    """Nothing was computed: the second choice sees the worker as if the first had not been."""
+@pytest.mark.parametrize("ending", [one for one in Ending if not one.natural])
+def test_a_prompt_that_was_never_computed_is_cached_nowhere_and_runs_nowhere(ending: Ending) -> None:
+    """Without a first token nothing is known to be computed, however the attempt ended: the second choice sees the
+    worker as if the first had not been.
+    """
     one, fresh = placer(4), placer(4)
     hashes = tuple(range(15))
     asked = request(slo=TARGETS, expected_output_tokens=20, block_hashes=hashes)
     first = one.place(asked, FLEET, 0.0)
     assert isinstance(first, Placed)
-    one.dispatched(asked, first, 0.0)
-    one.finished(asked, first, Outcome(ending=ending))
+    one.finished(one.dispatched(asked, first, 0.0), Outcome(ending=ending), 0.1)
     again, at_first = placed(one, block_hashes=hashes), placed(fresh, block_hashes=hashes)
     assert again.prediction == at_first.prediction
     assert again.margin_s == at_first.margin_s
@@ -98,14 +99,37 @@ def test_blocks_that_were_there_before_stay_when_a_prompt_is_refused() -> None:
     before = request(1, slo=TARGETS, expected_output_tokens=20, block_hashes=head)
     first = one.place(before, FLEET, 0.0)
     assert isinstance(first, Placed)
-    one.dispatched(before, first, 0.0)
-    one.finished(before, first, Outcome(ending="stop"))
+    one.finished(one.dispatched(before, first, 0.0), Outcome(ending=Ending.STOP), 0.1)
     cached = placed(one, block_hashes=whole).prediction.cached_tokens
     assert cached > 0
     longer = request(2, slo=TARGETS, expected_output_tokens=20, block_hashes=whole)
     second = one.place(longer, FLEET, 0.0)
     assert isinstance(second, Placed)
     assert second.worker_id == first.worker_id
-    one.dispatched(longer, second, 0.0)
-    one.finished(longer, second, Outcome(ending="conflict"))
+    one.finished(one.dispatched(longer, second, 0.2), Outcome(ending=Ending.CONFLICT), 0.3)
     assert placed(one, block_hashes=whole).prediction.cached_tokens == cached
+
+
+def test_a_prompt_broken_off_after_its_first_token_stays_cached() -> None:
+    """Its prefill is done, and engines keep it."""
+    one = placer(1)
+    hashes = tuple(range(15))
+    asked = request(1, slo=TARGETS, block_hashes=hashes)
+    first = one.place(asked, FLEET, 0.0)
+    assert isinstance(first, Placed)
+    one.finished(one.dispatched(asked, first, 0.0), Outcome(ending=Ending.ABORTED, ttft_s=0.5), 1.0)
+    assert placed(one, block_hashes=hashes).prediction.cached_tokens > 0
+
+
+def test_blocks_that_another_request_computes_come_back_when_it_has() -> None:
+    """Two prompts with one head: the first is aborted while it waits, the second is answered."""
+    one = placer(1)
+    hashes = tuple(range(15))
+    asked = [request(number, slo=TARGETS, block_hashes=hashes) for number in (1, 2)]
+    first = one.place(asked[0], FLEET, 0.0)
+    assert isinstance(first, Placed)
+    going = [one.dispatched(each, replace(first, decision=None), 0.0) for each in asked]
+    one.finished(going[0], Outcome(ending=Ending.ABORTED), 0.1)
+    assert placed(one, block_hashes=hashes).prediction.cached_tokens == 0
+    one.finished(going[1], Outcome(ending=Ending.STOP, ttft_s=0.5), 1.0)
+    assert placed(one, block_hashes=hashes).prediction.cached_tokens > 0

@@ -2,11 +2,12 @@
 
 import pytest
 
-from protos.contract.ids import RequestId, WorkerId
-from router.dispatch.admission_queue import error_of
+from router.dispatch.errors_of import error_of
+from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Exclusion, FilterName, NoCandidate
+from router.domain.stream import Refusal, RefusalCode
 from router.http.server.errors import error_headers
-from router.scheduling.admission.interfaces import Shed
+from router.scheduling.events import Reject, Shed, ShedCode
 
 
 def shed(code: str, *filters: str) -> Shed:
@@ -15,7 +16,7 @@ def shed(code: str, *filters: str) -> Shed:
         Exclusion(worker_id=WorkerId(name), node=name, filter=FilterName(name), reason="why") for name in filters
     )
     why = NoCandidate(model="m", exclusions=exclusions)
-    return Shed(request_id=RequestId("r"), code=code, reason=why.reasons(), no_candidate=why)
+    return Shed(request_id=RequestId("r"), code=ShedCode(code), reason=why.reasons(), no_candidate=why)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,24 @@ def test_only_what_waiting_may_cure_says_when_to_come_back(refused: Shed, again:
     headers = dict(error_headers(error))
     assert (b"retry-after" in headers) is again
     assert (headers.get(b"x-should-retry") == b"false") is (not again and error.http_status >= 500)
+
+
+@pytest.mark.parametrize("code", list(ShedCode))
+def test_every_code_has_its_error(code: ShedCode) -> None:
+    """A new one cannot be forgotten here."""
+    assert "why" in error_of(Shed(request_id=RequestId("r"), code=code, reason="why")).message
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (RefusalCode.INVALID, "invalid_value"),
+        (RefusalCode.CONTEXT_LENGTH, "context_length_exceeded"),
+        (RefusalCode.UNSUPPORTED, "unsupported_parameter"),
+    ],
+)
+def test_what_a_worker_says_the_client_must_change_is_a_400_in_its_words(code: RefusalCode, says: str) -> None:
+    """With the parameter it named."""
+    refusal = Refusal(request_id=RequestId("r"), attempt=1, code=code, message="too much", parameter="max_tokens")
+    error = error_of(Reject(RequestId("r"), refusal))
+    assert (error.http_status, error.code, error.message) == (400, says, "too much")

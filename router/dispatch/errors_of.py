@@ -1,0 +1,67 @@
+"""What a client hears of a request that was refused: its own fault is a 4xx, the fleet's a 5xx."""
+
+from collections.abc import Callable
+
+from router.domain.placement import FilterName
+from router.domain.stream import Refusal, RefusalCode
+from router.errors import (
+    AllsortsError,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    InvalidRequest,
+    OutOfReach,
+    RateLimited,
+    Unavailable,
+    UnknownModel,
+    UnsupportedParameter,
+    WorkerFailed,
+)
+from router.scheduling.events import Reject, Shed, ShedCode
+
+
+def error_of(refused: Shed | Reject) -> AllsortsError:
+    """The error a client sees; that of a shed request carries what placement said of every worker."""
+    if isinstance(refused, Reject):
+        return _rejected(refused.refusal)
+    error = _SHED[refused.code](refused)
+    error.no_candidate = refused.no_candidate
+    return error
+
+
+def _rejected(refusal: Refusal) -> AllsortsError:
+    if refusal.code is RefusalCode.CONTEXT_LENGTH:
+        return ContextLengthExceeded(refusal.message, param=refusal.parameter or "messages")
+    if refusal.code is RefusalCode.UNSUPPORTED:
+        return UnsupportedParameter(refusal.message, param=refusal.parameter or None)
+    return InvalidRequest(refusal.message, param=refusal.parameter or None)
+
+
+def _no_worker(shed: Shed) -> AllsortsError:
+    """Waiting cures it, unless filters that never lift removed every worker of the model."""
+    exclusions = () if shed.no_candidate is None else shed.no_candidate.exclusions
+    filters = {one.filter for one in exclusions} - {FilterName.MODEL}  # empty: all workers of the model are gone
+    if not filters or not all(one.lasting for one in filters):
+        return _unavailable(shed)
+    if all(one.from_model_name for one in filters):
+        return UnknownModel(f"no worker serves the model as it is asked for: {shed.reason}", param="model")
+    left = {one for one in filters if not one.from_model_name} - {FilterName.LABELS}
+    if left == {FilterName.CONTEXT}:  # by the estimate, with room for its error: a worker would say the same
+        return ContextLengthExceeded(f"prompt and max_tokens are too long for every worker: {shed.reason}")
+    if left == {FilterName.CAPABILITY}:
+        return UnsupportedParameter(f"no worker of this model can do that: {shed.reason}")
+    return OutOfReach(shed.reason)
+
+
+def _unavailable(shed: Shed) -> AllsortsError:
+    return Unavailable(shed.reason, retry_after_s=shed.retry_after_s or 1.0)
+
+
+_SHED: dict[ShedCode, Callable[[Shed], AllsortsError]] = {
+    ShedCode.UNKNOWN_MODEL: lambda shed: UnknownModel(shed.reason, param="model"),
+    ShedCode.NO_WORKER: _no_worker,
+    ShedCode.OUT_OF_REACH: lambda shed: OutOfReach(shed.reason),
+    ShedCode.OVERLOADED: _unavailable,
+    ShedCode.DEADLINE: lambda shed: DeadlineExceeded(shed.reason, retry_after_s=shed.retry_after_s),
+    ShedCode.RATE_LIMITED: lambda shed: RateLimited(shed.reason, retry_after_s=shed.retry_after_s),
+    ShedCode.GAVE_UP: lambda shed: WorkerFailed(shed.reason),
+}
