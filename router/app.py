@@ -18,7 +18,6 @@ from protos.contract.addresses import join_host_port
 from router.config import AdmissionConfig, RouterConfig, TenantConfig
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.sender import Sender
-from router.domain.addresses import join_host_port
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId, Tenant
 from router.domain.worker import WorkerState

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import structlog
 
-from protos.contract.ids import WorkerId
 from protos.contract.stream import Accepted, Delta, Refusal, RefusalCode, Returned, Usage
 from router.config import DispatchConfig
 from router.dispatch.admission_queue import AdmissionQueue
@@ -26,7 +25,7 @@ from router.domain.answer import AnswerHead, Chunk
 from router.domain.clock import Clock
 from router.domain.placement import Ending, Outcome
 from router.domain.request import InferenceRequest
-from router.domain.stream import Accepted, AttemptEvent, Delta, Refusal, RefusalCode, Returned, SessionLost, Usage
+from router.domain.stream import AttemptEvent, SessionLost
 from router.errors import AllsortsError, DeadlineExceeded
 from router.scheduling.events import (
     Arrived,

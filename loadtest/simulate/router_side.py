@@ -3,6 +3,7 @@
 import logging
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -11,21 +12,21 @@ from structlog.typing import FilteringBoundLogger
 from loadtest.simulate.fleet import NodeSpec
 from loadtest.simulate.policies import POLICIES
 from loadtest.simulate.traffic import Arrival
+from protos.contract.ids import AttemptKey, RequestId, WorkerId
+from protos.contract.worker import Load
 from router.config import FleetConfig
 from router.domain.clock import ManualClock
-from router.domain.ids import RequestId, Tenant, WorkerId
+from router.domain.ids import Tenant
 from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
-from router.domain.worker import Load
 from router.fleet.lifecycle import Event as LifecycleEvent
 from router.fleet.membership import Membership
-from router.fleet.session import AttemptKey, Sink
+from router.fleet.session import Sink
 from router.scheduling.admission.limits import AdmissionLimits
 from router.scheduling.claims import Claim, Claims
 from router.scheduling.events import Arrived, CommandSent, Event, Instruction, LoadReported, Send, Tick, WorkerGone
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.placer import build_placer
 from router.scheduling.scheduler import Scheduler
-from workers.engines.base import LoadFigures
 
 BYTES_PER_TOKEN = 4
 SLO = SloTargets(ttft_s=2.0, ttft_per_prompt_token_s=0.001, tpot_s=0.1)
@@ -149,22 +150,7 @@ class RouterSide:
         member = self.membership.member(worker_id)
         if member is None or not self.membership.connected(worker_id):
             return
-        load = Load(
-            observed_at=now,
-            running=figures.running,
-            waiting=figures.waiting,
-            prefill_tokens_pending=figures.prefill_tokens_pending,
-            context_tokens=figures.context_tokens,
-            expected_remaining_tokens=figures.expected_remaining_tokens,
-            kv_used=figures.kv_used,
-            step_sequence=figures.step_sequence,
-            last_command=last_command,
-            prefill_progress=figures.prefill_progress,
-            tokens_per_s=figures.tokens_per_s,
-            last_step_s=figures.last_step_s,
-            last_step_batch=figures.last_step_batch,
-            last_step_prefill_tokens=figures.last_step_prefill_tokens,
-        )
+        load = replace(figures, observed_at=now, last_command=last_command)
         self.membership.set_load(member, load)
         self.handle(LoadReported(worker_id), now)
 

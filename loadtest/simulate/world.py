@@ -11,9 +11,10 @@ from loadtest.simulate.metrics import Served, window
 from loadtest.simulate.outages import Outage, Outages
 from loadtest.simulate.router_side import RouterSide
 from loadtest.simulate.traffic import BLOCK_TOKENS, Arrival
-from router.domain.ids import RequestId
+from protos.contract.ids import RequestId
+from protos.contract.stream import Refusal, RefusalCode
+from protos.contract.worker import Load
 from router.domain.placement import Ending, Outcome
-from router.domain.stream import Refusal, RefusalCode
 from router.scheduling.admission.limits import AdmissionLimits
 from router.scheduling.events import (
     AttemptEnded,
@@ -24,7 +25,6 @@ from router.scheduling.events import (
     WakeAt,
     WorkerRefused,
 )
-from workers.engines.base import LoadFigures
 from workers.engines.simulated.core import NEVER, SimulatedCore
 from workers.engines.simulated.parameters import EngineParameters
 from workers.engines.simulated.sequence import EventKind, Sequence_
@@ -268,7 +268,7 @@ class World:
         node.core.submit(self.now, sequence)
         self._changed(place)
 
-    def _refusal(self, sending: _Sending) -> tuple[Refusal, LoadFigures] | None:
+    def _refusal(self, sending: _Sending) -> tuple[Refusal, Load] | None:
         """As a worker refuses, with its true load: it drains, the prompt is too long, or the precondition fails."""
         core = self.nodes[sending.place].core
         context = self.setup.fleet.nodes[sending.place].instance.context_tokens
@@ -289,7 +289,7 @@ class World:
         self.conflicts += 1
         return Refusal(**about, code=RefusalCode.CONFLICT, message=why), figures
 
-    def _refused(self, sending: _Sending, refusal: Refusal, figures: LoadFigures) -> None:
+    def _refused(self, sending: _Sending, refusal: Refusal, figures: Load) -> None:
         router = self.routers[sending.replica]
         router.report(sending.place, figures, sending.command, self.now)
         ending = Ending.CONFLICT if refusal.code is RefusalCode.CONFLICT else Ending.REFUSED

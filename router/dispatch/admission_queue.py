@@ -8,9 +8,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from protos.contract.ids import RequestId, WorkerId
 from router.dispatch.errors_of import error_of
 from router.domain.clock import Clock
-from router.domain.ids import RequestId, WorkerId
 from router.scheduling.events import Event, Instruction, Send, Tick, WakeAt
 from router.scheduling.scheduler import Scheduler
 

@@ -9,8 +9,8 @@ import asyncio
 from protos.contract.ids import AttemptKey, RequestId
 from protos.contract.stream import Delta
 from router.domain.placement import Placed
-from router.domain.stream import AttemptEvent, Delta, SessionLost
-from router.fleet.session import AttemptKey, Session
+from router.domain.stream import AttemptEvent, SessionLost
+from router.fleet.session import Session
 
 CHARACTERS_PER_TOKEN = 1024
 TEXT_SLACK = 4096

@@ -1,6 +1,7 @@
 """What an attempt's end says: a reason in words, and whose fault it was. Pure."""
 
-from router.domain.stream import AttemptEvent, Delta, FinishReason, Refusal, RefusalCode, Returned, SessionLost
+from protos.contract.stream import Delta, FinishReason, Refusal, RefusalCode, Returned
+from router.domain.stream import AttemptEvent, SessionLost
 from router.scheduling.events import Fault
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from protos.contract.stream import Refusal, RefusalCode
 from router.domain.placement import FilterName
-from router.domain.stream import Refusal, RefusalCode
 from router.errors import (
     AllsortsError,
     ContextLengthExceeded,

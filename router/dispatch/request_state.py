@@ -5,12 +5,11 @@
 
 from dataclasses import dataclass, field
 
-from protos.contract.ids import WorkerId
+from protos.contract.ids import RequestId
 from protos.contract.stream import Accepted, Delta, FinishReason, TokenLogprob, Usage
 from router.dispatch.attempt import Attempt
 from router.dispatch.transcript import Transcript
 from router.domain.answer import AnswerHead, Chunk, Continuation
-from router.domain.ids import RequestId
 from router.domain.placement import Ending, Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.domain.stream import AttemptEvent

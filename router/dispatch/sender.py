@@ -7,7 +7,6 @@ from router.dispatch.attempt import Attempt
 from router.dispatch.transcript import Resume
 from router.domain.clock import Clock
 from router.domain.placement import Placed
-from router.domain.worker import ModelInstance
 from router.fleet.membership import Membership
 from router.scheduling.events import Send
 from router.sessions import codec

@@ -15,9 +15,8 @@ from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.config import FleetConfig
 from router.domain.clock import Clock
-from router.domain.ids import WorkerId
 from router.domain.snapshot import FleetSnapshot, WorkerView
-from router.domain.worker import InstanceState, Load, ModelInstance, WorkerProfile, WorkerState
+from router.domain.worker import WorkerProfile, WorkerState
 from router.errors import NotFound, Unavailable
 from router.fleet.breaker import Breaker
 from router.fleet.lifecycle import Command, Event, advance

@@ -3,11 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import AttemptKey, WorkerId
 from router.domain.stream import AttemptEvent
-
-AttemptKey = tuple[str, int]
-"""Request id and attempt number."""
 
 Sink = Callable[[AttemptEvent], None]
 

@@ -8,7 +8,7 @@ then a claim counts as ``Inflight`` beside the load.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from router.domain.ids import RequestId, WorkerId
+from protos.contract.ids import RequestId, WorkerId
 from router.domain.placement import Ending, Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import Inflight

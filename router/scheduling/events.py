@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from router.domain.ids import RequestId, WorkerId
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import Refusal
 from router.domain.placement import NoCandidate, Outcome, Placed
 from router.domain.request import InferenceRequest
-from router.domain.stream import Refusal
 
 # ---------------------------------------------------------------- in
 

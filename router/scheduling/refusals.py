@@ -1,9 +1,9 @@
 """What a worker's no means for the request: the client's own fault, or a reason to try elsewhere. Pure."""
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
+from protos.contract.stream import Refusal, RefusalCode
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import Refusal, RefusalCode
 
 
 def is_clients_fault(

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from router.domain.ids import RequestId, WorkerId
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import Refusal, RefusalCode
 from router.domain.placement import Ending, Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import Refusal, RefusalCode
 from router.scheduling.admission.control import Admission
 from router.scheduling.admission.interfaces import Admitted
 from router.scheduling.admission.limits import AdmissionLimits

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.placement import Placed
 from router.domain.request import InferenceRequest
 from router.scheduling.claims import Claim

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from protos.contract.ids import RequestId, WorkerId
+from protos.contract.ids import RequestId
 from router.domain.clock import Clock
 from router.fleet.lifecycle import Event, ImpossibleTransition
 from router.fleet.member import Member

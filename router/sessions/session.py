@@ -15,10 +15,8 @@ from protos.contract.ids import AttemptKey, WorkerId
 from protos.contract.stream import Returned
 from protos.contract.worker import Load
 from router.domain.clock import Clock
-from router.domain.ids import RequestId, WorkerId
-from router.domain.stream import AttemptEvent, Returned, SessionLost
-from router.domain.worker import Load
-from router.fleet.session import AttemptKey, Sink
+from router.domain.stream import AttemptEvent, SessionLost
+from router.fleet.session import Sink
 
 log = structlog.get_logger()
 

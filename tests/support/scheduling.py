@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from loadtest.simulate.router_side import SimulatedSession
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import Refusal, RefusalCode
+from protos.contract.worker import Load, ModelInstance
 from router.config import FleetConfig
 from router.domain.clock import ManualClock
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Ending, Outcome
 from router.domain.request import InferenceRequest
-from router.domain.stream import Refusal, RefusalCode
-from router.domain.worker import Load, ModelInstance
 from router.fleet.membership import Membership
 from router.scheduling.admission.limits import AdmissionLimits
 from router.scheduling.claims import Claims

@@ -4,9 +4,9 @@ The router lets only so many requests wait inside an engine: what waits there ca
 frees up, nor ordered fairly.
 """
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
+from protos.contract.worker import InstanceState
 from router.domain.snapshot import FleetSnapshot, WorkerView
-from router.domain.worker import InstanceState
 
 
 class Backpressure:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from router.domain.ids import RequestId
+from protos.contract.ids import RequestId
 from router.domain.placement import Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot

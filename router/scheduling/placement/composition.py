@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.placement import Ending, Exclusion, NoCandidate, Outcome, Placed, PlacementResult, Prediction
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot

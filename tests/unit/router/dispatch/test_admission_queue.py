@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from protos.contract.ids import RequestId, WorkerId
 from router.dispatch.admission_queue import AdmissionQueue
-from router.domain.ids import RequestId, WorkerId
 from router.domain.request import ModelRef
 from router.errors import UnknownModel
 from router.scheduling.events import Arrived, ClientLeft, Send

@@ -4,11 +4,12 @@ from typing import Any, cast
 
 import pytest
 
+from protos.contract.ids import AttemptKey, RequestId, WorkerId
+from protos.contract.stream import Delta, FinishReason, TokenLogprob, Usage
 from router.dispatch.attempt import CHARACTERS_PER_TOKEN, MAX_ALTERNATIVES, TEXT_SLACK, USAGE_SLACK, Attempt
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Placed
-from router.domain.stream import Delta, FinishReason, SessionLost, TokenLogprob, Usage
-from router.fleet.session import AttemptKey, Session
+from router.domain.stream import SessionLost
+from router.fleet.session import Session
 
 BUDGET = 10
 

@@ -2,18 +2,10 @@
 
 import pytest
 
+from protos.contract.ids import RequestId
+from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned
 from router.dispatch.attempt_events import fault_of, reason_of
-from router.domain.ids import RequestId
-from router.domain.stream import (
-    Accepted,
-    AttemptEvent,
-    Delta,
-    FinishReason,
-    Refusal,
-    RefusalCode,
-    Returned,
-    SessionLost,
-)
+from router.domain.stream import AttemptEvent, SessionLost
 from router.scheduling.events import Fault
 
 R = RequestId("r")

@@ -2,10 +2,10 @@
 
 import pytest
 
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import Refusal, RefusalCode
 from router.dispatch.errors_of import error_of
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Exclusion, FilterName, NoCandidate
-from router.domain.stream import Refusal, RefusalCode
 from router.http.server.errors import error_headers
 from router.scheduling.events import Reject, Shed, ShedCode
 

@@ -2,8 +2,10 @@
 
 from typing import cast
 
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.request import Sampling
+from protos.contract.stream import Accepted, Delta, FinishReason, Usage
 from router.dispatch.request_state import RequestState
-from router.domain.ids import RequestId, WorkerId
 from router.domain.placement import Placed
 from router.domain.request import InferenceRequest
 

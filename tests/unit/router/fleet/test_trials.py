@@ -9,9 +9,8 @@ from protos.contract.ids import WorkerId
 from protos.contract.worker import Hardware, Load
 from router.config import FleetConfig
 from router.domain.clock import ManualClock
-from router.domain.ids import WorkerId
 from router.domain.placement import Outcome
-from router.domain.worker import Hardware, Load, WorkerProfile
+from router.domain.worker import WorkerProfile
 from router.fleet.breaker import OWED_FOR_A_BREACH
 from router.fleet.member import Member
 from router.fleet.membership import Membership

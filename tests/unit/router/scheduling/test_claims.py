@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.domain.ids import WorkerId
+from protos.contract.ids import WorkerId
 from router.domain.placement import Ending, Outcome, Placed
 from router.scheduling.claims import Claim, ClaimClosed, Claims
 from tests.support.fleets import request

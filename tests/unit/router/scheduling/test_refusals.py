@@ -2,9 +2,9 @@
 
 import pytest
 
-from router.domain.ids import RequestId, WorkerId
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import Refusal, RefusalCode
 from router.domain.snapshot import FleetSnapshot
-from router.domain.stream import Refusal, RefusalCode
 from router.scheduling.refusals import is_clients_fault
 from tests.support.fleets import instance, request, snapshot, worker
 

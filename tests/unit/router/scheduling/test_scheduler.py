@@ -2,10 +2,10 @@
 
 import pytest
 
-from router.domain.ids import RequestId, WorkerId
+from protos.contract.ids import RequestId, WorkerId
+from protos.contract.stream import RefusalCode
 from router.domain.placement import Ending, Outcome
 from router.domain.request import ModelRef, SloTargets
-from router.domain.stream import RefusalCode
 from router.scheduling.admission.limits import AdmissionLimits
 from router.scheduling.events import ClientLeft, Fault, Reject, Send, Shed, ShedCode, Tick, WakeAt
 from router.scheduling.scheduler import RetryLimits

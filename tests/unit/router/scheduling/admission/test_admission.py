@@ -14,7 +14,7 @@ from protos.contract.worker import Load
 from router.domain.ids import Tenant
 from router.domain.request import InferenceRequest, ModelRef
 from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import Load, WorkerState
+from router.domain.worker import WorkerState
 from router.scheduling.admission.interfaces import Admitted, Decision
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
 from router.scheduling.events import Shed

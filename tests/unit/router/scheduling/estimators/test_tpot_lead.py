@@ -7,7 +7,6 @@ import pytest
 from protos.contract.worker import Load
 from router.domain.placement import Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
-from router.domain.worker import Load
 from router.scheduling.admission.interfaces import Admitted
 from router.scheduling.estimators.tpot_lead import Pace, PaceBook, Progress
 from router.scheduling.placement.composition import ComposedPlacer

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.contract.worker import Load
 from router.domain.placement import Ending, Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.placement.composition import ComposedPlacer
