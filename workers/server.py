@@ -1,8 +1,12 @@
 """The composition root of a worker: from a configuration to a worker that serves until it is stopped."""
 
+import asyncio
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -11,14 +15,23 @@ from protos.contract.worker import Hardware, Profile
 from workers.benchmark.join_benchmark import Effort, JoinBenchmark
 from workers.benchmark.store import BenchmarkStore
 from workers.config import ModelConfig, Option, WorkerConfig, public_name
-from workers.engines.base import ModelSpec
+from workers.engines.base import Engine, ModelSpec
 from workers.engines.spec import EngineSpec
 from workers.engines.table import engine_spec
 from workers.joining.profile import profile_of
-from workers.serving.worker import Ended, Worker, WorkerSetup
-from workers.session.channel import ChannelSecurity
+from workers.serving.availability import Availability
+from workers.serving.control_commands import ControlCommands
+from workers.serving.engine_host import EngineHost
+from workers.serving.job_table import JobTable
+from workers.serving.model_manager import Measure, ModelManager
+from workers.serving.pool_identity import PoolIdentity
+from workers.serving.tasks import TaskSet
+from workers.serving.worker import Ended, Worker, WorkerPlan
+from workers.session.channel import ChannelSecurity, Dial, grpc_dial
 from workers.session.enrolment import Enrolment, enrol_anywhere
 from workers.session.identity_file import IdentityFile
+from workers.session.session import Session, SessionLimits
+from workers.session.session_pool import SessionPool
 
 log = structlog.get_logger(__name__)
 
@@ -48,23 +61,70 @@ async def serve(
     specs = tuple(_spec(config, engine, one) for one in models)
     identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in specs))
     try:
-        setup = WorkerSetup(
+        worker = build_worker(
+            WorkerPlan(profile=profile, models=specs, drain_s=config.drain_s, leave_unless_loaded=leave_unless_loaded),
             make_engine=engine.make,
-            profile=profile,
             routers=config.routers,
-            models=specs,
             worker_id=worker_id or identity.read(),
-            enrol=None if worker_id else lambda: _enrol(config, profile, identity, security),
+            enrol=None if worker_id else partial(_enrol, config, profile, identity, security),
+            dial=grpc_dial(security),
             measure=_benchmark(config, profile.hardware),
-            security=security,
-            drain_s=config.drain_s,
             load_options=_options(config, engine),
             on_progress=on_progress,
-            leave_unless_loaded=leave_unless_loaded,
         )
-        return await Worker(setup).run(signals=signals)
+        if signals:
+            _listen_to_signals(worker)
+        return await worker.run()
     finally:
         identity.close()
+
+
+def build_worker(
+    plan: WorkerPlan,
+    *,
+    make_engine: Callable[[], Engine],
+    routers: Sequence[str],
+    worker_id: str = "",
+    enrol: Callable[[], Coroutine[Any, Any, Enrolment]] | None = None,
+    dial: Dial,
+    limits: SessionLimits | None = None,
+    measure: Measure | None = None,
+    load_options: Mapping[str, Option] | None = None,
+    on_progress: Callable[[ModelProgress], None] | None = None,
+) -> Worker:
+    """A worker and all that it is made of. ``routers``: addresses to dial first; ``load_options``: of models that a
+    router loads; ``on_progress``: hears of loads and benchmarks, for whoever watches.
+    """
+    sessions = SessionPool(routers, partial(Session, dial=dial, limits=limits))
+
+    def announce(progress: ModelProgress) -> None:
+        sessions.broadcast(progress)
+        if on_progress is not None:
+            on_progress(progress)
+
+    host = EngineHost(make_engine)
+    models = ModelManager(host, announce=announce, measure=measure)
+    jobs = JobTable(why_not_ready=models.why_not_ready)
+    tasks = TaskSet()
+    return Worker(
+        plan,
+        identity=PoolIdentity(worker_id, enrol),
+        sessions=sessions,
+        engine=host,
+        models=models,
+        jobs=jobs,
+        control=ControlCommands(engine=host, models=models, load_options=load_options or {}),
+        availability=Availability(jobs, sessions, tasks),
+        tasks=tasks,
+    )
+
+
+def _listen_to_signals(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop, f"the worker was stopped ({number.name})")
+    loop.add_signal_handler(signal.SIGUSR1, worker.availability.toggle_sleep)
+    loop.add_signal_handler(signal.SIGUSR2, worker.availability.wake)
 
 
 def _threads(config: WorkerConfig) -> int:

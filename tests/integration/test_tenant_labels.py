@@ -21,7 +21,9 @@ from tests.support.joined import PROFILE, QUICK
 from tests.support.until import until_async
 from workers.engines.base import ModelSpec, Progress
 from workers.joining.join import join_pool
-from workers.serving.worker import Worker, WorkerSetup
+from workers.server import build_worker
+from workers.serving.worker import WorkerPlan
+from workers.session.channel import grpc_dial
 
 SECRET = "the patient is called"
 
@@ -66,17 +68,16 @@ class TwoSites:
         profile = replace(PROFILE, node=node, labels={"site": "clinic"})  # claimed by both: only the token's count
         joined = await join_pool(address, parse_token(made["token"]), profile, self._folder / node)
         engine = self.engines[node] = Witness()
-        setup = WorkerSetup(
+        models = (ModelSpec(name="echo", path="echo.file", quantization="q8_0"),)
+        worker = build_worker(
+            WorkerPlan(profile=profile, models=models, drain_s=0.1),
             make_engine=lambda: engine,
-            profile=profile,
             routers=joined.membership.replicas,
-            models=(ModelSpec(name="echo", path="echo.file", quantization="q8_0"),),
             worker_id=joined.membership.worker_id,
-            security=joined.files.security(),
+            dial=grpc_dial(joined.files.security()),
             limits=QUICK,
-            drain_s=0.1,
         )
-        self.tasks[node] = asyncio.create_task(Worker(setup).run(signals=False))
+        self.tasks[node] = asyncio.create_task(worker.run())
 
     async def until_ready(self, *nodes: str) -> None:
         headers = {"authorization": f"Bearer {self._admin}"}

@@ -48,12 +48,12 @@ async def test_announced_sleep_returns_everything_at_once(fleet: Fleet) -> None:
         rig.engine.gate.clear()
         session.send(**generate("r1", "x" * 100))
         await session.until(lambda one: one.of("accepted"))
-        rig.worker.toggle_sleep()
+        rig.worker.availability.toggle_sleep()
         await session.until(lambda one: one.of("returned"))
         kinds = [event.WhichOneof("event") for event in session.events]
         assert kinds.index("leaving") < kinds.index("returned")
         rig.engine.gate.set()
-        rig.worker.wake()
+        rig.worker.availability.wake()
         session.send(**generate("r2", "awake"))
         await session.until(lambda one: one.finish("r2"))
 
@@ -127,7 +127,7 @@ async def test_a_router_that_forgot_the_worker_lets_it_enrol_again(fleet: Fleet)
     async with running(rig):
         session = await ready(fleet)
         fleet.known.clear()
-        rig.worker._enrolled_at = 0.0  # long ago
+        rig.worker._identity._enrolled_at = 0.0  # long ago
         session.hang_up()
         second = await ready(fleet, 2)
         assert second.hello.worker_id == "worker-2"

@@ -15,8 +15,9 @@ from tests.support.echo_engine import EchoEngine
 from tests.support.tls_pool import Head
 from workers.engines.base import ModelSpec
 from workers.joining.join import Joined, join_pool
-from workers.serving.worker import Ended, Worker, WorkerSetup
-from workers.session.channel import open_channel
+from workers.server import build_worker
+from workers.serving.worker import Ended, Worker, WorkerPlan
+from workers.session.channel import grpc_dial, open_channel
 from workers.session.session import SessionLimits
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
@@ -29,23 +30,19 @@ async def join(pool: Head, token: str | None, state_dir: Path, profile: Profile 
 
 
 def worker_of(joined: Joined) -> Worker:
-    return Worker(
-        WorkerSetup(
-            make_engine=EchoEngine,
-            profile=PROFILE,
-            routers=joined.membership.replicas,
-            models=(ModelSpec(name="echo", path="echo.file"),),
-            worker_id=joined.membership.worker_id,
-            security=joined.files.security(),
-            limits=QUICK,
-            drain_s=0.2,
-        )
+    return build_worker(
+        WorkerPlan(profile=PROFILE, models=(ModelSpec(name="echo", path="echo.file"),), drain_s=0.2),
+        make_engine=EchoEngine,
+        routers=joined.membership.replicas,
+        worker_id=joined.membership.worker_id,
+        dial=grpc_dial(joined.files.security()),
+        limits=QUICK,
     )
 
 
 @contextlib.asynccontextmanager
 async def running(worker: Worker) -> AsyncIterator[asyncio.Task[Ended]]:
-    task = asyncio.create_task(worker.run(signals=False))
+    task = asyncio.create_task(worker.run())
     try:
         yield task
     finally:

@@ -9,7 +9,9 @@ from protos.contract.worker import Hardware, Profile
 from tests.support.echo_engine import EchoEngine
 from tests.support.fleet_servicer import Fleet, SessionEnd
 from workers.engines.base import ModelSpec
-from workers.serving.worker import Ended, Worker, WorkerSetup
+from workers.server import build_worker
+from workers.serving.worker import Ended, WorkerPlan
+from workers.session.channel import grpc_dial
 from workers.session.enrolment import enrol
 from workers.session.session import SessionLimits
 
@@ -26,17 +28,14 @@ class Rig:
         self.engines: list[EchoEngine] = []
         self.engine_made = asyncio.Event()
         first = fleets[0].address
-        self.worker = Worker(
-            WorkerSetup(
-                make_engine=self._make,
-                profile=PROFILE,
-                routers=(first,),
-                models=(ModelSpec(name="echo", path=model),),
-                enrol=lambda: enrol(first, PROFILE),
-                limits=limits,
-                worker_id=worker_id,
-                drain_s=0.2,
-            )
+        self.worker = build_worker(
+            WorkerPlan(profile=PROFILE, models=(ModelSpec(name="echo", path=model),), drain_s=0.2),
+            make_engine=self._make,
+            routers=(first,),
+            worker_id=worker_id,
+            enrol=lambda: enrol(first, PROFILE),
+            dial=grpc_dial(None),
+            limits=limits,
         )
 
     def _make(self) -> EchoEngine:
@@ -52,7 +51,7 @@ class Rig:
 @contextlib.asynccontextmanager
 async def running(rig: Rig) -> AsyncIterator[asyncio.Task[Ended]]:
     """The worker at work; afterwards it has ended and its engine is closed."""
-    task = asyncio.create_task(rig.worker.run(signals=False))
+    task = asyncio.create_task(rig.worker.run())
     try:
         yield task
     finally:

@@ -3,49 +3,87 @@
 from collections.abc import Mapping
 
 from protos.contract.commands import Embed, LoadModel, Score, UnloadModel
-from protos.contract.events import EmbedResult, ScoreResult
-from workers.engines.base import Engine, EngineError, ModelSpec, Refused
-from workers.engines.step_reader import StepReader
-from workers.serving.model_manager import ModelShelf
+from protos.contract.events import EmbedResult, ScoreResult, WorkerEvent
+from workers.engines.base import EngineError, ModelSpec
+from workers.serving.engine_host import EngineHost
+from workers.serving.model_manager import ModelManager
+from workers.serving.tasks import TaskSet
 from workers.session.session import Session
 
-SideCommand = Score | Embed | LoadModel | UnloadModel
+ControlCommand = Score | Embed | LoadModel | UnloadModel
 
-MAX_SIDE_TASKS = 64
-"""So many may be under way at once."""
+MAX_CONTROL_COMMANDS = 64
+"""So many may be under way at once; beyond it the answer is an error where one is awaited."""
 
 TOO_MANY = "too many requests of this kind run"
 
 
-class SideWork:
-    """Does one command at a time for whoever spawns it. ``load_options``: of models that a router loads."""
+class ControlCommands:
+    """Carries them out, each in a task of its own. ``load_options``: of models that a router loads."""
 
-    def __init__(self, *, shelf: ModelShelf, load_options: Mapping[str, str | int | float | bool]) -> None:
-        self._shelf = shelf
+    def __init__(
+        self,
+        *,
+        engine: EngineHost,
+        models: ModelManager,
+        load_options: Mapping[str, str | int | float | bool],
+        max_at_once: int = MAX_CONTROL_COMMANDS,
+    ) -> None:
+        self._engine = engine
+        self._models = models
         self._load_options = load_options
+        self._max_at_once = max_at_once
+        self._tasks = TaskSet()
 
-    async def do(self, engine: Engine, hub: StepReader, session: Session, command: SideCommand) -> None:
-        """Carry it out; what it asks for is answered on ``session``."""
+    def start(self, session: Session, command: ControlCommand) -> None:
+        """Begin with one; what it asks for is answered on ``session``."""
+        if len(self._tasks) < self._max_at_once:
+            self._tasks.spawn(self._do(session, command), type(command).__name__)
+        elif (answer := _turned_away(command)) is not None:
+            session.put_event(answer)
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        await self._tasks.close()
+
+    async def _do(self, session: Session, command: ControlCommand) -> None:
         match command:
             case Score():
-                session.put_event(await _score(engine, command))
+                session.put_event(await self._score(command))
             case Embed():
-                session.put_event(await _embed(engine, command))
+                session.put_event(await self._embed(command))
             case LoadModel():
-                spec = ModelSpec(
-                    name=command.model,
-                    path=command.path,
-                    quantization=command.quantization,
-                    context_tokens=command.context_tokens,
-                    slots=command.slots,
-                    options=dict(self._load_options),
+                await self._models.load(
+                    ModelSpec(
+                        name=command.model,
+                        path=command.path,
+                        quantization=command.quantization,
+                        context_tokens=command.context_tokens,
+                        slots=command.slots,
+                        options=dict(self._load_options),
+                    )
                 )
-                await self._shelf.load(engine, hub, spec)
             case UnloadModel():
-                await self._shelf.unload(engine, command.model, command.quantization)
+                await self._models.unload(command.model, command.quantization)
+
+    async def _score(self, command: Score) -> ScoreResult:
+        engine = self._engine.engine
+        try:
+            scored = await engine.score(command.model, command.quantization, command.text, command.token_ids)
+        except EngineError as error:
+            return ScoreResult(request_id=command.request_id, error=str(error))
+        return ScoreResult(request_id=command.request_id, logprobs=scored.logprobs, token_ids=scored.token_ids)
+
+    async def _embed(self, command: Embed) -> EmbedResult:
+        try:
+            embedded = await self._engine.engine.embed(command.model, command.quantization, command.text)
+        except EngineError as error:
+            return EmbedResult(request_id=command.request_id, error=str(error))
+        values, prompt_tokens = embedded.values, embedded.prompt_tokens
+        return EmbedResult(request_id=command.request_id, values=values, prompt_tokens=prompt_tokens)
 
 
-def turned_away(command: SideCommand) -> ScoreResult | EmbedResult | None:
+def _turned_away(command: ControlCommand) -> WorkerEvent | None:
     """The answer to one too many; None where nobody waits for one."""
     match command:
         case Score():
@@ -54,23 +92,3 @@ def turned_away(command: SideCommand) -> ScoreResult | EmbedResult | None:
             return EmbedResult(request_id=command.request_id, error=TOO_MANY)
         case _:
             return None
-
-
-async def _score(engine: Engine, command: Score) -> ScoreResult:
-    try:
-        scored = await engine.score(command.model, command.quantization, command.text, command.token_ids)
-    except EngineError as error:
-        return ScoreResult(request_id=command.request_id, error=_line(error))
-    return ScoreResult(request_id=command.request_id, logprobs=scored.logprobs, token_ids=scored.token_ids)
-
-
-async def _embed(engine: Engine, command: Embed) -> EmbedResult:
-    try:
-        embedded = await engine.embed(command.model, command.quantization, command.text)
-    except EngineError as error:
-        return EmbedResult(request_id=command.request_id, error=_line(error))
-    return EmbedResult(request_id=command.request_id, values=embedded.values, prompt_tokens=embedded.prompt_tokens)
-
-
-def _line(error: EngineError) -> str:
-    return error.message if isinstance(error, Refused) else str(error)

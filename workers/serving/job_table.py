@@ -52,11 +52,15 @@ class _Record:
     submission: asyncio.Task[None] | None = None
 
 
-class Dispatcher:
-    """Owns every job of this worker. ``closed_because`` names why no work is taken now; empty: open."""
+class JobTable:
+    """Owns every job of this worker. ``closed_because`` names why no work is taken now; empty: it is.
 
-    def __init__(self, engine: Engine, *, why_not_ready: Callable[[str, str], str], max_jobs: int = MAX_JOBS) -> None:
-        self._engine: Engine | None = engine
+    ``why_not_ready`` says why a model (name, quantization) takes no work; empty: it does. There is no engine before
+    ``attach``, nor after one died until the next is attached.
+    """
+
+    def __init__(self, *, why_not_ready: Callable[[str, str], str], max_jobs: int = MAX_JOBS) -> None:
+        self._engine: Engine | None = None
         self._why_not_ready = why_not_ready
         self._max_jobs = max_jobs
         self._records: dict[AttemptKey, _Record] = {}
@@ -68,8 +72,12 @@ class Dispatcher:
         """Jobs held."""
         return len(self._records)
 
-    def attach(self, engine: Engine | None) -> None:
-        """Use another engine (after the last one died); None: there is none now."""
+    def __repr__(self) -> str:
+        accepted = sum(one.accepted is not None for one in self._records.values())
+        return f"<JobTable: {len(self._records)} jobs, {accepted} accepted; {self.closed_because or 'takes work'}>"
+
+    def attach(self, engine: Engine) -> None:
+        """Use this engine from now on."""
         self._engine = engine
 
     def load_figures(self) -> Load:
@@ -92,11 +100,13 @@ class Dispatcher:
     def generate(
         self, outlet: Outlet, job: Job, *, most_pending_tokens: int = 0, expected_prefill_tokens: int = 0
     ) -> None:
-        """Take a job, or refuse it with the reason. Returns at once. ``most_pending_tokens``: the router's condition, 0
-        for none; ``expected_prefill_tokens``: what the job adds to them, until the engine has counted.
+        """Take a job, or refuse it with the reason. Returns at once.
+
+        ``most_pending_tokens``: the router's precondition, 0 for none. ``expected_prefill_tokens``: what the job
+        adds to them, until the engine has counted.
         """
         key = (job.request_id, job.attempt)
-        refusal = self._refusal(key, job) or self._conflict(key, most_pending_tokens)
+        refusal = self._refusal(key, job) or self._stale(key, most_pending_tokens)
         if refusal is not None:
             outlet.put_event(refusal)
             return
@@ -129,7 +139,7 @@ class Dispatcher:
             return _refused(key, RefusalCode.MODEL_NOT_LOADED, why)
         return None
 
-    def _conflict(self, key: AttemptKey, most_pending_tokens: int) -> Refusal | None:
+    def _stale(self, key: AttemptKey, most_pending_tokens: int) -> Refusal | None:
         if most_pending_tokens > 0 and (why := conflict(most_pending_tokens, self.load_figures())):
             return _refused(key, RefusalCode.CONFLICT, why)
         return None
@@ -141,8 +151,9 @@ class Dispatcher:
         try:
             accepted = await engine.submit(record.job)
         except Refused as refused:
-            self._finish(key, record)
-            record.outlet.put_event(
+            self._refuse(
+                key,
+                record,
                 Refusal(
                     request_id=key[0],
                     attempt=key[1],
@@ -152,19 +163,16 @@ class Dispatcher:
                     max_tokens=refused.max_tokens,
                     context_tokens=refused.context_tokens,
                     parameter=refused.parameter,
-                )
+                ),
             )
-            log.debug("job.failed", request_id=key[0], attempt=key[1], code=refused.code, reason=refused.message)
             return
         except EngineFailed as failed:
-            self._finish(key, record)
-            record.outlet.put_event(_refused(key, RefusalCode.ENGINE_FAILED, str(failed)))
+            self._refuse(key, record, _refused(key, RefusalCode.ENGINE_FAILED, str(failed)))
             return
         except Exception as error:
-            log.exception("job.failed", request_id=key[0], attempt=key[1])
-            self._finish(key, record)
+            log.exception("job.raised", request_id=key[0], attempt=key[1])
             reason = f"the engine could not take the request: {type(error).__name__}: {error}"
-            record.outlet.put_event(_refused(key, RefusalCode.ENGINE_FAILED, reason))
+            self._refuse(key, record, _refused(key, RefusalCode.ENGINE_FAILED, reason))
             return
         if self._records.get(key) is not record:
             engine.abort(*key)  # its session broke, or it was returned, while the prompt was counted
@@ -176,6 +184,10 @@ class Dispatcher:
         early, record.early = record.early, []
         for delta in early:
             self._forward(key, record, delta)
+
+    def _refuse(self, key: AttemptKey, record: _Record, refusal: Refusal) -> None:
+        self._finish(key, record, failed=refusal.message)
+        record.outlet.put_event(refusal)
 
     # ------------------------------------------------------------ output
 
@@ -194,14 +206,17 @@ class Dispatcher:
     def _forward(self, key: AttemptKey, record: _Record, delta: Delta) -> None:
         record.position = delta.position + delta.token_count
         if delta.finish_reason is not None:
-            self._finish(key, record)
             if record.overdue and delta.finish_reason is FinishReason.ABORTED:
                 reason = f"the deadline of {record.job.deadline_s:g} s passed"
                 delta = replace(delta, finish_reason=FinishReason.ERROR, error=reason)
-            log.debug("job.complete", request_id=key[0], attempt=key[1], finish_reason=delta.finish_reason)
+            self._finish(key, record, failed=delta.error if delta.finish_reason is FinishReason.ERROR else "")
         record.outlet.put_delta(delta)
 
-    def _finish(self, key: AttemptKey, record: _Record) -> None:
+    def _finish(self, key: AttemptKey, record: _Record, *, failed: str = "") -> None:
+        if failed:
+            log.debug("job.failed", request_id=key[0], attempt=key[1], reason=failed, tokens=record.position)
+        else:
+            log.debug("job.complete", request_id=key[0], attempt=key[1], tokens=record.position)
         if record.deadline is not None:
             record.deadline.cancel()
         if self._records.get(key) is record:
@@ -221,16 +236,16 @@ class Dispatcher:
         """Abort everything that came over a session that is gone."""
         for key, record in list(self._records.items()):
             if record.outlet is outlet:
-                self._drop(key, record)
+                self._drop(key, record, "its session broke")
 
     def return_all(self, reason: str) -> None:
         """Give every job back to the router, as far as it got."""
         for key, record in list(self._records.items()):
-            self._drop(key, record)
+            self._drop(key, record, reason)
             record.outlet.put_event(Returned(request_id=key[0], attempt=key[1], reason=reason))
 
-    def _drop(self, key: AttemptKey, record: _Record) -> None:
-        self._finish(key, record)
+    def _drop(self, key: AttemptKey, record: _Record, reason: str) -> None:
+        self._finish(key, record, failed=reason)
         if self._engine is not None:
             self._engine.abort(*key)
 
@@ -238,7 +253,7 @@ class Dispatcher:
         """End every job with the engine's error; nothing it ran survives."""
         self._engine = None
         for key, record in list(self._records.items()):
-            self._finish(key, record)
+            self._finish(key, record, failed=reason)
             if record.submission is not None:
                 record.submission.cancel()
             if record.accepted is None:
@@ -258,6 +273,15 @@ class Dispatcher:
                     error=f"the engine died: {reason}",
                 )
             )
+
+    async def close(self) -> None:
+        """Forget every job without a word, when nobody is left to hear of it."""
+        submissions = [one.submission for one in self._records.values() if one.submission is not None]
+        for key, record in list(self._records.items()):
+            self._drop(key, record, "the worker ends")
+        for one in submissions:
+            one.cancel()
+        await asyncio.gather(*submissions, return_exceptions=True)
 
     async def drained(self, deadline_s: float) -> bool:
         """Wait until no job is left; False when ``deadline_s`` passed first."""

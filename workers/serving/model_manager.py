@@ -15,6 +15,7 @@ from protos.contract.events import ModelProgress
 from protos.contract.worker import InstanceState, ModelInstance, Speed
 from workers.engines.base import Engine, EngineFailed, LoadError, ModelSpec
 from workers.engines.step_reader import StepReader
+from workers.serving.engine_host import EngineHost
 
 log = structlog.get_logger(__name__)
 
@@ -47,10 +48,20 @@ def guess_quantization(path: str) -> str:
     return found[-1].lower() if found else ""
 
 
-class ModelShelf:
-    """Every model this worker was asked to serve, with its state. Loads and measures one at a time."""
+class _EngineGone(EngineFailed):
+    """The engine died under what it did for us."""
 
-    def __init__(self, *, announce: Callable[[ModelProgress], None], measure: Measure | None) -> None:
+
+class ModelManager:
+    """Every model this worker was asked to serve, with its state. Loads and measures one at a time.
+
+    ``announce`` hears of every change; ``measure`` is the join benchmark, None: models are not measured.
+    """
+
+    def __init__(
+        self, engine: EngineHost, *, announce: Callable[[ModelProgress], None], measure: Measure | None = None
+    ) -> None:
+        self._engine = engine
         self._announce = announce
         self._measure = measure
         self._reports: dict[tuple[str, str], ModelInstance] = {}
@@ -58,6 +69,8 @@ class ModelShelf:
         self._turn = asyncio.Lock()
         self._current: asyncio.Future[Any] | None = None
         self._restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
+        self._life = 0  # of engines: what waited for its turn in an earlier one is loaded with all else
+        self._down = False
 
     @property
     def reports(self) -> tuple[ModelInstance, ...]:
@@ -76,10 +89,10 @@ class ModelShelf:
 
     # ------------------------------------------------------------ load, measure, unload
 
-    async def load(self, engine: Engine, hub: StepReader, spec: ModelSpec, *, why: str = "") -> bool:
-        """Load and measure one model; a failure is reported as the model's state, never raised.
+    async def load(self, spec: ModelSpec, *, why: str = "") -> bool:
+        """Load and measure one model; a failure is reported as the model's state, never raised: False.
 
-        ``why`` it must be loaded again is shown until it is.
+        ``why`` it must be loaded again is shown until it is. While there is no engine, it waits for ``reload``.
         """
         pending = ModelInstance(
             model=spec.name,
@@ -90,12 +103,17 @@ class ModelShelf:
         )
         self._specs[pending.key] = spec
         self._set(pending, 0.0, "waiting for its turn" if self._turn.locked() else "loading")
+        life, deferred = self._life, self._down
         async with self._turn:
+            if deferred or life != self._life:
+                return True  # with all the others, once there is an engine
             log.info("model.load_started", model=spec.name, path=spec.path)
             started = time.monotonic()
             try:
                 async with asyncio.timeout(load_deadline_s(spec.path)):
-                    loaded = await self._unless_dead(engine.load(spec, self._progress(pending)))
+                    loaded = await self._unless_dead(self._engine.engine.load(spec, self._progress(pending)))
+            except _EngineGone:
+                return False  # said already, and what follows is the restart
             except (LoadError, EngineFailed, TimeoutError) as error:
                 reason = str(error) or f"not loaded within {load_deadline_s(spec.path):.0f} s"
                 return self._failed(pending, reason)
@@ -103,12 +121,10 @@ class ModelShelf:
                 log.exception("model.load_failed", model=spec.name)
                 return self._failed(pending, f"{type(error).__name__}: {error}".splitlines()[0])
             log.info("model.load_complete", model=spec.name, seconds=round(time.monotonic() - started, 2))
-            await self._loaded(engine, hub, spec, pending, loaded)
+            await self._measured(spec, pending, loaded)
         return True
 
-    async def _loaded(
-        self, engine: Engine, hub: StepReader, spec: ModelSpec, pending: ModelInstance, loaded: ModelInstance
-    ) -> None:
+    async def _measured(self, spec: ModelSpec, pending: ModelInstance, loaded: ModelInstance) -> None:
         report = replace(loaded, file=loaded.file or pending.file, state=InstanceState.BENCHMARKING)
         if report.key != pending.key:  # the file told better than its name
             del self._reports[pending.key]
@@ -119,38 +135,40 @@ class ModelShelf:
         if self._measure is not None:
             self._set(report, 0.0, "measuring")
             try:
-                speed = await self._unless_dead(self._measure(engine, hub, loaded, spec))
+                speed = await self._unless_dead(self._measure(self._engine.engine, self._engine.reader, loaded, spec))
             except EngineFailed:
                 return  # said already, and what follows is the restart
         self._set(replace(report, state=InstanceState.READY, speed=speed), 1.0, "ready")
 
     async def _unless_dead(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await the engine's work, but not longer than the engine lives. Raises EngineFailed then."""
+        """Await the engine's work, but not longer than the engine lives. Raises _EngineGone then."""
         self._current = asyncio.ensure_future(work)
         try:
             await asyncio.wait({self._current})
             if self._current.cancelled():
-                raise EngineFailed("the engine died")
+                raise _EngineGone("the engine died")
             result: T = self._current.result()
             return result
         finally:
             self._current.cancel()
             self._current = None
 
-    async def unload(self, engine: Engine, model: str, quantization: str) -> None:
+    async def unload(self, model: str, quantization: str) -> None:
         """Free a model; unknown ones are ignored."""
         report = self._reports.pop((model, quantization), None)
         if report is None:
             return
         self._specs.pop(report.key, None)
         if report.state in (InstanceState.BENCHMARKING, InstanceState.READY):
-            await engine.unload(model, quantization)
+            await self._engine.engine.unload(model, quantization)
         self._announce(_progress(replace(report, state=InstanceState.UNLOADED), 1.0, "unloaded"))
 
     # ------------------------------------------------------------ a dead engine
 
     def engine_failed(self, reason: str) -> bool:
         """Say of every loaded model that it is gone; the answer is whether it will be loaded again."""
+        self._life += 1
+        self._down = True
         if self._current is not None:
             self._current.cancel()
         now = time.monotonic()
@@ -166,12 +184,13 @@ class ModelShelf:
                 self._failed(report, why)
         return allowed
 
-    async def reload(self, engine: Engine, hub: StepReader) -> None:
-        """Load everything again, in a new engine. Speeds measured before stay."""
+    async def reload(self) -> None:
+        """Load everything again, in a new engine."""
+        self._down = False
         for key, spec in list(self._specs.items()):
             was = self._reports.pop(key, None)
             why = was.error if was is not None and was.state is InstanceState.LOADING else ""
-            await self.load(engine, hub, replace(spec, quantization=spec.quantization or key[1]), why=why)
+            await self.load(replace(spec, quantization=spec.quantization or key[1]), why=why)
 
     # ------------------------------------------------------------ telling
 

@@ -1,11 +1,16 @@
 """Channels to router replicas: mutual TLS, or plain text where nothing leaves the machine."""
 
 import ipaddress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import grpc
 
+from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from workers.errors import WorkerError
 
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
@@ -80,3 +85,38 @@ def open_enrolment_channel(address: str, authority: Path) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(
         address, credentials, options=(*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", SERVER_NAME))
     )
+
+
+class SessionCall(Protocol):
+    """The two directions of one session, message by message (see fleet.proto)."""
+
+    async def read(self) -> Any:
+        """The next message, or ``grpc.aio.EOF``."""
+        ...
+
+    async def write(self, message: Any) -> None:
+        """Send one; returns once it is taken."""
+        ...
+
+    async def done_writing(self) -> None:
+        """Nothing more comes from here."""
+        ...
+
+    def cancel(self) -> bool:
+        """Give it up."""
+        ...
+
+
+Dial = Callable[[str], AbstractAsyncContextManager[SessionCall]]
+"""Opens a session's call to ``host:port``; raises InsecureAddress, OSError, ValueError."""
+
+
+@asynccontextmanager
+async def _open_call(security: ChannelSecurity | None, address: str) -> AsyncIterator[SessionCall]:
+    async with open_channel(address, security) as channel:
+        yield FleetStub(channel).Session()
+
+
+def grpc_dial(security: ChannelSecurity | None) -> Dial:
+    """Calls over gRPC, each on a channel of its own."""
+    return partial(_open_call, security)

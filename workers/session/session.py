@@ -3,21 +3,20 @@
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 import structlog
 
-from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from protos.contract.commands import Dismiss, Ping, RouterCommand, Welcome
 from protos.contract.events import Pong, WorkerEvent
 from protos.contract.stream import Delta
 from protos.contract.worker import Load, ModelInstance, Profile
 from workers.session import codec
-from workers.session.channel import ChannelSecurity, InsecureAddress, open_channel
+from workers.session.channel import Dial, InsecureAddress, SessionCall
+from workers.session.load_pacer import LoadPacer
 from workers.session.outbox import Batch, Outbox, OutboxFull
 
 log = structlog.get_logger(__name__)
@@ -86,25 +85,24 @@ class Session:
         address: str,
         owner: SessionOwner,
         *,
-        security: ChannelSecurity | None = None,
+        dial: Dial,
         limits: SessionLimits | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.address = address
         self.replica_id = ""  # known once welcomed
         self._owner = owner
-        self._security = security
+        self._dial = dial
         self._limits = limits or SessionLimits()
         self._jitter = jitter
         self._outbox: Outbox | None = None  # there is one while a call is open
-        self._call: Any = None
+        self._call: SessionCall | None = None
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()  # set while no call is open
         self._idle.set()
-        self._last_command = 0
-        self._load_interval_s = self._limits.load_interval_s
-        self._sent_load: Load | None = None
-        self._sent_load_at = 0.0
+        self._load = LoadPacer(
+            owner.load_figures, interval_s=self._limits.load_interval_s, heartbeat_s=self._limits.heartbeat_s
+        )
         self._welcomed = False
         self._leaving = False
         self._drop_reason = ""
@@ -174,41 +172,43 @@ class Session:
 
     async def _serve_once(self) -> str:
         """One call from hello to its end; says why it ended."""
-        try:
-            channel = open_channel(self.address, self._security)
-        except (InsecureAddress, OSError, ValueError) as error:
-            return str(error)
-        async with channel:
-            self._call = FleetStub(channel).Session()
-            self._begin()
-            writer = asyncio.create_task(self._write_all(self._call))
+        async with contextlib.AsyncExitStack() as stack:
             try:
-                return await self._read_all(self._call, writer)
-            except grpc.aio.AioRpcError as error:
-                if error.code() in NOT_KNOWN:
-                    self._owner.on_rejected(self, error.details() or error.code().name)
-                return self._drop_reason or f"{error.code().name}: {error.details()}"
-            except TimeoutError:
-                return f"no welcome within {self._limits.dial_timeout_s:g} s"
-            except asyncio.CancelledError:
-                # grpc.aio cancels the reader when the call is cancelled from this side: that is a drop.
-                if self._drop_reason and not _cancelling():
-                    return self._drop_reason
-                raise
-            finally:
-                await self._end(writer)
+                call = await stack.enter_async_context(self._dial(self.address))
+            except (InsecureAddress, OSError, ValueError) as error:
+                return str(error)
+            return await self._serve(call)
 
-    def _begin(self) -> None:
+    async def _serve(self, call: SessionCall) -> str:
+        self._begin(call)
+        writer = asyncio.create_task(self._write_all(call), name=f"writer to {self.address}")
+        try:
+            return await self._read_all(call, writer)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in NOT_KNOWN:
+                self._owner.on_rejected(self, error.details() or error.code().name)
+            return self._drop_reason or f"{error.code().name}: {error.details()}"
+        except TimeoutError:
+            return f"no welcome within {self._limits.dial_timeout_s:g} s"
+        except asyncio.CancelledError:
+            # grpc.aio cancels the reader when the call is cancelled from this side: that is a drop.
+            if self._drop_reason and not _cancelling():
+                return self._drop_reason
+            raise
+        finally:
+            await self._end(call, writer)
+
+    def _begin(self, call: SessionCall) -> None:
+        self._call = call
         self._idle.clear()
         self._outbox = Outbox(max_items=self._limits.max_items, max_bytes=self._limits.max_bytes)
-        self._last_command = 0
-        self._sent_load = None
+        self._load.begin()
 
-    async def _end(self, writer: asyncio.Task[None]) -> None:
+    async def _end(self, call: SessionCall, writer: asyncio.Task[None]) -> None:
         self._outbox = None
         if self._welcomed:
             self._owner.on_broken(self, self._drop_reason or "the session broke")
-        self._call.cancel()
+        call.cancel()
         writer.cancel()
         with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await writer
@@ -217,11 +217,11 @@ class Session:
 
     # ------------------------------------------------------------ reader
 
-    async def _read_all(self, call: Any, writer: asyncio.Task[None]) -> str:
+    async def _read_all(self, call: SessionCall, writer: asyncio.Task[None]) -> str:
         async with asyncio.timeout(self._limits.dial_timeout_s):
             message = await call.read()
         while message is not grpc.aio.EOF:
-            self._last_command = max(self._last_command, message.sequence)
+            self._load.saw(message.sequence)
             if not self._receive(codec.command(message)):
                 return self._drop_reason
             if writer.done() and not writer.cancelled() and writer.exception() is not None:
@@ -236,7 +236,7 @@ class Session:
                 self.put_event(Pong(sequence=command.sequence))
             case Welcome():
                 self.replica_id = command.replica_id
-                self._load_interval_s = max(self._limits.load_interval_s, command.load_interval_s)
+                self._load.ask_for(command.load_interval_s)
                 self._welcomed = True
                 log.info("session.opened", router=self.address, replica=command.replica_id, node=command.node)
                 self._owner.on_welcome(self, command)
@@ -251,7 +251,7 @@ class Session:
 
     # ------------------------------------------------------------ writer
 
-    async def _write_all(self, call: Any) -> None:
+    async def _write_all(self, call: SessionCall) -> None:
         """The only task that writes: hello, then whatever waits, with the load when it is due."""
         try:
             await self._write(call, self._hello())
@@ -261,7 +261,7 @@ class Session:
                 if isinstance(item, Batch):
                     await self._write(call, codec.step(item.deltas, self._due_load()))
                 elif item is not None:
-                    await self._write(call, codec.event(item, self._load_report()))
+                    await self._write(call, codec.event(item, self._load.report()))
                 elif (load := self._due_load()) is not None:
                     await self._write(call, codec.step((), load))
                 elif self._leaving:
@@ -272,7 +272,7 @@ class Session:
         except TimeoutError:
             self.drop(f"the router took no message for {self._limits.write_stall_s:g} s")
 
-    async def _write(self, call: Any, message: object) -> None:
+    async def _write(self, call: SessionCall, message: object) -> None:
         async with asyncio.timeout(self._limits.write_stall_s):
             await call.write(message)
 
@@ -283,31 +283,16 @@ class Session:
             incarnation=who.incarnation,
             profile_now=who.profile,
             models=who.models,
-            load_now=self._load_report(),
+            load_now=self._load.report(),
         )
 
-    def _load_report(self) -> Load:
-        return replace(self._owner.load_figures(), last_command=self._last_command)
-
     def _due_load(self) -> Load | None:
-        """The load, when it changed and the last one is old enough, or when it is time for a heartbeat."""
-        age_s = time.monotonic() - self._sent_load_at
-        if not self._welcomed or age_s < self._load_interval_s:
-            return None
-        report = self._load_report()
-        if age_s < self._limits.heartbeat_s and report == self._sent_load:
-            return None
-        self._sent_load = report
-        self._sent_load_at = time.monotonic()
-        return report
+        return self._load.due() if self._welcomed else None
 
     async def _sleep(self) -> None:
         """Until something waits, or the next load is due."""
-        changed = self._welcomed and self._load_report() != self._sent_load
-        wait_s = self._load_interval_s if changed else self._limits.heartbeat_s
-        remaining_s = max(0.001, wait_s - (time.monotonic() - self._sent_load_at))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(remaining_s):
+            async with asyncio.timeout(self._load.remaining_s() if self._welcomed else self._limits.heartbeat_s):
                 await self._wake.wait()
 
 

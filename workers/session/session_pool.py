@@ -7,7 +7,7 @@ import structlog
 
 from protos.contract.events import WorkerEvent
 from protos.contract.worker import Replica
-from workers.session.session import Session
+from workers.session.session import Session, SessionOwner
 
 log = structlog.get_logger(__name__)
 
@@ -19,12 +19,13 @@ class SessionPool:
     """Opens sessions to replicas it does not know and closes those that vanished.
 
     ``seeds`` are the addresses the worker was given; they are dialled again whenever no session is open, so that
-    a worker that lost every replica finds back without help.
+    a worker that lost every replica finds back without help. There are sessions from ``open_all`` on.
     """
 
-    def __init__(self, seeds: Iterable[str], open_session: Callable[[str], Session]) -> None:
+    def __init__(self, seeds: Iterable[str], open_session: Callable[[str, SessionOwner], Session]) -> None:
         self._seeds = tuple(dict.fromkeys(seeds))
         self._open_session = open_session
+        self._owner: SessionOwner | None = None
         self._sessions: dict[str, tuple[Session, asyncio.Task[None]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -41,15 +42,19 @@ class SessionPool:
         """Sessions that are welcomed and alive."""
         return sum(session.is_open for session in self)
 
-    def dial_seeds(self) -> None:
-        """Open a session to every address the worker was given."""
-        for address in self._seeds:
-            self._open(address)
+    def open_all(self, owner: SessionOwner) -> None:
+        """Open a session to every address the worker was given, for ``owner``."""
+        self._owner = owner
+        self._dial_seeds()
 
     def add_seeds(self, addresses: Iterable[str]) -> None:
-        """Learn addresses (from enrolment) and dial them."""
+        """Learn addresses (from enrolment) and dial them, once sessions may be opened."""
         self._seeds = tuple(dict.fromkeys((*self._seeds, *addresses)))[:MAX_SESSIONS]
-        self.dial_seeds()
+        self._dial_seeds()
+
+    def _dial_seeds(self) -> None:
+        for address in self._seeds:
+            self._open(address)
 
     def follow(self, replicas: tuple[Replica, ...]) -> None:
         """Make the sessions match the list. An empty list says nothing and changes nothing."""
@@ -77,7 +82,7 @@ class SessionPool:
     def broken(self) -> None:
         """A session broke: with none left open, the seeds are dialled again."""
         if self.open_count == 0:
-            self.dial_seeds()
+            self._dial_seeds()
 
     def broadcast(self, event: WorkerEvent) -> None:
         """Queue an event on every open session."""
@@ -99,9 +104,9 @@ class SessionPool:
         self._sessions.clear()
 
     def _open(self, address: str) -> None:
-        if address in self._sessions or len(self._sessions) >= MAX_SESSIONS:
+        if self._owner is None or address in self._sessions or len(self._sessions) >= MAX_SESSIONS:
             return
-        session = self._open_session(address)
+        session = self._open_session(address, self._owner)
         task = asyncio.create_task(session.run(), name=f"session {address}")
         self._sessions[address] = (session, task)
         task.add_done_callback(lambda _: self._forget(address, session))

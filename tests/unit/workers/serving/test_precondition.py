@@ -9,7 +9,7 @@ from protos.contract.stream import Accepted, Delta, Refusal, RefusalCode
 from protos.contract.worker import Load
 from tests.support.until import until_changed
 from workers.engines.base import Engine
-from workers.serving.job_table import Dispatcher
+from workers.serving.job_table import JobTable
 from workers.serving.precondition import conflict
 
 
@@ -46,8 +46,10 @@ class Heard:
         del delta
 
 
-def dispatcher(engine: SlowCounter) -> Dispatcher:
-    return Dispatcher(cast("Engine", engine), why_not_ready=lambda _model, _quantization: "")
+def jobs(engine: SlowCounter) -> JobTable:
+    table = JobTable(why_not_ready=lambda _model, _quantization: "")
+    table.attach(cast("Engine", engine))
+    return table
 
 
 def job(request_id: str) -> Job:
@@ -66,7 +68,7 @@ def test_a_condition_holds_up_to_the_number_it_names() -> None:
 async def test_a_job_whose_condition_is_broken_never_reaches_the_engine() -> None:
     """Refused with its own code, so that the router takes it for no failure."""
     engine, heard = SlowCounter(pending=900), Heard()
-    work = dispatcher(engine)
+    work = jobs(engine)
     work.generate(heard, job("r"), most_pending_tokens=800)
     refusal = heard.events[0]
     assert isinstance(refusal, Refusal)
@@ -78,7 +80,7 @@ async def test_a_job_whose_condition_is_broken_never_reaches_the_engine() -> Non
 async def test_a_prompt_the_engine_has_not_counted_yet_stands_there_all_the_same() -> None:
     """Two routers' jobs in the same instant: the second is checked against the first."""
     engine, heard = SlowCounter(), Heard()
-    work = dispatcher(engine)
+    work = jobs(engine)
     work.generate(heard, job("first"), most_pending_tokens=100, expected_prefill_tokens=600)
     work.generate(heard, job("second"), most_pending_tokens=500, expected_prefill_tokens=50)
     refusal = heard.events[0]
