@@ -19,8 +19,7 @@ from workers.engines.llama_cpp.facts import loaded_model
 from workers.engines.llama_cpp.memory import check_memory
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
-from workers.engines.llama_cpp.preparation import Preparation
-from workers.engines.llama_cpp.sequence import Sequence
+from workers.engines.llama_cpp.sequence import Preparation, Sequence
 from workers.engines.prompts import Prompts
 from workers.models.gguf_file import read_gguf
 

@@ -1,11 +1,15 @@
-"""One running job inside the engine: what is left to prefill, what was produced, what may be shown."""
+"""One running job inside the engine: how it is made ready, what is left to prefill, what was produced and shown."""
 
+import time
 from dataclasses import dataclass, field
 
 from protos.contract.request import Job
 from protos.contract.stream import TokenLogprob
 from workers.engines.detokenizer import Detokenizer
 from workers.engines.llama_cpp.sampling import Sampler
+from workers.engines.prompts import Prompts
+
+FOREVER = float("inf")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,3 +52,32 @@ class Sequence:
         """Output tokens that probably still come: the router's guess, within the budget."""
         expected = self.job.expected_output_tokens or self.budget
         return max(1, min(self.budget, expected) - self.produced)
+
+
+class Preparation:
+    """Counts exactly; may run on any thread."""
+
+    def __init__(self, prompts: Prompts) -> None:
+        self._prompts = prompts
+
+    def prepare(self, job: Job) -> Sequence:
+        """A sequence ready to be queued; raises Refused."""
+        prepared = self._prompts.prepare(job)
+        penalized = frozenset(prepared.prompt) if job.sampling.repetition_penalty != 1 else frozenset()
+        sampler = Sampler(job.sampling, prompt_seen=penalized)
+        for token in prepared.sent:
+            sampler.seen[token] += 1
+        sampler.skip(len(prepared.sent))
+        return Sequence(
+            job=job,
+            tokens=prepared.tokens,
+            prompt_tokens=len(prepared.prompt),
+            budget=prepared.budget,
+            sampler=sampler,
+            detokenizer=Detokenizer(job.sampling.stop),
+            deadline_at=time.monotonic() + job.deadline_s if job.deadline_s > 0 else FOREVER,
+        )
+
+    def to_score(self, text: str, token_ids: tuple[int, ...]) -> list[int]:
+        """Tokens to score; raises Refused when there are fewer than two or more than the context holds."""
+        return self._prompts.to_score(text, token_ids)

@@ -12,7 +12,6 @@ few operations.
 import heapq
 import math
 import random
-from collections import deque
 from collections.abc import Iterator
 
 from protos.contract.worker import Load
@@ -20,12 +19,11 @@ from workers.engines.simulated.chunking import share_out
 from workers.engines.simulated.noise import Noise
 from workers.engines.simulated.parameters import EngineParameters
 from workers.engines.simulated.prefix_cache import PrefixCache
+from workers.engines.simulated.residents import Residents
 from workers.engines.simulated.segment import Segment
 from workers.engines.simulated.sequence import Event, EventKind, Sequence_, SequenceKey, Stage
 
 NEVER = math.inf
-_FULL = 0.99
-"""Share of the KV cache up to which new sequences are admitted; the rest is for those that grow."""
 
 
 class SimulatedCore:
@@ -33,7 +31,6 @@ class SimulatedCore:
 
     def __init__(self, parameters: EngineParameters, rng: random.Random) -> None:
         self.parameters = parameters
-        self.cache = PrefixCache()
         self.factor = 1.0
         self.steps_done = 0
         self.prefill_progress = 0
@@ -42,29 +39,25 @@ class SimulatedCore:
         self._jitter = random.Random(rng.random())
         self._noise = Noise(parameters, rng)
         self._sequences: dict[SequenceKey, Sequence_] = {}
-        self._waiting: deque[Sequence_] = deque()
-        self._prefilling: deque[Sequence_] = deque()
-        self._decoding: dict[SequenceKey, Sequence_] = {}
+        self._residents = Residents(slots=parameters.slots, capacity_tokens=parameters.kv_capacity_tokens)
         self._finishes: list[tuple[int, int, Sequence_]] = []  # heap: step of the last token, order, sequence
-        self._context = 0  # tokens held by decoding sequences at the segment's start
-        self._own = 0  # KV tokens outside shared blocks
-        self._pending = 0  # tokens waiting for prefill
         self._segment: Segment | None = None
         self._events: list[Event] = []
-        self._order = 0
         self._last: tuple[float, int, int, int] = (0.0, 0, 0, 0)  # seconds, batch, prefill tokens, prefills of a step
         self._held_since: float | None = None  # nothing moves from here on
         self._free_at = 0.0
+
+    @property
+    def cache(self) -> PrefixCache:
+        """Which text blocks it holds."""
+        return self._residents.cache
 
     # ------------------------------------------------------------ what is asked of it
 
     def submit(self, now: float, sequence: Sequence_) -> None:
         """Queue a sequence. ``now`` may not lie before the last ``step``."""
-        sequence.stage = Stage.WAITING
-        sequence.to_prefill = sequence.whole_prompt
         self._sequences[sequence.key] = sequence
-        self._pending += sequence.to_prefill
-        self._enqueue(sequence)
+        self._residents.arrive(sequence)
         self._interrupt(now)
 
     def abort(self, now: float, key: SequenceKey) -> Sequence_ | None:
@@ -84,7 +77,7 @@ class SimulatedCore:
         if self._held_since is None:
             while self._segment is not None and self._segment.ends_at <= now:
                 self._complete(self._segment)
-            if self._segment is None and (self._waiting or self._prefilling or self._decoding):
+            if self._segment is None and not self._residents.idle:
                 self._plan(max(now, self._free_at))
         events, self._events = self._events, []
         return events
@@ -144,7 +137,7 @@ class SimulatedCore:
         for key in list(self._sequences):
             self.abort(now, key)
         self._segment = None
-        self.cache = PrefixCache()
+        self._residents.cache = PrefixCache()
 
     # ------------------------------------------------------------ load
 
@@ -152,25 +145,20 @@ class SimulatedCore:
         """The figures a worker reports."""
         done = self._segment.done(now) if self._segment is not None and self._held_since is None else 0
         steps = self.steps_done + done
-        batch = len(self._decoding)
-        remaining = 0
-        for sequence in self._decoding.values():
-            left = sequence.expected_tokens - sequence.produced(steps)
-            remaining += max(1, left)
-        for sequence in self._prefilling:
-            remaining += max(sequence.expected_tokens - sequence.produced_before, 1)
-        for sequence in self._waiting:
-            remaining += max(sequence.expected_tokens - sequence.produced_before, 1)
+        here = self._residents
+        batch = len(here.decoding)
+        remaining = sum(max(1, one.expected_tokens - one.produced(steps)) for one in here.decoding.values())
+        for queue in (here.prefilling, here.waiting):
+            remaining += sum(max(1, one.expected_tokens - one.produced_before) for one in queue)
         grown = done * batch
-        held = self.cache.held_tokens + self._own + grown
         last_s, last_batch, last_prefill, last_prefills = self._last_step(done)
         return Load(
-            running=batch + len(self._prefilling),
-            waiting=len(self._waiting),
-            prefill_tokens_pending=self._pending,
-            context_tokens=self._context + grown + sum(one.prefilled for one in self._prefilling),
+            running=batch + len(here.prefilling),
+            waiting=len(here.waiting),
+            prefill_tokens_pending=here.pending,
+            context_tokens=here.context + grown + sum(one.prefilled for one in here.prefilling),
             expected_remaining_tokens=remaining,
-            kv_used=min(held / self.parameters.kv_capacity_tokens, 1.0),
+            kv_used=min((here.held + grown) / self.parameters.kv_capacity_tokens, 1.0),
             step_sequence=steps,
             prefill_progress=self.prefill_progress,
             tokens_per_s=last_batch / last_s if last_s > 0 else 0.0,
@@ -185,7 +173,7 @@ class SimulatedCore:
         if done == 0 or segment is None:
             return self._last
         noise = max(self._jitter.gauss(1.0, self.parameters.noise), 0.2)
-        return (segment.step_s + (done - 1) * segment.growth_s) * noise, len(self._decoding), 0, 0
+        return (segment.step_s + (done - 1) * segment.growth_s) * noise, len(self._residents.decoding), 0, 0
 
     # ------------------------------------------------------------ segments
 
@@ -199,7 +187,7 @@ class SimulatedCore:
         if self._held_since is not None:
             return
         if self._segment is None:
-            if self._waiting or self._prefilling or self._decoding:
+            if not self._residents.idle:
                 self._plan(max(now, self._free_at))
         else:
             self._segment.cut(now)
@@ -215,14 +203,12 @@ class SimulatedCore:
             segment.skip(done)
 
     def _advance(self, steps: int, now: float, segment: Segment) -> None:
-        batch = len(self._decoding)
-        if batch:
+        if batch := len(self._residents.decoding):
             last_s = segment.step_s + (steps - 1) * segment.growth_s
             self._last = (last_s, batch, 0, 0)
         self.busy_s += now - segment.starts_at
         self.steps_done += steps
-        self._context += steps * batch
-        self._own += steps * batch
+        self._residents.grow(steps)
 
     def _complete(self, segment: Segment) -> None:
         now = segment.ends_at
@@ -245,18 +231,20 @@ class SimulatedCore:
 
     def _plan(self, now: float) -> None:
         """The next segment: admit, share out the chunk, or decode until something happens."""
-        self._admit()
-        self._make_room(now)
-        p = self.parameters
-        batch = len(self._decoding)
-        if self._prefilling:
-            prefill, prefill_s = share_out(self._prefilling, p.prefill_budget(batch), p)
-            took = p.decode_s(batch, self._context) + prefill_s if batch else max(p.base_s, prefill_s)
+        here, p = self._residents, self.parameters
+        here.admit()
+        for sequence in here.make_room(self.steps_done):
+            self.preemptions += 1
+            self._events.append(Event(EventKind.PREEMPTED, sequence, now))
+        batch = len(here.decoding)
+        if here.prefilling:
+            prefill, prefill_s = share_out(here.prefilling, p.prefill_budget(batch), p)
+            took = p.decode_s(batch, here.context) + prefill_s if batch else max(p.base_s, prefill_s)
             self._segment = Segment(now, 1, took * self._slowness(now, 1), 0.0, prefill, batch)
         elif batch:
             steps = self._steps_to_next_change(batch)
             noise = self._slowness(now, steps)
-            step_s = p.decode_s(batch, self._context) * noise
+            step_s = p.decode_s(batch, here.context) * noise
             self._segment = Segment(now, steps, step_s, p.per_context_token_s * batch * noise, (), batch)
         else:
             self._segment = None
@@ -266,19 +254,7 @@ class SimulatedCore:
         finishes = self._finishes
         while finishes[0][2].stage is not Stage.DECODING or finishes[0][2].order != finishes[0][1]:
             heapq.heappop(finishes)  # was aborted or preempted
-        return min(finishes[0][0] - self.steps_done, max(self._room() // batch, 1))
-
-    def _room(self) -> int:
-        return self.parameters.kv_capacity_tokens - self._own - self.cache.held_tokens
-
-    def _make_room(self, now: float) -> None:
-        """For one more token of everyone: first the idle blocks go, then the youngest sequence."""
-        room = self._room()
-        while room < len(self._decoding) > 1:
-            self._preempt(now)
-            room = self._room()
-        if self.cache.idle_tokens:
-            self.cache.shrink(max(room - len(self._decoding), 0))
+        return min(finishes[0][0] - self.steps_done, max(self._residents.room // batch, 1))
 
     def _slowness(self, now: float, steps: int) -> float:
         """The mean of so many steps' noise, and the fault's factor."""
@@ -286,75 +262,14 @@ class SimulatedCore:
 
     # ------------------------------------------------------------ sequences
 
-    def _enqueue(self, sequence: Sequence_) -> None:
-        """First come first served within a priority."""
-        if sequence.priority and self._waiting:
-            for place, other in enumerate(self._waiting):
-                if other.priority < sequence.priority:
-                    self._waiting.insert(place, sequence)
-                    return
-        self._waiting.append(sequence)
-
-    def _admit(self) -> None:
-        p = self.parameters
-        limit = p.kv_capacity_tokens * _FULL
-        while self._waiting and len(self._prefilling) + len(self._decoding) < p.slots:
-            sequence = self._waiting[0]
-            depth = self.cache.match(sequence.block_hashes)
-            cached = min(depth * sequence.block_tokens, sequence.whole_prompt - 1)
-            used = sequence.block_hashes[: cached // sequence.block_tokens]
-            cached = len(used) * sequence.block_tokens
-            need = sequence.whole_prompt - cached
-            held = self.cache.held_tokens + self._own
-            if held and held + need + self.cache.tokens_to_revive(used) > limit:
-                return
-            self._waiting.popleft()
-            self._order += 1
-            sequence.order = self._order
-            sequence.stage = Stage.PREFILLING
-            self._pending -= sequence.to_prefill
-            self.cache.use(used, sequence.block_tokens)
-            sequence.used_blocks = used
-            sequence.cached_tokens = sequence.prefilled = cached
-            sequence.to_prefill = need
-            self._pending += need
-            sequence.own_tokens = need
-            self._own += need
-            if self.cache.idle_tokens:
-                self.cache.shrink(max(p.kv_capacity_tokens - self._own - self.cache.held_tokens, 0))
-            self._prefilling.append(sequence)
-
     def _prefilled(self, sequence: Sequence_, count: int, now: float) -> None:
-        sequence.to_prefill -= count
-        sequence.prefilled += count
-        self._pending -= count
-        if sequence.to_prefill > 0:
+        if not self._residents.prefilled(sequence, count, self.steps_done):
             return
-        self._prefilling.remove(sequence)
-        self._share(sequence)
-        sequence.stage = Stage.DECODING
-        sequence.decoding_since = self.steps_done
-        self._decoding[sequence.key] = sequence
-        self._context += sequence.whole_prompt + 1
-        self._own += 1
-        sequence.own_tokens += 1
         if sequence.first_at is None:
             sequence.first_at = now
             self._events.append(Event(EventKind.FIRST_TOKEN, sequence, now))
         last = self.steps_done + sequence.output_tokens - sequence.produced_before - 1
         heapq.heappush(self._finishes, (last, sequence.order, sequence))
-
-    def _share(self, sequence: Sequence_) -> None:
-        """The prompt's whole blocks become the cache's, for others to find."""
-        new = sequence.block_hashes[len(sequence.used_blocks) :]
-        whole = min(len(new), sequence.own_tokens // sequence.block_tokens)
-        if whole <= 0:
-            return
-        new = new[:whole]
-        self.cache.use(new, sequence.block_tokens)
-        sequence.used_blocks = (*sequence.used_blocks, *new)
-        sequence.own_tokens -= whole * sequence.block_tokens
-        self._own -= whole * sequence.block_tokens
 
     def _finish(self, sequence: Sequence_, now: float) -> None:
         self._remove(sequence)
@@ -363,38 +278,5 @@ class SimulatedCore:
 
     def _remove(self, sequence: Sequence_) -> None:
         del self._sequences[sequence.key]
-        self._leave(sequence)
+        self._residents.leave(sequence, self.steps_done)
         sequence.stage = Stage.ENDED
-
-    def _leave(self, sequence: Sequence_) -> None:
-        """Give back whatever it holds, wherever it stands."""
-        if sequence.stage is Stage.WAITING:
-            self._waiting.remove(sequence)
-            self._pending -= sequence.to_prefill
-            return
-        self.cache.release(sequence.used_blocks)
-        sequence.used_blocks = ()
-        if sequence.stage is Stage.PREFILLING:
-            self._prefilling.remove(sequence)
-            self._pending -= sequence.to_prefill
-            self._own -= sequence.own_tokens
-            return
-        produced = sequence.produced(self.steps_done)
-        grown = self.steps_done - sequence.decoding_since
-        self._context -= sequence.whole_prompt + 1 + grown
-        self._own -= sequence.own_tokens + grown
-        sequence.produced_before = produced
-        del self._decoding[sequence.key]
-
-    def _preempt(self, now: float) -> None:
-        """The youngest gives its cache back and is computed again, first in the queue."""
-        sequence = max(self._decoding.values(), key=lambda one: one.order)
-        self._leave(sequence)
-        sequence.prefilled = sequence.cached_tokens = 0
-        sequence.preemptions += 1
-        self.preemptions += 1
-        sequence.stage = Stage.WAITING
-        sequence.to_prefill = sequence.whole_prompt
-        self._pending += sequence.to_prefill
-        self._waiting.appendleft(sequence)
-        self._events.append(Event(EventKind.PREEMPTED, sequence, now))

@@ -167,7 +167,7 @@ def test_whatever_happens_it_ends_empty(asked: list[Asked], seed: int, capacity:
     assert (load.running, load.waiting, load.prefill_tokens_pending, load.context_tokens) == (0, 0, 0, 0)
     assert load.expected_remaining_tokens == 0
     assert core.cache.held_tokens == 0
-    assert core._own == 0
+    assert core._residents.own == 0
     core.step(at + 100.0)
     assert core.next_event_at() == NEVER
 
