@@ -79,11 +79,11 @@ class Pool:
         if session is not None:
             self.membership.leave(session, "the connection broke")
 
-    def load(self, name: str, **figures: Any) -> list[Instruction]:
-        """A load report that has seen every command."""
+    def load(self, name: str, *, seen: bool = True, **figures: Any) -> list[Instruction]:
+        """A load report that has seen every command, or none."""
         member = self.membership.member(WorkerId(name))
         assert member is not None
-        self.membership.set_load(member, Load(observed_at=self.clock.now(), last_command=1 << 40, **figures))
+        self.membership.set_load(member, Load(observed_at=self.clock.now(), last_command=seen << 40, **figures))
         return self.tell(LoadReported(WorkerId(name))) + self.tell(Tick())
 
     def arrive(self, request: InferenceRequest) -> list[Instruction]:
@@ -99,7 +99,16 @@ class Pool:
     def accept(self, send: Send, prompt_tokens: int = 1000) -> None:
         """The worker takes it."""
         self.send(send)
+        self.accepted(send, prompt_tokens)
+
+    def accepted(self, send: Send, prompt_tokens: int = 1000) -> None:
+        """The worker takes what was sent."""
         self.tell(WorkerAccepted(send.request_id, prompt_tokens))
+
+    def unsent(self, send: Send, tokens: int = 0) -> list[Instruction]:
+        """Its worker left before the command went out."""
+        ended = AttemptEnded(send.request_id, Outcome(ending=Ending.UNSENT), sent_tokens=tokens, started=tokens > 0)
+        return self.tell(ended)
 
     def refuse(self, send: Send, code: RefusalCode, **about: Any) -> list[Instruction]:
         """The worker says no."""
@@ -107,8 +116,16 @@ class Pool:
         ending = Ending.CONFLICT if code is RefusalCode.CONFLICT else Ending.REFUSED
         return self.tell(WorkerRefused(send.request_id, refusal, Outcome(ending=ending)))
 
-    def lose(self, send: Send, *, tokens: int = 0, fault: Fault = Fault.FAILURE) -> list[Instruction]:
-        """The attempt breaks off after so many tokens."""
+    def lose(
+        self,
+        send: Send,
+        *,
+        tokens: int = 0,
+        fault: Fault = Fault.FAILURE,
+        progressed: bool | None = None,
+        complete: bool = False,
+    ) -> list[Instruction]:
+        """The attempt breaks off with so many tokens at the client."""
         outcome = Outcome(ending=Ending.LOST, ttft_s=0.1 if tokens else None, completion_tokens=tokens)
         ended = AttemptEnded(
             send.request_id,
@@ -117,7 +134,8 @@ class Pool:
             fault=fault,
             sent_tokens=tokens,
             started=tokens > 0,
-            progressed=tokens > 0,
+            progressed=tokens > 0 if progressed is None else progressed,
+            complete=complete,
         )
         return self.tell(ended)
 
