@@ -31,11 +31,8 @@ class Event(StrEnum):
 class Command(StrEnum):
     """What the fleet must do about a transition."""
 
-    STOP_PLACING = "stop_placing"
-    START_PLACING = "start_placing"
     MOVE_STREAMS = "move_streams"  # what runs there must go on elsewhere
     FORGET_CACHE = "forget_cache"  # its prefix cache is gone
-    END_SESSION = "end_session"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +55,6 @@ class ImpossibleTransition(ValueError):
 _S, _E, _C = WorkerState, Event, Command
 _LIVE = (_S.ENROLLED, _S.LOADING, _S.BENCHMARKING, _S.READY, _S.ASLEEP, _S.DRAINING)
 _RISING = (_S.ENROLLED, _S.LOADING, _S.BENCHMARKING, _S.READY)
-_DOWN = (_C.STOP_PLACING, _C.MOVE_STREAMS)
 
 
 def _table() -> dict[tuple[WorkerState, Event], Transition]:
@@ -71,27 +67,27 @@ def _table() -> dict[tuple[WorkerState, Event], Transition]:
     # a session opens: a new process starts over; one that was asleep or draining says so itself afterwards
     add((_S.GONE, _S.ENROLLED, *_LIVE), _E.HELLO, _S.ENROLLED)
     # on the way up, the worker's state follows its models'
-    add(_RISING, _E.MODEL_LOADING, _S.LOADING, _C.STOP_PLACING)
-    add(_RISING, _E.MODEL_BENCHMARKING, _S.BENCHMARKING, _C.STOP_PLACING)
-    add(_RISING, _E.MODEL_READY, _S.READY, _C.START_PLACING)
-    add(_RISING, _E.ALL_MODELS_FAILED, _S.ENROLLED, _C.STOP_PLACING)
+    add(_RISING, _E.MODEL_LOADING, _S.LOADING)
+    add(_RISING, _E.MODEL_BENCHMARKING, _S.BENCHMARKING)
+    add(_RISING, _E.MODEL_READY, _S.READY)
+    add(_RISING, _E.ALL_MODELS_FAILED, _S.ENROLLED)
     # asleep and draining: models may still report, nothing changes
     for event in (_E.MODEL_LOADING, _E.MODEL_BENCHMARKING, _E.MODEL_READY, _E.ALL_MODELS_FAILED):
         add((_S.ASLEEP, _S.DRAINING), event, None)
-    add(_LIVE, _E.SLEEPING, _S.ASLEEP, *_DOWN)
-    add((_S.ASLEEP,), _E.AWAKE, _S.READY, _C.START_PLACING)
+    add(_LIVE, _E.SLEEPING, _S.ASLEEP, _C.MOVE_STREAMS)
+    add((_S.ASLEEP,), _E.AWAKE, _S.READY)
     add(_RISING, _E.AWAKE, None)
-    add((_S.DRAINING,), _E.AWAKE, _S.READY, _C.START_PLACING)
-    add(_RISING, _E.DRAIN, _S.DRAINING, _C.STOP_PLACING)
+    add((_S.DRAINING,), _E.AWAKE, _S.READY)
+    add(_RISING, _E.DRAIN, _S.DRAINING)
     add((_S.DRAINING,), _E.DRAIN, _S.DRAINING)
     add((_S.ASLEEP,), _E.DRAIN, _S.DRAINING)  # it woke up, drained as before
-    add((_S.DRAINING,), _E.UNDRAIN, _S.READY, _C.START_PLACING)
+    add((_S.DRAINING,), _E.UNDRAIN, _S.READY)
     add((*_RISING, _S.ASLEEP), _E.UNDRAIN, None)
     # the session is the lease; an announced sleeper may drop it and stays asleep
-    add((*_RISING, _S.DRAINING), _E.SESSION_LOST, _S.GONE, *_DOWN, _C.FORGET_CACHE)
+    add((*_RISING, _S.DRAINING), _E.SESSION_LOST, _S.GONE, _C.MOVE_STREAMS, _C.FORGET_CACHE)
     add((_S.ASLEEP,), _E.SESSION_LOST, _S.ASLEEP)
-    add(_LIVE, _E.BYE, _S.GONE, *_DOWN, _C.FORGET_CACHE)
-    add((*_LIVE, _S.GONE), _E.REVOKED, _S.GONE, *_DOWN, _C.FORGET_CACHE, _C.END_SESSION)
+    add(_LIVE, _E.BYE, _S.GONE, _C.MOVE_STREAMS, _C.FORGET_CACHE)
+    add((*_LIVE, _S.GONE), _E.REVOKED, _S.GONE, _C.MOVE_STREAMS, _C.FORGET_CACHE)
     add((_S.GONE,), _E.SESSION_LOST, None)
     add((_S.GONE,), _E.BYE, None)
     return table

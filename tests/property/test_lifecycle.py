@@ -18,7 +18,6 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.state = WorkerState.ENROLLED
-        self.placing = False
         self.streams_moved = True  # nothing runs yet
         self.cache = True
 
@@ -37,19 +36,13 @@ class Life(RuleBasedStateMachine):
         self.state = transition.state
         for command in transition.commands:
             match command:
-                case Command.START_PLACING:
-                    self.placing = True
-                    self.streams_moved = False
-                case Command.STOP_PLACING:
-                    self.placing = False
                 case Command.MOVE_STREAMS:
                     self.streams_moved = True
                 case Command.FORGET_CACHE:
                     self.cache = False
-                case Command.END_SESSION:
-                    assert event is Event.REVOKED
+        if self.state in PLACEABLE:
+            self.streams_moved = False
         if event is Event.HELLO:
-            self.placing = False  # a worker says hello before its models are known
             self.cache = True
 
     @precondition(lambda self: self.state is not WorkerState.GONE)
@@ -65,11 +58,6 @@ class Life(RuleBasedStateMachine):
         self._follow(Event.HELLO)
         self._follow(Event.MODEL_READY)
         assert self.state is WorkerState.READY
-
-    @invariant()
-    def work_is_placed_only_on_ready_workers(self) -> None:
-        """The commands agree with the state."""
-        assert self.placing == (self.state in PLACEABLE)
 
     @invariant()
     def a_gone_worker_keeps_neither_streams_nor_cache(self) -> None:

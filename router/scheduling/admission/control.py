@@ -170,8 +170,8 @@ class Admission:
             if self._too_crowded(request, result):
                 waiting.why = None
                 return snapshot, False
-        self._queue.served(waiting)
         self._waits.left(waiting, now)
+        self._queue.served(waiting)
         snapshot = self._open_claim(request, result, now)
         self._backpressure.claimed(snapshot, result.worker_id)
         size = max(request.prompt_tokens_estimate - result.prediction.cached_tokens, 1) + 64.0
@@ -274,10 +274,11 @@ class Admission:
         victim = self._queue.least_entitled()
         if victim is None:  # only continuations wait, and those are not shed for load
             return
-        wait = self._waits.retry_after_s(victim.request.model.name, now)
+        request = victim.request
+        wait = self._waits.retry_after_s(request.model.name, now)
         reason = f"overloaded: {self._limits.queue_limit} requests are waiting"
         self._leave(victim)
-        self._refused.append(_shed(victim.request, ShedCode.OVERLOADED, reason, retry_after_s=_at_least_one(wait)))
+        self._refused.append(_shed(request, ShedCode.OVERLOADED, reason, retry_after_s=_at_least_one(wait)))
 
     def _expire_at(self, waiting: Waiting, at: float) -> None:
         if at < _NEVER:
@@ -320,8 +321,8 @@ class Admission:
         decisions.append(shed)
 
     def _leave(self, waiting: Waiting) -> None:
-        self._queue.remove(waiting)
         self._waits.gave_up(waiting)
+        self._queue.remove(waiting)
 
 
 def _lane_of(request: InferenceRequest, avoid: frozenset[WorkerId], *, continuation: bool) -> Hashable:

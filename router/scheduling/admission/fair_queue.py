@@ -10,16 +10,19 @@ not hold up the others, and asking about one lane asks about all that stands in 
 """
 
 import heapq
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from protos.contract.ids import RequestId, WorkerId
 from router.domain.ids import Tenant
 from router.domain.placement import NoCandidate
-from router.domain.request import InferenceRequest
+from router.domain.request import InferenceRequest, ModelRef, RequestKind
 
 MAX_TENANTS = 16_384
 """Finish tags kept; at the bound those that lie in the past, which no longer matter, are dropped."""
+
+_FORGOTTEN = InferenceRequest(request_id=RequestId(""), kind=RequestKind.CHAT, model=ModelRef(name=""))
+"""In the place of a request that has left: heaps hold its entry for a while, and a prompt may be megabytes."""
 
 Rank = tuple[int, int, float, int]
 """Sorts requests: continuation first, then priority, then start tag, then arrival."""
@@ -120,6 +123,7 @@ class FairQueue:
             del self._per_tenant[tenant]
         if self._lanes[waiting.lane].head() is None:
             del self._lanes[waiting.lane]
+        waiting.request = _FORGOTTEN
 
     def served(self, waiting: Waiting) -> None:
         """It goes to a worker: virtual time moves on."""
@@ -146,8 +150,3 @@ class FairQueue:
         """Who is next in a lane."""
         found = self._lanes.get(lane)
         return found.head() if found else None
-
-    def lane_of(self, lane: Hashable) -> Iterator[Waiting]:
-        """All in a lane, in no particular order."""
-        found = self._lanes.get(lane)
-        return (entry for _, entry in list(found.heap) if not entry.gone) if found else iter(())
