@@ -1,9 +1,10 @@
-"""How long one placement decision takes, in microseconds: 50 and 1,000 workers of all sorts.
+"""``make bench-decision``: how long a placement decision takes, and the prefix index's part in the event loop's time.
 
 A decision is one ``place``: take in the snapshot that changed since the last one (one load report and one claim),
 filter, match the prompt's blocks, score every candidate, pick, predict, and keep what a record needs. Carrying it out
-(``dispatched``) happens between the decisions and is not timed. The fleet is busy, prompts share prefixes, requests
-have targets.
+(``dispatched``) happens between the decisions and is not timed. The fleet has 50 or 1,000 workers of all sorts and is
+busy, prompts share prefixes, requests have targets. Prints a table, one summary line, and writes
+build/bench/decision.json.
 """
 
 import json
@@ -11,7 +12,9 @@ import random
 import time
 from collections import defaultdict, deque
 from dataclasses import replace
+from pathlib import Path
 
+from loadtest.bench import prefix_index
 from protos.contract.ids import RequestId, WorkerId
 from protos.contract.worker import Capabilities, Hardware, Load, ModelInstance, Speed
 from router.domain.placement import Outcome, Placed
@@ -22,6 +25,7 @@ from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.interfaces import Dispatched
 from router.scheduling.placement.placer import build_placer
 
+OUT = Path("build/bench/decision.json")
 DECISIONS = 2000
 SLOTS = 16
 Running = defaultdict[str, deque[Dispatched]]
@@ -36,8 +40,36 @@ def measure(decisions: int = DECISIONS, policy: str = "cost") -> dict[str, float
 
 
 def main() -> None:
-    """Print the figures as JSON."""
-    print(json.dumps(measure()))
+    """Measure, print, write."""
+    decisions = measure()
+    for workers, microseconds in decisions.items():
+        print(f"a decision among {workers:>4} workers: {microseconds:6.1f} us (p50)")
+    print(f"\nthe prefix index, ms of CPU for {prefix_index.BLOCKS:,} blocks:    in all  slices  longest")
+    costs = prefix_index.forgetting()
+    for what, cost in costs.items():
+        print(f"  {what:45s} {1e3 * cost.total_s:8.1f} {cost.slices:7d} {1e3 * cost.longest_s:8.2f}")
+    dispatching = prefix_index.dispatching()
+    dispatch_ms, longest_ms = 1e3 * dispatching.median_s, 1e3 * dispatching.longest_s
+    bound = f"dispatch of {prefix_index.PROMPT:,} new blocks at the bound"
+    print(f"  {bound:45s} {dispatch_ms:8.2f} (p50)   {longest_ms:8.2f}")
+    cleared = costs["cleared"].total_s
+    longest_s = max(cost.longest_s for what, cost in costs.items() if what != prefix_index.MILLION)
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    report = {
+        "decision_us_p50": decisions,
+        "prefix_clear_262144_s": cleared,
+        "prefix_expire_262144_s": costs["aged"].total_s,
+        "prefix_expire_partly_262144_s": costs["aged in part"].total_s,
+        "prefix_longest_slice_s": longest_s,
+        "prefix_dispatch_ms": dispatch_ms,
+        "prefix_dispatch_max_ms": longest_ms,
+    }
+    OUT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(
+        f"bench-decision: {decisions['50']:.0f} us among 50 workers, {decisions['1000']:.0f} us among 1,000; 262,144 "
+        f"blocks cleared in {1e3 * cleared:.0f} ms, at most {1e3 * longest_s:.1f} ms at a time; dispatch at the bound "
+        f"{dispatch_ms:.2f} ms"
+    )
 
 
 def _median_us(workers: int, decisions: int, policy: str) -> float:

@@ -23,10 +23,10 @@ class BlockBits:
         self.live = 0  # of all pairs in use, the lower bit
         self.pairs = 0  # ever given
         self._free: list[int] = []
-        # What is to be erased: pairs, how many blocks they stood for, and the logs of those, which take up memory.
+        # What is to be erased: pairs, how many blocks they stood for, and what else goes with them.
         self._retired: list[int] = []
         self._retired_blocks = 0
-        self._logs: list[list[int] | dict[int, int]] = []
+        self._scraps: list[dict[int, int]] = []
         # The sweep under way: the pairs it erases, and the shards that it has yet to see.
         self._sweeping: list[int] = []
         self._sweeping_blocks = 0
@@ -60,18 +60,18 @@ class BlockBits:
         self.live ^= 1 << 2 * pair
         self._free.append(pair)
 
-    def retire(self, pair: int, blocks: int, logs: list[list[int] | dict[int, int]]) -> None:
-        """It means nothing from now on; ``blocks`` have it set. ``logs`` are let go of meanwhile, piece by piece."""
+    def retire(self, pair: int, blocks: int, scraps: list[dict[int, int]]) -> None:
+        """It means nothing from now on; ``blocks`` have it set. ``scraps`` are let go of meanwhile."""
         self.live ^= 1 << 2 * pair
         self._retired.append(pair)
         self._retired_blocks += blocks
-        self._logs += logs
+        self._scraps += scraps
 
     def sweep(self) -> bool:
         """One slice of erasing; True while there is more to do."""
         budget = SLICE
-        while self._logs and budget > 0:
-            budget -= 1 + len(self._logs.pop()) // 2  # to let go of a number takes half as long as to look at it
+        while self._scraps and budget > 0:
+            budget -= 1 + len(self._scraps.pop()) // 2  # to let go of a number takes half as long as to look at it
         if not self._unswept and self._retired:
             self._sweeping, self._retired = self._retired, []
             self._sweeping_blocks, self._retired_blocks = self._retired_blocks, 0
@@ -86,4 +86,4 @@ class BlockBits:
         if not self._unswept:
             self._free += self._sweeping
             self._sweeping, self._sweeping_blocks = [], 0
-        return bool(self._unswept or self._retired or self._logs)
+        return bool(self._unswept or self._retired or self._scraps)

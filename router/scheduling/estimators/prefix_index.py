@@ -120,28 +120,33 @@ class PrefixIndex:
         """A prompt went to ``key``: it will hold the prompt's blocks. Returns how many it held, from the first."""
         one = self._instance(key)
         shards, held, vouched = self._bits.shards, one.held, one.vouched
-        guessed: list[int] = []
         confirmed: list[int] = []
-        known, new = len(hashes), 0
+        known, again = -1, 0
         for block in hashes:
             shard = shards[block & SHARD]
-            bits = shard.get(block, 0)
-            if not bits & held:
-                shard[block] = bits | held if bits else held  # one number for all that it alone holds
-                if not new:
-                    known = len(guessed) + len(confirmed)
-                new += 1
-                guessed.append(block)
-            elif bits & vouched:
-                one.confirmed.outdated(block)
-                confirmed.append(block)
+            bits = shard.get(block)
+            if bits is None:
+                shard[block] = held  # the same number for all that it alone holds
+            elif not bits & held:
+                shard[block] = bits | held
             else:
-                one.guessed.outdated(block)
-                guessed.append(block)
+                again += 1
+                if bits & vouched:
+                    one.confirmed.outdated(block)
+                    confirmed.append(block)
+                else:
+                    one.guessed.outdated(block)
+                continue
+            if known < 0:
+                known = again
+        guessed = hashes
+        if confirmed:
+            said = set(confirmed)
+            guessed = [block for block in hashes if block not in said]
         one.guessed.used(guessed, now)
         one.confirmed.used(confirmed, _FOREVER)
-        self._grown(one, new)
-        return known
+        self._grown(one, len(hashes) - again)
+        return known if known >= 0 else again
 
     def withdrawn(self, key: InstanceKey, hashes: Sequence[int]) -> None:
         """A prompt was not computed by ``key``: of these blocks it holds only what it said itself."""
@@ -167,7 +172,7 @@ class PrefixIndex:
             else:
                 one.guessed.outdated(block)
             shard[block] = bits | one.both if bits else one.both
-        one.confirmed.used(list(reversed(stored)), _FOREVER)
+        one.confirmed.used(stored[::-1], _FOREVER)
         self._grown(one, new)
 
     def expire(self, key: InstanceKey, now: float) -> None:
@@ -226,11 +231,11 @@ class PrefixIndex:
 
     def _erase(self, one: _Instance, blocks: Sequence[int]) -> None:
         """Its logs know them no longer."""
-        shards, others = self._bits.shards, ~one.both
+        shards, held, others = self._bits.shards, one.held, ~one.both
         for block in blocks:
             shard = shards[block & SHARD]
-            left = shard.pop(block) & others
-            if left:
+            bits = shard.pop(block)
+            if bits != held and (left := bits & others):
                 shard[block] = left
         self._blocks -= len(blocks)
         self._sizes[one.row] = len(one)
@@ -243,7 +248,7 @@ class PrefixIndex:
             return
         while self._bits.retired_blocks + size > self._capacity:
             self._bits.sweep()  # a fleet that comes and goes faster than anybody sweeps
-        self._bits.retire(one.pair, size, one.guessed.remains() + one.confirmed.remains())
+        self._bits.retire(one.pair, size, one.guessed.scraps() + one.confirmed.scraps())
         one.begin(self._bits.take())
         self._pairs[one.row] = one.pair
         self._blocks -= size

@@ -6,6 +6,7 @@ written down once more, and its older entry is *stale*. How many stale entries a
 come before the one that holds. So nothing is ever searched for, and runs are thrown away whole.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Sequence
 
@@ -15,32 +16,26 @@ TIDY_SLACK = 1024
 MAX_RUN = 1024
 """Blocks in a run: no piece of work is larger."""
 
+Run = tuple[float, "array[int]"]
+"""When these were used, the one to let go first at the end. An array of 64-bit numbers holds no objects: the garbage
+collector does not walk over it, and it goes in one piece."""
+
 _SHARDS = 16
 """Dictionaries that share the counts of stale entries, so that rehashing one of them is nothing to wait for."""
 _SHARD = _SHARDS - 1
 _FOREVER = float("inf")
 
 
-class Run:
-    """Blocks used at the same time, the one to let go first at the end."""
-
-    __slots__ = ("blocks", "used_at")
-
-    def __init__(self, blocks: list[int], used_at: float) -> None:
-        self.blocks = blocks
-        self.used_at = used_at
-
-
 class UseLog:
     """See the module. ``len`` counts blocks, not entries."""
 
-    __slots__ = ("_entries", "_live", "_runs", "_stale", "_untidied")
+    __slots__ = ("_live", "_runs", "_stale", "_untidied", "entries")
 
     def __init__(self) -> None:
         self._runs: deque[Run] = deque()  # oldest first
         self._stale: list[dict[int, int]] = [{} for _ in range(_SHARDS)]
         self._untidied: list[Run] = []  # of the pass over the runs that is under way; oldest last
-        self._entries = 0
+        self.entries = 0  # stale ones too
         self._live = 0
 
     def __len__(self) -> int:
@@ -49,15 +44,15 @@ class UseLog:
     @property
     def used_at(self) -> float:
         """When the last use was; -inf without any."""
-        return self._runs[-1].used_at if self._runs else -_FOREVER
+        return self._runs[-1][0] if self._runs else -_FOREVER
 
-    def used(self, blocks: list[int], at: float) -> None:
+    def used(self, blocks: Sequence[int], at: float) -> None:
         """These were used, the first of them last. For those that stand here already, ``outdated`` was called."""
         if not blocks:
             return
         for start in reversed(range(0, len(blocks), MAX_RUN)):
-            self._runs.append(Run(blocks[start : start + MAX_RUN], at))
-        self._entries += len(blocks)
+            self._runs.append((at, array("Q", blocks[start : start + MAX_RUN])))
+        self.entries += len(blocks)
         self._live += len(blocks)
         self._tidy(2 * len(blocks) + _SHARDS)
 
@@ -72,28 +67,29 @@ class UseLog:
         popped: list[int] = []
         runs, stale = self._runs, self._stale
         while runs and len(popped) < most:
-            run = runs[0]
-            if run.used_at > until:
+            used_at, blocks = runs[0]
+            if used_at > until:
                 break
-            blocks = run.blocks
             length = len(blocks)
-            if self._entries == self._live - len(popped):  # nothing is stale
+            if self.entries == self._live - len(popped):  # nothing is stale
                 cut = max(length - most + len(popped), 0)
-                popped += reversed(blocks[cut:])
+                last = blocks[cut:].tolist()
+                last.reverse()
+                popped += last
                 del blocks[cut:]
             while blocks and len(popped) < most:
                 block = blocks.pop()
                 if block not in stale[block & _SHARD] or not self._forgive(block):
                     popped.append(block)
-            self._entries -= length - len(blocks)
+            self.entries -= length - len(blocks)
             if not blocks:
                 runs.popleft()
         self._live -= len(popped)
         return popped
 
-    def remains(self) -> list[list[int] | dict[int, int]]:
-        """All that takes up memory here, in small pieces. The log is not to be used any more."""
-        return [*(run.blocks for run in self._runs), *self._stale]
+    def scraps(self) -> list[dict[int, int]]:
+        """What takes long to let go of, in small pieces. The log is not to be used any more."""
+        return self._stale
 
     def _forgive(self, block: int) -> bool:
         """Whether the block's oldest entry, now removed, was stale."""
@@ -112,20 +108,17 @@ class UseLog:
         only so is an entry of a block with a stale one never the newest of them.
         """
         if not self._untidied:
-            if self._entries - self._live <= TIDY_SLACK + self._live // 2:
+            if self.entries - self._live <= TIDY_SLACK + self._live // 2:
                 return
             self._untidied = list(reversed(self._runs))
-        while self._untidied and entries > 0:
-            run = self._untidied.pop()
-            entries -= len(run.blocks) + 1
-            kept = self._held(run.blocks)
-            self._entries -= len(run.blocks) - len(kept)
-            run.blocks = kept
-        if not self._untidied:
-            self._runs = deque(run for run in self._runs if run.blocks)
-
-    def _held(self, blocks: Sequence[int]) -> list[int]:
         stale = self._stale
-        kept = [block for block in reversed(blocks) if block not in stale[block & _SHARD] or not self._forgive(block)]
-        kept.reverse()
-        return kept
+        while self._untidied and entries > 0:
+            _, blocks = self._untidied.pop()
+            length = len(blocks)
+            kept = [one for one in reversed(blocks) if one not in stale[one & _SHARD] or not self._forgive(one)]
+            if len(kept) < length:
+                blocks[:] = array("Q", reversed(kept))
+                self.entries -= length - len(kept)
+            entries -= length + 1
+        if not self._untidied:
+            self._runs = deque(run for run in self._runs if run[1])
