@@ -30,6 +30,13 @@ def q8_0_file(model_files: dict[str, Path]) -> Path:
     return model_files["q8_0"]
 
 
+@pytest.fixture
+def toy_file(tmp_path: Path) -> Path:
+    file = tmp_path / "letters.toy"
+    file.write_text("etaoin shrdlu")
+    return file
+
+
 class Kept:
     """Engines that take long to start, from test to test; one that a test unloaded or closed is not kept."""
 

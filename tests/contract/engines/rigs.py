@@ -16,6 +16,7 @@ from protos.contract.request import ChatMessage, Job, Sampling
 from protos.contract.stream import Accepted, Delta, FinishReason
 from protos.contract.worker import Load, ModelInstance
 from tests.support.third_party_server import running as third_party_server
+from tests.support.toy_engine import toy_engine
 from tests.support.until import until_async, until_changed
 from workers.engines.base import Engine, ModelSpec, StepResult
 from workers.engines.step_reader import StepReader
@@ -167,6 +168,14 @@ async def vllm(model: Path) -> AsyncIterator[Rig]:
         yield rig
 
 
+@contextlib.asynccontextmanager
+async def toy(model: Path) -> AsyncIterator[Rig]:
+    spec = ModelSpec(name="letters", path=str(model), context_tokens=CONTEXT_TOKENS, slots=SLOTS)
+    with toy_engine():
+        async for rig in _serve("toy", spec):
+            yield rig
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bringup:
     """One row of the matrix."""
@@ -185,6 +194,7 @@ BRINGUPS: dict[str, Bringup] = {
         marks=(pytest.mark.model,),
     ),
     "simulated": Bringup(make=simulated, needs=""),
+    "toy": Bringup(make=toy, needs="toy_file"),
     "openai": Bringup(make=openai, needs="q8_0_file", marks=(pytest.mark.model,)),
     "vllm": Bringup(
         make=vllm,
