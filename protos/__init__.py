@@ -1,0 +1,1 @@
+"""The contract between router and workers, and all they share."""

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import platformdirs
 
+from protos.contract.models.model_name import parse_name
 from workers.engines.table import DEFAULT_ENGINE, ENGINES
 from workers.errors import WorkerError
-from workers.serving.model_manager import guess_quantization
 
 ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
 
@@ -102,9 +102,7 @@ def parse_labels(pairs: list[str]) -> dict[str, str]:
 
 def public_name(path: str) -> str:
     """A model's public name, from its file's: lower case, without extension and quantization."""
-    stem = Path(path.rstrip("/")).name.removesuffix(".gguf").lower()
-    quantization = guess_quantization(path)
-    return (stem.removesuffix(quantization).rstrip("-._@") if quantization else stem) or stem
+    return parse_name(path).model.lower()
 
 
 def unaskable(name: str) -> str:

@@ -25,6 +25,7 @@ CODE = (
     "router/dispatch/retry_policy.py",
     "router/fleet/ledger.py",
     "router/capacity/*.py",
+    "protos/contract/models/*.py",
     "loadtest/simulate/**/*.py",
     "workers/serving/precondition.py",
     "workers/engines/simulated/core.py",

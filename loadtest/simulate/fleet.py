@@ -23,8 +23,9 @@ from typing import Any
 
 from loadtest.simulate.located import TomlLines, error_at
 from protos.contract.ids import WorkerId
+from protos.contract.models.kv_cache import kv_bytes_per_token
+from protos.contract.models.quantization import canonical, find_format, unknown_format
 from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed
-from router.capacity.formats import canonical, find_format, unknown_format
 from router.domain.worker import WorkerProfile
 from workers.engines.simulated.parameters import EngineParameters, hidden
 from workers.engines.simulated.profile import ProfileError, SimulatedProfile, read_profile
@@ -231,7 +232,7 @@ def _node(name: str, entry: Mapping[str, Any], profile: SimulatedProfile, rtt_s:
             context_tokens=declared.context_tokens,
             slots=declared.slots,
             kv_capacity_tokens=declared.kv_capacity_tokens,
-            kv_bytes_per_token=shape.kv_bytes_per_token,
+            kv_bytes_per_token=kv_bytes_per_token(shape),
             capabilities=Capabilities(can_continue=True, publishes_cache=True),
             speed=_speed(declared),
         ),

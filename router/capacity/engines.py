@@ -6,9 +6,9 @@ constants are FACTS.md's ("Overheads"); formulas are DESIGN.md's ("Capacity").
 
 from abc import ABC, abstractmethod
 
-from router.capacity.formats import FileKind, Format
+from protos.contract.models.model_shape import ModelShape
+from protos.contract.models.quantization import FileKind, Format
 from router.capacity.machines import GIB, Machine
-from router.capacity.shapes import ModelShape
 
 MIB = 2**20
 

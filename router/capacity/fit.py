@@ -8,13 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from protos.contract.models.kv_cache import kv_cache_bytes
+from protos.contract.models.model_shape import ModelShape
+from protos.contract.models.quantization import Format
 from router.capacity.engines import Engine
-from router.capacity.formats import Format
 from router.capacity.machines import GIB, Machine
-from router.capacity.shapes import ModelShape, kv_cache_values
-
-KV_BYTES: dict[str, float] = {"f16": 2.0, "fp8": 1.0, "q8_0": 1.0625, "q4_0": 0.5625}
-"""Bytes of one number in the KV cache (FACTS.md, "KV cache")."""
 
 HOST_SHARE = 0.9
 """Of the memory beside the accelerators that offloaded layers may take."""
@@ -88,8 +86,7 @@ def weights_bytes(shape: ModelShape, fmt: Format) -> float:
 
 def kv_bytes(shape: ModelShape, plan: Plan) -> float:
     """Keys and values of ``batch`` sequences of ``context_tokens`` each."""
-    keys, values = kv_cache_values(shape, plan.context_tokens)
-    return plan.batch * (keys + values) * KV_BYTES[plan.kv_format]
+    return kv_cache_bytes(shape, plan.context_tokens, sequences=plan.batch, kv_format=plan.kv_format)
 
 
 def memory(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> Breakdown:

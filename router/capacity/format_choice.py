@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from protos.contract.models.model_shape import ModelShape
+from protos.contract.models.quality import SMALL_PARAMETERS, at_least
 from router.capacity.chips import MemoryKind
 from router.capacity.fit import Verdict
 from router.capacity.machines import GIB, Machine
 from router.capacity.options import Option, runnable
-from router.capacity.quality import SMALL_PARAMETERS, at_least
-from router.capacity.shapes import ModelShape
 
 
 class Purpose(StrEnum):

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from protos.contract.models.instance import instance_of as shape_instance
+from protos.contract.models.model_shape import ModelShape
+from protos.contract.models.quality import loss
+from protos.contract.models.quantization import BY_NAME, Format
 from protos.contract.worker import ModelInstance, Speed
 from router.capacity.engines import Engine, engine_for
 from router.capacity.fit import Fit, Plan, Verdict, fit, kv_bytes, weights_bytes
-from router.capacity.formats import BY_NAME, Format
 from router.capacity.machines import Machine
-from router.capacity.quality import loss
-from router.capacity.shapes import ModelShape
 from router.capacity.speed import UNKNOWN_BANDWIDTH_BYTES_PER_S, bytes_read, predict_speed, reached_bandwidth
 
 USUAL: tuple[str, ...] = (
@@ -95,23 +96,15 @@ def predicted(
 
 
 def instance_of(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine) -> ModelInstance:
-    """The model as a worker would report it once loaded."""
-    one = replace(plan, batch=1)
-    return ModelInstance(
-        model=shape.name,
-        quantization=fmt.name,
-        format=engine.reads,
+    """The model as a worker would report it once loaded, with the cache of one token averaged over the context."""
+    stored = replace(shape, weights_bytes=round(weights_bytes(shape, fmt)), quantization=fmt.name)
+    each = kv_bytes(shape, replace(plan, batch=1)) / max(1, plan.context_tokens)
+    return replace(
+        shape_instance(stored, model=shape.name, file_format=engine.reads),
         bits_per_weight=fmt.bits_per_weight,
-        weights_bytes=round(weights_bytes(shape, fmt)),
-        parameters=shape.parameters,
-        active_parameters=shape.active_parameters,
-        layers=shape.layers,
-        kv_heads=shape.kv_heads,
-        head_dim_k=shape.head_dim_k,
-        head_dim_v=shape.head_dim_v,
         context_tokens=plan.context_tokens,
         slots=plan.batch,
-        kv_bytes_per_token=round(kv_bytes(shape, one) / max(1, plan.context_tokens)),
+        kv_bytes_per_token=round(each),
     )
 
 

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from protos.contract.enrolment import ModelOffer
+from protos.contract.models.model_name import parse_name
+from protos.contract.models.model_shape import ModelShape
+from protos.contract.models.quantization import BY_NAME, FORMATS, canonical
 from protos.contract.worker import Hardware, ModelInstance
 from router.capacity.engines import ENGINES, Engine
 from router.capacity.fit import Plan
 from router.capacity.format_choice import Question, comfortable, decide
-from router.capacity.formats import BY_NAME, FORMATS, canonical, parse_name
 from router.capacity.machines import Machine, machine_of
 from router.capacity.options import USUAL, Option, option, options, predicted, runnable
-from router.capacity.shapes import ModelShape, find_shape
+from router.capacity.shapes import find_shape
 
 OFFERS_LIMIT = 16
 MODELS_LIMIT = 64
@@ -150,6 +152,7 @@ def shape_of(instances: Sequence[ModelInstance]) -> ModelShape | None:
         name=name, layers=told.layers, hidden=0, heads=0, kv_heads=told.kv_heads, head_dim_k=told.head_dim_k,
         head_dim_v=told.head_dim_v, feed_forward=0, vocabulary=0, context_tokens=0,
     )  # fmt: skip
+    same = (model.layers, model.kv_heads, model.head_dim_k) == (told.layers, told.kv_heads, told.head_dim_k)
     return replace(
         model,
         name=name,
@@ -157,6 +160,7 @@ def shape_of(instances: Sequence[ModelInstance]) -> ModelShape | None:
         kv_heads=told.kv_heads,
         head_dim_k=told.head_dim_k,
         head_dim_v=told.head_dim_v,
+        kv_layers=model.kv_layers if same else (),
         context_tokens=max(one.context_tokens for one in instances) or model.context_tokens,
         stated_parameters=told.parameters,
         weights_bytes=exact.weights_bytes,

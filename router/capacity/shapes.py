@@ -1,8 +1,6 @@
-"""The shape of a model: what its weights, its KV cache and its speed follow from.
+"""Shapes of models that no file tells of: by name (``llama-3.3-70b``) or by size alone.
 
-A shape comes from a file (``router.capacity.headers`` makes it of a GGUF header's or a config.json's fields), from a
-name (``llama-3.3-70b``) or from a size alone (``70B``, ``8x7B``, ``30B-A3B``), where the best known model of that
-size stands for it and ``note`` says so.
+For a size (``70B``, ``8x7B``, ``30B-A3B``) the best known model of it stands, and the shape's ``note`` says so.
 """
 
 import difflib
@@ -10,86 +8,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelShape:
-    """A decoder-only transformer. Zero: not known, or not so."""
-
-    name: str
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim_k: int
-    head_dim_v: int
-    feed_forward: int  # of one expert in a mixture of experts
-    vocabulary: int
-    context_tokens: int  # the longest it was trained for
-    tied_embeddings: bool = False
-    experts: int = 0
-    experts_used: int = 0
-    shared_experts: int = 0  # always active, beside those routed
-    dense_layers: int = 0  # of a mixture of experts: leading layers without experts
-    dense_feed_forward: int = 0  # the width of those
-    sliding_window: int = 0  # tokens a sliding-window layer looks back
-    sliding_layers: int = 0  # how many layers are of that kind
-    attention_parameters: int = 0  # of one layer, where attention is not the plain one (multi-head latent attention)
-    stated_parameters: int = 0  # as counted in a file, or as its size says; 0: worked out of the shape
-    weights_bytes: int = 0  # of the file this was read from
-    quantization: str = ""  # of that file, canonical
-    note: str = ""  # what was assumed, for people
-
-    @property
-    def parameters(self) -> int:
-        """All weights."""
-        return self.stated_parameters or self._shared + self._experts_of(self.experts + self.shared_experts)
-
-    @property
-    def active_parameters(self) -> int:
-        """Weights one token's decoding reads; equals ``parameters`` but for a mixture of experts."""
-        if not self.experts:
-            return self.parameters
-        whole = self._shared + self._experts_of(self.experts + self.shared_experts)
-        active = self._shared + self._experts_of(self.experts_used + self.shared_experts)
-        return round(self.parameters * active / whole) if whole else self.parameters
-
-    @property
-    def embedding_parameters(self) -> int:
-        """Embeddings and head: what formats that quantize layers only leave at 16 bits."""
-        return min(self.vocabulary * self.hidden * (1 if self.tied_embeddings else 2), self.parameters)
-
-    @property
-    def kv_values_per_token(self) -> tuple[int, int]:
-        """Keys and values one token adds over all layers (before any sliding window), in numbers."""
-        return self.layers * self.kv_heads * self.head_dim_k, self.layers * self.kv_heads * self.head_dim_v
-
-    @property
-    def _shared(self) -> int:
-        """Embeddings, attention, norms, routers and the leading dense layers."""
-        head_dim = self.head_dim_v or self.head_dim_k
-        attention = self.attention_parameters or self.hidden * (
-            self.heads * self.head_dim_k + self.kv_heads * (self.head_dim_k + self.head_dim_v) + self.heads * head_dim
-        )
-        layer = attention + 2 * self.hidden
-        if self.experts:
-            dense = 3 * self.hidden * (self.dense_feed_forward or self.feed_forward) * self.dense_layers
-            routers = self.hidden * self.experts * (self.layers - self.dense_layers)
-        else:
-            dense, routers = 3 * self.hidden * self.feed_forward * self.layers, 0
-        embeddings = self.vocabulary * self.hidden * (1 if self.tied_embeddings else 2)
-        return embeddings + self.layers * layer + self.hidden + dense + routers
-
-    def _experts_of(self, count: int) -> int:
-        if not self.experts:
-            return 0
-        return 3 * self.hidden * self.feed_forward * count * (self.layers - self.dense_layers)
-
-
-def kv_cache_values(shape: ModelShape, context_tokens: int) -> tuple[int, int]:
-    """Keys and values of one sequence of ``context_tokens``; a sliding-window layer holds min(context, window)."""
-    sliding = min(shape.sliding_layers, shape.layers) if shape.sliding_window else 0
-    held = (shape.layers - sliding) * context_tokens + sliding * min(context_tokens, shape.sliding_window)
-    return held * shape.kv_heads * shape.head_dim_k, held * shape.kv_heads * shape.head_dim_v
+from protos.contract.models.model_shape import KvLayers, ModelShape
 
 
 def _dense(
@@ -101,6 +20,12 @@ def _dense(
         head_dim_v=head_dim, feed_forward=feed_forward, vocabulary=vocabulary, context_tokens=context,
         tied_embeddings=tied,
     )  # fmt: skip
+
+
+def _alternating(layers: int, kept: int, window: int) -> tuple[KvLayers, ...]:
+    """Every other layer looks back ``window`` tokens. ``kept``: numbers of a token's keys, and of its values."""
+    half = KvLayers(layers=layers // 2, keys=kept, values=kept)
+    return replace(half, window=window), half
 
 
 KNOWN_SHAPES: tuple[ModelShape, ...] = (
@@ -126,11 +51,11 @@ KNOWN_SHAPES: tuple[ModelShape, ...] = (
     _dense("qwen2.5-72b", 80, 8192, 64, 8, 29568, 152064, 32768),
     _dense("llama-3.1-405b", 126, 16384, 128, 8, 53248, 128256, 131072),
     replace(_dense("gpt-oss-20b", 24, 2880, 64, 8, 2880, 201088, 131072, head_dim=64),
-            experts=32, experts_used=4, sliding_window=128, sliding_layers=12),
+            experts=32, experts_used=4, kv_layers=_alternating(24, 8 * 64, 128)),
     replace(_dense("qwen3-30b-a3b", 48, 2048, 32, 4, 768, 151936, 40960), experts=128, experts_used=8),
     replace(_dense("mixtral-8x7b", 32, 4096, 32, 8, 14336, 32000, 32768), experts=8, experts_used=2),
     replace(_dense("gpt-oss-120b", 36, 2880, 64, 8, 2880, 201088, 131072, head_dim=64),
-            experts=128, experts_used=4, sliding_window=128, sliding_layers=18),
+            experts=128, experts_used=4, kv_layers=_alternating(36, 8 * 64, 128)),
     replace(_dense("mixtral-8x22b", 56, 6144, 48, 8, 16384, 32768, 65536), experts=8, experts_used=2),
     replace(_dense("qwen3-235b-a22b", 94, 4096, 64, 4, 1536, 151936, 40960), experts=128, experts_used=8),
     ModelShape(name="deepseek-v3-671b", layers=61, hidden=7168, heads=128, kv_heads=1, head_dim_k=576, head_dim_v=0,
@@ -219,13 +144,22 @@ def _stretched(text: str, size: Size, kind: list[ModelShape]) -> ModelShape:
         experts = size.experts
     grown = replace(
         model, name=text.strip(), layers=layers, hidden=hidden, feed_forward=feed_forward, experts=experts,
-        dense_layers=min(model.dense_layers, layers), sliding_layers=round(model.sliding_layers * ratio),
+        dense_layers=min(model.dense_layers, layers), kv_layers=_stretched_kinds(model, layers),
     )  # fmt: skip
     if size.experts == 1:
         grown = replace(grown, stated_parameters=round(size.parameters))
         if size.active_parameters and grown.experts:
             used = _used_for(grown, size.active_parameters)
     return replace(grown, experts_used=used, note=f"no model of this size is known; shaped like {model.name}")
+
+
+def _stretched_kinds(model: ModelShape, layers: int) -> tuple[KvLayers, ...]:
+    """The kinds of layers in the model's proportion; the last kind takes what rounding leaves."""
+    if not model.kv_layers:
+        return ()
+    *others, last = model.kv_layers
+    kinds = [replace(one, layers=round(one.layers * layers / model.layers)) for one in others]
+    return (*kinds, replace(last, layers=max(0, layers - sum(one.layers for one in kinds))))
 
 
 def _used_for(shape: ModelShape, active: float) -> int:

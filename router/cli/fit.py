@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from router.capacity.fit import KV_BYTES, Plan, Verdict
+from protos.contract.models.kv_cache import KV_BYTES
+from protos.contract.models.model_shape import ModelShape
+from protos.contract.models.quantization import FORMATS, find_format, unknown_format
+from router.capacity.fit import Plan, Verdict
 from router.capacity.format_choice import Decision, Purpose, Question, decide
-from router.capacity.formats import FORMATS, find_format, unknown_format
 from router.capacity.machines import GIB, Machine, parse_machine
 from router.capacity.options import USUAL, Option, options
-from router.capacity.shapes import ModelShape
 from router.cli.support.model_files import read_model
 from router.cli.support.tables import Row, Sheet, wide_console
 from router.errors import ConfigError

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from protos.contract.join_token import new_token
-from router.capacity.formats import find_format, unknown_format
+from protos.contract.models.quantization import find_format, unknown_format
 from router.domain.clock import Clock
 from router.errors import InvalidRequest, NotFound
 from router.state.api_keys import KeyRules, new_key, public_view

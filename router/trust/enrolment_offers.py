@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.enrolment import ModelOffer
+from protos.contract.models.quality import at_least
 from protos.contract.worker import Hardware, InstanceState, ModelInstance
 from router.capacity.format_choice import comfortable
-from router.capacity.quality import at_least
 from router.capacity.recommendations import Wanted, offers_for, offers_of_files
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import WorkerState

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from rich.console import Console
 
+from protos.contract.models.gguf import read_header
 from router.cli.fleet import fleet_table
 from tests.support.one_pool import PATIENT_S, OnePool, end, one_pool
-from workers.models.gguf_header import read_header
 
 pytestmark = pytest.mark.model
 
@@ -56,7 +56,7 @@ SAYS = {
     "flipped": "corrupt: it claims 18446744073709551615 tensors",
     "garbage": "GGUF version",
     "noise": "not a GGUF file",
-    "empty": "the file is empty",
+    "empty": "it is empty; llama.cpp needs a .gguf file",
     "header-cut": "truncated",
     "data-cut": "truncated: its tensors end at byte",
     "newer": "unsupported quantization",

@@ -5,12 +5,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protos.contract.models.kv_cache import KV_BYTES
+from protos.contract.models.model_name import parse_name
+from protos.contract.models.model_shape import ModelShape
+from protos.contract.models.quantization import FORMATS, Format
 from router.capacity.engines import ENGINES, Engine
-from router.capacity.fit import KV_BYTES, Plan, Verdict, fit, memory
-from router.capacity.formats import FORMATS, Format, parse_name
+from router.capacity.fit import Plan, Verdict, fit, memory
 from router.capacity.machines import Machine, parse_machine
 from router.capacity.options import option
-from router.capacity.shapes import KNOWN_SHAPES, ModelShape
+from router.capacity.shapes import KNOWN_SHAPES
 
 DETERMINISTIC = settings(max_examples=200, derandomize=True, deadline=None)
 _RANK = {Verdict.FITS: 0, Verdict.OFFLOADS: 1, Verdict.TOO_LARGE: 2}

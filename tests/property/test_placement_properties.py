@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from loadtest.simulate.policies import POLICIES
 from protos.contract.ids import WorkerId
+from protos.contract.models.quality import loss
 from protos.contract.worker import Capabilities, InstanceState, Load, ModelInstance, Speed
-from router.capacity.quality import loss
 from router.domain.placement import NoCandidate, Placed
 from router.domain.request import InferenceRequest, ModelRef, SloTargets
 from router.domain.snapshot import FleetSnapshot, Inflight, WorkerView

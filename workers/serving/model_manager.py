@@ -1,7 +1,6 @@
 """The models of a worker: loading them, measuring them, saying where each stands, and bringing a dead engine back."""
 
 import asyncio
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import structlog
 
 from protos.contract.events import ModelProgress
+from protos.contract.models.model_name import quantization_in
 from protos.contract.worker import InstanceState, ModelInstance, Speed
 from workers.engines.base import Engine, EngineFailed, LoadError, ModelSpec
 from workers.engines.step_reader import StepReader
@@ -33,19 +33,6 @@ RESTART_WINDOW_S = 600.0
 """An engine that dies more often than this is not started again."""
 
 PROGRESS_INTERVAL_S = 0.25
-
-_NAMED_QUANTIZATION = re.compile(
-    r"(?:^|[-._@])(i?q\d(?:_[0-9a-z]+)*|(?:awq|gptq|bnb)(?:-int\d|-\dbit)?|fp8|fp16|fp32|bf16|f16|f32|int8|int4|\dbit"
-    r"|nf4|mxfp4|w\d{1,2}a\d{1,2}|(?<=@)unknown)(?=$|[-._@])",
-    re.IGNORECASE,
-)
-"""Behind ``@`` too: LM Studio and other routers name the variants of a model so; one of ours may say ``@unknown``."""
-
-
-def guess_quantization(path: str) -> str:
-    """The quantization a file name speaks of, until the file itself has been read; empty: it says nothing."""
-    found = _NAMED_QUANTIZATION.findall(Path(path).name.removesuffix(".gguf"))
-    return found[-1].lower() if found else ""
 
 
 class _EngineGone(EngineFailed):
@@ -96,7 +83,7 @@ class ModelManager:
         """
         pending = ModelInstance(
             model=spec.name,
-            quantization=spec.quantization or guess_quantization(spec.path),
+            quantization=spec.quantization or quantization_in(spec.path),
             state=InstanceState.LOADING,
             file=Path(spec.path).name,
             error=why,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from router.capacity.formats import canonical, find_format, unknown_format
+from protos.contract.models.quantization import canonical, find_format, unknown_format
 from router.domain.request import ModelRef
 from router.errors import ConfigError, InvalidRequest
 

@@ -23,7 +23,7 @@ _LOADED = frozenset({InstanceState.READY, InstanceState.BENCHMARKING})
 
 
 class Quality(Protocol):
-    """What filters and cost ask about quantizations; ``router.capacity.quality`` answers."""
+    """What filters and cost ask about quantizations; ``protos.contract.models.quality`` answers."""
 
     def at_least(self, quantization: str, floor: str) -> bool:
         """``quantization`` is as good as ``floor`` or better; an unknown one never is."""

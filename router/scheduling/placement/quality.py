@@ -1,8 +1,8 @@
-"""Quality as ``router.capacity.quality`` tabulates it, with its answers kept: filters ask the same few questions."""
+"""Quality as the contract tabulates it, with its answers kept: filters ask the same few questions."""
 
 from functools import lru_cache
 
-from router.capacity import quality
+from protos.contract.models import quality
 
 
 class TabulatedQuality:

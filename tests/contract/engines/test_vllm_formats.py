@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract.models.quantization import canonical
 from protos.contract.worker import ModelInstance
 from tests.contract.engines.rigs import run_elsewhere
 from workers.engines.base import Engine, LoadError, ModelSpec
@@ -48,9 +49,9 @@ async def engine() -> AsyncIterator[Engine]:
 async def test_a_format_is_read_as_it_is_meant(kind: str, engine: Engine, awq_folder: Path, tmp_path: Path) -> None:
     """Its name comes from config.json, and its perplexity is that of its rounding."""
     loaded = await load(engine, kind, awq_folder, tmp_path)
-    assert loaded.quantization == kind
+    assert loaded.quantization == canonical(kind)
     assert loaded.parameters == 134_515_008
-    scored = await engine.score("m", kind, TEXT)
+    scored = await engine.score("m", loaded.quantization, TEXT)
     perplexity = math.exp(-sum(scored.logprobs) / len(scored.logprobs))
     assert perplexity < WORSE_AT_MOST[kind] * FULL_PRECISION * 1.02
 

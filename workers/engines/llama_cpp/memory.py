@@ -4,11 +4,12 @@ from pathlib import Path
 
 import psutil
 
+from protos.contract.models.kv_cache import kv_cache_bytes
+from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import LoadError
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.spec import offloads_to_gpu
 from workers.hardware.detect import this_machine
-from workers.models.gguf_file import GgufFacts
 
 GIB = 2**30
 PLATFORM_BYTES = 150 * 2**20
@@ -17,7 +18,7 @@ GPU_PLATFORM_BYTES = 250 * 2**20
 """The same on a GPU."""
 
 
-def check_memory(path: Path, facts: GgufFacts, options: Options) -> None:
+def check_memory(path: Path, shape: ModelShape, options: Options) -> None:
     """Raise LoadError when weights and cache do not fit what this machine says can be taken. Blocks while it asks."""
     gpu = offloads_to_gpu() and options.gpu_layers != 0
     machine = this_machine(gpu=gpu)
@@ -25,18 +26,19 @@ def check_memory(path: Path, facts: GgufFacts, options: Options) -> None:
     if usable and machine.kind == "nvidia" and options.gpu_layers > 0:
         usable += psutil.virtual_memory().available  # the other layers stay with the processor
     extra = PLATFORM_BYTES if machine.kind == "cpu" else GPU_PLATFORM_BYTES
-    refuse_if_too_large(path, facts, options, usable, extra)
+    refuse_if_too_large(path, shape, options, usable, extra)
 
 
-def refuse_if_too_large(path: Path, facts: GgufFacts, options: Options, usable: int, extra: int) -> None:
+def refuse_if_too_large(path: Path, shape: ModelShape, options: Options, usable: int, extra: int) -> None:
     """Pure. ``usable`` 0: not known, so nothing is refused."""
-    cache = options.slots * options.context_tokens * facts.kv_bytes_per_token
-    logits = 4 * facts.vocabulary * (options.slots + options.prefill_tokens)
-    needed = facts.weights_bytes + cache + logits + extra
+    # llama.cpp keeps the whole context in layers with a sliding window too (``swa_full``, on by default)
+    cache = kv_cache_bytes(shape, options.context_tokens, sequences=options.slots, windows=False)
+    logits = 4 * shape.vocabulary * (options.slots + options.prefill_tokens)
+    needed = shape.weights_bytes + cache + logits + extra
     if not usable or needed <= usable:
         return
     raise LoadError(
-        f"{path}: needs {needed / GIB:.1f} GiB of memory ({facts.weights_bytes / GIB:.1f} for weights, "
+        f"{path}: needs {needed / GIB:.1f} GiB of memory ({shape.weights_bytes / GIB:.1f} for weights, "
         f"{cache / GIB:.1f} for the KV cache of {options.slots} sequences of {options.context_tokens} tokens) and "
         f"{usable / GIB:.1f} GiB can be taken here; lower --context or --slots, or choose a smaller quantization"
     )

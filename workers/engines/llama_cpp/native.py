@@ -95,21 +95,6 @@ class NativeModel:
                 return buffer.value.decode("utf-8", "replace")
             size = length + 1
 
-    @property
-    def weights_bytes(self) -> int:
-        """Bytes of all tensors."""
-        return int(llama_cpp.llama_model_size(self._model))
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return int(llama_cpp.llama_model_n_params(self._model))
-
-    @property
-    def trained_context(self) -> int:
-        """Tokens the model was trained for."""
-        return int(llama_cpp.llama_model_n_ctx_train(self._model))
-
     def tokenizer_fingerprint(self) -> str:
         """Hash of every token's text in order: equal exactly when token ids mean the same."""
         texts = (llama_cpp.llama_vocab_get_text(self.vocab, token) or b"" for token in range(self.vocab_size))

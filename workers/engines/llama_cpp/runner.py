@@ -17,11 +17,11 @@ from workers.engines.llama_cpp.batching import Batching
 from workers.engines.llama_cpp.chat import ChatTemplate
 from workers.engines.llama_cpp.facts import loaded_model
 from workers.engines.llama_cpp.memory import check_memory
+from workers.engines.llama_cpp.model_file import read_model
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.sequence import Preparation, Sequence
 from workers.engines.prompts import Prompts
-from workers.models.gguf_file import read_gguf
 
 Publish = Callable[[StepResult], None]
 Died = Callable[[str], None]
@@ -101,11 +101,12 @@ class Runner:
 
     def _load(self, progress: Callable[[float, str], None]) -> tuple[Batching, ModelInstance]:
         path = Path(self._spec.path)
-        check_memory(path, read_gguf(path), self._options)
+        shape = read_model(path)
+        check_memory(path, shape, self._options)
         model = NativeModel(path, self._options, lambda fraction: progress(0.9 * fraction, f"reading {path.name}"))
         try:
             template = ChatTemplate(model)
-            facts = loaded_model(model, self._spec, self._options, template.source)
+            facts = loaded_model(model, shape, self._spec, self._options, template.source)
         except BaseException:
             model.close()
             raise

@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from protos.contract.models.gguf_model import stated_quantization
+from protos.contract.models.instance import instance_of
 from protos.contract.worker import ModelInstance
+from workers.engines.llama_cpp.model_file import read_model
 from workers.engines.llama_cpp.options import LLAMA_THREADS
 from workers.engines.spec import EngineSpec
-from workers.models.gguf_file import read_gguf, stated_quantization
 
 MAX_FILES = 10_000
 
@@ -41,7 +43,7 @@ class LlamaCpp(EngineSpec):
 
     def check(self, path: str) -> None:
         """The header can be read."""
-        read_gguf(Path(path))
+        read_model(Path(path))
 
     def find_models(self, folder: Path) -> Iterator[Path]:
         """GGUF files; of a split model the first part."""
@@ -59,21 +61,4 @@ class LlamaCpp(EngineSpec):
 
     def read_model(self, path: Path) -> ModelInstance:
         """What the header tells."""
-        facts = read_gguf(path)
-        return ModelInstance(
-            model=path.stem,
-            quantization=facts.quantization,
-            format="gguf",
-            context_tokens=facts.context_tokens,
-            bits_per_weight=facts.bits_per_weight,
-            weights_bytes=facts.weights_bytes,
-            parameters=facts.parameters,
-            active_parameters=facts.active_parameters,
-            layers=facts.layers,
-            kv_heads=facts.kv_heads,
-            head_dim_k=facts.head_dim_k,
-            head_dim_v=facts.head_dim_v,
-            kv_bytes_per_token=facts.kv_bytes_per_token,
-            lineage=facts.lineage,
-            file=path.name,
-        )
+        return instance_of(read_model(path), model=path.stem, file_format="gguf", file=path.name)

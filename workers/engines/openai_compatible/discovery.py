@@ -5,11 +5,12 @@ from typing import Any
 
 import httpx
 
+from protos.contract.models.model_name import quantization_in
+from protos.contract.models.quantization import canonical
 from workers.engines.base import LoadError
 from workers.engines.openai_compatible import servers
 from workers.engines.openai_compatible.chunks import Flavor
 from workers.engines.openai_compatible.servers import PROBE_TIMEOUT_S, ServerFacts
-from workers.serving.model_manager import guess_quantization
 
 
 def new_client(base_url: str, api_key: str, *, connections: int = 8) -> httpx.AsyncClient:
@@ -65,5 +66,5 @@ async def facts_about(client: httpx.AsyncClient, wanted: str) -> ServerFacts:
         or servers.vllm(entry)
         or ServerFacts(flavor=Flavor.PLAIN, model=entry["id"])
     )
-    named = guess_quantization(entry["id"]) or guess_quantization(str(entry.get("root", "")))
-    return replace(facts, quantization=(facts.quantization or named).lower())
+    named = quantization_in(entry["id"]) or quantization_in(str(entry.get("root", "")))
+    return replace(facts, quantization=canonical(facts.quantization or named))

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
+from protos.contract.models.model_name import quantization_in
 from workers.engines.openai_compatible.chunks import Flavor
-from workers.serving.model_manager import guess_quantization
 
 PROBE_TIMEOUT_S = 5.0
 
@@ -57,7 +57,7 @@ async def llama_server(client: httpx.AsyncClient, entry: dict[str, Any]) -> Serv
         flavor=Flavor.LLAMA_SERVER,
         model=entry["id"],
         quantization=_file_type(str(props.get("model_ftype") or meta.get("ftype") or ""))
-        or guess_quantization(str(props.get("model_path") or "")),
+        or quantization_in(str(props.get("model_path") or "")),
         context_tokens=_number((props["default_generation_settings"] or {}).get("n_ctx")),
         slots=_number(props.get("total_slots")),
         parameters=_number(meta.get("n_params")),

@@ -9,12 +9,13 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
 from protos.contract.events import CacheChange
+from protos.contract.models.instance import instance_of
 from protos.contract.request import Job
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
 from protos.contract.worker import Capabilities, Load, ModelInstance
@@ -282,26 +283,16 @@ def _control(spec: ModelSpec) -> ControlFile | None:
 
 
 def _loaded(spec: ModelSpec, profile: SimulatedProfile) -> ModelInstance:
-    shape, declared = profile.shape, profile.declared
-    return ModelInstance(
-        model=spec.name,
-        quantization=profile.quantization,
-        format="simulated",
+    declared = profile.declared
+    stored = replace(profile.shape, weights_bytes=int(profile.weights_bytes), quantization=profile.quantization)
+    return replace(
+        instance_of(stored, model=spec.name, file_format="simulated", file=Path(spec.path).name),
         context_tokens=declared.context_tokens,
         slots=declared.slots,
         capabilities=_ABLE,
-        bits_per_weight=8.0 * profile.weights_bytes / shape.parameters,
-        weights_bytes=int(profile.weights_bytes),
-        parameters=int(shape.parameters),
-        layers=shape.layers,
-        kv_heads=shape.kv_heads,
-        head_dim_k=shape.head_dim,
-        head_dim_v=shape.head_dim,
         kv_capacity_tokens=declared.kv_capacity_tokens,
-        kv_bytes_per_token=shape.kv_bytes_per_token,
         block_tokens=64,
         tokenizer_fingerprint=FINGERPRINT,
         chat_template_fingerprint=FINGERPRINT,
-        file=Path(spec.path).name,
         tokens_per_byte=0.15,
     )

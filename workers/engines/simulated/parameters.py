@@ -7,27 +7,14 @@ import bisect
 import random
 from dataclasses import dataclass, field, replace
 
+from protos.contract.models.kv_cache import kv_bytes_per_token
+from protos.contract.models.model_shape import ModelShape
+from protos.contract.models.quantization import BY_NAME, unknown_format
+
 GIB = 2.0**30
 
-BITS_PER_WEIGHT = {
-    "fp32": 32.0,
-    "fp16": 16.0,
-    "bf16": 16.0,
-    "fp8": 8.0,
-    "int8": 8.0,
-    "q8_0": 8.501,
-    "q6_k": 6.563,
-    "q5_k_m": 5.704,
-    "q4_k_m": 4.894,
-    "q4_1": 5.0,
-    "q4_0": 4.5,
-    "q3_k_m": 3.89,
-    "q2_k": 3.159,
-    "awq": 4.5,
-    "gptq": 4.5,
-}
-"""Whole-file bits per weight (FACTS.md). AWQ and GPTQ: 4.156 on quantized layers plus fp16 embeddings and head,
-4.5 or so over an 8B file."""
+WHOLE_FILE_BITS = {"awq": 4.5, "gptq": 4.5}
+"""Bits per weight over an 8B file, fp16 embeddings and head included, where a format's own figure leaves them out."""
 
 REFERENCE_LAYERS = 32
 """Machines state t0 for a 32-layer model; it scales with layers (FACTS.md, decode speed)."""
@@ -50,22 +37,6 @@ class Machine:
     slots: int = 16
     load_bytes_per_s: float = 2e9
     engine: str = "llama.cpp"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelShape:
-    """A model's figures, from its config.json."""
-
-    parameters: float
-    layers: int
-    kv_heads: int
-    head_dim: int
-    hidden: int
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """At 16 bit: layers * kv_heads * head_dim * 2 (K and V) * 2 bytes (FACTS.md)."""
-        return self.layers * self.kv_heads * self.head_dim * 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +94,10 @@ class DoesNotFit(ValueError):
 
 def weights_bytes(shape: ModelShape, quantization: str) -> float:
     """File size. Raises ValueError for a quantization without a known size."""
-    bits = BITS_PER_WEIGHT.get(quantization)
-    if bits is None:
-        raise ValueError(f"unknown quantization {quantization!r}; known are {', '.join(BITS_PER_WEIGHT)}")
-    return shape.parameters * bits / 8.0
+    known = BY_NAME.get(quantization)
+    if known is None:
+        raise ValueError(unknown_format(quantization))
+    return shape.parameters * WHOLE_FILE_BITS.get(known.name, known.bits_per_weight) / 8.0
 
 
 def combine(
@@ -135,7 +106,8 @@ def combine(
     """The declared parameters of this model at this quantization on this machine. Raises DoesNotFit, ValueError."""
     weights = weights_bytes(shape, quantization)
     free = machine.usable_bytes - weights
-    capacity = int(free / shape.kv_bytes_per_token)
+    token_bytes = kv_bytes_per_token(shape)
+    capacity = int(free / token_bytes)
     if capacity < 512:
         raise DoesNotFit(
             f"{weights / GIB:.1f} GiB of weights ({quantization}) do not fit {machine.usable_bytes / GIB:.1f} GiB "
@@ -150,7 +122,7 @@ def combine(
     return EngineParameters(
         base_s=max(alone_s - per_sequence_s, alone_s / 2.0),
         per_sequence_s=per_sequence_s,
-        per_context_token_s=shape.kv_bytes_per_token / reached,
+        per_context_token_s=token_bytes / reached,
         prefill_token_s=flops / (machine.prefill_flops * share),
         # Attention adds 4 * layers * hidden operations per token and context token to the 2 * parameters of the rest.
         prefill_attention=4.0 * shape.layers * shape.hidden / flops,

@@ -23,23 +23,32 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from protos.contract.models.model_shape import ModelShape
 from workers.engines.simulated.parameters import (
     GIB,
     EngineParameters,
     Machine,
-    ModelShape,
     combine,
     hidden,
     times,
     weights_bytes,
 )
 
+
+def _shape_of(*, parameters: float, layers: float, kv_heads: float, head_dim: float, hidden: float) -> ModelShape:
+    return ModelShape(
+        name="", stated_parameters=round(parameters), layers=int(layers), kv_heads=int(kv_heads),
+        head_dim_k=int(head_dim), head_dim_v=int(head_dim), hidden=int(hidden),
+        heads=0, feed_forward=0, vocabulary=0, context_tokens=0,
+    )  # fmt: skip
+
+
 SHAPES = {
-    "llama-3.1-8b": ModelShape(parameters=8.03e9, layers=32, kv_heads=8, head_dim=128, hidden=4096),
-    "llama-3.3-70b": ModelShape(parameters=70.6e9, layers=80, kv_heads=8, head_dim=128, hidden=8192),
-    "llama-3.2-1b": ModelShape(parameters=1.24e9, layers=16, kv_heads=8, head_dim=64, hidden=2048),
-    "qwen3-8b": ModelShape(parameters=8.19e9, layers=36, kv_heads=8, head_dim=128, hidden=4096),
-    "smollm2-135m": ModelShape(parameters=135e6, layers=30, kv_heads=3, head_dim=64, hidden=576),
+    "llama-3.1-8b": _shape_of(parameters=8.03e9, layers=32, kv_heads=8, head_dim=128, hidden=4096),
+    "llama-3.3-70b": _shape_of(parameters=70.6e9, layers=80, kv_heads=8, head_dim=128, hidden=8192),
+    "llama-3.2-1b": _shape_of(parameters=1.24e9, layers=16, kv_heads=8, head_dim=64, hidden=2048),
+    "qwen3-8b": _shape_of(parameters=8.19e9, layers=36, kv_heads=8, head_dim=128, hidden=4096),
+    "smollm2-135m": _shape_of(parameters=135e6, layers=30, kv_heads=3, head_dim=64, hidden=576),
 }
 """From each model's config.json."""
 
@@ -269,13 +278,7 @@ def _shape(tables: _Tables, model: Mapping[str, Any], wanted: str) -> tuple[str,
         if missing:
             raise ProfileError(f"{tables.source}: model.{missing[0]} is missing")
         figures = {field: tables.number(model, "model", field, 0.0) for field in _SHAPE}
-        return str(model.get("shape", "custom")), ModelShape(
-            parameters=figures["parameters"],
-            layers=int(figures["layers"]),
-            kv_heads=int(figures["kv_heads"]),
-            head_dim=int(figures["head_dim"]),
-            hidden=int(figures["hidden"]),
-        )
+        return str(model.get("shape", "custom")), _shape_of(**figures)
     name = wanted or str(model.get("shape", DEFAULT_SHAPE))
     if name not in SHAPES:
         raise ProfileError(f"{tables.source}: model.shape {name!r} is not known; choose {', '.join(SHAPES)}")

@@ -10,9 +10,11 @@ from typing import Any
 
 import psutil
 
+from protos.contract.models.hf_folder import HfFolder
+from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import LoadError, ModelSpec, Progress
-from workers.engines.vllm.config_facts import FolderFacts, read_folder
 from workers.engines.vllm.core_log import log_file, logging_config, plainly, reason_in
+from workers.engines.vllm.folder import read_folder
 from workers.engines.vllm.options import Options, engine_arguments, environment, options_of
 from workers.engines.vllm.statistics import Statistics, stat_logger
 
@@ -26,7 +28,7 @@ class Launched:
 
     llm: Any
     spec: ModelSpec
-    facts: FolderFacts
+    model: HfFolder
     options: Options
     events_at: str
     folder: Path  # of the cores' log
@@ -49,21 +51,22 @@ class Launcher:
     async def launch(self, spec: ModelSpec, progress: Progress, changed: Callable[[], None]) -> Launched:
         """Read the folder, check, start. Raises LoadError. Takes half a minute on a CPU."""
         options = options_of(spec)
-        facts = await asyncio.to_thread(read_folder, Path(spec.path))
-        progress(0.1, f"{facts.quantization}, {facts.weights_bytes / 1e9:.2f} GB of weights")
+        model = await asyncio.to_thread(read_folder, Path(spec.path))
+        shape = model.shape
+        progress(0.1, f"{shape.quantization}, {shape.weights_bytes / 1e9:.2f} GB of weights")
         os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(await asyncio.to_thread(logging_config, self._path))
         os.environ["VLLM_WORKER_MULTIPROCESSING_METHOD"] = "spawn"  # threads and forks do not go together
         on_cpu = await asyncio.to_thread(_on_cpu)
         os.environ.update(environment(options, on_cpu=on_cpu))
         if on_cpu:
-            _check_memory(spec, facts, options)
+            _check_memory(spec, shape, options)
         self._number += 1
         publishes = options.publish_cache and options.prefix_caching
         events_at = f"ipc://{self._path}/kv-{self._number}" if publishes else ""
-        arguments = engine_arguments(spec, options, facts, on_cpu=on_cpu, events_at=events_at)
+        arguments = engine_arguments(spec, options, shape, on_cpu=on_cpu, events_at=events_at)
         since = log_file(self._path).stat().st_size if log_file(self._path).exists() else 0
         launched = Launched(
-            llm=None, spec=spec, facts=facts, options=options, events_at=events_at, folder=self._path, since=since
+            llm=None, spec=spec, model=model, options=options, events_at=events_at, folder=self._path, since=since
         )
         progress(0.2, "starting vLLM's core process")
         box: list[Any] = []
@@ -89,7 +92,7 @@ def load_error(launched: Launched, error: Exception) -> LoadError:
     if first.endswith(":") and more:
         first = f"{first} {more[0].strip()}"
     reason = (launched.last_words() if "root cause" in first else "") or first
-    return LoadError(f"{launched.spec.path}: {plainly(reason, launched.facts.format)}")
+    return LoadError(f"{launched.spec.path}: {plainly(reason, launched.model.stated.method)}")
 
 
 def _on_cpu() -> bool:
@@ -98,12 +101,12 @@ def _on_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
-def _check_memory(spec: ModelSpec, facts: FolderFacts, options: Options) -> None:
-    needed = facts.weights_bytes + options.kv_gib * 2**30 + OVERHEAD_BYTES
+def _check_memory(spec: ModelSpec, shape: ModelShape, options: Options) -> None:
+    needed = shape.weights_bytes + options.kv_gib * 2**30 + OVERHEAD_BYTES
     free = psutil.virtual_memory().available
     if needed > free:
         raise LoadError(
-            f"{spec.path}: needs about {needed / 2**30:.1f} GiB ({facts.weights_bytes / 2**30:.1f} of weights, "
+            f"{spec.path}: needs about {needed / 2**30:.1f} GiB ({shape.weights_bytes / 2**30:.1f} of weights, "
             f"{options.kv_gib} of KV cache, the rest vLLM itself), {free / 2**30:.1f} GiB are free; lower kv_gib or "
             "choose a smaller quantization"
         )

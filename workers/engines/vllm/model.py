@@ -7,6 +7,7 @@ import gc
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import structlog
 
 from protos.contract.events import CacheChange
+from protos.contract.models.instance import instance_of
 from protos.contract.request import Job, Sampling
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
 from protos.contract.worker import Capabilities, Load, ModelInstance
@@ -23,7 +25,6 @@ from workers.engines.vllm.cache_events import CacheEvents
 from workers.engines.vllm.cache_mirror import CacheMirror
 from workers.engines.vllm.core_log import reason_in
 from workers.engines.vllm.launch import Launched
-from workers.engines.vllm.options import Options
 from workers.engines.vllm.running import Running
 from workers.engines.vllm.sampling import output_of, sampling_parameters, scores_of, scoring_parameters
 from workers.engines.vllm.vocabulary import Vocabulary
@@ -60,7 +61,7 @@ class VllmModel:
         self._running: dict[Key, Running] = {}
         self._number = 0
         self.loaded = loaded_model(launched, vocabulary)
-        self._ends = frozenset(launched.facts.end_tokens) | frozenset({vocabulary.end_token} - {-1})
+        self._ends = frozenset(launched.model.end_tokens) | frozenset({vocabulary.end_token} - {-1})
         self._prompts = Prompts(vocabulary, vocabulary, self.loaded.context_tokens, self.loaded.tokenizer_fingerprint)
         self._mirror = CacheMirror(self.loaded.block_tokens)
         self._events = CacheEvents(launched.events_at, self._mirror, changed) if launched.events_at else None
@@ -222,13 +223,15 @@ def _give_memory_back() -> None:
 
 def loaded_model(launched: Launched, vocabulary: Vocabulary) -> ModelInstance:
     """Facts from the folder, and what vLLM made of it."""
-    spec, facts, cache = launched.spec, launched.facts, launched.llm.vllm_config.cache_config
-    context = int(launched.llm.model_config.max_model_len)
-    return ModelInstance(
-        model=spec.name,
-        quantization=spec.quantization or facts.quantization,
-        format=facts.format,
-        context_tokens=context,
+    spec, shape, cache = launched.spec, launched.model.shape, launched.llm.vllm_config.cache_config
+    kv_format = "fp8" if launched.options.kv_dtype.startswith("fp8") else "f16"
+    told = instance_of(
+        shape, model=spec.name, file_format=launched.model.stated.method, file=Path(spec.path).name, kv_format=kv_format
+    )
+    return replace(
+        told,
+        quantization=spec.quantization or shape.quantization,
+        context_tokens=int(launched.llm.model_config.max_model_len),
         slots=launched.options.slots,
         capabilities=Capabilities(
             can_continue=True,
@@ -238,27 +241,12 @@ def loaded_model(launched: Launched, vocabulary: Vocabulary) -> ModelInstance:
             can_load=True,
             publishes_cache=bool(launched.events_at),
         ),
-        bits_per_weight=facts.bits_per_weight,
-        weights_bytes=facts.weights_bytes,
-        parameters=facts.parameters,
-        active_parameters=facts.active_parameters,
-        layers=facts.layers,
-        kv_heads=facts.kv_heads,
-        head_dim_k=facts.head_dim,
-        head_dim_v=facts.head_dim,
         kv_capacity_tokens=int(cache.num_gpu_blocks or 0) * int(cache.block_size or 1),
-        kv_bytes_per_token=2 * facts.layers * facts.kv_heads * facts.head_dim * _cache_value_bytes(launched.options),
         block_tokens=int(cache.block_size or 1),
         tokenizer_fingerprint=vocabulary.fingerprint(),
         chat_template_fingerprint=template_fingerprint(vocabulary.template),
-        lineage=facts.lineage,
-        file=Path(spec.path).name,
         tokens_per_byte=tokens_per_byte(vocabulary),
     )
-
-
-def _cache_value_bytes(options: Options) -> int:
-    return 1 if options.kv_dtype.startswith("fp8") else 2
 
 
 def _text_bytes(job: Job) -> int:

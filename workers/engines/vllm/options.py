@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import ModelSpec
 from workers.engines.option_values import option_values
-from workers.engines.vllm.config_facts import FolderFacts
 
 DEFAULT_SLOTS = 64
 DEFAULT_CONTEXT_TOKENS = 8192
@@ -39,19 +39,19 @@ def options_of(spec: ModelSpec) -> Options:
     return option_values(Options, spec, "vllm", positive=("slots", "threads", "tensor_parallel", "kv_gib"))
 
 
-def context_of(options: Options, facts: FolderFacts) -> int:
+def context_of(options: Options, shape: ModelShape) -> int:
     """Tokens that prompt and answer may have together."""
-    return options.context_tokens or min(facts.context_tokens or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
+    return options.context_tokens or min(shape.context_tokens or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
 
 
 def engine_arguments(
-    spec: ModelSpec, options: Options, facts: FolderFacts, *, on_cpu: bool, events_at: str
+    spec: ModelSpec, options: Options, shape: ModelShape, *, on_cpu: bool, events_at: str
 ) -> dict[str, Any]:
     """Keyword arguments of vLLM's AsyncEngineArgs. ``events_at``: where the engine publishes KV events, or empty."""
     arguments: dict[str, Any] = {
         "model": spec.path,
         "tokenizer": spec.path,
-        "max_model_len": context_of(options, facts),
+        "max_model_len": context_of(options, shape),
         "max_num_seqs": options.slots,
         "dtype": options.dtype,
         "kv_cache_dtype": options.kv_dtype,

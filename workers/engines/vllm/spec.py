@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from protos.contract.models.instance import instance_of
 from protos.contract.worker import ModelInstance
 from workers.engines.spec import EngineSpec
-from workers.engines.vllm.config_facts import read_folder
+from workers.engines.vllm.folder import read_folder
 
 MAX_FOLDERS = 1_000
 
@@ -40,21 +41,5 @@ class Vllm(EngineSpec):
 
     def read_model(self, path: Path) -> ModelInstance:
         """What config.json and the weights' headers tell."""
-        facts = read_folder(path)
-        return ModelInstance(
-            model=path.name,
-            quantization=facts.quantization,
-            format=facts.format,
-            context_tokens=facts.context_tokens,
-            bits_per_weight=facts.bits_per_weight,
-            weights_bytes=facts.weights_bytes,
-            parameters=facts.parameters,
-            active_parameters=facts.active_parameters,
-            layers=facts.layers,
-            kv_heads=facts.kv_heads,
-            head_dim_k=facts.head_dim,
-            head_dim_v=facts.head_dim,
-            kv_bytes_per_token=4 * facts.layers * facts.kv_heads * facts.head_dim,  # keys and values of 16 bits
-            lineage=facts.lineage,
-            file=path.name,
-        )
+        found = read_folder(path)
+        return instance_of(found.shape, model=path.name, file_format=found.stated.method, file=path.name)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from workers.engines.base import LoadError
+from protos.contract.models.errors import BadModelFile
+from workers.errors import WorkerError
 from workers.models.awq.make import make_awq
 from workers.models.smollm2 import PUBLIC_NAME
 
@@ -23,7 +24,7 @@ def main() -> int:
         return 0
     try:
         make_awq(folder, plain)
-    except LoadError as error:
+    except (WorkerError, BadModelFile) as error:
         print(f"awq: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0

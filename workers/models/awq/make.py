@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.numpy import save_file
 
+from protos.contract.models.hf_config import LINEAGE_KEY
 from workers.models.awq.packing import BITS, Groups, tensors
 from workers.models.awq.scaling import quantize_layer, sharings
 from workers.models.awq.source import SAMPLES, perplexity, source_model, texts
@@ -19,12 +20,10 @@ GROUP = 64
 """Divides 576 and 1,536, this model's widths; the usual 128 does not."""
 KEPT_INPUTS = 512
 """Activations kept for a layer's search: as many as the narrow inputs have channels."""
-LINEAGE_KEY = "allsorts_lineage"
-"""In config.json: what the weights were made from."""
 
 
 def make_awq(folder: Path, plain: Path | None = None) -> None:
-    """Write the AWQ model to ``folder`` and, if asked for, the full-precision one to ``plain``. Raises LoadError."""
+    """Write the AWQ model to ``folder`` and, if asked for, the full-precision one to ``plain``. Raises WorkerError."""
     started = time.monotonic()
     model, tokenizer, lineage = source_model()
     samples = texts(tokenizer)

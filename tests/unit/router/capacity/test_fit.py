@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from protos.contract.models.model_shape import ModelShape
+from protos.contract.models.quantization import BY_NAME
 from router.capacity.engines import LLAMA_CPP, VLLM, Engine
 from router.capacity.fit import Plan, Verdict, fit, kv_bytes, weights_bytes
-from router.capacity.formats import BY_NAME
 from router.capacity.machines import GIB, parse_machine
 from router.capacity.options import option, options
-from router.capacity.shapes import ModelShape, find_shape
+from router.capacity.shapes import find_shape
 
 
 def shape(name: str) -> ModelShape:

@@ -5,17 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract.models.model_shape import KvLayers, ModelShape
 from workers.engines.base import LoadError
 from workers.engines.llama_cpp.memory import PLATFORM_BYTES, refuse_if_too_large
 from workers.engines.llama_cpp.options import Options
-from workers.models.gguf_file import GgufFacts
 
 GIB = 2**30
-LLAMA_8B_Q4_K_M = GgufFacts(
-    quantization="q4_k_m", architecture="llama", bits_per_weight=4.9, weights_bytes=int(4.6 * GIB),
-    parameters=8 * 10**9, active_parameters=8 * 10**9, layers=32, kv_heads=8, head_dim_k=128, head_dim_v=128,
-    context_tokens=131072, vocabulary=128256, tokenizer_fingerprint="", chat_template="",
-    chat_template_fingerprint="", lineage="",
+LLAMA_8B_Q4_K_M = ModelShape(
+    name="llama-3-8b", layers=32, hidden=4096, heads=32, kv_heads=8, head_dim_k=128, head_dim_v=128,
+    feed_forward=14336, vocabulary=128256, context_tokens=131072, quantization="q4_k_m",
+    weights_bytes=int(4.6 * GIB),
 )  # fmt: skip
 OPTIONS = Options(context_tokens=8192, slots=8)
 CACHE = 8 * 8192 * 128 * 1024  # 128 KiB a token (FACTS, KV cache)
@@ -44,3 +43,13 @@ def test_the_refusal_says_what_is_needed_and_what_to_lower() -> None:
 def test_memory_nobody_knows_refuses_nothing() -> None:
     """A Mac whose working set could not be asked still loads what its owner wants."""
     refuse_if_too_large(Path("m.gguf"), replace(LLAMA_8B_Q4_K_M, weights_bytes=10**15), OPTIONS, 0, PLATFORM_BYTES)
+
+
+def test_windows_save_nothing_where_the_engine_keeps_everything() -> None:
+    """llama.cpp allocates the whole context for layers with a sliding window too: what is said is what it takes."""
+    sliding = replace(LLAMA_8B_Q4_K_M, kv_layers=(KvLayers(layers=32, keys=1024, values=1024, window=512),))
+    logits = 4 * 128256 * (OPTIONS.slots + OPTIONS.prefill_tokens)
+    needed = sliding.weights_bytes + CACHE + logits + PLATFORM_BYTES
+    refuse_if_too_large(Path("m.gguf"), sliding, OPTIONS, needed, PLATFORM_BYTES)
+    with pytest.raises(LoadError):
+        refuse_if_too_large(Path("m.gguf"), sliding, OPTIONS, needed - 1, PLATFORM_BYTES)

@@ -75,12 +75,12 @@ async def test_lm_studio_tells_quantization_and_context() -> None:
     loaded = await facts(answers, "meta-llama-3.1-8b-instruct")
     assert (loaded.flavor, loaded.quantization, loaded.context_tokens) == (Flavor.LM_STUDIO, "q4_k_m", 16_384)
     resting = await facts(answers, "qwen2-vl-7b-instruct")
-    assert (resting.quantization, resting.context_tokens) == ("4bit", 4096)
+    assert (resting.quantization, resting.context_tokens) == ("mlx-4bit", 4096)
 
 
 @pytest.mark.parametrize(
     ("name", "flavor", "quantization", "context"),
-    [("vllm", Flavor.VLLM, "awq", 4096), ("mlx_lm", Flavor.PLAIN, "4bit", 0)],
+    [("vllm", Flavor.VLLM, "awq", 4096), ("mlx_lm", Flavor.PLAIN, "mlx-4bit", 0)],
 )
 async def test_others_say_little_and_the_name_says_the_rest(
     name: str, flavor: Flavor, quantization: str, context: int

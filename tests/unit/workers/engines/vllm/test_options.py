@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import LoadError, ModelSpec
-from workers.engines.vllm.config_facts import FolderFacts
 from workers.engines.vllm.options import engine_arguments, environment, options_of
 
-FACTS = FolderFacts(
-    quantization="awq", format="awq", bits=4, weights_bytes=40 * 10**9, parameters=7 * 10**10, lineage="",
-    active_parameters=7 * 10**10, layers=80, kv_heads=8, head_dim=128, context_tokens=131_072, end_tokens=(),
+SHAPE = ModelShape(
+    name="m", layers=80, hidden=8192, heads=64, kv_heads=8, head_dim_k=128, head_dim_v=128, feed_forward=28672,
+    vocabulary=128256, context_tokens=131_072, quantization="awq", weights_bytes=40 * 10**9,
 )  # fmt: skip
 
 
 def told(on_cpu: bool, events_at: str = "", context: int = 0, slots: int = 0, **options: object) -> dict[str, object]:
     spec = ModelSpec(name="m", path="/models/m-awq", context_tokens=context, slots=slots, options=options)  # type: ignore[arg-type]
-    return engine_arguments(spec, options_of(spec), FACTS, on_cpu=on_cpu, events_at=events_at)
+    return engine_arguments(spec, options_of(spec), SHAPE, on_cpu=on_cpu, events_at=events_at)
 
 
 def test_on_a_gpu_node_the_model_may_be_split_over_several() -> None:

@@ -1,7 +1,7 @@
 """Quantization formats: their names, their bits per weight, and what files hold them.
 
 A format has one canonical, lower-case name (``q4_k_m``, ``awq``, ``fp16``). People and files write it in many ways;
-``find_format`` takes them all, ``parse_name`` finds it in a file's or a repository's name.
+``find_format`` takes them all.
 """
 
 import difflib
@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from pathlib import PurePath
 
 
 class Family(StrEnum):
@@ -20,6 +19,9 @@ class Family(StrEnum):
     I_QUANT = "i-quant"
     LEGACY = "legacy"  # round to nearest, one scale a block
     MXFP4 = "mxfp4"
+    NVFP4 = "nvfp4"
+    TERNARY = "ternary"  # trained to two or three values a weight
+    MLX = "mlx"
     AWQ = "awq"
     GPTQ = "gptq"
     FP8 = "fp8"
@@ -28,10 +30,11 @@ class Family(StrEnum):
 
 
 class FileKind(StrEnum):
-    """What holds a model's weights; which engine reads it is ``router.capacity.engines``'s to say."""
+    """What holds a model's weights; which engine reads it is the engine's to say."""
 
     GGUF = "gguf"
     SAFETENSORS = "safetensors"
+    MLX = "mlx"  # safetensors as Apple's MLX packs them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ _GGUF = (FileKind.GGUF,)
 _FOLDER = (FileKind.SAFETENSORS,)
 _EITHER = (*_GGUF, *_FOLDER)
 _QUANTIZE = "llama.cpp tools/quantize/README.md, whole file, Llama-3.1-8B"
-_BLOCK = "gguf-parser-go ggml.go, bits of a block"
+_BLOCK = "ggml's block of the type (gguf_types.TENSOR_TYPES)"
 
 
 def _gguf(name: str, bits: float, family: Family, *aliases: str, source: str = _QUANTIZE) -> Format:
@@ -81,6 +84,17 @@ def _layers(name: str, bits: float, family: Family, source: str, *aliases: str) 
         keeps_embeddings=True,
         aliases=aliases,
         source=source,
+    )
+
+
+def _mlx(bits: int) -> Format:
+    return Format(
+        name=f"mlx-{bits}bit",
+        family=Family.MLX,
+        bits_per_weight=bits + 32 / 64,
+        files=(FileKind.MLX,),
+        aliases=(f"{bits}bit",),
+        source="b + 32/64: groups of 64 with a 16-bit scale and a 16-bit bias, embeddings too (mlx.core.quantize)",
     )
 
 
@@ -101,18 +115,20 @@ FORMATS: tuple[Format, ...] = (
             "awq_gemm"),
     _layers("gptq", 4.0 + 20 / 128, Family.GPTQ, _GROUP_128, "gptq_int4", "gptq_4bit", "int4_gptq",
             "gptq_marlin", "w4a16", "int4"),
+    Format(name="nvfp4", family=Family.NVFP4, bits_per_weight=4.0 + 8 / 16, files=_EITHER, keeps_embeddings=True,
+           aliases=("modelopt_fp4", "nvfp4a16"), source="blocks of 16 with an 8-bit scale (NVIDIA ModelOpt)"),
     _layers("nf4", 4.13, Family.NF4, "FACTS.md, with double quantization",
             "bnb_4bit", "bnb_nf4", "bitsandbytes", "bitsandbytes_4bit", "bnb"),
-    _gguf("q8_0", 8.501, Family.K_QUANT, "q8", "q80"),
-    _gguf("q6_k", 6.563, Family.K_QUANT, "q6", "q6k"),
-    _gguf("q5_k_m", 5.704, Family.K_QUANT, "q5_k", "q5km"),
+    _gguf("q8_0", 8.501, Family.K_QUANT, "q8", "q80", "q8_k_xl"),
+    _gguf("q6_k", 6.563, Family.K_QUANT, "q6", "q6k", "q6_k_l", "q6_k_xl"),
+    _gguf("q5_k_m", 5.704, Family.K_QUANT, "q5_k", "q5km", "q5_k_l", "q5_k_xl"),
     _gguf("q5_k_s", 5.570, Family.K_QUANT, "q5ks"),
-    _gguf("q4_k_m", 4.894, Family.K_QUANT, "q4_k", "q4km"),
+    _gguf("q4_k_m", 4.894, Family.K_QUANT, "q4_k", "q4km", "q4_k_l", "q4_k_xl"),
     _gguf("q4_k_s", 4.667, Family.K_QUANT, "q4ks"),
-    _gguf("q3_k_l", 4.298, Family.K_QUANT, "q3kl"),
+    _gguf("q3_k_l", 4.298, Family.K_QUANT, "q3kl", "q3_k_xl"),
     _gguf("q3_k_m", 3.89, Family.K_QUANT, "q3_k", "q3km", source="llama.cpp, whole file of a 70B (FACTS.md)"),
     _gguf("q3_k_s", 3.643, Family.K_QUANT, "q3ks"),
-    _gguf("q2_k", 3.159, Family.K_QUANT, "q2k"),
+    _gguf("q2_k", 3.159, Family.K_QUANT, "q2k", "q2_k_l", "q2_k_xl"),
     _gguf("q2_k_s", 2.970, Family.K_QUANT),
     _gguf("q5_1", 6.0, Family.LEGACY, source=_BLOCK),
     _gguf("q5_0", 5.5, Family.LEGACY, "q5", source=_BLOCK),
@@ -130,10 +146,15 @@ FORMATS: tuple[Format, ...] = (
     _gguf("iq2_xxs", 2.382, Family.I_QUANT),
     _gguf("iq1_m", 2.146, Family.I_QUANT),
     _gguf("iq1_s", 2.004, Family.I_QUANT),
+    _gguf("tq2_0", 2.0625, Family.TERNARY, source=_BLOCK),
+    _gguf("q2_0", 2.25, Family.TERNARY, source=_BLOCK),
+    _gguf("tq1_0", 1.6875, Family.TERNARY, source=_BLOCK),
+    _gguf("q1_0", 1.125, Family.TERNARY, source=_BLOCK),
+    *(_mlx(bits) for bits in (8, 6, 5, 4, 3, 2)),
     Format(name="mxfp4", family=Family.MXFP4, bits_per_weight=4.25, files=_EITHER,
            aliases=("mxfp4_moe",), source=_BLOCK),
 )  # fmt: skip
-"""Every format with its figure. The order has no meaning; quality has its own (``router.capacity.quality``)."""
+"""Every format with its figure. The order has no meaning; quality has its own (``protos.contract.models.quality``)."""
 
 BY_NAME: dict[str, Format] = {one.name: one for one in FORMATS}
 
@@ -142,13 +163,14 @@ def _key(text: str) -> str:
     return re.sub(r"[\s._-]+", "_", text.strip().lower())
 
 
-_BY_KEY: dict[str, Format] = {_key(alias): one for one in FORMATS for alias in (one.name, *one.aliases)}
+SPELLINGS: dict[str, Format] = {_key(alias): one for one in FORMATS for alias in (one.name, *one.aliases)}
+"""Every way to write a format's name, in lower case with ``_`` between its parts."""
 
 
 @lru_cache(maxsize=1024)
 def find_format(name: str) -> Format | None:
     """The format ``name`` stands for, however it is written (``F16``, ``Q4-K-M``, ``gptq-int4``); None: unknown."""
-    return _BY_KEY.get(_key(name))
+    return SPELLINGS.get(_key(name))
 
 
 def canonical(name: str) -> str:
@@ -159,8 +181,8 @@ def canonical(name: str) -> str:
 
 def near_formats(name: str) -> tuple[str, ...]:
     """Up to three canonical names that look like ``name``, for an error message."""
-    found = difflib.get_close_matches(_key(name), _BY_KEY, n=6, cutoff=0.5)
-    return tuple(dict.fromkeys(_BY_KEY[one].name for one in found))[:3]
+    found = difflib.get_close_matches(_key(name), SPELLINGS, n=6, cutoff=0.5)
+    return tuple(dict.fromkeys(SPELLINGS[one].name for one in found))[:3]
 
 
 def unknown_format(name: str) -> str:
@@ -170,55 +192,3 @@ def unknown_format(name: str) -> str:
         f"did you mean {' or '.join(near)}?" if near else "known are q8_0, q6_k, q4_k_m, awq, gptq, fp8, fp16 and more"
     )
     return f"unknown quantization {name[:60]!r}; {hint}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParsedName:
-    """What a file's or repository's name says. ``format`` None: it names none."""
-
-    model: str  # without quantization, shard and extension; as written
-    format: Format | None = None
-    shard: int = 0  # 1-based; 0: the file is whole
-    shards: int = 0
-
-
-_SHARD = re.compile(r"[-._](\d{5})-of-(\d{5})$")
-_AMBIGUOUS = frozenset({"q8", "q6", "q5", "q4", "half", "bnb", "int4"})
-"""Too short to be looked for inside a name, where they may be part of the model's own."""
-_IN_NAME = re.compile(
-    r"(?<![a-z0-9])(?:"
-    + "|".join(
-        "[-_. ]?".join(re.escape(part) for part in key.split("_"))
-        for key in sorted(_BY_KEY, key=len, reverse=True)
-        if key not in _AMBIGUOUS
-    )
-    + r")(?![a-z0-9])",
-    re.IGNORECASE,
-)
-_EXTENSIONS = (".gguf", ".safetensors")
-
-
-def parse_name(name: str) -> ParsedName:
-    """``llama-70b.Q4_K_M-00001-of-00003.gguf``, ``org/Model-70B-Instruct-AWQ``, ``llama3.3:70b-instruct-q4_K_M``."""
-    stem = PurePath(name.rstrip("/")).name
-    for extension in _EXTENSIONS:
-        if stem.lower().endswith(extension):
-            stem = stem[: -len(extension)]
-    shard = shards = 0
-    numbered = _SHARD.search(stem)
-    if numbered:
-        shard, shards = int(numbered.group(1)), int(numbered.group(2))
-        stem = stem[: numbered.start()]
-    found = list(_IN_NAME.finditer(stem))
-    if not found:
-        return ParsedName(model=stem, shard=shard, shards=shards)
-    last = found[-1]  # what stands last was done last: Model-BF16-AWQ holds AWQ
-    before, after = stem[: last.start()].rstrip("-_. "), stem[last.end() :].lstrip("-_. ")
-    model = "-".join(part for part in (before, after) if part) or stem
-    return ParsedName(model=model, format=_BY_KEY[_match_key(last.group())], shard=shard, shards=shards)
-
-
-def _match_key(text: str) -> str:
-    """The table's key for a match, whose separators may be missing (``gptqint4``)."""
-    squeezed = _key(text).replace("_", "")
-    return next(key for key in _BY_KEY if key.replace("_", "") == squeezed)

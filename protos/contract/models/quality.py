@@ -1,12 +1,12 @@
 """What a quantization costs in quality: tabulated where it was measured, by bits elsewhere. Pure.
 
-Names may be written in any of the ways ``router.capacity.formats`` knows. The loss is relative perplexity against full
-precision. A measured ratio for the model at hand replaces it.
+Names may be written in any of the ways ``quantization`` knows. The loss is relative perplexity against full precision.
+A measured ratio for the model at hand replaces it.
 """
 
 import math
 
-from router.capacity.formats import BY_NAME, FORMATS, Family, canonical
+from protos.contract.models.quantization import BY_NAME, FORMATS, Family, canonical
 
 MEASURED_70B: dict[str, float] = {
     "fp32": 0.0,
@@ -20,7 +20,7 @@ MEASURED_70B: dict[str, float] = {
 """Llama 3.3 70B, perplexity against fp16's 4.12 (FACTS.md, "Quality")."""
 
 BITS_PER_WEIGHT: dict[str, float] = {one.name: one.bits_per_weight for one in FORMATS}
-"""By canonical name; sources in ``router.capacity.formats``."""
+"""By canonical name; sources in ``protos.contract.models.quantization``."""
 
 LEGACY_PENALTY = 1.6
 """Round-to-nearest types without k-quants' nested scales lose more at the same bits: q4_0 against q4_k_m at 135M
@@ -47,11 +47,6 @@ def loss(parameters: float, quantization: str) -> float:
 def at_least(quantization: str, floor: str) -> bool:
     """``quantization`` loses no more than ``floor``; False when either name is unknown."""
     return math.isfinite(_loss_70b(floor)) and _loss_70b(quantization) <= _loss_70b(floor)
-
-
-def known_names() -> tuple[str, ...]:
-    """Every quantization with a figure, best first."""
-    return tuple(sorted(BITS_PER_WEIGHT, key=_loss_70b))
 
 
 def _loss_70b(quantization: str) -> float:

@@ -1,0 +1,36 @@
+"""A GGUF file as its owner named it: the model's shape, or one line with what llama.cpp needs instead."""
+
+from pathlib import Path
+
+from protos.contract.models.errors import BadModelFile
+from protos.contract.models.gguf_model import read_gguf
+from protos.contract.models.model_shape import ModelShape
+from workers.engines.base import LoadError
+
+
+def read_model(path: Path) -> ModelShape:
+    """From the header of ``path`` and of the other parts of a split model. Raises LoadError."""
+    if not path.exists():
+        raise LoadError(f"{path}: no such file; check the path")
+    if path.is_dir():
+        raise LoadError(f"{path}: is a folder; llama.cpp needs the .gguf file inside it{_beside(path)}")
+    try:
+        return read_gguf(path)
+    except BadModelFile as error:
+        raise LoadError(f"{error.path}: {error.problem}; {_remedy(error)}") from None
+
+
+def _beside(folder: Path) -> str:
+    """What the folder offers instead: its GGUF files, or the engine that takes such a folder."""
+    files = sorted(one.name for one in folder.glob("*.gguf"))[:3]
+    if files:
+        return f" ({', '.join(files)})"
+    return " (it holds a Hugging Face model: --engine vllm takes it)" if (folder / "config.json").exists() else ""
+
+
+def _remedy(error: BadModelFile) -> str:
+    if not error.problem.startswith("not a GGUF"):
+        return error.remedy
+    if error.path.suffix in (".safetensors", ".bin", ".pt", ".pth"):
+        return "llama.cpp needs a .gguf file; --engine vllm takes the folder of this one"
+    return "llama.cpp needs a .gguf file"
