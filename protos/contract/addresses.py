@@ -4,7 +4,11 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` names this machine alone. Names other than localhost do not count: they may move."""
+    """Whether ``host`` names this machine alone. Names other than localhost do not count: they may move.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+    (True, False)
+    """
     bare = host.strip("[]")
     if bare == "localhost":
         return True
@@ -23,5 +27,9 @@ def peer_host(peer: str) -> str:
 
 
 def join_host_port(host: str, port: int) -> str:
-    """``host:port``, with brackets around an IPv6 address."""
+    """``host:port``, with brackets around an IPv6 address.
+
+    >>> join_host_port("10.0.0.1", 9000), join_host_port("::1", 9000)
+    ('10.0.0.1:9000', '[::1]:9000')
+    """
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -91,7 +91,12 @@ _PROCESSOR = re.compile(r"\b(cpu|xeon|epyc|ryzen|threadripper|core i\d|graviton)
 
 
 def parse_machine(text: str) -> Machine:
-    """``M4 Max 128GB``, ``H100``, ``2x RTX 4090 + 64GB``, ``cpu 64GB``. Raises ConfigError with near matches."""
+    """``M4 Max 128GB``, ``H100``, ``2x RTX 4090 + 64GB``, ``cpu 64GB``. Raises ConfigError with near matches.
+
+    >>> mac = parse_machine("M4 Max 128GB")
+    >>> mac.hardware.kind, round(mac.hardware.usable_memory_bytes / 2**30, 1)
+    ('apple', 107.5)
+    """
     counted = _COUNT.match(text)
     count = _devices(text, counted.group(1)) if counted else 1
     body, plus, beside = text[counted.end() if counted else 0 :].partition("+")

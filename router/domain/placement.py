@@ -174,7 +174,11 @@ _COMPUTED_NOTHING = frozenset({Ending.UNSENT, Ending.REFUSED, Ending.CONFLICT})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What then happened to one attempt; closes the decision record and teaches the predictor."""
+    """What then happened to one attempt; closes the decision record and teaches the predictor.
+
+    >>> Outcome(ending=Ending.ABORTED).computed, Outcome(ending=Ending.ABORTED, ttft_s=0.2).computed
+    (False, True)
+    """
 
     finished_at: float = 0.0  # monotonic
     ttft_s: float | None = None  # dispatch to first token; None: none came

@@ -16,7 +16,16 @@ it pays off between two lies is less than the second one adds.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
-    """Pure value. Times are monotonic seconds; nothing failed and nothing owed: closed."""
+    """Pure value. Times are monotonic seconds; nothing failed and nothing owed: closed.
+
+    >>> once = Breaker(first_s=1.0, longest_s=30.0).failed("the connection broke", now=10.0)
+    >>> once.open_until, once.probing
+    (11.0, True)
+    >>> once.succeeded(began_at=11.5).probing
+    False
+    >>> once.breached("it spoke at the wrong token", now=20.0).owed
+    8
+    """
 
     first_s: float
     longest_s: float

@@ -98,7 +98,15 @@ TABLE = _table()
 
 
 def advance(state: WorkerState, event: Event) -> Transition:
-    """The transition for ``event`` in ``state``; raises ImpossibleTransition when the table has none."""
+    """The transition for ``event`` in ``state``; raises ImpossibleTransition when the table has none.
+
+    >>> advance(WorkerState.READY, Event.SLEEPING).commands
+    (<Command.MOVE_STREAMS: 'move_streams'>,)
+    >>> advance(WorkerState.GONE, Event.MODEL_READY)
+    Traceback (most recent call last):
+        ...
+    router.fleet.lifecycle.ImpossibleTransition: a worker that is gone cannot see 'model_ready'
+    """
     transition = TABLE.get((state, event))
     if transition is None:
         raise ImpossibleTransition(state, event)

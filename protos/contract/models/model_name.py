@@ -63,7 +63,11 @@ def parse_name(name: str) -> ParsedName:
 
 
 def quantization_in(name: str) -> str:
-    """The quantization a name speaks of, until the file itself has been read; empty: it says nothing."""
+    """The quantization a name speaks of, until the file itself has been read; empty: it says nothing.
+
+    >>> quantization_in("Llama-3.3-70B-Instruct-Q4_K_M.gguf"), quantization_in("Qwen3-8B-AWQ")
+    ('q4_k_m', 'awq')
+    """
     return parse_name(name).quantization
 
 

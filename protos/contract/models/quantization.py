@@ -174,7 +174,11 @@ def find_format(name: str) -> Format | None:
 
 
 def canonical(name: str) -> str:
-    """The canonical name; an unknown one comes back in lower case."""
+    """The canonical name; an unknown one comes back in lower case.
+
+    >>> canonical("Q4_K_M"), canonical("GPTQ-Int4")
+    ('q4_k_m', 'gptq')
+    """
     known = find_format(name)
     return known.name if known else name.strip().lower()
 

@@ -12,7 +12,11 @@ _QUANTIZATION = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,31}")
 
 
 def parse_model(text: str) -> ModelRef:
-    """Raises InvalidRequest naming ``model``."""
+    """Raises InvalidRequest naming ``model``.
+
+    >>> parse_model("llama-3.1-8b@q8_0").pinned, parse_model("llama-3.1-8b@>=q6_k").floor
+    ('q8_0', 'q6_k')
+    """
     name, at, rule = text.partition("@")
     if not _NAME.fullmatch(name):
         raise InvalidRequest(

@@ -22,7 +22,15 @@ LONGEST_S = 3600.0
 
 
 class QueueThroughput:
-    """Counts tokens in the queue and tokens that left it for a worker. Times are those of the router's clock."""
+    """Counts tokens in the queue and tokens that left it for a worker. Times are those of the router's clock.
+
+    >>> rate = QueueThroughput()
+    >>> for second in range(10):
+    ...     rate.queued(200.0, float(second))
+    ...     rate.left(100.0, second + 0.5, waited=True)
+    >>> 8 < rate.wait_s(10.0) < 12  # 1,000 tokens wait, about 100 leave each second
+    True
+    """
 
     def __init__(self) -> None:
         self._queued_tokens = 0.0

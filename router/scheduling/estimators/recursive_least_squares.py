@@ -32,7 +32,16 @@ CHANGE_AFTER = 4
 
 
 class RelativeLeastSquares:
-    """Estimates multipliers ``m`` in ``y = sum(m[i] * x[i])`` where ``x`` are the prior's contributions."""
+    """Estimates multipliers ``m`` in ``y = sum(m[i] * x[i])`` where ``x`` are the prior's contributions.
+
+    A machine whose steps take twice what its parameters say:
+
+    >>> rls = RelativeLeastSquares(2)
+    >>> for batch in (1, 2, 4, 8) * 20:
+    ...     _ = rls.observe((0.01, 0.001 * batch), 2 * (0.01 + 0.001 * batch))
+    >>> [round(float(one), 1) for one in rls.multipliers]
+    [2.0, 2.0]
+    """
 
     def __init__(self, size: int) -> None:
         self.multipliers = [1.0] * size

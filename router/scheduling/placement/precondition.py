@@ -22,6 +22,11 @@ def most_pending_tokens(*, wait_s: float, slack_s: float, margin_s: float, token
 
     ``wait_s``: what was expected; ``slack_s``: from the expected first token to its target, infinite without one;
     ``margin_s``: what the runner-up costs more, infinite without one; ``token_s``: seconds to prefill a token there.
+
+    Expected to wait 0.2 s at 1 ms a token, with 1 s to spare: half of the second may go to prompts that were not seen.
+
+    >>> most_pending_tokens(wait_s=0.2, slack_s=1.0, margin_s=5.0, token_s=0.001)
+    700
     """
     more_s = max(min(SLACK_SHARE * slack_s, margin_s), LEAST_S)
     if math.isinf(more_s) or token_s <= 0.0:
