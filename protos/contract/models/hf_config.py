@@ -160,8 +160,7 @@ def quantization_of(path: Path, config: Mapping[str, object]) -> StatedQuantizat
     bits = stated.count("bits") or stated.count("w_bit")
     match method:
         case "awq" | "gptq":
-            usual = {0: method, 4: method, 8: f"{method}-int8"}
-            return StatedQuantization(name=usual.get(bits, f"{method}-{bits}bit"), method=method, bits=bits or 4)
+            return StatedQuantization(name=canonical(f"{method}-int{bits or 4}"), method=method, bits=bits or 4)
         case "fp8" | "fbgemm-fp8":
             return StatedQuantization(name="fp8", method="fp8", bits=8)
         case "compressed-tensors" | "modelopt" | "modelopt-fp4":
@@ -211,7 +210,7 @@ def _by_groups(stated: Fields, method: str) -> StatedQuantization:
         return StatedQuantization(name=canonical(stated.text("quant_algo") or "fp8"), method=method, bits=8)
     if kind == "float":
         name = {4: "nvfp4", 8: "fp8"}.get(bits, f"float{bits}")
-        return StatedQuantization(name=name, method=method, bits=bits)
+        return StatedQuantization(name=name, method=method, bits=bits or 8)
     scheme = f"w{bits or 8}a{activations or 16}"
     known = find_format(scheme)
     return StatedQuantization(name=known.name if known else scheme, method=method, bits=bits or 8)

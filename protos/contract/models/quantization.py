@@ -115,6 +115,7 @@ FORMATS: tuple[Format, ...] = (
             "awq_gemm"),
     _layers("gptq", 4.0 + 20 / 128, Family.GPTQ, _GROUP_128, "gptq_int4", "gptq_4bit", "int4_gptq",
             "gptq_marlin", "w4a16", "int4"),
+    _layers("gptq-int3", 3.0 + 20 / 128, Family.GPTQ, _GROUP_128, "gptq_3bit"),
     Format(name="nvfp4", family=Family.NVFP4, bits_per_weight=4.0 + 8 / 16, files=_EITHER, keeps_embeddings=True,
            aliases=("modelopt_fp4", "nvfp4a16"), source="blocks of 16 with an 8-bit scale (NVIDIA ModelOpt)"),
     _layers("nf4", 4.13, Family.NF4, "FACTS.md, with double quantization",

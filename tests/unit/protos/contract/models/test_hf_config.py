@@ -46,7 +46,7 @@ def test_a_config_gives_the_published_count() -> None:
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, "awq", "awq", 4),
         ({"quant_method": "awq"}, "awq", "awq", 4),
         ({"quant_method": "gptq", "bits": 8}, "gptq-int8", "gptq", 8),
-        ({"quant_method": "gptq", "bits": 3}, "gptq-3bit", "gptq", 3),
+        ({"quant_method": "gptq", "bits": 3}, "gptq-int3", "gptq", 3),
         ({"quant_method": "fp8"}, "fp8", "fp8", 8),
         ({"quant_method": "fbgemm_fp8"}, "fp8", "fp8", 8),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "nf4", "bitsandbytes", 4),
@@ -205,6 +205,6 @@ def test_no_quantization_config_does_either(stated: dict[str, Any]) -> None:
     """Whatever its fields hold."""
     for method in ("gptq", "compressed-tensors", "bitsandbytes", ""):
         try:
-            assert quantization_of(PATH, {"quantization_config": {"quant_method": method, **stated}}).bits >= 0
+            assert quantization_of(PATH, {"quantization_config": {"quant_method": method, **stated}}).bits > 0
         except BadModelFile as error:
             assert "\n" not in str(error)  # noqa: PT017 - either end is right
