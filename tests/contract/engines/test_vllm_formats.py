@@ -11,6 +11,7 @@ from protos.contract.worker import ModelInstance
 from tests.contract.engines.rigs import run_elsewhere
 from workers.engines.base import Engine, LoadError, ModelSpec
 from workers.engines.table import make_engine
+from workers.engines.vllm.options import environment, options_of
 
 pytestmark = [
     pytest.mark.vllm,
@@ -68,3 +69,13 @@ async def test_a_format_the_device_computes_no_numbers_with_is_refused(
     with pytest.raises(LoadError, match="unsupported quantization fp8: what it computes are not numbers"):
         await load(engine, "fp8", awq_folder, tmp_path)
     assert engine.models == ()
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_vllm_knows_every_variable_that_is_set_for_it(on_cpu: bool) -> None:
+    """A misspelt one is read by nobody: the core was forked on the first GPU it met, where a fork cannot use CUDA."""
+    from vllm.envs import environment_variables
+
+    names = environment(options_of(ModelSpec(name="m", path="m")), on_cpu=on_cpu)
+    ours = {name for name in (*names, "VLLM_LOGGING_CONFIG_PATH") if name.startswith("VLLM_")}
+    assert ours <= set(environment_variables)

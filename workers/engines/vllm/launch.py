@@ -55,7 +55,6 @@ class Launcher:
         shape = model.shape
         progress(0.1, f"{shape.quantization}, {shape.weights_bytes / 1e9:.2f} GB of weights")
         os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(await asyncio.to_thread(logging_config, self._path))
-        os.environ["VLLM_WORKER_MULTIPROCESSING_METHOD"] = "spawn"  # threads and forks do not go together
         on_cpu = await asyncio.to_thread(_on_cpu)
         os.environ.update(environment(options, on_cpu=on_cpu))
         if on_cpu:

@@ -84,7 +84,12 @@ def engine_arguments(
 
 def environment(options: Options, *, on_cpu: bool) -> dict[str, str]:
     """What vLLM reads from the environment of the process that starts its core."""
-    told = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    told = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # threads and forks do not go together, nor do forks and CUDA
+    }
     if on_cpu:
         told |= {
             "OMP_NUM_THREADS": str(options.threads),
