@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.addresses import join_host_port
+from protos.contract.worker import Replica
 from router.config import AdmissionConfig, RouterConfig, TenantConfig
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.sender import Sender
@@ -38,10 +38,11 @@ from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.placer import build_placer
 from router.scheduling.placement.policies import build_policy
 from router.scheduling.scheduler import RetryLimits, Scheduler
+from router.sessions.listeners import Listening, listen
 from router.sessions.service import FleetService
 from router.telemetry.metrics import Metrics
 from router.trust.enrolment_offers import PoolOffers
-from router.trust.listeners import Listening, advertised_host
+from router.trust.exposure import advertised_host
 from router.trust.security import Security, build_security
 
 log = structlog.get_logger()
@@ -138,8 +139,8 @@ class RouterNode:
         )
         try:
             await refuse_open_door(security.store, config.http.host)
-            listening = await security.listen(
-                service, replica_id=f"router-{self._rank}", rank=self._rank, membership=membership
+            listening = await listen(
+                security, service, replica_id=f"router-{self._rank}", rank=self._rank, membership=membership
             )
         except BaseException:
             await security.close()
@@ -163,17 +164,15 @@ class RouterNode:
         self.placer.records.closed = lambda decision: kept.put(msgspec.json.encode(to_record(decision)))
         return kept
 
-    def _replicas(self, listening: Listening) -> list[pb.Replica]:
+    def _replicas(self, listening: Listening) -> tuple[Replica, ...]:
         """The list workers are told: this replica and its siblings, whose session ports follow from their ranks."""
         grpc = self.config.grpc
-        return [
+        return tuple(
             listening.replica
             if rank == self._rank
-            else pb.Replica(
-                replica_id=f"router-{rank}", address=join_host_port(advertised_host(grpc), grpc.port + rank)
-            )
+            else Replica(replica_id=f"router-{rank}", address=join_host_port(advertised_host(grpc), grpc.port + rank))
             for rank in range(max(self.config.replicas, self._rank + 1))
-        ]
+        )
 
     def _http(self, security: Security, control: Control, queue: AdmissionQueue) -> HttpApp:
         config, clock, membership, placer = self.config, self.clock, self.membership, self.placer

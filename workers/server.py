@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from protos.contract.enrolment import EnrolReply
 from protos.contract.events import ModelProgress
 from protos.contract.worker import Hardware, Profile
 from workers.benchmark.join_benchmark import Effort, JoinBenchmark
@@ -28,7 +29,7 @@ from workers.serving.pool_identity import PoolIdentity
 from workers.serving.tasks import TaskSet
 from workers.serving.worker import Ended, Worker, WorkerPlan
 from workers.session.channel import ChannelSecurity, Dial, grpc_dial
-from workers.session.enrolment import Enrolment, enrol_anywhere
+from workers.session.enrolment import enrol_anywhere
 from workers.session.identity_file import IdentityFile
 from workers.session.session import Session, SessionLimits
 from workers.session.session_pool import SessionPool
@@ -85,7 +86,7 @@ def build_worker(
     make_engine: Callable[[], Engine],
     routers: Sequence[str],
     worker_id: str = "",
-    enrol: Callable[[], Coroutine[Any, Any, Enrolment]] | None = None,
+    enrol: Callable[[], Coroutine[Any, Any, EnrolReply]] | None = None,
     dial: Dial,
     limits: SessionLimits | None = None,
     measure: Measure | None = None,
@@ -134,7 +135,7 @@ def _threads(config: WorkerConfig) -> int:
 
 async def _enrol(
     config: WorkerConfig, profile: Profile, identity: IdentityFile, security: ChannelSecurity | None
-) -> Enrolment:
+) -> EnrolReply:
     enrolment = await enrol_anywhere(config.routers, profile, token=config.token, security=security)
     identity.write(enrolment.worker_id)
     return enrolment

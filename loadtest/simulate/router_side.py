@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from loadtest.simulate.fleet import NodeSpec
 from loadtest.simulate.policies import POLICIES
 from loadtest.simulate.traffic import Arrival
+from protos.contract.commands import RouterCommand, Unknown
 from protos.contract.ids import AttemptKey, RequestId, WorkerId
 from protos.contract.worker import Load
 from router.config import FleetConfig
@@ -37,6 +38,9 @@ NO_ADMISSION = AdmissionLimits(depth_per_slot=float("inf"), shed_late=False, que
 _SILENT = structlog.make_filtering_bound_logger(logging.CRITICAL)
 _QUIET: FilteringBoundLogger = structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=_SILENT)
 
+UNSAID = Unknown()
+"""The world plays what a command asks for; here only its number counts."""
+
 
 class SimulatedSession:
     """Numbers commands; the world carries them."""
@@ -48,7 +52,7 @@ class SimulatedSession:
         self.open_attempts = 0
         self._sequence = 0
 
-    def send(self, command: Any) -> int:  # noqa: ARG002 - what it says is the world's business
+    def send(self, command: RouterCommand) -> int:  # noqa: ARG002 - what it says is the world's business
         """The command's number."""
         self._sequence += 1
         return self._sequence
@@ -133,7 +137,7 @@ class RouterSide:
             if isinstance(one, Send):
                 session = self.membership.session_of(one.placed.worker_id)
                 assert session is not None
-                self.scheduler.handle(CommandSent(one.request_id, session.send(None)), now)
+                self.scheduler.handle(CommandSent(one.request_id, session.send(UNSAID)), now)
         return instructions
 
     def _gone(self, worker_id: WorkerId) -> None:

@@ -1,6 +1,7 @@
 """How a machine is let in: what it asks, and what the router answers."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from protos.contract.ids import WorkerId
 from protos.contract.worker import ModelInstance, Profile, Replica
@@ -48,3 +49,32 @@ class RenewReply:
 
     certificate: bytes = b""  # PEM
     expires_at_unix_s: float = 0.0
+
+
+class ReasonCode(StrEnum):
+    """Why a machine is not let in, for whoever tells its owner what to do about it."""
+
+    TOKEN_UNKNOWN = "token_unknown"  # noqa: S105 - no password
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105 - no password
+    TOKEN_USED = "token_used"  # noqa: S105 - no password
+    TOKEN_DAMAGED = "token_damaged"  # noqa: S105 - no password
+    OTHER_POOL = "other_pool"
+    NOT_ENROLLED = "not_enrolled"
+    REVOKED = "revoked"
+    OTHER_KEY = "other_key"
+    CERTIFICATE_REQUEST = "certificate_request"
+    PROTOCOL = "protocol"
+    LOOPBACK_ONLY = "loopback_only"
+    NO_CERTIFICATES = "no_certificates"
+
+
+REASON_CODE_KEY = "allsorts-reason-code"
+"""Trailing metadata of a call that was refused: its ``ReasonCode``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolRefused:
+    """A machine is not let in, or gets no fresh certificate; ``reason`` may be told to whoever asked."""
+
+    code: ReasonCode
+    reason: str

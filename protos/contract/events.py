@@ -62,7 +62,7 @@ class CacheChange:
 class Leaving:
     """The worker goes, or is back."""
 
-    kind: LeavingKind
+    kind: LeavingKind | None  # None: one that this version does not know
     reason: str
 
 

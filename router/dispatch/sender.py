@@ -1,15 +1,17 @@
 """Sends a placed request over its worker's session."""
 
-from protos.allsorts.v1 import fleet_pb2 as pb
+from dataclasses import replace
+
+from protos.contract.commands import Generate
+from protos.contract.request import ContinueFrom, Job
 from protos.contract.worker import ModelInstance
 from router.config import DispatchConfig
 from router.dispatch.attempt import Attempt
-from router.dispatch.transcript import Resume
 from router.domain.clock import Clock
 from router.domain.placement import Placed
+from router.domain.request import RequestKind
 from router.fleet.membership import Membership
 from router.scheduling.events import Send
-from router.sessions import codec
 
 BUDGET_UNKNOWN = 1 << 20
 """Token budget when the client gave none and the model's context is not known."""
@@ -25,7 +27,7 @@ class Sender:
         self._config = config
         self._clock = clock
 
-    def send(self, send: Send, *, max_tokens: int | None, resume: Resume | None) -> Attempt | None:
+    def send(self, send: Send, *, max_tokens: int | None, resume: ContinueFrom | None) -> Attempt | None:
         """Send the command; None when the worker's session is gone already. ``max_tokens``: what is left of the
         client's budget.
         """
@@ -42,19 +44,30 @@ class Sender:
             conditional=send.max_queued_prefill_tokens > 0,
         )
         now = self._clock.now()
-        command = codec.generate_to(
-            request,
+        chat = request.kind is RequestKind.CHAT
+        job = Job(
+            request_id=request.request_id,
             attempt=send.attempt,
+            model=request.model.name,
             quantization=placed.quantization,
-            max_tokens=max_tokens,
+            messages=request.messages if chat else (),
+            prompt="" if chat else request.prompt,
+            sampling=replace(request.sampling, max_tokens=max_tokens),
+            block_hashes=request.block_hashes,
+            expected_output_tokens=request.expected_output_tokens,
+            continue_from=resume,
             deadline_s=max(0.0, min(request.deadline_at - now, MAX_DEADLINE_S)),
+            priority=request.priority,
             return_token_ids=self._config.return_token_ids,
-            continue_from=None if resume is None else _continue_from(resume),
-            most_pending_tokens=send.max_queued_prefill_tokens,
-            expected_prefill_tokens=max(0, request.prompt_tokens_estimate - placed.prediction.cached_tokens),
         )
         session.open(attempt.key, attempt.on_event)
-        attempt.sequence = session.send(pb.RouterCommand(generate=command))
+        attempt.sequence = session.send(
+            Generate(
+                job=job,
+                most_pending_tokens=send.max_queued_prefill_tokens,
+                expected_prefill_tokens=max(0, request.prompt_tokens_estimate - placed.prediction.cached_tokens),
+            )
+        )
         attempt.started_at = now
         return attempt
 
@@ -66,12 +79,3 @@ class Sender:
     def _context(self, placed: Placed) -> int:
         instance = self.instance(placed)
         return (instance.context_tokens if instance else 0) or BUDGET_UNKNOWN
-
-
-def _continue_from(resume: Resume) -> pb.ContinueFrom:
-    return codec.continue_from_to(
-        text=resume.text,
-        token_ids=resume.token_ids,
-        tokenizer_fingerprint=resume.tokenizer_fingerprint,
-        output_tokens=resume.output_tokens,
-    )

@@ -7,18 +7,9 @@ no token is lost and none doubled, also in the middle of a character or of a sto
 
 from dataclasses import dataclass, field
 
+from protos.contract.request import ContinueFrom
 from protos.contract.stream import Delta, TokenLogprob
 from router.domain.answer import Continuation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resume:
-    """Where to go on. ``token_ids`` is empty when not every token's id is known."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    tokenizer_fingerprint: str
-    output_tokens: int
 
 
 @dataclass(slots=True)
@@ -71,12 +62,12 @@ class Transcript:
         self._held_logprobs.clear()
         self._tokens = self._released = 0
 
-    def resume(self) -> Resume | None:
+    def resume(self) -> ContinueFrom | None:
         """Where the next attempt starts; None when the client has nothing yet. Call after ``settle``."""
         if not self.started:
             return None
         exact = self._ids_complete and len(self.settled_ids) == self.settled_tokens
-        return Resume(
+        return ContinueFrom(
             text="".join(self.text),
             token_ids=tuple(self.settled_ids) if exact else (),
             tokenizer_fingerprint=self.fingerprint if exact else "",

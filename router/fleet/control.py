@@ -5,7 +5,7 @@ from typing import Protocol
 
 import structlog
 
-from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.commands import Drain, Undrain
 from protos.contract.ids import WorkerId
 from router.domain.worker import WorkerState
 from router.errors import InvalidRequest, NotFound
@@ -54,7 +54,7 @@ class Control:
                 param="node",
             )
         self._membership.event(member.worker_id, Event.DRAIN)
-        session.send(pb.RouterCommand(drain=pb.Drain(deadline_s=deadline_s)))
+        session.send(Drain(deadline_s=deadline_s))
         self._stop_drain(member)
         self._drains[member.worker_id] = asyncio.create_task(self._finish_drain(member.worker_id, deadline_s))
         log.info("drain.started", worker=member.worker_id, node=member.profile.node, deadline_s=deadline_s)
@@ -69,7 +69,7 @@ class Control:
         if member.state is WorkerState.DRAINING:
             session = self._membership.session_of(member.worker_id)
             if session is not None:
-                session.send(pb.RouterCommand(undrain=pb.Undrain()))
+                session.send(Undrain())
             self._membership.event(member.worker_id, Event.UNDRAIN)
 
     async def cordon(self, node: str) -> None:

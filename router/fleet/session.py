@@ -1,8 +1,9 @@
 """A worker's session as the rest of the router sees it: a lease, a way for commands, a table of open attempts."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
+from protos.contract.commands import RouterCommand
 from protos.contract.ids import AttemptKey, WorkerId
 from router.domain.stream import AttemptEvent
 
@@ -30,7 +31,7 @@ class Session(Protocol):
         """Attempts that wait for output here."""
         ...
 
-    def send(self, command: Any) -> int:
+    def send(self, command: RouterCommand) -> int:
         """Queue a command; returns its sequence number. On an ended session it goes nowhere."""
         ...
 

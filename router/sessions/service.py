@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import structlog
@@ -12,17 +12,25 @@ from google.protobuf.message import DecodeError
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
+from protos.contract.codec.commands import encode_command
+from protos.contract.codec.events import decode_event
+from protos.contract.commands import Dismiss, Welcome
+from protos.contract.events import Hello
 from protos.contract.ids import WorkerId
+from protos.contract.validation import OutOfBounds
+from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, agreed_version
+from protos.contract.worker import Replica
 from router.config import FleetConfig
 from router.domain.clock import Clock
 from router.domain.ids import ReplicaId
+from router.domain.worker import WorkerProfile
 from router.errors import AllsortsError, NotAllowed
 from router.fleet.member import Member
 from router.fleet.membership import Membership
-from router.sessions import codec
+from router.sessions.enrolment import enrol, renew
 from router.sessions.events import EventHandler, ProtocolViolation, Tell
+from router.sessions.peers import certificate_end, peer_of
 from router.sessions.session import WorkerSession
-from router.sessions.validation import OutOfBounds, check_hello
 from router.sessions.watchdog import (
     LONGEST_HANG_S,
     Signs,
@@ -33,13 +41,11 @@ from router.sessions.watchdog import (
     judge,
     nobody_waits,
 )
-from router.trust.gate import Gate
-from router.trust.peers import peer_certificate_end, peer_worker_id
+from router.trust.enroller import Enroller
+from router.trust.gate import Admitted, Gate
 
 log = structlog.get_logger()
 
-PROTOCOL_VERSION = 1
-OLDEST_PROTOCOL_VERSION = 1
 HELLO_DEADLINE_S = 10.0
 LAST_WRITE_S = 1.0
 ENDING_S = 3.0
@@ -53,18 +59,6 @@ the router with work has at most a quarter of its time.
 LONGEST_PAUSE_S = 0.5
 """Far below the silence that ends a session: a router that was itself held up must not take an honest worker for dead.
 """
-
-
-class Enroller(Protocol):
-    """Answers Enrol and Renew."""
-
-    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
-        """A token and a certificate request for a certificate."""
-        ...
-
-    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name
-        """A certificate request for a fresh certificate."""
-        ...
 
 
 class FleetService(pb_grpc.FleetServicer):
@@ -91,16 +85,16 @@ class FleetService(pb_grpc.FleetServicer):
         self._ids = itertools.count(1)
         self._sessions: set[WorkerSession] = set()
         self._closing = ""
-        self.replicas: list[pb.Replica] = []
+        self.replicas: tuple[Replica, ...] = ()
 
     async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
         """Delegated."""
-        return await self._enroller.Enrol(request, context)
+        return await enrol(self._enroller, request, context)
 
     async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name
         """Delegated; whoever may renew may also keep the session that stands on the old certificate."""
-        reply = await self._enroller.Renew(request, context)
-        session = self._membership.session_of(WorkerId(peer_worker_id(context) or ""))
+        reply = await renew(self._enroller, request, context)
+        session = self._membership.session_of(WorkerId(peer_of(context).worker_id or ""))
         if session is not None:
             session.valid_until = self._valid_until(reply.expires_at_unix_s)
         return reply
@@ -112,14 +106,15 @@ class FleetService(pb_grpc.FleetServicer):
         try:
             async with asyncio.timeout(HELLO_DEADLINE_S):
                 first = await context.read()
-            if first is grpc.aio.EOF or first.WhichOneof("event") != "hello":
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first event must be hello")
-            await self._serve(first.hello, context)
+            hello = None if first is grpc.aio.EOF else decode_event(first, self._clock.now())
+            if not isinstance(hello, Hello):
+                raise ProtocolViolation("the first event must be hello")
+            await self._serve(hello, context)
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {HELLO_DEADLINE_S:.0f} s")
         except NotAllowed as error:
             log.warning("session.refused", reason=error.message, peer=context.peer())
-            await context.write(pb.RouterCommand(sequence=1, dismiss=pb.Dismiss(reason=error.message, permanent=True)))
+            await context.write(encode_command(Dismiss(reason=error.message, permanent=True), 1))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, error.message)
         except (ProtocolViolation, OutOfBounds, DecodeError, AllsortsError) as error:
             log.warning("session.violation", reason=str(error), peer=context.peer())
@@ -138,41 +133,34 @@ class FleetService(pb_grpc.FleetServicer):
         """End a worker's session; ``permanent`` tells it not to come back."""
         session = self._membership.session_of(worker_id)
         if session is not None:
-            session.send(pb.RouterCommand(dismiss=pb.Dismiss(reason=reason, permanent=permanent)))
+            session.send(Dismiss(reason=reason, permanent=permanent))
             session.end(reason)
 
     # -- one session -----------------------------------------------------------------------------------
 
-    async def _serve(self, hello: pb.Hello, context: Any) -> None:
-        version = min(PROTOCOL_VERSION, hello.protocol_version)
-        if version < OLDEST_PROTOCOL_VERSION or hello.oldest_protocol_version > PROTOCOL_VERSION:
+    async def _serve(self, hello: Hello, context: Any) -> None:
+        version = agreed_version(hello.protocol_version, hello.oldest_protocol_version)
+        if version is None:
             raise ProtocolViolation(
                 f"the worker speaks protocol {hello.oldest_protocol_version}-{hello.protocol_version}, this router "
                 f"{OLDEST_PROTOCOL_VERSION}-{PROTOCOL_VERSION}; update the older one"
             )
-        check_hello(hello)
-        admitted = await self._gate.admit(hello.worker_id, peer_worker_id(context))
-        if not admitted.own_labels:
-            hello.profile.labels.clear()
+        peer = peer_of(context)
+        admitted = await self._gate.admit(hello.worker_id, peer.worker_id)
         session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
-        session.valid_until = self._valid_until(peer_certificate_end(context))
-        profile = codec.profile_from(hello, admitted.worker_id, admitted.labels, admitted.node)
-        member = self._membership.join(
-            session, profile, tuple(codec.instance_from(m) for m in hello.models), cordoned=admitted.cordoned
-        )
-        if hello.HasField("load"):
-            load = codec.load_from(hello.load, self._clock.now())
-            session.note_load(load)
-            self._membership.set_load(member, load)
+        session.valid_until = self._valid_until(certificate_end(context))
+        profile = _profile(hello, admitted)
+        member = self._membership.join(session, profile, hello.models, cordoned=admitted.cordoned)
+        if hello.load is not None:
+            session.note_load(hello.load)
+            self._membership.set_load(member, hello.load)
         session.send(
-            pb.RouterCommand(
-                welcome=pb.Welcome(
-                    replica_id=self._replica_id,
-                    protocol_version=version,
-                    node=profile.node,
-                    replicas=self.replicas,
-                    load_interval_s=self._config.load_interval_s,
-                )
+            Welcome(
+                replica_id=self._replica_id,
+                protocol_version=version,
+                node=profile.node,
+                replicas=self.replicas,
+                load_interval_s=self._config.load_interval_s,
             )
         )
         await self._run(session, member, context)
@@ -267,11 +255,30 @@ class FleetService(pb_grpc.FleetServicer):
             session.lose(key, "the worker goes on and says nothing of this request")
 
 
+def _profile(hello: Hello, admitted: Admitted) -> WorkerProfile:
+    """Who the worker is. Labels and node given at enrolment win over those it claims."""
+    said = hello.profile
+    claimed = said.labels if admitted.own_labels else {}
+    return WorkerProfile(
+        worker_id=admitted.worker_id,
+        incarnation=hello.incarnation,
+        node=admitted.node or said.node or admitted.worker_id,
+        hardware=said.hardware,
+        engine=said.engine,
+        engine_version=said.engine_version,
+        labels=tuple(sorted({**claimed, **admitted.labels}.items())),
+        platform=said.platform,
+        version=said.version,
+        protocol_version=hello.protocol_version,
+    )
+
+
 async def _write(session: WorkerSession, context: Any, writing: asyncio.Lock) -> None:
     while True:
-        for command in await session.next_commands():
+        for sequence, command in await session.next_commands():
+            message = encode_command(command, sequence)
             async with writing:
-                await context.write(command)
+                await context.write(message)
 
 
 async def _let_finish(writing: asyncio.Lock) -> None:

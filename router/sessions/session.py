@@ -10,7 +10,7 @@ from collections import deque
 
 import structlog
 
-from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.commands import Abort, Ping, RouterCommand
 from protos.contract.ids import AttemptKey, WorkerId
 from protos.contract.stream import Returned
 from protos.contract.worker import Load
@@ -37,7 +37,7 @@ class WorkerSession:
         self.valid_until = math.inf  # monotonic second at which the certificate it stands on ends
         self._clock = clock
         self._sequence = 0
-        self._outbox: deque[pb.RouterCommand] = deque()
+        self._outbox: deque[tuple[int, RouterCommand]] = deque()
         self._wake = asyncio.Event()
         self._sinks: dict[AttemptKey, Sink] = {}
         self._spoke_at: dict[AttemptKey, float] = {}  # when each open attempt was last spoken of
@@ -46,19 +46,18 @@ class WorkerSession:
 
     # -- commands down -----------------------------------------------------------------------------
 
-    def send(self, command: pb.RouterCommand) -> int:
+    def send(self, command: RouterCommand) -> int:
         """Queue a command; returns its sequence number. On an ended session it goes nowhere."""
         self._sequence += 1
-        command.sequence = self._sequence
         if not self.ended.done():
-            self._outbox.append(command)
+            self._outbox.append((self._sequence, command))
             self._wake.set()
             if len(self._outbox) > OUTBOX_LIMIT:
                 self.end(f"the worker does not read: {OUTBOX_LIMIT} commands wait")
         return self._sequence
 
-    async def next_commands(self) -> list[pb.RouterCommand]:
-        """Everything queued, waiting until there is something."""
+    async def next_commands(self) -> list[tuple[int, RouterCommand]]:
+        """Everything queued, each with its sequence number, waiting until there is something."""
         await self._wake.wait()
         self._wake.clear()
         commands = list(self._outbox)
@@ -67,9 +66,7 @@ class WorkerSession:
 
     def ping(self) -> None:
         """Ask for a sign of life; its answer also measures the round trip."""
-        command = pb.RouterCommand(ping=pb.Ping())
-        sequence = self.send(command)
-        command.ping.sequence = sequence
+        sequence = self.send(Ping(sequence=self._sequence + 1))
         if len(self._pings) < 16:  # of those that go unanswered, the first tell since when
             self._pings[sequence] = self._clock.now()
 
@@ -146,7 +143,7 @@ class WorkerSession:
     def abort(self, key: AttemptKey) -> None:
         """Tell the worker to stop an attempt and forget it here."""
         self.close(key)
-        self.send(pb.RouterCommand(abort=pb.Abort(request_id=key[0], attempt=key[1])))
+        self.send(Abort(request_id=key[0], attempt=key[1]))
 
     # -- signs of life -------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 """The rules of letting machines in, inside one transaction: what a token is good for, who is who, what is full."""
 
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 
+from protos.contract.enrolment import EnrolRefused, ReasonCode
 from router.state.backend import StoreFailed, Transaction
 from router.state.rows import TokenRecord, WorkerRecord
 
@@ -15,30 +15,22 @@ MAX_WORKERS = 16_384
 _encode = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinRefused:
-    """The token does not let this machine in; ``reason`` may be told to whoever holds the token."""
-
-    reason: str
-
-
 def redeem(
     tx: Transaction, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
-) -> WorkerRecord | JoinRefused:
+) -> WorkerRecord | EnrolRefused:
     """Let a machine in with a token: the same key again gets the same answer, another key one use less."""
     token = known_token(tx, token_id, secret_sha256)
-    if isinstance(token, JoinRefused):
+    if isinstance(token, EnrolRefused):
         return token
     earlier = token.used_by.get(worker.key_fingerprint)
     if earlier is not None and (known := get_record(tx, "worker", earlier, WorkerRecord)) is not None:
-        return _unless_revoked(known)
+        return refused_if_revoked(known) or known
     if (refused := why_not(token, now)) is not None:
         return refused
     known = by_key(tx, worker.key_fingerprint)
     if known is not None:
-        admitted = _unless_revoked(known)
-        if isinstance(admitted, JoinRefused):
-            return admitted
+        if (revoked := refused_if_revoked(known)) is not None:
+            return revoked
         worker = msgspec.structs.replace(known, labels={**known.labels, **token.labels}, token_id=token_id)
     else:
         keep_bounded(tx, "worker", MAX_WORKERS, "workers")
@@ -52,27 +44,37 @@ def redeem(
     return worker
 
 
-def known_token(tx: Transaction, token_id: str, secret_sha256: str) -> TokenRecord | JoinRefused:
+def known_token(tx: Transaction, token_id: str, secret_sha256: str) -> TokenRecord | EnrolRefused:
     """Nothing is told about a token to someone who does not hold its secret."""
     token = get_record(tx, "token", token_id, TokenRecord)
     if token is None or token.secret_sha256 != secret_sha256:
-        return JoinRefused(reason="the token is not known here; make a new one with `allsorts token create`")
+        return EnrolRefused(
+            code=ReasonCode.TOKEN_UNKNOWN,
+            reason="the token is not known here; make a new one with `allsorts token create`",
+        )
     return token
 
 
-def why_not(token: TokenRecord, now: float) -> JoinRefused | None:
+def why_not(token: TokenRecord, now: float) -> EnrolRefused | None:
     """Why the token lets no further machine in; None: it does."""
     if now > token.expires_at:
-        return JoinRefused(reason="the token has expired; make a new one with `allsorts token create`")
+        return EnrolRefused(
+            code=ReasonCode.TOKEN_EXPIRED, reason="the token has expired; make a new one with `allsorts token create`"
+        )
     if len(token.used_by) >= token.uses:
-        return JoinRefused(reason="the token was used already, with another key; make a new one for this machine")
+        return EnrolRefused(
+            code=ReasonCode.TOKEN_USED,
+            reason="the token was used already, with another key; make a new one for this machine",
+        )
     return None
 
 
-def _unless_revoked(worker: WorkerRecord) -> WorkerRecord | JoinRefused:
+def refused_if_revoked(worker: WorkerRecord) -> EnrolRefused | None:
+    """The answer to a machine that an operator cut off."""
     if worker.revoked_at is None:
-        return worker
-    return JoinRefused(reason=f"this machine was revoked: {worker.revoked_reason or 'no reason given'}")
+        return None
+    reason = f"this machine was revoked: {worker.revoked_reason or 'no reason given'}"
+    return EnrolRefused(code=ReasonCode.REVOKED, reason=reason)
 
 
 def _unique_node(tx: Transaction, name: str) -> str:

@@ -10,10 +10,10 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from protos.contract.enrolment import EnrolRefused
 from router.state.backend import Backend, StoreFailed, Transaction
 from router.state.join_rules import (
     MAX_WORKERS,
-    JoinRefused,
     all_records,
     by_key,
     get_record,
@@ -56,11 +56,11 @@ class Store(Protocol):
 
     async def redeem(
         self, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
-    ) -> WorkerRecord | JoinRefused:
+    ) -> WorkerRecord | EnrolRefused:
         """Let a machine in with a token: the same key again gets the same answer, another key one use less."""
         ...
 
-    async def examine(self, token_id: str, secret_sha256: str, now: float) -> JoinRefused | None:
+    async def examine(self, token_id: str, secret_sha256: str, now: float) -> EnrolRefused | None:
         """Whether a token would let one more machine in; uses nothing up. None: it would."""
         ...
 
@@ -149,16 +149,16 @@ class BackedStore:
 
     async def redeem(
         self, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
-    ) -> WorkerRecord | JoinRefused:
+    ) -> WorkerRecord | EnrolRefused:
         """Let a machine in with a token; see ``Store``."""
         return await self._transact(lambda tx: redeem(tx, token_id, secret_sha256, worker, now))
 
-    async def examine(self, token_id: str, secret_sha256: str, now: float) -> JoinRefused | None:
+    async def examine(self, token_id: str, secret_sha256: str, now: float) -> EnrolRefused | None:
         """Whether a token would let one more machine in; uses nothing up. None: it would."""
 
-        def work(tx: Transaction) -> JoinRefused | None:
+        def work(tx: Transaction) -> EnrolRefused | None:
             token = known_token(tx, token_id, secret_sha256)
-            return token if isinstance(token, JoinRefused) else why_not(token, now)
+            return token if isinstance(token, EnrolRefused) else why_not(token, now)
 
         return await self._transact(work)
 

@@ -4,24 +4,20 @@ expected of it with the model files it has, wanted or not.
 security = await build_security(config, …, offers=PoolOffers(membership.snapshot))
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.enrolment import ModelOffer
 from protos.contract.models.quality import at_least
-from protos.contract.worker import Hardware, InstanceState, ModelInstance
+from protos.contract.validation import MAX_ENTRIES, MAX_NAME
+from protos.contract.worker import Hardware, InstanceState, ModelInstance, Profile
 from router.capacity.format_choice import comfortable
 from router.capacity.recommendations import Wanted, offers_for, offers_of_files
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import WorkerState
-from router.sessions.codec import hardware_from, instance_from
-from router.sessions.validation import MAX_ENTRIES, MAX_NAME, OutOfBounds, check_instance
 
 _MOST_DEVICES = 1024
-_MOST_FILES = 64
 _MOST_BYTES = 1 << 50
 """A machine that claims more than a pebibyte is not offered anything: nothing it says would be believed."""
 
@@ -30,7 +26,7 @@ _LIKELY_BACK = frozenset({WorkerState.ASLEEP, WorkerState.GONE})
 
 
 class PoolOffers:
-    """Implements ``router.trust.loopback_mode.Offers`` over the fleet as it is when a machine asks.
+    """Implements ``router.trust.enroller.Offers`` over the fleet as it is when a machine asks.
 
     ``floors``: canonical, by model; what lies below is offered last, since requests that name nothing never reach it.
     """
@@ -39,17 +35,17 @@ class PoolOffers:
         self._snapshot = snapshot
         self._floors = dict(floors or {})
 
-    def __call__(self, profile: pb.Profile, files: Sequence[pb.ModelInstance] = ()) -> Iterable[pb.ModelOffer]:
+    def __call__(self, profile: Profile, files: Sequence[ModelInstance] = ()) -> Iterable[ModelOffer]:
         """Best first. A profile that cannot be true is offered nothing; it is refused when it opens a session."""
         if not _plausible(profile):
             return ()
-        hardware = hardware_from(profile.hardware)
+        hardware = profile.hardware
         wanted = wanted_of(self._snapshot())
         found = offers_for(hardware, profile.engine, wanted)
         named = {(one.model, one.quantization) for one in found}
-        had = _with_files(hardware, profile.engine, tuple(_believable(files)), {one.model: one for one in wanted})
+        had = _with_files(hardware, profile.engine, files, {one.model: one for one in wanted})
         besides = (one for one in had if (one.model, one.quantization) not in named)
-        return tuple(_message(one) for one in self._below_the_floor_last((*found, *besides)))
+        return tuple(self._below_the_floor_last((*found, *besides)))
 
     def _below_the_floor_last(self, offers: Iterable[ModelOffer]) -> list[ModelOffer]:
         above, below = [], []
@@ -61,13 +57,6 @@ class PoolOffers:
                 why = f"below the pool's floor of {floor}: only requests that pin {one.quantization} reach it"
                 below.append(replace(one, reason=f"{one.reason}; {why}"))
         return above + below
-
-
-def _believable(files: Sequence[pb.ModelInstance]) -> Iterable[ModelInstance]:
-    for file in files[:_MOST_FILES]:
-        with contextlib.suppress(OutOfBounds):
-            check_instance(file)
-            yield instance_from(file)
 
 
 def _with_files(
@@ -114,7 +103,7 @@ def _wanted(model: str, where: list[tuple[WorkerView, ModelInstance]]) -> Wanted
     )
 
 
-def _plausible(profile: pb.Profile) -> bool:
+def _plausible(profile: Profile) -> bool:
     machine = profile.hardware
     return (
         len(machine.name) <= MAX_NAME
@@ -123,15 +112,4 @@ def _plausible(profile: pb.Profile) -> bool:
         and max(machine.memory_bytes, machine.usable_memory_bytes) <= _MOST_BYTES
         and math.isfinite(machine.bandwidth_bytes_per_s)
         and 0 <= machine.bandwidth_bytes_per_s <= _MOST_BYTES
-    )
-
-
-def _message(offer: ModelOffer) -> pb.ModelOffer:
-    return pb.ModelOffer(
-        model=offer.model,
-        quantization=offer.quantization,
-        predicted_tokens_per_s=offer.tokens_per_s,
-        predicted_prefill_tokens_per_s=offer.prefill_tokens_per_s,
-        memory_bytes=offer.memory_bytes,
-        reason=offer.reason,
     )

@@ -6,49 +6,24 @@ Operator intent (cordons, revocations) is kept for as long as the router runs: `
 """
 
 import re
-import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import grpc
-
-from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.addresses import is_loopback, peer_host
+from protos.contract.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ReasonCode
 from protos.contract.ids import WorkerId
+from protos.contract.validation import MAX_NAME
+from protos.contract.worker import Replica
 from router.errors import NotAllowed
-from router.sessions.validation import MAX_NAME
+from router.trust.enroller import Offers, Peer, no_offers
 from router.trust.gate import Admitted
-
-Offers = Callable[[pb.Profile, Sequence[pb.ModelInstance]], Iterable[pb.ModelOffer]]
-"""What fits a machine and is wanted, best first, then of the files it has what fits; ``router.capacity`` knows."""
-
-
-def no_offers(profile: pb.Profile, files: Sequence[pb.ModelInstance]) -> tuple[pb.ModelOffer, ...]:  # noqa: ARG001
-    """Nothing is known of what would fit."""
-    return ()
-
+from router.trust.names import clean_node_name, new_worker_id
 
 IDS_LIMIT = 16_384
 """Ids remembered; past it, the oldest that are not live are forgotten (their workers may still claim them)."""
 
-ID_NAME_LENGTH = 50
-"""Characters of a node's name in its worker id: the id is a certificate's common name, of which X.509 keeps 64."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _ISSUED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,70})-[0-9a-f]{12}")
 _CLAIM = re.compile(r"[\x21-\x7e]{1,128}")
-
-
-def clean_node_name(name: str) -> str:
-    """A machine's name as it may appear in tables and logs: letters, digits, dot, dash; never empty."""
-    found = _NAME.match(re.sub(r"[^A-Za-z0-9_.-]+", "-", name[:MAX_NAME]).strip("-._"))
-    return found.group() if found else "node"
-
-
-def new_worker_id(node: str) -> WorkerId:
-    """An id that carries the node's name (its beginning, if it is long) and 48 random bits."""
-    return WorkerId(f"{node[:ID_NAME_LENGTH].rstrip('-._')}-{secrets.token_hex(6)}")
 
 
 @dataclass(slots=True)
@@ -126,27 +101,24 @@ class OpenEnroller:
     """Enrol without a token; Renew means nothing without certificates."""
 
     def __init__(
-        self, gate: OpenGate, *, replicas: Callable[[], Iterable[pb.Replica]], offers: Offers = no_offers
+        self, gate: OpenGate, *, replicas: Callable[[], Iterable[Replica]], offers: Offers = no_offers
     ) -> None:
         self._gate = gate
         self._replicas = replicas
         self._offers = offers
 
-    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
+    async def enrol(self, request: EnrolRequest, peer: Peer) -> EnrolReply | EnrolRefused:
         """A worker id, the replicas to dial, and what this machine could serve."""
-        peer = context.peer()
-        if not (peer.startswith("unix:") or is_loopback(peer_host(peer))):
-            await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED,
-                "this pool is open to its own machine only; join it with `allsorts join HOST:PORT --token …`",
-            )
+        if not (peer.address.startswith("unix:") or is_loopback(peer_host(peer.address))):
+            reason = "this pool is open to its own machine only; join it with `allsorts join HOST:PORT --token …`"
+            return EnrolRefused(code=ReasonCode.LOOPBACK_ONLY, reason=reason)
         profile = request.profile
-        worker_id = self._gate.issue(request.node or profile.node, profile.engine, profile.hardware.name)
-        return pb.EnrolReply(
-            worker_id=worker_id, replicas=self._replicas(), offers=self._offers(profile, request.files)
+        return EnrolReply(
+            worker_id=self._gate.issue(request.node or profile.node, profile.engine, profile.hardware.name),
+            replicas=tuple(self._replicas()),
+            offers=tuple(self._offers(profile, request.files)),
         )
 
-    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802, ARG002 - gRPC's
+    async def renew(self, certificate_request: bytes, peer: Peer) -> EnrolRefused:  # noqa: ARG002 - Enroller's
         """Refused: there are no certificates here."""
-        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this pool uses no certificates")
-        return pb.RenewReply()
+        return EnrolRefused(code=ReasonCode.NO_CERTIFICATES, reason="this pool uses no certificates")

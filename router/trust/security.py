@@ -3,8 +3,8 @@
     security = await build_security(config, clock=…, is_live=…, replicas=lambda: service.replicas, offers=…)
     service  = FleetService(…, gate=security.gate, enroller=security.enroller, …)
     control  = Control(…, intent=security.intent)
-    listening = await security.listen(service, replica_id=…, rank=…, membership=…)  # Listening: ports, replica, stop()
-    service.replicas = [listening.replica]                               # and those of its siblings
+    listening = await listen(security, service, replica_id=…, rank=…, membership=…)  # Listening: ports, replica, stop()
+    service.replicas = (listening.replica,)                              # and those of its siblings
     …
     await listening.stop(); await security.close()
 
@@ -17,28 +17,26 @@ else is TLS with certificates of the pool's CA.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.addresses import join_host_port
 from protos.contract.ids import WorkerId
+from protos.contract.worker import Replica
 from router.config import RouterConfig
 from router.domain.clock import Clock, SystemClock
 from router.fleet.control import Intent
-from router.fleet.intent_sync import follow_decisions
-from router.fleet.membership import Membership
-from router.fleet.served_models import keep_models, recall_models
-from router.sessions.service import Enroller, FleetService
 from router.state.location import open_store
 from router.state.store import Store
 from router.trust.audit import AuditTrail
 from router.trust.authority import Authority, new_authority
 from router.trust.credentials import StoredCredentials
+from router.trust.enroller import Enroller, Offers, no_offers
 from router.trust.enrolment import TokenEnroller
+from router.trust.exposure import advertised_host, uses_tls
 from router.trust.gate import Gate
-from router.trust.listeners import Listening, advertised_host, start_listeners, uses_tls
-from router.trust.loopback_mode import Offers, OpenEnroller, OpenGate, no_offers
+from router.trust.loopback_mode import OpenEnroller, OpenGate
 from router.trust.stored_gate import AuditedGate, CertificateGate, LoopbackGate, StoredIntent
 
 ENROL_ADDRESS = "enrol_address"
@@ -60,34 +58,14 @@ class Security:
     enrol_address: str = ""
     following: tuple[asyncio.Task[None], ...] = ()
 
-    async def listen(
-        self, service: FleetService, *, replica_id: str, rank: int = 0, membership: Membership | None = None
-    ) -> Listening:
-        """Start the gRPC servers, and note in the store where joiners dial. Raises ConfigError.
+    async def reached_at(self, enrol_address: str) -> None:
+        """Note where joiners dial, here and in the store."""
+        self.enrol_address = enrol_address
+        await self.store.remember(ENROL_ADDRESS, enrol_address)
 
-        With ``membership``, revocations and cordons made elsewhere are followed, and what is served is kept, until
-        ``close``.
-        """
-        if membership is not None:
-            await recall_models(self.store, membership)
-        listening = await start_listeners(
-            service,
-            self.enroller,
-            self.config.grpc,
-            authority=self.authority,
-            clock=self.clock,
-            replica_id=replica_id,
-            rank=rank,
-        )
-        if listening.enrol_address:
-            self.enrol_address = listening.enrol_address
-            await self.store.remember(ENROL_ADDRESS, listening.enrol_address)
-        if membership is not None:
-            self.following = (
-                asyncio.create_task(follow_decisions(self.store, membership, service), name="decisions"),
-                asyncio.create_task(keep_models(self.store, membership), name="served models"),
-            )
-        return listening
+    def until_closed(self, *work: Coroutine[Any, Any, None]) -> None:
+        """Run this beside the store for as long as it is open."""
+        self.following = (*self.following, *(asyncio.create_task(one) for one in work))
 
     async def close(self) -> None:
         """Let go of the store."""
@@ -100,7 +78,7 @@ class Security:
 async def build_security(
     config: RouterConfig,
     *,
-    replicas: Callable[[], Iterable[pb.Replica]],
+    replicas: Callable[[], Iterable[Replica]],
     is_live: Callable[[WorkerId], bool] = lambda _: False,
     offers: Offers = no_offers,
     clock: Clock | None = None,

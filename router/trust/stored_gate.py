@@ -5,9 +5,9 @@ either, ``StoredIntent`` for both.
 """
 
 from protos.contract.ids import WorkerId
+from protos.contract.validation import MAX_NAME
 from router.domain.clock import Clock
 from router.errors import NotAllowed
-from router.sessions.validation import MAX_NAME
 from router.state.rows import AuditLine, WorkerRecord
 from router.state.store import Store
 from router.trust.audit import AuditTrail

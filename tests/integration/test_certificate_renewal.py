@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from protos.contract.ids import WorkerId
 from router.domain.worker import WorkerState
@@ -19,7 +20,6 @@ from tests.support.until import until_changed
 from workers.joining import join as joining
 from workers.joining.join import Joined, renew
 from workers.joining.membership_files import Membership, PoolFiles
-from workers.session import codec
 from workers.session.channel import open_channel
 from workers.session.enrolment import EnrolFailed
 
@@ -40,7 +40,9 @@ async def test_a_certificate_is_renewed_for_its_own_key_only(pool: Head, tmp_pat
     other = await join(pool, await pool.token(), tmp_path / "other")
     async with open_channel(pool.session_address, joined.files.security()) as channel:
         with pytest.raises(grpc.aio.AioRpcError, match="another key"):
-            await FleetStub(channel).Renew(codec.renew_request(other.files.certificate_request()), timeout=10)
+            await FleetStub(channel).Renew(
+                pb.RenewRequest(certificate_request=other.files.certificate_request()), timeout=10
+            )
 
 
 class Kept:

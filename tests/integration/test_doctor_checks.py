@@ -192,7 +192,7 @@ async def test_a_port_that_is_no_router_is_told() -> None:
 
 async def test_a_version_too_old_is_told(pool: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     """The router's refusal comes with what to install."""
-    monkeypatch.setattr("workers.session.codec.PROTOCOL_VERSION", 0)
+    monkeypatch.setattr("workers.session.enrolment.PROTOCOL_VERSION", 0)
     found = (await findings(pool.enrol_address, await pool.token()))["token"]
     assert "protocol 0" in found.detail
     assert "pip install" in found.remedy

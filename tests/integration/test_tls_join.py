@@ -12,12 +12,11 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from protos.contract.join_token import parse_token
 from router.domain.worker import WorkerState
-from router.trust.listeners import start_listeners
+from router.sessions.listeners import start_listeners
 from tests.support.joined import PROFILE, hello, join, running, worker_of
 from tests.support.tls_pool import Head, ShiftedClock, head
 from workers.joining.join import join_pool
 from workers.joining.pinning import NotTheRouter, Unreachable
-from workers.session import codec
 from workers.session.channel import open_channel, open_enrolment_channel
 from workers.session.enrolment import EnrolFailed
 
@@ -142,7 +141,9 @@ async def test_revocation_cuts_the_session_at_once_and_holds_after_a_restart(tmp
         assert await pool.audit("join.refused") == ["this machine was revoked: sold"] * 2
         with pytest.raises(grpc.aio.AioRpcError, match="revoked"):
             async with open_channel(pool.session_address, files.security()) as channel:
-                await FleetStub(channel).Renew(codec.renew_request(files.certificate_request()), timeout=10)
+                await FleetStub(channel).Renew(
+                    pb.RenewRequest(certificate_request=files.certificate_request()), timeout=10
+                )
         assert await pool.audit("renew.refused") == ["this machine was revoked: sold"]
 
 

@@ -20,7 +20,7 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from protos.contract.ids import WorkerId
 from router.domain.stream import AttemptEvent
-from router.trust.listeners import SESSION_MESSAGE_BYTES
+from router.sessions.listeners import SESSION_MESSAGE_BYTES
 from tests.support.tls_pool import Head, head
 from tests.support.until import WITHIN_S, until_async
 

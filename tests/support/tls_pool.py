@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.enrolment import ModelOffer
 from protos.contract.ids import WorkerId
 from router.config import FleetConfig, GrpcConfig, RouterConfig
 from router.domain.clock import Clock, SystemClock
@@ -16,9 +16,9 @@ from router.domain.worker import WorkerState
 from router.fleet.control import Control
 from router.fleet.membership import Membership
 from router.scheduling.claims import Claims
+from router.sessions.listeners import Listening, listen
 from router.sessions.service import FleetService
 from router.trust.enrolment_offers import PoolOffers
-from router.trust.listeners import Listening
 from router.trust.security import Security, build_security
 from tests.support.until import WITHIN_S, until_changed
 
@@ -42,7 +42,7 @@ class Head:
     service: FleetService
     control: Control
     listening: Listening
-    offers: list[pb.ModelOffer] = field(default_factory=list)  # empty: what capacity says of the pool
+    offers: list[ModelOffer] = field(default_factory=list)  # empty: what capacity says of the pool
 
     @property
     def enrol_address(self) -> str:
@@ -105,8 +105,8 @@ async def head(
         clock=clock,
     )
     control = Control(membership=membership, service=service, intent=security.intent)
-    listening = await security.listen(service, replica_id="replica-0", membership=membership)
-    service.replicas = [listening.replica]
+    listening = await listen(security, service, replica_id="replica-0", membership=membership)
+    service.replicas = (listening.replica,)
     made.append(Head(security, membership, service, control, listening))
     try:
         yield made[0]

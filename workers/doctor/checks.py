@@ -208,7 +208,7 @@ async def _knock(address: str, token: JoinToken | None, files: PoolFiles | None,
                 channel, address, profile, token=token.text() if token else "", certificate_request=request
             )
     except EnrolFailed as failed:
-        return _Knock(Finding(check=what, ok=False, detail=failed.detail, remedy=refusal_remedy(failed.detail)))
+        return _Knock(Finding(check=what, ok=False, detail=failed.detail, remedy=refusal_remedy(failed.code)))
     detail = "good for this machine" if token else f"known as {reply.worker_id}, node {node}"
     return _Knock(Finding(check=what, ok=True, detail=detail), tuple(one.address for one in reply.replicas))
 

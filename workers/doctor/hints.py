@@ -3,6 +3,8 @@
 import errno
 import ipaddress
 
+from protos.contract.enrolment import ReasonCode
+
 CHOOSE_ENGINE = "choose another with --engine"
 WRONG_PORT = "use the address that `allsorts token create` printed: it is the enrolment port, not the HTTP one"
 
@@ -33,14 +35,19 @@ def refused_remedy(error: OSError, ip: str, port: int, platform: str) -> str:
     return silent_remedy(ip, port)
 
 
-def refusal_remedy(reason: str) -> str:
-    """For a router's refusal, by its reason."""
-    remedies = {
-        "expired": "on the head: allsorts token create --ttl 1h",
-        "used already": "on the head: allsorts token create (one per machine, or --uses N)",
-        "not known here": "on the head: allsorts token create, and paste its whole line",
-        "revoked": "the operator cut this machine off; remove its keys with `allsorts leave --forget` to start over",
-        "protocol": "install the same version on both machines: pip install --upgrade allsorts",
-        "another pool": "make the token on the head that you mean to join",
-    }
-    return next((remedy for part, remedy in remedies.items() if part in reason), "look at the router's log")
+_MAKE_ONE = "on the head: allsorts token create"
+_REFUSAL_REMEDIES = {
+    ReasonCode.TOKEN_EXPIRED: f"{_MAKE_ONE} --ttl 1h",
+    ReasonCode.TOKEN_USED: f"{_MAKE_ONE} (one per machine, or --uses N)",
+    ReasonCode.TOKEN_UNKNOWN: f"{_MAKE_ONE}, and paste its whole line",
+    ReasonCode.TOKEN_DAMAGED: f"{_MAKE_ONE}, and paste its whole line",
+    ReasonCode.NOT_ENROLLED: f"{_MAKE_ONE}, and paste its whole line",
+    ReasonCode.OTHER_POOL: "make the token on the head that you mean to join",
+    ReasonCode.REVOKED: "the operator cut this machine off; `allsorts leave --forget` removes its keys, to start over",
+    ReasonCode.PROTOCOL: "install the same version on both machines: pip install --upgrade allsorts",
+}
+
+
+def refusal_remedy(code: ReasonCode | None) -> str:
+    """For a router's refusal, by its reason; None: it gave none."""
+    return _REFUSAL_REMEDIES.get(code, "look at the router's log") if code else "look at the router's log"

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from workers.session.enrolment import Enrolment
+from protos.contract.enrolment import EnrolReply
+from protos.contract.ids import WorkerId
 
 ENROLMENT_HOLDS_S = 5.0
 """A worker turned away so soon after it enrolled is not wanted: asking again would go on for ever."""
@@ -18,11 +19,11 @@ class PoolIdentity:
     def __init__(
         self,
         worker_id: str,
-        enrol: Callable[[], Coroutine[Any, Any, Enrolment]] | None,
+        enrol: Callable[[], Coroutine[Any, Any, EnrolReply]] | None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.worker_id = worker_id
+        self.worker_id = WorkerId(worker_id)
         self._enrol = enrol
         self._clock = clock
         self._enrolled_at: float | None = None  # in this process; None: the identity is from an earlier life
@@ -47,7 +48,7 @@ class PoolIdentity:
         """Whether there is a way to ask."""
         return self._enrol is not None
 
-    async def ask(self) -> Enrolment:
+    async def ask(self) -> EnrolReply:
         """Take the identity that the pool gives. Raises what ``enrol`` raises."""
         assert self._enrol is not None
         enrolment = await self._enrol()

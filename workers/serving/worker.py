@@ -20,6 +20,7 @@ from protos.contract.commands import (
     UnloadModel,
     Welcome,
 )
+from protos.contract.enrolment import EnrolReply
 from protos.contract.worker import Load, Profile
 from workers.engines.base import EngineError, ModelSpec, StepResult
 from workers.serving.availability import Availability
@@ -29,7 +30,6 @@ from workers.serving.job_table import JobTable
 from workers.serving.model_manager import ModelManager
 from workers.serving.pool_identity import PoolIdentity
 from workers.serving.tasks import TaskSet
-from workers.session.enrolment import Enrolment
 from workers.session.session import Introduction, Session
 from workers.session.session_pool import SessionPool
 
@@ -227,7 +227,7 @@ class Worker:
 
     # ------------------------------------------------------------ being let in
 
-    def _follow(self, enrolment: Enrolment) -> None:
+    def _follow(self, enrolment: EnrolReply) -> None:
         self._sessions.add_seeds(replica.address for replica in enrolment.replicas)
 
     def _on_dismissed(self, reason: str) -> None:

@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import grpc
 import structlog
 
+from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
-from protos.contract.enrolment import ModelOffer
-from protos.contract.worker import ModelInstance, Profile, Replica
+from protos.contract.codec.enrolment import ENROL_REPLY, ENROL_REQUEST, RENEW_REPLY
+from protos.contract.enrolment import REASON_CODE_KEY, EnrolReply, EnrolRequest, ReasonCode, RenewReply
+from protos.contract.versions import PROTOCOL_VERSION
+from protos.contract.worker import ModelInstance, Profile
 from workers.errors import WorkerError
-from workers.session import codec
 from workers.session.channel import ChannelSecurity, open_channel
 
 log = structlog.get_logger(__name__)
@@ -23,33 +24,15 @@ _RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class EnrolFailed(WorkerError):
-    """The router was not reached (``retryable``), or did not let the worker in. ``detail``: its own words."""
+    """The router was not reached (``retryable``), or did not let the worker in. ``detail``: its own words; ``code``:
+    its reason, when it gave one that is known here.
+    """
 
-    def __init__(self, message: str, *, retryable: bool, detail: str = "") -> None:
+    def __init__(self, message: str, *, retryable: bool, detail: str = "", code: ReasonCode | None = None) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.detail = detail or message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolment:
-    """The router's answer: a name for life and where its replicas listen; over TLS also a certificate, and what it
-    thinks the machine should serve.
-    """
-
-    worker_id: str
-    replicas: tuple[Replica, ...]
-    certificate: bytes = b""
-    expires_at_unix_s: float = 0.0
-    offers: tuple[ModelOffer, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renewal:
-    """A fresh certificate for the same key, PEM."""
-
-    certificate: bytes
-    expires_at_unix_s: float
+        self.code = code
 
 
 async def enrol_over(
@@ -60,47 +43,49 @@ async def enrol_over(
     token: str = "",
     certificate_request: bytes = b"",
     files: Sequence[ModelInstance] = (),
-) -> Enrolment:
+) -> EnrolReply:
     """Ask to be let in, over a channel to ``address``. Raises EnrolFailed."""
-    request = codec.enrol_request(
+    request = EnrolRequest(
         token=token,
         certificate_request=certificate_request,
         node=profile.node,
-        profile_now=profile,
-        files=files,
+        profile=profile,
+        protocol_version=PROTOCOL_VERSION,
+        files=tuple(files),
     )
     try:
-        reply = await FleetStub(channel).Enrol(request, timeout=ENROL_TIMEOUT_S)
+        reply = await FleetStub(channel).Enrol(ENROL_REQUEST.encode(request), timeout=ENROL_TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
         raise _failed(address, error) from None
-    return Enrolment(
-        worker_id=reply.worker_id,
-        replicas=codec.replicas(reply.replicas),
-        certificate=reply.certificate,
-        expires_at_unix_s=reply.expires_at_unix_s,
-        offers=codec.offers(reply.offers),
-    )
+    return ENROL_REPLY.decode(reply)
 
 
-async def renew_over(channel: grpc.aio.Channel, address: str, certificate_request: bytes) -> Renewal:
+async def renew_over(channel: grpc.aio.Channel, address: str, certificate_request: bytes) -> RenewReply:
     """Ask for a fresh certificate, over a channel of the old one. Raises EnrolFailed."""
     try:
-        reply = await FleetStub(channel).Renew(codec.renew_request(certificate_request), timeout=ENROL_TIMEOUT_S)
+        request = pb.RenewRequest(certificate_request=certificate_request)
+        reply = await FleetStub(channel).Renew(request, timeout=ENROL_TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
         raise _failed(address, error) from None
-    return Renewal(certificate=reply.certificate, expires_at_unix_s=reply.expires_at_unix_s)
+    return RENEW_REPLY.decode(reply)
 
 
 def _failed(address: str, error: grpc.aio.AioRpcError) -> EnrolFailed:
     retryable = error.code() in _RETRYABLE
     what = "was not reached" if retryable else "did not let this machine in"
     detail = error.details() or error.code().name
-    return EnrolFailed(f"the router at {address} {what}: {detail}", retryable=retryable, detail=detail)
+    line = f"the router at {address} {what}: {detail}"
+    return EnrolFailed(line, retryable=retryable, detail=detail, code=_reason_code(error))
+
+
+def _reason_code(error: grpc.aio.AioRpcError) -> ReasonCode | None:
+    given = dict(error.trailing_metadata()).get(REASON_CODE_KEY)
+    return ReasonCode(given) if given in set(ReasonCode) else None
 
 
 async def enrol(
     address: str, profile: Profile, *, token: str = "", security: ChannelSecurity | None = None
-) -> Enrolment:
+) -> EnrolReply:
     """Ask a router replica to be let in. Raises EnrolFailed, InsecureAddress."""
     async with open_channel(address, security) as channel:
         return await enrol_over(channel, address, profile, token=token)
@@ -113,7 +98,7 @@ async def enrol_anywhere(
     token: str = "",
     security: ChannelSecurity | None = None,
     patience_s: float = 60.0,
-) -> Enrolment:
+) -> EnrolReply:
     """Ask each address in turn until one answers; a router that is still starting is waited for.
 
     Raises EnrolFailed when one refuses, or none was reached within ``patience_s``; InsecureAddress.

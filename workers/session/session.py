@@ -4,17 +4,20 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import grpc
 import structlog
 
+from protos.contract.codec.commands import decode_command
+from protos.contract.codec.events import encode_event, encode_step
 from protos.contract.commands import Dismiss, Ping, RouterCommand, Welcome
-from protos.contract.events import Pong, WorkerEvent
-from protos.contract.stream import Delta
+from protos.contract.events import Hello, Pong, WorkerEvent
+from protos.contract.ids import WorkerId
+from protos.contract.stream import Delta, Refusal
+from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from protos.contract.worker import Load, ModelInstance, Profile
-from workers.session import codec
 from workers.session.channel import Dial, InsecureAddress, SessionCall
 from workers.session.load_pacer import LoadPacer
 from workers.session.outbox import Batch, Outbox, OutboxFull
@@ -43,7 +46,7 @@ class SessionLimits:
 class Introduction:
     """What hello says, read at the moment of dialling."""
 
-    worker_id: str
+    worker_id: WorkerId
     incarnation: str
     profile: Profile
     models: tuple[ModelInstance, ...]
@@ -222,7 +225,7 @@ class Session:
             message = await call.read()
         while message is not grpc.aio.EOF:
             self._load.saw(message.sequence)
-            if not self._receive(codec.command(message)):
+            if not self._receive(decode_command(message)):
                 return self._drop_reason
             if writer.done() and not writer.cancelled() and writer.exception() is not None:
                 return f"writing failed: {writer.exception()}"
@@ -254,16 +257,18 @@ class Session:
     async def _write_all(self, call: SessionCall) -> None:
         """The only task that writes: hello, then whatever waits, with the load when it is due."""
         try:
-            await self._write(call, self._hello())
+            await self._write(call, encode_event(self._hello()))
             while (outbox := self._outbox) is not None:
                 self._wake.clear()
                 item = outbox.take()
                 if isinstance(item, Batch):
-                    await self._write(call, codec.step(item.deltas, self._due_load()))
+                    await self._write(call, encode_step(item.deltas, self._due_load()))
                 elif item is not None:
-                    await self._write(call, codec.event(item, self._load.report()))
+                    if isinstance(item, Refusal):
+                        item = replace(item, load=self._load.report())
+                    await self._write(call, encode_event(item))
                 elif (load := self._due_load()) is not None:
-                    await self._write(call, codec.step((), load))
+                    await self._write(call, encode_step((), load))
                 elif self._leaving:
                     await call.done_writing()
                     self._outbox = None
@@ -276,14 +281,16 @@ class Session:
         async with asyncio.timeout(self._limits.write_stall_s):
             await call.write(message)
 
-    def _hello(self) -> object:
+    def _hello(self) -> Hello:
         who = self._owner.introduce()
-        return codec.hello(
+        return Hello(
+            protocol_version=PROTOCOL_VERSION,
+            oldest_protocol_version=OLDEST_PROTOCOL_VERSION,
             worker_id=who.worker_id,
             incarnation=who.incarnation,
-            profile_now=who.profile,
+            profile=who.profile,
             models=who.models,
-            load_now=self._load.report(),
+            load=self._load.report(),
         )
 
     def _due_load(self) -> Load | None:

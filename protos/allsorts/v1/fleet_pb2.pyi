@@ -286,14 +286,15 @@ class ModelOffer(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
-    PREDICTED_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
-    PREDICTED_PREFILL_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_S_FIELD_NUMBER: _builtins.int
+    PREFILL_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     quantization: _builtins.str
-    predicted_tokens_per_s: _builtins.float
-    predicted_prefill_tokens_per_s: _builtins.float
+    tokens_per_s: _builtins.float
+    """expected, of one stream"""
+    prefill_tokens_per_s: _builtins.float
     memory_bytes: _builtins.float
     reason: _builtins.str
     def __init__(
@@ -301,14 +302,14 @@ class ModelOffer(_message.Message):
         *,
         model: _builtins.str = ...,
         quantization: _builtins.str = ...,
-        predicted_tokens_per_s: _builtins.float = ...,
-        predicted_prefill_tokens_per_s: _builtins.float = ...,
+        tokens_per_s: _builtins.float = ...,
+        prefill_tokens_per_s: _builtins.float = ...,
         memory_bytes: _builtins.float = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "model", b"model", "predicted_prefill_tokens_per_s", b"predicted_prefill_tokens_per_s", "predicted_tokens_per_s", b"predicted_tokens_per_s", "quantization", b"quantization", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "model", b"model", "prefill_tokens_per_s", b"prefill_tokens_per_s", "quantization", b"quantization", "reason", b"reason", "tokens_per_s", b"tokens_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -671,14 +672,15 @@ class Profile(_message.Message):
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
-    ALLSORTS_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     engine: _builtins.str
     """"llama.cpp", "vllm", "openai", "simulated", "transformers" """
     engine_version: _builtins.str
     platform: _builtins.str
     """"linux-x86_64", "darwin-arm64" """
-    allsorts_version: _builtins.str
+    version: _builtins.str
+    """of Allsorts"""
     @_builtins.property
     def hardware(self) -> Global___Hardware: ...
     @_builtins.property
@@ -692,11 +694,11 @@ class Profile(_message.Message):
         engine_version: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         platform: _builtins.str = ...,
-        allsorts_version: _builtins.str = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allsorts_version", b"allsorts_version", "engine", b"engine", "engine_version", b"engine_version", "hardware", b"hardware", "labels", b"labels", "node", b"node", "platform", b"platform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_version", b"engine_version", "hardware", b"hardware", "labels", b"labels", "node", b"node", "platform", b"platform", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -982,7 +984,6 @@ Global___TopLogprob: _TypeAlias = TopLogprob  # noqa: Y015
 class Load(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    OBSERVED_AT_UNIX_S_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     PREFILL_TOKENS_PENDING_FIELD_NUMBER: _builtins.int
@@ -997,7 +998,6 @@ class Load(_message.Message):
     LAST_STEP_BATCH_FIELD_NUMBER: _builtins.int
     LAST_STEP_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
     LAST_STEP_PREFILLS_FIELD_NUMBER: _builtins.int
-    observed_at_unix_s: _builtins.float
     running: _builtins.int
     waiting: _builtins.int
     prefill_tokens_pending: _builtins.int
@@ -1026,7 +1026,6 @@ class Load(_message.Message):
     def __init__(
         self,
         *,
-        observed_at_unix_s: _builtins.float = ...,
         running: _builtins.int = ...,
         waiting: _builtins.int = ...,
         prefill_tokens_pending: _builtins.int = ...,
@@ -1044,7 +1043,7 @@ class Load(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "expected_remaining_tokens", b"expected_remaining_tokens", "kv_used", b"kv_used", "last_command", b"last_command", "last_step_batch", b"last_step_batch", "last_step_prefill_tokens", b"last_step_prefill_tokens", "last_step_prefills", b"last_step_prefills", "last_step_s", b"last_step_s", "observed_at_unix_s", b"observed_at_unix_s", "prefill_progress", b"prefill_progress", "prefill_tokens_pending", b"prefill_tokens_pending", "running", b"running", "step_sequence", b"step_sequence", "tokens_per_s", b"tokens_per_s", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "expected_remaining_tokens", b"expected_remaining_tokens", "kv_used", b"kv_used", "last_command", b"last_command", "last_step_batch", b"last_step_batch", "last_step_prefill_tokens", b"last_step_prefill_tokens", "last_step_prefills", b"last_step_prefills", "last_step_s", b"last_step_s", "prefill_progress", b"prefill_progress", "prefill_tokens_pending", b"prefill_tokens_pending", "running", b"running", "step_sequence", b"step_sequence", "tokens_per_s", b"tokens_per_s", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1474,9 +1473,8 @@ class Sampling(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
     IGNORE_EOS_FIELD_NUMBER: _builtins.int
-    MAX_TOKENS_UNSET_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
-    """the token budget of this attempt"""
+    """The token budget of this attempt. Unset when the client gave no limit: the worker uses what its context leaves."""
     temperature: _builtins.float
     """0: greedy"""
     top_p: _builtins.float
@@ -1493,14 +1491,12 @@ class Sampling(_message.Message):
     logprobs: _builtins.bool
     top_logprobs: _builtins.int
     ignore_eos: _builtins.bool
-    max_tokens_unset: _builtins.bool
-    """0 when the client gave no limit: the worker uses what its context leaves."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        max_tokens: _builtins.int = ...,
+        max_tokens: _builtins.int | None = ...,
         temperature: _builtins.float = ...,
         top_p: _builtins.float = ...,
         top_k: _builtins.int = ...,
@@ -1513,14 +1509,18 @@ class Sampling(_message.Message):
         logprobs: _builtins.bool = ...,
         top_logprobs: _builtins.int = ...,
         ignore_eos: _builtins.bool = ...,
-        max_tokens_unset: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_seed", b"_seed", "max_tokens", b"max_tokens", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "frequency_penalty", b"frequency_penalty", "ignore_eos", b"ignore_eos", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "max_tokens_unset", b"max_tokens_unset", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_logprobs", b"top_logprobs", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_seed", b"_seed", "frequency_penalty", b"frequency_penalty", "ignore_eos", b"ignore_eos", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_logprobs", b"top_logprobs", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
@@ -1542,9 +1542,7 @@ class Generate(_message.Message):
     CONTINUE_FROM_FIELD_NUMBER: _builtins.int
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
-    DRAFT_WORKER_FIELD_NUMBER: _builtins.int
     RETURN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
-    PROMPT_BYTES_FIELD_NUMBER: _builtins.int
     MOST_PENDING_TOKENS_FIELD_NUMBER: _builtins.int
     EXPECTED_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
@@ -1557,9 +1555,7 @@ class Generate(_message.Message):
     """from receipt"""
     priority: _builtins.int
     """higher goes first"""
-    draft_worker: _builtins.str
     return_token_ids: _builtins.bool
-    prompt_bytes: _builtins.int
     most_pending_tokens: _builtins.int
     """The router's choice is good while at most so many prompt tokens wait for prefill here; with more the worker
     refuses with CONFLICT before it queues anything. 0: no condition.
@@ -1594,15 +1590,13 @@ class Generate(_message.Message):
         continue_from: Global___ContinueFrom | None = ...,
         deadline_s: _builtins.float = ...,
         priority: _builtins.int = ...,
-        draft_worker: _builtins.str = ...,
         return_token_ids: _builtins.bool = ...,
-        prompt_bytes: _builtins.int = ...,
         most_pending_tokens: _builtins.int = ...,
         expected_prefill_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "continue_from", b"continue_from", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "draft_worker", b"draft_worker", "expected_output_tokens", b"expected_output_tokens", "expected_prefill_tokens", b"expected_prefill_tokens", "model", b"model", "most_pending_tokens", b"most_pending_tokens", "priority", b"priority", "prompt", b"prompt", "prompt_bytes", b"prompt_bytes", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "expected_output_tokens", b"expected_output_tokens", "expected_prefill_tokens", b"expected_prefill_tokens", "model", b"model", "most_pending_tokens", b"most_pending_tokens", "priority", b"priority", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["chat", "text", "prompt_tokens"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015

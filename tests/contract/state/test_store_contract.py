@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from protos.contract.enrolment import EnrolRefused
 from router.state.backend import Backend, Transaction
-from router.state.join_rules import JoinRefused
 from router.state.rows import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
 from router.state.store import BackedStore
 
@@ -19,12 +19,12 @@ def worker(key: str = "k1", worker_id: str = "mac-1", node: str = "mac") -> Work
     return WorkerRecord(worker_id=worker_id, node=node, key_fingerprint=key)
 
 
-async def redeem(store: BackedStore, candidate: WorkerRecord, now: float = 50.0) -> WorkerRecord | JoinRefused:
+async def redeem(store: BackedStore, candidate: WorkerRecord, now: float = 50.0) -> WorkerRecord | EnrolRefused:
     return await store.redeem("t1", "s" * 64, candidate, now)
 
 
-def refused(answer: WorkerRecord | JoinRefused) -> str:
-    assert isinstance(answer, JoinRefused)
+def refused(answer: WorkerRecord | EnrolRefused) -> str:
+    assert isinstance(answer, EnrolRefused)
     return answer.reason
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protos.allsorts.v1 import fleet_pb2 as pb
-from protos.contract.worker import InstanceState, Load
+from protos.contract.codec.enrolment import ENROL_REQUEST, decode_enrol_request
+from protos.contract.enrolment import EnrolRequest, ModelOffer
+from protos.contract.worker import Hardware, InstanceState, Load, ModelInstance, Profile
 from router.capacity.recommendations import OFFERS_LIMIT
 from router.domain.snapshot import FleetSnapshot
 from router.domain.worker import WorkerState
@@ -30,16 +31,16 @@ def pool(*, busy_8b: int = 1, busy_70b: int = 1) -> FleetSnapshot:
     )
 
 
-def mac(memory: int = 128, working_set: float = 107.5, engine: str = "llama.cpp", **hardware: Any) -> pb.Profile:
+def mac(memory: int = 128, working_set: float = 107.5, engine: str = "llama.cpp", **hardware: Any) -> Profile:
     """A joining Mac's profile."""
     facts: dict[str, Any] = {
         "kind": "apple", "name": "Apple M4 Max", "count": 1, "cores": 40, "memory_bytes": memory * GIB,
         "usable_memory_bytes": round(working_set * GIB), "details": {"gpu_cores": "40"},
     }  # fmt: skip
-    return pb.Profile(engine=engine, hardware=pb.Hardware(**{**facts, **hardware}))
+    return Profile(node="mac", engine=engine, hardware=Hardware(**{**facts, **hardware}))
 
 
-def offered(fleet: FleetSnapshot, profile: pb.Profile) -> list[pb.ModelOffer]:
+def offered(fleet: FleetSnapshot, profile: Profile) -> list[ModelOffer]:
     """What the pool offers it."""
     return list(PoolOffers(lambda: fleet)(profile))
 
@@ -50,8 +51,8 @@ def test_the_busier_model_comes_first_when_both_fit() -> None:
     first = offered(pool(busy_70b=8), mac())[0]
     assert (first.model, first.quantization) == ("llama-3.3-70b", "q4_k_m")
     assert "8 requests on 8 slots of 1 worker" in first.reason
-    assert 10 < first.predicted_tokens_per_s < 15
-    assert first.predicted_prefill_tokens_per_s > 0
+    assert 10 < first.tokens_per_s < 15
+    assert first.prefill_tokens_per_s > 0
     assert 40e9 < first.memory_bytes < 60e9
 
 
@@ -132,18 +133,24 @@ def test_no_profile_however_absurd_breaks_an_enrolment(
     kind: str, name: str, count: int, memory: int, usable: int, bandwidth: float, engine: str
 ) -> None:
     """A hostile machine is offered little or nothing; figures stay finite."""
-    hardware = pb.Hardware(
+    hardware = Hardware(
         kind=kind, name=name, count=count, memory_bytes=memory, usable_memory_bytes=usable,
         bandwidth_bytes_per_s=bandwidth,
     )  # fmt: skip
-    for one in offered(pool(), pb.Profile(engine=engine, hardware=hardware)):
-        assert 0 < one.predicted_tokens_per_s < 1e9
-        assert 0 < one.predicted_prefill_tokens_per_s < 1e12
+    for one in offered(pool(), Profile(node="mac", engine=engine, hardware=hardware)):
+        assert 0 < one.tokens_per_s < 1e9
+        assert 0 < one.prefill_tokens_per_s < 1e12
 
 
-def own_file(model: str, quantization: str, **facts: Any) -> pb.ModelInstance:
+def own_file(model: str, quantization: str, **facts: Any) -> ModelInstance:
     """As the header of a file on the joining machine tells."""
-    return pb.ModelInstance(model=model, quantization=quantization, context_tokens=8192, slots=1, **{**LLAMA, **facts})
+    facts = {**LLAMA, "active_parameters": facts.get("parameters", LLAMA["parameters"]), **facts}
+    return ModelInstance(model=model, quantization=quantization, context_tokens=8192, **facts)
+
+
+def told(files: list[ModelInstance]) -> tuple[ModelInstance, ...]:
+    """What the router reads of them."""
+    return decode_enrol_request(ENROL_REQUEST.encode(EnrolRequest(profile=mac(), files=tuple(files)))).files
 
 
 def test_what_the_machine_has_is_judged_too_after_what_the_pool_wants() -> None:
@@ -156,7 +163,7 @@ def test_what_the_machine_has_is_judged_too_after_what_the_pool_wants() -> None:
     assert (own.model, own.quantization) == ("my-finetune", "q5_k_m")
     assert own.reason == "a file on this machine, of a model that nobody in the pool serves"
     same_size = next(one for one in wanted if (one.model, one.quantization) == ("llama-3.1-8b", "q8_0"))
-    assert same_size.predicted_tokens_per_s < own.predicted_tokens_per_s < 3 * same_size.predicted_tokens_per_s
+    assert same_size.tokens_per_s < own.tokens_per_s < 3 * same_size.tokens_per_s
 
 
 def test_a_worse_file_of_a_wanted_model_is_judged_and_not_recommended() -> None:
@@ -170,7 +177,7 @@ def test_a_worse_file_of_a_wanted_model_is_judged_and_not_recommended() -> None:
 SMALL = {"parameters": 134_515_008, "layers": 30, "kv_heads": 3, "head_dim_k": 64, "head_dim_v": 64}
 
 
-def small_files(*quantizations: str, model: str = "smollm2-135m") -> list[pb.ModelInstance]:
+def small_files(*quantizations: str, model: str = "smollm2-135m") -> list[ModelInstance]:
     """Files of a model under 7B, as a folder lists them."""
     return [own_file(model, one, **SMALL) for one in quantizations]
 
@@ -215,6 +222,6 @@ def test_files_that_do_not_fit_or_cannot_be_true_are_left_out() -> None:
         own_file("strange", "no-such-format"),
     ]
     small = mac(16, 10.67)
-    assert list(PoolOffers(pool)(small, files)) == offered(pool(), small)
+    assert list(PoolOffers(pool)(small, told(files))) == offered(pool(), small)
     many = [own_file(f"m{n}", "q8_0") for n in range(500)]
-    assert len(list(PoolOffers(pool)(mac(), many))) < 100
+    assert len(list(PoolOffers(pool)(mac(), told(many)))) < 100

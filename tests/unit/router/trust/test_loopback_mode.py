@@ -1,38 +1,27 @@
 """The loopback pool without secrets."""
 
 import tracemalloc
-from typing import Any
 
 import pytest
 
-from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ReasonCode
 from protos.contract.ids import WorkerId
+from protos.contract.worker import Hardware, Profile
 from router.errors import ConfigError, NotAllowed
 from router.http.auth.open_access import OpenAuthenticator
+from router.trust.enroller import Peer
 from router.trust.loopback_mode import OpenEnroller, OpenGate
 
-
-class Aborted(Exception):
-    pass
-
-
-class Context:
-    def __init__(self, peer: str) -> None:
-        self._peer = peer
-
-    def peer(self) -> str:
-        return self._peer
-
-    async def abort(self, code: Any, details: str) -> None:
-        raise Aborted(details)
+REQUEST = EnrolRequest(
+    node="mac", profile=Profile(node="mac", engine="llama.cpp", hardware=Hardware(kind="apple", name="Apple M4"))
+)
+NEARBY = Peer(address="ipv4:127.0.0.1:4711")
 
 
-REQUEST = pb.EnrolRequest(node="mac", profile=pb.Profile(node="mac", engine="llama.cpp"))
-
-
-async def enrol(enroller: OpenEnroller, peer: str = "ipv4:127.0.0.1:4711") -> WorkerId:
-    reply = await enroller.Enrol(REQUEST, Context(peer))
-    return WorkerId(reply.worker_id)
+async def enrol(enroller: OpenEnroller) -> WorkerId:
+    reply = await enroller.enrol(REQUEST, NEARBY)
+    assert isinstance(reply, EnrolReply)
+    return reply.worker_id
 
 
 async def test_twins_get_two_ids_and_two_names() -> None:
@@ -81,11 +70,11 @@ async def test_what_is_remembered_of_a_worker_is_short() -> None:
     gate = OpenGate()
     enroller = OpenEnroller(gate, replicas=list)
     long = "x" * 1_000_000
-    request = pb.EnrolRequest(node=long, profile=pb.Profile(engine=long, hardware=pb.Hardware(name=long)))
+    request = EnrolRequest(node=long, profile=Profile(node="", engine=long, hardware=Hardware(kind="cpu", name=long)))
     tracemalloc.start()
     try:
         for _ in range(50):
-            await enroller.Enrol(request, Context("ipv4:127.0.0.1:4711"))
+            await enroller.enrol(request, NEARBY)
         assert tracemalloc.get_traced_memory()[0] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -93,8 +82,11 @@ async def test_what_is_remembered_of_a_worker_is_short() -> None:
 
 async def test_a_peer_beyond_loopback_is_refused() -> None:
     """Even if someone puts a plain listener on another interface, nobody gets in."""
-    with pytest.raises(Aborted, match="own machine only"):
-        await enrol(OpenEnroller(OpenGate(), replicas=list), "ipv4:192.0.2.7:4711")
+    enroller = OpenEnroller(OpenGate(), replicas=list)
+    refused = await enroller.enrol(REQUEST, Peer(address="ipv4:192.0.2.7:4711"))
+    assert isinstance(refused, EnrolRefused)
+    assert refused.code is ReasonCode.LOOPBACK_ONLY
+    assert "own machine only" in refused.reason
 
 
 @pytest.mark.parametrize("claimed", ["", "a b", "x" * 200, "line\nbreak"])

@@ -3,8 +3,9 @@
 import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from router.sessions import codec
-from router.sessions.validation import MAX_TEXT, OutOfBounds, check_hello, check_instance, check_load, one_line
+from protos.contract.codec.stream import REFUSAL, RETURNED, decode_delta
+from protos.contract.codec.worker import INSTANCE
+from protos.contract.validation import MAX_TEXT, OutOfBounds, check_hello, check_instance, check_load, one_line
 
 FAST = pb.Speed(base_s=1e-4, per_sequence_s=1e-6, per_context_token_s=1e-9, prefill_tokens_per_s=1e6, measured=True)
 
@@ -22,7 +23,7 @@ def test_what_the_largest_and_fastest_machines_say_is_believed() -> None:
     large = model(parameters=2 * 10**12, weights_bytes=2 * 10**12, bits_per_weight=16, speed=FAST, tokens_per_byte=0.4)
     check_hello(pb.Hello(worker_id="w", profile=profile, models=[large]))
     check_instance(model(error="CUDA error:\n  out of memory\n"))
-    check_load(pb.Load(kv_used=1.02, tokens_per_s=250_000, last_step_s=40, observed_at_unix_s=1.8e9))
+    check_load(pb.Load(kv_used=1.02, tokens_per_s=250_000, last_step_s=40))
 
 
 @pytest.mark.parametrize(
@@ -69,11 +70,11 @@ def test_a_workers_own_words_come_out_as_one_short_line() -> None:
     """Whatever it sends as a reason is repeated to clients and kept in logs."""
     long = "line one\nline two\x1b[2J" + "x" * 10_000_000
     said = [
-        codec.refusal_from(pb.Refusal(message=long, parameter=long)).message,
-        codec.refusal_from(pb.Refusal(message=long, parameter=long)).parameter,
-        codec.returned_from(pb.Returned(reason=long)).reason,
-        codec.delta_from(pb.Delta(error=long, finish_reason=pb.FINISH_REASON_ERROR)).error,
-        codec.instance_from(pb.ModelInstance(error=long)).error,
+        REFUSAL.decode(pb.Refusal(message=long, parameter=long)).message,
+        REFUSAL.decode(pb.Refusal(message=long, parameter=long)).parameter,
+        RETURNED.decode(pb.Returned(reason=long)).reason,
+        decode_delta(pb.Delta(error=long, finish_reason=pb.FINISH_REASON_ERROR)).error,
+        INSTANCE.decode(pb.ModelInstance(error=long)).error,
     ]
     for text in said:
         assert len(text) <= MAX_TEXT

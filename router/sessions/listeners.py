@@ -14,14 +14,21 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
-from protos.contract.addresses import is_loopback, join_host_port
+from protos.contract.addresses import join_host_port
+from protos.contract.worker import Replica
 from router.config import GrpcConfig
 from router.domain.clock import Clock
 from router.errors import ConfigError
-from router.sessions.service import Enroller, FleetService
+from router.fleet.intent_sync import follow_decisions
+from router.fleet.membership import Membership
+from router.fleet.served_models import keep_models, recall_models
+from router.sessions.enrolment import EnrolmentDoor
+from router.sessions.service import FleetService
 from router.trust.authority import Authority
+from router.trust.enroller import Enroller
+from router.trust.exposure import advertised_host, uses_tls
+from router.trust.security import Security
 from router.trust.server_identity import RotatingIdentity
 
 log = structlog.get_logger()
@@ -32,7 +39,6 @@ SESSION_MESSAGE_BYTES = 16 * 2**20
 ENROL_MESSAGE_BYTES = 256 * 2**10
 ENROL_CONCURRENT = 64
 STOP_GRACE_S = 2.0
-NOT_HERE = "this port only enrols; dial the session address that enrolment named, with the certificate it gave"
 
 _COMMON: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # two routers on one port would share workers at random
@@ -61,16 +67,11 @@ ENROL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def uses_tls(config: GrpcConfig) -> bool:
-    """Whether this configuration means TLS. Beyond loopback there is no choice."""
-    return not (config.plain_loopback and is_loopback(config.host))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
     """Servers that run. ``replica`` is what workers are told; ``enrol_address`` what joiners dial, empty if plain."""
 
-    replica: pb.Replica
+    replica: Replica
     session_port: int
     enrol_port: int
     enrol_address: str
@@ -80,6 +81,38 @@ class Listening:
         """Refuse new calls, give running ones a moment, end."""
         for server in self.servers:
             await server.stop(STOP_GRACE_S)
+
+
+async def listen(
+    security: Security,
+    service: FleetService,
+    *,
+    replica_id: str,
+    rank: int = 0,
+    membership: Membership | None = None,
+) -> Listening:
+    """Start the gRPC servers, and note in the store where joiners dial. Raises ConfigError.
+
+    With ``membership``, revocations and cordons made elsewhere are followed, and what is served is kept, until
+    ``security.close``.
+    """
+    if membership is not None:
+        await recall_models(security.store, membership)
+    listening = await start_listeners(
+        service,
+        security.enroller,
+        security.config.grpc,
+        authority=security.authority,
+        clock=security.clock,
+        replica_id=replica_id,
+        rank=rank,
+    )
+    if listening.enrol_address:
+        await security.reached_at(listening.enrol_address)
+    if membership is not None:
+        store = security.store
+        security.until_closed(follow_decisions(store, membership, service), keep_models(store, membership))
+    return listening
 
 
 async def start_listeners(
@@ -122,51 +155,12 @@ async def start_listeners(
     address = join_host_port(host, session_port)
     log.info("grpc.listening", host=config.host, session_port=session_port, enrol_port=enrol_port, tls=bool(identity))
     return Listening(
-        replica=pb.Replica(replica_id=replica_id, address=address),
+        replica=Replica(replica_id=replica_id, address=address),
         session_port=session_port,
         enrol_port=enrol_port,
         enrol_address=join_host_port(host, enrol_port) if enrol_port else "",
         servers=tuple(servers),
     )
-
-
-class EnrolmentDoor(pb_grpc.FleetServicer):
-    """Serves Enrol alone: whoever has no certificate gets no further."""
-
-    def __init__(self, enroller: Enroller) -> None:
-        self._enroller = enroller
-
-    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
-        """Delegated."""
-        return await self._enroller.Enrol(request, context)
-
-    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: ARG002, N802
-        """Not here."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NOT_HERE)
-        raise AssertionError("abort raises")
-
-    async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: ARG002, N802
-        """Not here."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NOT_HERE)
-
-
-def advertised_host(config: GrpcConfig) -> str:
-    """What workers are told to dial; a wildcard host is replaced by this machine's outward address."""
-    if config.advertised_host:
-        return config.advertised_host
-    return config.host if config.host not in ("0.0.0.0", "::", "") else outward_address()  # noqa: S104 - compared
-
-
-def outward_address() -> str:
-    """The address this machine uses towards others; nothing is sent to find out. Loopback when there is no route."""
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): a datagram socket only looks up the route
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
 
 
 def _bind(server: Any, host: str, port: int, credentials: Any) -> int:

@@ -68,13 +68,18 @@ def check_instance(instance: pb.ModelInstance) -> None:
     _check_message(instance, "model")
 
 
+def check_cache(cache: pb.CacheEvents) -> None:
+    """Raises OutOfBounds."""
+    if len(cache.stored) + len(cache.evicted) > MAX_BLOCKS:
+        raise OutOfBounds(f"a cache event names more than {MAX_BLOCKS} blocks")
+
+
 def check_load(load: pb.Load) -> None:
     """Raises OutOfBounds. Hot: once per load report, so without reflection."""
     for value, most in (
         (load.kv_used, MOST["kv_used"]),
         (load.tokens_per_s, MOST["tokens_per_s"]),
         (load.last_step_s, MOST["last_step_s"]),
-        (load.observed_at_unix_s, math.inf),
     ):
         if not 0.0 <= value <= most or value == math.inf:
             raise OutOfBounds(f"load has the number {value}")

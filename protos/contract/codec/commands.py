@@ -1,0 +1,107 @@
+"""Router to worker: every command on the wire, and back."""
+
+from typing import Any
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.codec.records import Record
+from protos.contract.codec.worker import REPLICA
+from protos.contract.commands import (
+    Abort,
+    AssignDraft,
+    Dismiss,
+    Drain,
+    Embed,
+    Generate,
+    LoadModel,
+    Ping,
+    ReplicaList,
+    RouterCommand,
+    Score,
+    Undrain,
+    Unknown,
+    UnloadModel,
+    Welcome,
+)
+from protos.contract.request import ChatMessage, ContinueFrom, Job, Sampling
+
+
+def _off(content: dict[str, Any]) -> None:
+    """No sampler means 0 by these, so 0 (which proto3 does not send) is "off"."""
+    content["top_p"] = content["top_p"] or 1.0
+    content["repetition_penalty"] = content["repetition_penalty"] or 1.0
+    content["max_tokens"] = content["max_tokens"] or None
+
+
+_MESSAGE = Record(ChatMessage, pb.ChatMessage)
+_JOB = Record(
+    Job,
+    pb.Generate,
+    {
+        "sampling": Record(Sampling, pb.Sampling, clean=_off),
+        "continue_from": Record(ContinueFrom, pb.ContinueFrom),
+    },
+    apart=("messages", "prompt"),
+)
+
+
+class _GenerateRecord:
+    """A job and the conditions it is sent under share one message; the prompt is one of three things."""
+
+    @staticmethod
+    def encode(value: Generate) -> pb.Generate:
+        job = value.job
+        message = _JOB.encode(job)
+        message.most_pending_tokens = value.most_pending_tokens
+        message.expected_prefill_tokens = value.expected_prefill_tokens
+        if job.messages:
+            message.chat.messages.extend([_MESSAGE.encode(one) for one in job.messages])
+        elif isinstance(job.prompt, str):
+            message.text = job.prompt
+        else:
+            message.prompt_tokens.ids.extend(job.prompt)
+        return message
+
+    @staticmethod
+    def decode(message: pb.Generate) -> Generate:
+        prompt: str | tuple[int, ...] = message.text
+        if message.HasField("prompt_tokens"):
+            prompt = tuple(message.prompt_tokens.ids)
+        messages = tuple([_MESSAGE.decode(one) for one in message.chat.messages])
+        return Generate(
+            job=_JOB.decode(message, messages=messages, prompt=prompt),
+            most_pending_tokens=message.most_pending_tokens,
+            expected_prefill_tokens=message.expected_prefill_tokens,
+        )
+
+
+_KINDS: dict[type, tuple[str, Any]] = {
+    Welcome: ("welcome", Record(Welcome, pb.Welcome, {"replicas": REPLICA})),
+    Generate: ("generate", _GenerateRecord),
+    Abort: ("abort", Record(Abort, pb.Abort)),
+    Score: ("score", Record(Score, pb.Score)),
+    Embed: ("embed", Record(Embed, pb.Embed)),
+    LoadModel: ("load_model", Record(LoadModel, pb.LoadModel)),
+    UnloadModel: ("unload_model", Record(UnloadModel, pb.UnloadModel)),
+    Drain: ("drain", Record(Drain, pb.Drain)),
+    Undrain: ("undrain", Record(Undrain, pb.Undrain)),
+    AssignDraft: ("assign_draft", Record(AssignDraft, pb.AssignDraft)),
+    ReplicaList: ("replicas", Record(ReplicaList, pb.ReplicaList, {"replicas": REPLICA})),
+    Ping: ("ping", Record(Ping, pb.Ping)),
+    Dismiss: ("dismiss", Record(Dismiss, pb.Dismiss)),
+}
+_RECORDS = dict(_KINDS.values())
+
+
+def encode_command(command: RouterCommand, sequence: int) -> pb.RouterCommand:
+    """Any command but Unknown, as the ``sequence``-th of its session."""
+    name, record = _KINDS[type(command)]
+    return pb.RouterCommand(**{"sequence": sequence, name: record.encode(command)})
+
+
+def decode_command(message: pb.RouterCommand) -> RouterCommand:
+    """Any command; a kind this version does not know becomes ``Unknown``."""
+    kind = message.WhichOneof("command")
+    if kind is None:
+        return Unknown()
+    command: RouterCommand = _RECORDS[kind].decode(getattr(message, kind))
+    return command

@@ -1,0 +1,41 @@
+"""Facts about workers on the wire."""
+
+from typing import Any
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.codec.records import Names, Record
+from protos.contract.validation import one_line
+from protos.contract.worker import (
+    Capabilities,
+    Hardware,
+    InstanceState,
+    Load,
+    ModelInstance,
+    Profile,
+    Replica,
+    Speed,
+    StepSample,
+)
+
+INSTANCE_STATES = Names(InstanceState, pb.ModelState.DESCRIPTOR, unknown=InstanceState.LOADING)
+
+LOAD = Record(Load, pb.Load, apart=("observed_at",))  # when it was received
+REPLICA = Record(Replica, pb.Replica)
+PROFILE = Record(Profile, pb.Profile, {"hardware": Record(Hardware, pb.Hardware)})
+SPEED = Record(Speed, pb.Speed, {"samples": Record(StepSample, pb.StepSample, apart=("prefills",))})
+
+
+def _believable(facts: dict[str, Any]) -> None:
+    """What stands in sums and divisions is never 0; a worker's words are fit to be shown."""
+    facts["active_parameters"] = facts["active_parameters"] or facts["parameters"]
+    facts["slots"] = max(1, facts["slots"])
+    facts["block_tokens"] = max(1, facts["block_tokens"])
+    facts["error"] = one_line(facts["error"])
+
+
+INSTANCE = Record(
+    ModelInstance,
+    pb.ModelInstance,
+    {"capabilities": Record(Capabilities, pb.Capabilities), "speed": SPEED, "state": INSTANCE_STATES},
+    clean=_believable,
+)

@@ -1,0 +1,169 @@
+"""One codec for both directions: what is said in values arrives as the same values."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract import commands as c
+from protos.contract import events as e
+from protos.contract.codec.commands import decode_command, encode_command
+from protos.contract.codec.enrolment import (
+    ENROL_REPLY,
+    ENROL_REQUEST,
+    MAX_FILES,
+    RENEW_REPLY,
+    decode_enrol_request,
+)
+from protos.contract.codec.events import decode_event, encode_event, encode_step
+from protos.contract.codec.records import Names
+from protos.contract.enrolment import EnrolReply, EnrolRequest, RenewReply
+from protos.contract.request import ChatMessage, Job
+from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
+from protos.contract.validation import OutOfBounds
+from protos.contract.worker import Hardware, InstanceState, Load, ModelInstance, Profile
+from tests.unit.protos.contract.codec.strategies import over_the_wire, values_of
+
+RECEIVED_AT = 12.5
+
+models = values_of(ModelInstance, pb.ModelInstance).map(
+    lambda one: replace(one, active_parameters=one.active_parameters or one.parameters)
+)
+loads = values_of(Load, pb.Load).map(lambda one: replace(one, observed_at=RECEIVED_AT))
+deltas = values_of(Delta, pb.Delta).map(
+    lambda one: replace(one, usage=one.usage or Usage()) if one.finish_reason else replace(one, usage=None, error="")
+)
+jobs = st.one_of(
+    values_of(Job, pb.Generate, messages=st.lists(values_of(ChatMessage, pb.ChatMessage), min_size=1).map(tuple)),
+    values_of(Job, pb.Generate, prompt=st.text(st.characters(exclude_categories=("Cs",)))),
+    values_of(Job, pb.Generate, prompt=st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple)),
+)
+
+EVENTS = {
+    "hello": values_of(e.Hello, pb.Hello, models=st.lists(models, max_size=2).map(tuple), load=st.none() | loads),
+    "step": values_of(e.Step, pb.Step, deltas=st.lists(deltas, max_size=4).map(tuple), load=st.none() | loads),
+    "accepted": values_of(Accepted, pb.Accepted),
+    "refusal": values_of(Refusal, pb.Refusal, load=st.none() | loads),
+    "returned": values_of(Returned, pb.Returned),
+    "model_progress": values_of(e.ModelProgress, pb.ModelProgress, model=models),
+    "cache": values_of(e.CacheChange, pb.CacheEvents),
+    "leaving": values_of(e.Leaving, pb.Leaving, kind=st.sampled_from(e.LeavingKind)),
+    "score": values_of(e.ScoreResult, pb.ScoreResult),
+    "embed": values_of(e.EmbedResult, pb.EmbedResult),
+    "pong": values_of(e.Pong, pb.Pong),
+}
+COMMANDS = {
+    "welcome": values_of(c.Welcome, pb.Welcome),
+    "generate": values_of(c.Generate, pb.Generate, job=jobs),
+    "abort": values_of(c.Abort, pb.Abort),
+    "score": values_of(c.Score, pb.Score),
+    "embed": values_of(c.Embed, pb.Embed),
+    "load_model": values_of(c.LoadModel, pb.LoadModel),
+    "unload_model": values_of(c.UnloadModel, pb.UnloadModel),
+    "drain": values_of(c.Drain, pb.Drain),
+    "undrain": st.just(c.Undrain()),
+    "assign_draft": values_of(c.AssignDraft, pb.AssignDraft),
+    "replicas": values_of(c.ReplicaList, pb.ReplicaList),
+    "ping": values_of(c.Ping, pb.Ping),
+    "dismiss": values_of(c.Dismiss, pb.Dismiss),
+}
+
+
+def oneof(message: type[Any], name: str) -> set[str]:
+    return {one.name for one in message.DESCRIPTOR.oneofs_by_name[name].fields}
+
+
+def test_every_event_and_command_of_the_protocol_is_drawn_here() -> None:
+    """A new one is not left untested."""
+    assert set(EVENTS) == oneof(pb.WorkerEvent, "event")
+    assert set(COMMANDS) == oneof(pb.RouterCommand, "command")
+
+
+@pytest.mark.parametrize("kind", sorted(EVENTS))
+@given(data=st.data())
+def test_an_event_arrives_as_it_was_said(kind: str, data: st.DataObject) -> None:
+    """Its load is of the moment it was received."""
+    event = data.draw(EVENTS[kind])
+    message = over_the_wire(encode_event(event))
+    assert message.WhichOneof("event") == kind
+    assert decode_event(message, RECEIVED_AT) == event
+
+
+@pytest.mark.parametrize("kind", sorted(COMMANDS))
+@given(data=st.data())
+def test_a_command_arrives_as_it_was_given(kind: str, data: st.DataObject) -> None:
+    """With its number in the session."""
+    command = data.draw(COMMANDS[kind])
+    message = over_the_wire(encode_command(command, 7))
+    assert (message.sequence, message.WhichOneof("command")) == (7, kind)
+    assert decode_command(message) == command
+
+
+@given(values_of(EnrolRequest, pb.EnrolRequest, files=st.lists(models, max_size=2).map(tuple)))
+def test_a_request_to_be_let_in_arrives_as_it_was_made(request: EnrolRequest) -> None:
+    """Files that no machine can have aside, see below."""
+    assert decode_enrol_request(over_the_wire(ENROL_REQUEST.encode(request))) == request
+
+
+@given(values_of(EnrolReply, pb.EnrolReply), values_of(RenewReply, pb.RenewReply))
+def test_the_routers_answer_arrives_as_it_was_given(enrolled: EnrolReply, renewed: RenewReply) -> None:
+    """Certificates included."""
+    assert ENROL_REPLY.decode(over_the_wire(ENROL_REPLY.encode(enrolled))) == enrolled
+    assert RENEW_REPLY.decode(over_the_wire(RENEW_REPLY.encode(renewed))) == renewed
+
+
+def test_files_that_cannot_be_true_are_left_out_and_the_list_is_bounded() -> None:
+    """A machine is not refused for a damaged file in its folder."""
+    profile = Profile(node="mac", hardware=Hardware(kind="apple", name="x"), engine="llama.cpp")
+    odd = ModelInstance(model="odd", quantization="q8_0", bits_per_weight=1e30)
+    files = (odd, *(ModelInstance(model=f"m{n}", quantization="q8_0") for n in range(MAX_FILES + 10)))
+    read = decode_enrol_request(ENROL_REQUEST.encode(EnrolRequest(profile=profile, files=files)))
+    assert [one.model for one in read.files] == [f"m{n}" for n in range(MAX_FILES - 1)]
+
+
+@pytest.mark.parametrize(
+    ("values", "wire"),
+    [
+        (FinishReason, pb.FinishReason),
+        (RefusalCode, pb.RefusalCode),
+        (InstanceState, pb.ModelState),
+        (e.LeavingKind, pb.LeavingKind),
+    ],
+)
+def test_every_closed_set_has_its_place_on_the_wire(values: Any, wire: Any) -> None:
+    """Each member has a number of its own, and no number is without a member; of a newer one nothing is made up."""
+    names: Names[Any] = Names(values, wire.DESCRIPTOR, unknown=None)
+    assert sorted(names.number.values()) == sorted(set(wire.values()) - {0})
+    assert names.decode(99) is None
+
+
+def test_what_no_sampler_means_is_off() -> None:
+    """proto3 sends nothing for 0: an older router's 0 is no limit and no penalty."""
+    job = decode_command(pb.RouterCommand(generate=pb.Generate(sampling=pb.Sampling(max_tokens=0))))
+    assert isinstance(job, c.Generate)
+    sampling = job.job.sampling
+    assert (sampling.max_tokens, sampling.top_p, sampling.repetition_penalty) == (None, 1.0, 1.0)
+
+
+def test_a_command_or_an_event_of_a_newer_protocol_is_no_known_one() -> None:
+    """A worker leaves it alone, a router ends the session."""
+    assert decode_command(pb.RouterCommand()) == c.Unknown()
+    with pytest.raises(OutOfBounds):
+        decode_event(pb.WorkerEvent(), 0.0)
+    leaving = decode_event(pb.WorkerEvent(leaving=pb.Leaving(kind=99, reason="x")), 0.0)  # type: ignore[arg-type]
+    assert leaving == e.Leaving(kind=None, reason="x")
+
+
+@pytest.mark.parametrize("encode", [lambda one: encode_event(e.Step(deltas=one)), lambda one: encode_step(one, None)])
+def test_an_empty_step_is_a_step(encode: Callable[[Any], pb.WorkerEvent]) -> None:
+    """What says nothing is still heard: it is a sign of life."""
+    assert decode_event(over_the_wire(encode(())), 0.0) == e.Step()
+
+
+def test_every_field_of_every_value_has_a_field_on_the_wire() -> None:
+    """But when a load was received, which its sender cannot know."""
+    assert {one.name for one in fields(Load)} - set(pb.Load.DESCRIPTOR.fields_by_name) == {"observed_at"}
