@@ -28,7 +28,7 @@ COMPARED = 20
 _ROUTER = "http://127.0.0.1:8000"
 
 _CLOSEST_VALUES = ("running", "waiting", "prefill_pending", "context_held", "cached_tokens", "inflight_requests")
-_BESIDE = ("broken", "ttft", "tpot")
+_BESIDE = ("expected_slo_violations", "ttft", "tpot")
 
 
 def explain(
@@ -193,9 +193,9 @@ def _show(record: DecisionRecord) -> None:
         f"then {1000 * expected['tpot_s']:.1f} ms per token",
         highlight=False,
     )
-    if record.most_pending_tokens:
+    if record.max_queued_prefill_tokens:
         console.print(
-            f"on condition that at most {record.most_pending_tokens} prompt tokens wait there", highlight=False
+            f"on condition that at most {record.max_queued_prefill_tokens} prompt tokens wait there", highlight=False
         )
     console.print(_what_happened(record.outcome), highlight=False)
 

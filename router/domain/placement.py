@@ -87,7 +87,7 @@ class Prediction:
     e2e_s: float = 0.0
     cached_tokens: int = 0
     tpot_alone_s: float = 0.0  # seconds per token there if nothing else ran; 0: not known
-    broken: float = 0.0  # requests running there that are expected to miss their TPOT target because of this one
+    expected_slo_violations: float = 0.0  # requests running there that would miss their TPOT target because of this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,10 +122,10 @@ def test_a_stale_replicas_choice_is_refused_by_the_worker_and_made_again(replica
         assert '"content"' in short.text
         chosen, again = second.records(request_id)
         assert chosen["outcome"]["ending"] == "conflict"
-        assert 0 < chosen["most_pending_tokens"] < 4000
+        assert 0 < chosen["max_queued_prefill_tokens"] < 4000
         assert (chosen["attempt"], again["attempt"]) == (0, 1)
         pending = {one["node"]: one["values"]["prefill_pending"] for one in again["candidates"]}
-        assert pending["fast"] > chosen["most_pending_tokens"], "the refusal's load is what the second choice saw"
+        assert pending["fast"] > chosen["max_queued_prefill_tokens"], "the refusal's load is what the second choice saw"
         assert again["outcome"]["ending"] in ("stop", "length")
         assert not any(one["filter"] == "suspended" for one in again["exclusions"])
         assert second.conflicts() == 1

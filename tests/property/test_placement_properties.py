@@ -20,7 +20,7 @@ from router.domain.snapshot import FleetSnapshot, Inflight, WorkerView
 from router.domain.worker import WorkerState
 from router.scheduling.explain.record import DecisionRecord
 from router.scheduling.explain.replay import differences, replay
-from router.scheduling.placement.candidates import Column
+from router.scheduling.placement.columns import Column
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.dynamic_filters import ESTIMATE_SLACK
 from router.scheduling.placement.placer import build_placer

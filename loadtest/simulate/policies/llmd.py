@@ -10,7 +10,8 @@ import random
 
 import numpy as np
 
-from router.scheduling.placement.candidates import Candidates, Column, Floats, RequestFacts, Scores
+from router.scheduling.placement.candidates import Candidates, Floats, RequestFacts, Scores
+from router.scheduling.placement.columns import Column
 from router.scheduling.placement.policy import Inputs, Stateless
 
 _TIE = 1e-9

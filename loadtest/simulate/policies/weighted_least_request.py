@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from loadtest.simulate.policies.weights import StaticWeights
-from router.scheduling.placement.candidates import Candidates, Column, Floats, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.candidates import Candidates, Floats, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.columns import Column
 from router.scheduling.placement.policy import Inputs, Stateless
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from router.scheduling.placement.candidates import Candidates, Column, Floats, InstanceKey
+from router.scheduling.placement.candidates import Candidates, Floats, InstanceKey
+from router.scheduling.placement.columns import Column
 
 
 class StaticWeights:

@@ -237,7 +237,7 @@ class Admission:
         size = max(request.prompt_tokens_estimate - seen.cached_tokens, 1) + 64.0
         relative = float(self._sizes.get(request.model.name, size) / size)
         factor = float(self._limits.hold_factor * relative**self._limits.hold_by_size)
-        if seen.broken > self._limits.hold_broken * relative**self._limits.hold_by_size:
+        if seen.expected_slo_violations > self._limits.hold_violations * relative**self._limits.hold_by_size:
             return True
         most = request.slo.tpot_s * min(max(factor, 0.4), 1.1)
         return seen.tpot_s > most and 0.0 < seen.tpot_alone_s <= 0.5 * (most + seen.tpot_s)

@@ -30,7 +30,7 @@ class AdmissionLimits:
     shed_late: bool = True  # refuse what is predicted to miss its TTFT target
     late_factor: float = 1.0  # ... by this factor over the target
     hold_factor: float = 0.8  # hold a request back while it would bring the TPOT to this factor of its target
-    hold_broken: float = 0.1  # ... or make so many of those running miss it, expected
+    hold_violations: float = 0.1  # ... or make so many of those running miss it, expected
     hold_by_size: float = 0.4  # both times (mean size / its own size) to this power: the dearer, the earlier
     default_tenant: TenantLimits = field(default_factory=TenantLimits)
     tenants: Mapping[Tenant, TenantLimits] = field(default_factory=dict)

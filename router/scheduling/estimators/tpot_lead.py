@@ -16,8 +16,8 @@ the router's idea of what was cached may have been wrong.
 MOST_RUNS = 1024
 """Requests kept per instance; beyond, the oldest is forgotten: its end was never told."""
 
-TIGHT_S = 1.0
-"""Who leads by less is *tight*: about a prompt of a thousand tokens would use it up."""
+LOW_SLACK_S = 1.0
+"""Who leads by less has *low slack*: about a prompt of a thousand tokens would use it up."""
 
 MISSED_S = 3.0
 """Further behind than this, a request is past saving and has no say any more."""
@@ -34,13 +34,13 @@ class Progress(NamedTuple):
     reports_steps: bool
 
 
-class Pace(NamedTuple):
+class Slack(NamedTuple):
     """The running requests of one instance that have a TPOT target: how many, and their mean lead in seconds."""
 
-    tight: int = 0
-    tight_ahead_s: float = 0.0
-    easy: int = 0
-    easy_ahead_s: float = 0.0
+    low: int = 0
+    high: int = 0
+    low_lead_s: float = 0.0
+    high_lead_s: float = 0.0
 
 
 class _Run:
@@ -58,7 +58,7 @@ class _Run:
         self.first_step = 0
 
 
-class PaceBook:
+class SlackTracker:
     """The requests that one router replica has at one instance."""
 
     __slots__ = ("_last", "_runs")
@@ -82,11 +82,11 @@ class PaceBook:
         """It ended. Unknown ids are ignored."""
         self._runs.pop(request_id, None)
 
-    def again(self, token_s: float) -> Pace:
+    def again(self, token_s: float) -> Slack:
         """How all stand as of the last load report; see ``observed``."""
         return self.observed(self._last, token_s)
 
-    def observed(self, progress: Progress, token_s: float) -> Pace:
+    def observed(self, progress: Progress, token_s: float) -> Slack:
         """A load report: whose first token came since the last one, and how all stand. ``token_s``: seconds that the
         prefill of a token takes.
         """
@@ -95,7 +95,7 @@ class PaceBook:
         self._last = progress
         now, steps, prefilled, to_prefill, claims, told = progress
         idle = to_prefill == 0 and claims == 0
-        tight, tight_s, easy, easy_s = 0, 0.0, 0, 0.0
+        low, low_s, high, high_s = 0, 0.0, 0, 0.0
         for run in self._runs.values():
             first_at = run.first_at
             if first_at is None and (
@@ -106,13 +106,13 @@ class PaceBook:
                 first_at, run.first_at, run.first_step = now, now, steps
             if first_at is None:
                 # It decodes only after what is prefilled before it: that much of the pending prefill is not its stall.
-                ahead = max(run.starts_at_tokens - prefilled, 0.0) * token_s
+                lead = max(run.starts_at_tokens - prefilled, 0.0) * token_s
             elif told:
-                ahead = run.target_s * (steps - run.first_step) - now + first_at
+                lead = run.target_s * (steps - run.first_step) - now + first_at
             else:
-                ahead = (run.target_s / run.tpot_s - 1.0) * (now - first_at)
-            if ahead >= TIGHT_S:
-                easy, easy_s = easy + 1, easy_s + ahead
-            elif ahead > -MISSED_S:
-                tight, tight_s = tight + 1, tight_s + ahead
-        return Pace(tight, tight_s / max(tight, 1), easy, easy_s / max(easy, 1))
+                lead = (run.target_s / run.tpot_s - 1.0) * (now - first_at)
+            if lead >= LOW_SLACK_S:
+                high, high_s = high + 1, high_s + lead
+            elif lead > -MISSED_S:
+                low, low_s = low + 1, low_s + lead
+        return Slack(low, high, low_s / max(low, 1), high_s / max(high, 1))

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from router.domain.placement import Exclusion, Outcome, Prediction
-from router.scheduling.placement.candidates import Candidates, Column, Floats, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.candidates import Candidates, Floats, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.columns import Column
 
 MAX_ROWS_PER_RECORD = 64
 """Candidates kept per record, the cheapest; a policy that looks at the whole pool keeps all."""
@@ -60,7 +61,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     picked_quantization: str
     margin_s: float | None
     prediction: dict[str, float]
-    most_pending_tokens: int = 0  # prompt tokens that might stand before it there; more: a conflict. 0: any number
+    max_queued_prefill_tokens: int = 0  # that might stand before it there; more: a conflict. 0: any number
     outcome: dict[str, Any] | None = None
 
 
@@ -81,7 +82,7 @@ class Decision:
     exclusions: tuple[Exclusion, ...]
     margin_s: float
     prediction: Prediction
-    most_pending_tokens: int = 0
+    max_queued_prefill_tokens: int = 0
     omitted: int = 0
     outcome: Outcome | None = None
 
@@ -228,7 +229,7 @@ def to_record(decision: Decision) -> DecisionRecord:
         picked_quantization=picked.quantization,
         margin_s=_finite(decision.margin_s),
         prediction={name: float(getattr(prediction, name)) for name in _PREDICTION},
-        most_pending_tokens=decision.most_pending_tokens,
+        max_queued_prefill_tokens=decision.max_queued_prefill_tokens,
         outcome=None if outcome is None else {name: getattr(outcome, name) for name in _OUTCOME},
     )
 

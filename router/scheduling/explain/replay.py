@@ -15,15 +15,8 @@ import numpy as np
 from protos.contract.ids import WorkerId
 from router.errors import ConfigError
 from router.scheduling.explain.record import DecisionRecord, FactsRecord
-from router.scheduling.placement.candidates import (
-    COLUMNS,
-    Candidates,
-    Column,
-    Floats,
-    InstanceKey,
-    RequestFacts,
-    Scores,
-)
+from router.scheduling.placement.candidates import Candidates, Floats, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.columns import COLUMNS, Column
 from router.scheduling.placement.policies import POLICIES, PolicyTable, build_policy
 from router.scheduling.placement.policy import Policy
 
@@ -99,7 +92,8 @@ def replay(
             policy = _policy(record, policies)
             scores = policy.score(candidates, facts, inputs)
     except KeyError as error:
-        raise ConfigError(f"{record.record_id}: it lacks the value {error}, so it cannot be computed again") from None
+        lacks = f"it lacks the value {error}, which this version computes with"
+        raise ConfigError(f"{record.record_id}: {lacks}, so it cannot be computed again") from None
     except (ValueError, IndexError, ArithmeticError) as error:
         raise ConfigError(f"{record.record_id}: it cannot be computed again: {error}") from None
     if np.isnan(scores.cost).any():
@@ -213,8 +207,8 @@ _LEAST = {
     Column.SLOTS: 1.0,
     Column.OBSERVED_AT: -math.inf,
     Column.SUSPENDED_UNTIL: -math.inf,
-    Column.TIGHT_AHEAD_S: -math.inf,
-    Column.EASY_AHEAD_S: -math.inf,
+    Column.LOW_SLACK_LEAD_S: -math.inf,
+    Column.HIGH_SLACK_LEAD_S: -math.inf,
 }
 """What a column may be set to; all others: from 0."""
 

@@ -19,7 +19,8 @@ from router.scheduling.estimators.output_length import OutputLength
 from router.scheduling.estimators.prefix_index import PrefixIndex
 from router.scheduling.estimators.speed_model import Expectation, SpeedModel, SpeedPredictor
 from router.scheduling.explain.record import Decision, RecordBook
-from router.scheduling.placement.candidates import Candidates, Column, Floats, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.candidates import Candidates, Floats, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.columns import DECODE, Column
 from router.scheduling.placement.cost import CostWeights
 from router.scheduling.placement.cost import score as cost_score
 from router.scheduling.placement.dynamic_filters import (
@@ -33,7 +34,7 @@ from router.scheduling.placement.filters import Quality, avoided, rules_of
 from router.scheduling.placement.fleet_table import Eligible, FleetTable
 from router.scheduling.placement.interfaces import Dispatched
 from router.scheduling.placement.policy import Policy
-from router.scheduling.placement.precondition import most_pending_tokens
+from router.scheduling.placement.precondition import max_queued_prefill_tokens
 from router.scheduling.placement.text_blocks import BLOCK_BYTES
 
 
@@ -136,7 +137,7 @@ class ComposedPlacer:
             exclusions=eligible.exclusions + tuple(passed_over),
             margin_s=_margin(scores.cost, index),
             prediction=prediction,
-            most_pending_tokens=self._most_pending(candidates, facts, scores, index),
+            max_queued_prefill_tokens=self._precondition(candidates, facts, scores, index),
         )
         key = candidates.keys[index]
         return Placed(
@@ -148,7 +149,7 @@ class ComposedPlacer:
             policy=self._policy.name,
             margin_s=decision.margin_s,
             record_id=request.request_id,
-            max_queued_prefill_tokens=decision.most_pending_tokens,
+            max_queued_prefill_tokens=decision.max_queued_prefill_tokens,
             decision=decision,
         )
 
@@ -214,7 +215,7 @@ class ComposedPlacer:
         uncached = float(max(request.prompt_tokens_estimate - column[Column.CACHED_TOKENS], 1.0))
         return Expectation(
             key=key,
-            batch=float(min(column[Column.STANDING] + column[Column.INFLIGHT_REQUESTS] + 1, column[Column.SLOTS])),
+            batch=float(min(column[Column.IN_ENGINE] + column[Column.INFLIGHT_REQUESTS] + 1, column[Column.SLOTS])),
             context_tokens=float(column[Column.CONTEXT_HELD]) + request.prompt_tokens_estimate,
             uncached_tokens=uncached,
             wait_s=placed.prediction.wait_s,
@@ -314,6 +315,7 @@ class ComposedPlacer:
             )
             terms, index = cost_score(alone, facts, self._weights).terms, 0
         ttft, tpot = terms["ttft"].item(index), terms["tpot"].item(index)
+        violations = terms.get("expected_slo_violations")
         return Prediction(
             wait_s=terms["wait"].item(index),
             ttft_s=ttft,
@@ -321,14 +323,14 @@ class ComposedPlacer:
             e2e_s=ttft + tpot * max(facts.output_tokens - 1.0, 0.0),
             cached_tokens=int(cached),
             tpot_alone_s=_tpot_alone(candidates.data[:, chosen], facts),
-            broken=terms["broken"].item(index) if "broken" in terms else 0.0,
+            expected_slo_violations=0.0 if violations is None else violations.item(index),
         )
 
-    def _most_pending(self, candidates: Candidates, facts: RequestFacts, scores: Scores, index: int) -> int:
-        """The choice's condition; none where nobody else sends to the same workers, or the policy knows no time."""
+    def _precondition(self, candidates: Candidates, facts: RequestFacts, scores: Scores, index: int) -> int:
+        """The choice's precondition; none where nobody else sends to the same workers, or the policy knows no time."""
         if self._weights.replicas < 2 or "ttft" not in scores.terms:
             return 0
-        return most_pending_tokens(
+        return max_queued_prefill_tokens(
             wait_s=float(scores.terms["wait"][index]),
             slack_s=facts.ttft_target_s - facts.waited_s - float(scores.terms["ttft"][index]),
             margin_s=_margin(scores.cost, index),
@@ -350,7 +352,7 @@ class _Learning:
 def _tpot_alone(column: Floats, facts: RequestFacts) -> float:
     """Seconds per token on this worker with nothing else there, halfway through the output."""
     context = facts.prompt_tokens + 0.5 * facts.output_tokens
-    base, per_sequence, per_context = column[Column.BASE_S : Column.PREFILL_TOKEN_S].tolist()
+    base, per_sequence, per_context = column[DECODE.at].tolist()
     return float(base + per_sequence + per_context * context)
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from protos.contract.worker import ModelInstance
 from router.domain.placement import Exclusion, FilterName
 from router.domain.snapshot import WorkerView
-from router.scheduling.placement.candidates import Column, Floats
+from router.scheduling.placement.candidates import Floats
+from router.scheduling.placement.columns import Column
 from router.scheduling.placement.filters import exclusion
 
 ESTIMATE_SLACK = 0.5

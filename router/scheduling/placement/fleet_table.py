@@ -17,8 +17,19 @@ from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.scheduling.estimators.prefill_share import PrefillShare
 from router.scheduling.estimators.prefix_index import PrefixIndex
 from router.scheduling.estimators.speed_model import SpeedModel
-from router.scheduling.estimators.tpot_lead import TIGHT_S, PaceBook, Progress
-from router.scheduling.placement.candidates import COLUMNS, Column, Floats, InstanceKey
+from router.scheduling.estimators.tpot_lead import LOW_SLACK_S, Progress, SlackTracker
+from router.scheduling.placement.candidates import Floats, InstanceKey
+from router.scheduling.placement.columns import (
+    COLUMNS,
+    LOADED,
+    PROGRESS,
+    SLACK,
+    SLACK_COUNTS,
+    SLACK_LEADS,
+    SPEED,
+    VIEW,
+    Column,
+)
 from router.scheduling.placement.filters import Quality, Rules, not_served, static_exclusion
 
 MAX_RULES = 512
@@ -58,7 +69,7 @@ class FleetTable:
         self._eligible: dict[Rules, Eligible] = {}
         self._known: dict[str, None] = {}
         self._prefill_shares: dict[InstanceKey, PrefillShare] = {}
-        self._paces: dict[InstanceKey, PaceBook] = {}
+        self._trackers: dict[InstanceKey, SlackTracker] = {}
         self.data: Floats = np.zeros((COLUMNS, 0))
 
     def refresh(self, snapshot: FleetSnapshot) -> None:
@@ -111,7 +122,7 @@ class FleetTable:
             column = self.data[:, row]
             uncached = max(prompt_tokens - seen.cached_tokens, 1)
             before = float(column[Column.PREFILL_PENDING] + column[Column.INFLIGHT_PREFILL])
-            self._paces[key].dispatched(
+            self._trackers[key].dispatched(
                 request_id,
                 now,
                 prefill_tokens=before + uncached,
@@ -120,24 +131,23 @@ class FleetTable:
                 tpot_s=max(seen.tpot_s, 1e-6),
             )
             lead = (before + uncached) * float(column[Column.PREFILL_TOKEN_S])
-            count, mean = (Column.TIGHT, Column.TIGHT_AHEAD_S) if lead < TIGHT_S else (Column.EASY, Column.EASY_AHEAD_S)
+            which = 0 if lead < LOW_SLACK_S else 1
+            count, mean = SLACK_COUNTS.columns[which], SLACK_LEADS.columns[which]
             column[count] += 1.0
             column[mean] += (lead - column[mean]) / column[count]
 
     def run_ended(self, key: InstanceKey, request_id: str) -> None:
         """It ended there; the columns show it with the next load."""
-        book = self._paces.get(key)
-        if book is not None:
-            book.finished(request_id)
+        tracker = self._trackers.get(key)
+        if tracker is not None:
+            tracker.finished(request_id)
 
     def run_withdrawn(self, key: InstanceKey, request_id: str) -> None:
         """It was refused there: it never ran, and the columns forget it at once."""
-        row, book = self._row_of.get(key), self._paces.get(key)
-        if row is not None and book is not None:
-            book.finished(request_id)
-            self.data[Column.TIGHT : Column.EASY_AHEAD_S + 1, row] = book.again(
-                float(self.data[Column.PREFILL_TOKEN_S, row])
-            )
+        row, tracker = self._row_of.get(key), self._trackers.get(key)
+        if row is not None and tracker is not None:
+            tracker.finished(request_id)
+            self.data[SLACK.at, row] = tracker.again(float(self.data[Column.PREFILL_TOKEN_S, row]))
 
     def _refresh_views(self, snapshot: FleetSnapshot) -> None:
         workers, views = snapshot.workers, self._views
@@ -176,7 +186,7 @@ class FleetTable:
             self._prefixes.forget(key)
             self._speeds.forget(key)
             self._prefill_shares.pop(key, None)
-            self._paces.pop(key, None)
+            self._trackers.pop(key, None)
 
     def _add(self, view: WorkerView, instance: ModelInstance, outstanding: dict[InstanceKey, float]) -> None:
         key = InstanceKey(view.worker_id, instance.model, instance.quantization)
@@ -190,12 +200,14 @@ class FleetTable:
         self._incarnations[key] = view.profile.incarnation
         self._speeds.ensure(key, view, instance)
         self._prefixes.index_row(key, int(instance.kv_capacity_tokens / _BLOCK_TOKENS_GUESS))
-        column = self.data[:, row]
-        column[Column.SLOTS] = max(instance.slots, 1)
-        column[Column.KV_CAPACITY] = instance.kv_capacity_tokens or _FOREVER
-        column[Column.CONTEXT_LIMIT] = min(instance.context_tokens or _FOREVER, column[Column.KV_CAPACITY])
-        column[Column.QUALITY_LOSS] = self._loss(instance)
-        column[Column.OUTSTANDING] = outstanding.get(key, 0.0)
+        kv_capacity = instance.kv_capacity_tokens or _FOREVER
+        self.data[LOADED.at, row] = (
+            max(instance.slots, 1),
+            min(instance.context_tokens or _FOREVER, kv_capacity),
+            kv_capacity,
+            self._loss(instance),
+        )
+        self.data[Column.OUTSTANDING, row] = outstanding.get(key, 0.0)
         self._write_speed(row, key)
         self._write_load(row, view)
         self._write_progress(row, view, instance)
@@ -207,7 +219,7 @@ class FleetTable:
 
     def _write_speed(self, row: int, key: InstanceKey) -> None:
         speed = self._speeds.speed(key)
-        self.data[Column.BASE_S : Column.PREFILL_BASE_S + 1, row] = (
+        self.data[SPEED.at, row] = (
             speed.base_s,
             speed.per_sequence_s,
             speed.per_context_token_s,
@@ -220,11 +232,11 @@ class FleetTable:
         share = self._prefill_shares.get(key)
         if share is None:
             share = self._prefill_shares[key] = PrefillShare()
-            self._paces[key] = PaceBook()
+            self._trackers[key] = SlackTracker()
         load = view.load
         token_s = self.data.item(Column.PREFILL_TOKEN_S, row)
         average = share.update(load.prefill_progress, load.observed_at, token_s)
-        pace = self._paces[key].observed(
+        slack = self._trackers[key].observed(
             Progress(
                 load.observed_at,
                 load.step_sequence,
@@ -237,7 +249,7 @@ class FleetTable:
         )
         # An idle worker says nothing more until it has work: its last share must not stand there for ever.
         busy = load.running + load.waiting > 0
-        self.data[Column.PREFILL_SHARE : Column.EASY_AHEAD_S + 1, row] = (average if busy else 0.0, *pace)
+        self.data[PROGRESS.at, row] = (average if busy else 0.0, *slack)
 
     def _write_load(self, row: int, view: WorkerView) -> None:
         load, claims = view.load, view.inflight
@@ -247,7 +259,7 @@ class FleetTable:
         held = load.context_tokens + claims.prompt_tokens
         # An empty worker takes whatever its context admits, so that nothing waits for room that cannot come.
         free = self.data.item(Column.KV_CAPACITY, row) - held if held > 0 else _FOREVER
-        self.data[Column.RTT_S : Column.OUTSTANDING, row] = (
+        self.data[VIEW.at, row] = (
             view.rtt_s,
             suspended,
             load.observed_at,

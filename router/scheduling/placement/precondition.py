@@ -17,7 +17,7 @@ LEAST_S = 0.1
 """So much more than expected may always stand there: a conflict that saves less is not worth its round trip."""
 
 
-def most_pending_tokens(*, wait_s: float, slack_s: float, margin_s: float, token_s: float) -> int:
+def max_queued_prefill_tokens(*, wait_s: float, slack_s: float, margin_s: float, token_s: float) -> int:
     """Prompt tokens that may wait for prefill where the choice fell; 0: any number.
 
     ``wait_s``: what was expected; ``slack_s``: from the expected first token to its target, infinite without one;

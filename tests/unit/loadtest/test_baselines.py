@@ -10,7 +10,8 @@ import pytest
 from loadtest.simulate.policies import POLICIES
 from protos.contract.ids import WorkerId
 from router.errors import ConfigError
-from router.scheduling.placement.candidates import COLUMNS, Candidates, Column, InstanceKey, RequestFacts
+from router.scheduling.placement.candidates import Candidates, InstanceKey, RequestFacts
+from router.scheduling.placement.columns import COLUMNS, Column
 from router.scheduling.placement.policies import build_policy
 from router.scheduling.placement.policy import Policy
 

@@ -17,7 +17,8 @@ from router.cli.support.decision_sources import read_records
 from router.errors import ConfigError
 from router.scheduling.explain.record import DecisionRecord
 from router.scheduling.explain.replay import Change, replay
-from router.scheduling.placement.candidates import Column, RequestFacts
+from router.scheduling.placement.candidates import RequestFacts
+from router.scheduling.placement.columns import Column
 from router.scheduling.placement.policies import POLICIES
 from tests.unit.router.cli.test_explain_command import explanation
 
@@ -61,6 +62,12 @@ def missing_value(record: dict[str, Any]) -> None:
     del record["candidates"][1]["values"]["running"]
 
 
+def older_names(record: dict[str, Any]) -> None:
+    for candidate in record["candidates"]:
+        candidate["values"]["standing"] = candidate["values"].pop("in_engine")
+        candidate["terms"]["broken"] = 0.0
+
+
 def no_figures(record: dict[str, Any]) -> None:
     record["candidates"][0]["values"].update(base_s=None, running=None, prefill_token_s=None, prefill_pending=0)
 
@@ -72,6 +79,7 @@ def no_figures(record: dict[str, Any]) -> None:
         (unknown_policy, "r7#0: it cannot be computed again: unknown placement policy 'zz'"),
         (unknown_parameter, "does not take these parameters"),
         (missing_value, "r7#0: it lacks the value 'running'"),
+        (older_names, "r7#0: it lacks the value 'in_engine', which this version computes with"),
         (no_figures, "r7#0: the cost of fast comes out as no number"),
     ],
 )

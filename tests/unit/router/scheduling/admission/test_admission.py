@@ -255,7 +255,7 @@ def test_who_is_held_back_for_those_who_run_is_not_refused_for_the_queue() -> No
     """There is room for it, so the queue of those who may only go to a full worker is not before it: it waits until
     those who run can spare it, or its own target has passed.
     """
-    gate = admission(hold_broken=-1.0, longest_wait_s=600.0)  # nothing with a target is let in beside others
+    gate = admission(hold_violations=-1.0, longest_wait_s=600.0)  # nothing with a target is let in beside others
     for number in range(100):
         gate.arrive(request(number, model=ModelRef(name="m", pinned="q4_k_m")), 0.0)
     gate.arrive(request("held", slo=replace(TARGETS, ttft_s=30.0)), 0.0)

@@ -8,7 +8,7 @@ from protos.contract.worker import Load
 from router.domain.placement import Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.admission.interfaces import Admitted
-from router.scheduling.estimators.tpot_lead import Pace, PaceBook, Progress
+from router.scheduling.estimators.tpot_lead import Progress, Slack, SlackTracker
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.interfaces import Dispatched
 from router.scheduling.placement.placer import build_placer
@@ -18,9 +18,9 @@ from tests.support.fleets import SPEED, TARGETS, changed, instance, request, sna
 TOKEN_S = 0.001
 
 
-def book() -> PaceBook:
+def book() -> SlackTracker:
     """One request of 500 tokens behind 500 others, target 0.1 s."""
-    found = PaceBook()
+    found = SlackTracker()
     found.observed(Progress(0.0, 100, 10_000, 500, 0, True), TOKEN_S)
     found.dispatched("r", 0.0, prefill_tokens=1000, target_s=0.1, ttft_s=1.0, tpot_s=0.05)
     return found
@@ -30,26 +30,30 @@ def test_a_request_leads_by_its_target_times_its_tokens_less_the_time_they_took(
     """First token at 1 s and step 110, then 20 steps in 1.2 s: 2.0 - 1.2 s ahead."""
     runs = book()
     runs.observed(Progress(1.0, 110, 11_000, 0, 0, True), TOKEN_S)
-    assert runs.observed(Progress(2.2, 130, 11_000, 0, 0, True), TOKEN_S) == pytest.approx((1, 0.8, 0, 0.0))
+    assert runs.observed(Progress(2.2, 130, 11_000, 0, 0, True), TOKEN_S) == pytest.approx(Slack(low=1, low_lead_s=0.8))
 
 
 def test_what_is_prefilled_before_its_first_token_is_no_stall_of_its_own() -> None:
     """700 tokens are still before it: 0.7 s of the pending prefill do not hold it up."""
-    assert book().observed(Progress(0.3, 101, 10_300, 700, 0, True), TOKEN_S) == pytest.approx((1, 0.7, 0, 0.0))
+    assert book().observed(Progress(0.3, 101, 10_300, 700, 0, True), TOKEN_S) == pytest.approx(
+        Slack(low=1, low_lead_s=0.7)
+    )
 
 
 def test_who_leads_by_more_than_a_second_stands_apart() -> None:
     """So that a few who can spare nothing are not hidden by many who can."""
     runs = book()
     runs.observed(Progress(1.0, 110, 11_000, 0, 0, True), TOKEN_S)
-    assert runs.observed(Progress(2.0, 150, 11_000, 0, 0, True), TOKEN_S) == pytest.approx((0, 0.0, 1, 3.0))
+    assert runs.observed(Progress(2.0, 150, 11_000, 0, 0, True), TOKEN_S) == pytest.approx(
+        Slack(high=1, high_lead_s=3.0)
+    )
 
 
 def test_who_is_past_saving_has_no_say() -> None:
     """Five seconds behind: nobody waits for its sake."""
     runs = book()
     runs.observed(Progress(1.0, 110, 11_000, 0, 0, True), TOKEN_S)
-    assert runs.observed(Progress(7.0, 120, 11_000, 0, 0, True), TOKEN_S) == Pace()
+    assert runs.observed(Progress(7.0, 120, 11_000, 0, 0, True), TOKEN_S) == Slack()
 
 
 def test_an_engine_that_reports_no_steps_is_taken_at_its_prediction() -> None:
@@ -58,13 +62,13 @@ def test_an_engine_that_reports_no_steps_is_taken_at_its_prediction() -> None:
     runs.observed(Progress(2.0, 0, 0, 0, 0, False), TOKEN_S)
     runs.dispatched("s", 2.0, prefill_tokens=10, target_s=0.1, ttft_s=1.0, tpot_s=0.05)
     runs.observed(Progress(4.0, 0, 0, 0, 0, False), TOKEN_S)
-    assert runs.observed(Progress(4.5, 0, 0, 0, 0, False), TOKEN_S) == pytest.approx((1, 0.5, 0, 0.0))
+    assert runs.observed(Progress(4.5, 0, 0, 0, 0, False), TOKEN_S) == pytest.approx(Slack(low=1, low_lead_s=0.5))
 
 
 def test_an_engine_that_started_anew_runs_none_of_them() -> None:
     """Its count of prefilled tokens went back."""
     runs = book()
-    assert runs.observed(Progress(1.0, 0, 0, 0, 0, True), TOKEN_S) == Pace()
+    assert runs.observed(Progress(1.0, 0, 0, 0, 0, True), TOKEN_S) == Slack()
     assert len(runs) == 0
 
 
@@ -97,24 +101,24 @@ def load(at: float, steps: int) -> Load:
     )
 
 
-def broken(lead_s: float, prompt: int = 1000) -> float:
+def violations(lead_s: float, prompt: int = 1000) -> float:
     """Expected misses among those running that a prompt causes."""
     placer, fleet, _ = busy(lead_s)
     asked = request("next", slo=TARGETS, prompt_tokens_estimate=prompt, expected_output_tokens=20, arrived_at=2.0)
     placed = placer.place(asked, fleet, 2.0)
     assert isinstance(placed, Placed)
-    return placed.prediction.broken
+    return placed.prediction.expected_slo_violations
 
 
-def test_a_prompt_breaks_nobody_whose_lead_outlasts_its_prefill() -> None:
+def test_a_prompt_costs_nobody_his_target_whose_lead_outlasts_its_prefill() -> None:
     """Half a second of prefill: a lead of 0.7 s takes it, one of 0.2 s may not, none takes it least."""
-    assert broken(0.7) == 0.0
-    assert 0.0 < broken(0.2) < broken(0.0) < 1.0
+    assert violations(0.7) == 0.0
+    assert 0.0 < violations(0.2) < violations(0.0) < 1.0
 
 
-def test_a_longer_prompt_breaks_more() -> None:
+def test_a_longer_prompt_costs_more_of_them_theirs() -> None:
     """Monotone, and never more than all of those running."""
-    shares = [broken(0.2, prompt) for prompt in (200, 1000, 3000, 6000)]
+    shares = [violations(0.2, prompt) for prompt in (200, 1000, 3000, 6000)]
     assert shares == sorted(shares)
     assert shares[-1] <= 1.0
 
@@ -137,4 +141,4 @@ def test_the_end_of_a_request_ends_its_say() -> None:
     asked = request("next", slo=TARGETS, expected_output_tokens=20, arrived_at=2.1)
     found = placer.place(asked, fleet, 2.1)
     assert isinstance(found, Placed)
-    assert found.prediction.broken == 0.0
+    assert found.prediction.expected_slo_violations == 0.0

@@ -12,9 +12,10 @@ import pytest
 from protos.contract.ids import WorkerId
 from router.domain.placement import Outcome, Prediction
 from router.scheduling.estimators.prefix_index import PrefixIndex
-from router.scheduling.estimators.tpot_lead import MOST_RUNS, PaceBook
+from router.scheduling.estimators.tpot_lead import MOST_RUNS, SlackTracker
 from router.scheduling.explain.record import Decision, RecordBook
-from router.scheduling.placement.candidates import COLUMNS, Candidates, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.candidates import Candidates, InstanceKey, RequestFacts, Scores
+from router.scheduling.placement.columns import COLUMNS
 
 BLOCKS = 10_000_000
 PROMPT = 250  # blocks: 16,000 tokens
@@ -144,7 +145,7 @@ def test_decision_records_stay_within_both_their_bounds() -> None:
 
 def test_requests_whose_end_is_never_told_do_not_pile_up() -> None:
     """A bound of its own for each instance's running requests."""
-    book = PaceBook()
+    book = SlackTracker()
     for number in range(3 * MOST_RUNS):
         book.dispatched(f"r{number}", 0.0, prefill_tokens=1.0, target_s=0.1, ttft_s=1.0, tpot_s=0.05)
     assert len(book) == MOST_RUNS

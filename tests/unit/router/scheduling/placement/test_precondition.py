@@ -14,7 +14,7 @@ from router.domain.placement import Ending, Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.placer import build_placer
-from router.scheduling.placement.precondition import LEAST_S, SLACK_SHARE, most_pending_tokens
+from router.scheduling.placement.precondition import LEAST_S, SLACK_SHARE, max_queued_prefill_tokens
 from tests.support.fleets import SPEED, TARGETS, faster, instance, request, snapshot, worker
 
 seconds = st.floats(0.0, 100.0)
@@ -41,7 +41,7 @@ def placed(by: ComposedPlacer, fleet: FleetSnapshot = FLEET, **changes: object) 
 @given(seconds, st.floats(-10.0, 10.0) | st.just(INF), seconds | st.just(INF), token_s)
 def test_what_was_expected_is_never_a_conflict(wait_s: float, slack_s: float, margin_s: float, one_s: float) -> None:
     """Whatever the targets: where the load is as it was seen, the worker takes the request."""
-    most = most_pending_tokens(wait_s=wait_s, slack_s=slack_s, margin_s=margin_s, token_s=one_s)
+    most = max_queued_prefill_tokens(wait_s=wait_s, slack_s=slack_s, margin_s=margin_s, token_s=one_s)
     assert most == 0 or most * one_s >= wait_s
 
 
@@ -50,14 +50,14 @@ def test_no_more_may_be_unseen_than_target_and_runner_up_leave(
     wait_s: float, slack_s: float, margin_s: float, one_s: float
 ) -> None:
     """The smaller of the two decides, and a tenth of a second is always free."""
-    most = most_pending_tokens(wait_s=wait_s, slack_s=slack_s, margin_s=margin_s, token_s=one_s)
+    most = max_queued_prefill_tokens(wait_s=wait_s, slack_s=slack_s, margin_s=margin_s, token_s=one_s)
     more_s = max(min(SLACK_SHARE * slack_s, margin_s), LEAST_S)
     assert (most - 1) * one_s <= wait_s + more_s + 1e-6 * (wait_s + more_s)
 
 
 def test_where_neither_target_nor_runner_up_is_there_is_no_condition() -> None:
     """Nothing would be gained by a refusal."""
-    assert most_pending_tokens(wait_s=1.0, slack_s=INF, margin_s=INF, token_s=0.001) == 0
+    assert max_queued_prefill_tokens(wait_s=1.0, slack_s=INF, margin_s=INF, token_s=0.001) == 0
 
 
 def test_only_replicas_that_share_workers_with_others_set_a_condition() -> None:
@@ -74,7 +74,7 @@ def test_the_record_keeps_the_condition() -> None:
     choice = one.place(asked, FLEET, 0.0)
     assert isinstance(choice, Placed)
     one.dispatched(asked, choice, 0.0)
-    assert one.records.find(asked.request_id)[0].most_pending_tokens == choice.max_queued_prefill_tokens > 0
+    assert one.records.find(asked.request_id)[0].max_queued_prefill_tokens == choice.max_queued_prefill_tokens > 0
 
 
 @pytest.mark.parametrize("ending", [one for one in Ending if not one.natural])
