@@ -22,8 +22,6 @@ NOTHING_HIDDEN, FORESIGHT = "nothing_hidden", "foresight"
 STALENESS = "staleness"
 CODE = (
     "router/scheduling/**/*.py",
-    "router/dispatch/retry_policy.py",
-    "router/fleet/ledger.py",
     "router/capacity/*.py",
     "protos/contract/models/*.py",
     "loadtest/simulate/**/*.py",
