@@ -12,6 +12,7 @@ import structlog
 
 from protos.contract.enrolment import EnrolReply
 from protos.contract.events import ModelProgress
+from protos.contract.models.quantization import canonical
 from protos.contract.worker import Hardware, Profile
 from workers.benchmark.join_benchmark import Effort, JoinBenchmark
 from workers.benchmark.store import BenchmarkStore
@@ -162,7 +163,7 @@ def _spec(config: WorkerConfig, engine: EngineSpec, model: ModelConfig) -> Model
     return ModelSpec(
         name=model.name or public_name(model.path),
         path=config.base_url if engine.asks_server else model.path,
-        quantization=model.quantization,
+        quantization=canonical(model.quantization),
         context_tokens=model.context_tokens or config.context_tokens,
         slots=model.slots or config.slots,
         options=options,

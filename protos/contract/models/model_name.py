@@ -43,7 +43,7 @@ _IN_NAME = re.compile(
     + r")(?![a-z0-9])",
     re.IGNORECASE,
 )
-_LAST_WORD = re.compile(r"(?:^|[-. :@])([it]?q\d(?:_[0-9a-z]+)*|int4|bnb|\dbit|w\d{1,2}a\d{1,2})$", re.IGNORECASE)
+_LAST_WORD = re.compile(r"(?:^|[-._ :@])([it]?q\d(?:_[0-9a-z]+)*|int4|bnb|\dbit|w\d{1,2}a\d{1,2})$", re.IGNORECASE)
 """At a name's end also what is too short elsewhere, and what looks like a quantization that no table knows."""
 
 
