@@ -19,9 +19,10 @@ from rich.table import Table
 from loadtest.chaos.answers import RealAnswers
 from loadtest.chaos.pool import REAL, small_disk, unmount
 from loadtest.chaos.routers import Serving
-from loadtest.chaos.rows import Row, merged
+from loadtest.chaos.rows import Row, failed_row, merged
 from loadtest.chaos.run import rows_of, run_scenario
 from loadtest.chaos.scenarios import DISK_BYTES, Scenario, scenarios
+from loadtest.chaos.waiting import NotReached
 from workers.cli.log_setup import set_up_logging
 from workers.models.smollm2 import make, quieten_llama
 
@@ -100,11 +101,15 @@ async def _one(
 ) -> list[Row]:
     began = time.monotonic()
     place = folder / scenario.name.replace(" ", "-")
-    async with asyncio.timeout(SCENARIO_DEADLINE_S):
-        course = await run_scenario(
-            scenario, place, models, serving=options.router, count=options.streams, seed=options.seed
-        )
-        rows = await rows_of(scenario, course, real, options.router)
+    try:
+        async with asyncio.timeout(SCENARIO_DEADLINE_S):
+            course = await run_scenario(
+                scenario, place, models, serving=options.router, count=options.streams, seed=options.seed
+            )
+            rows = await rows_of(scenario, course, real, options.router)
+    except (NotReached, TimeoutError) as failure:
+        why = str(failure) or f"it had not ended after {SCENARIO_DEADLINE_S:g} s"
+        rows = [failed_row(scenario.name, engine, options.router, why) for engine in scenario.engines]
     said = ", ".join(f"{row.engine} {'; '.join(row.misses) or 'as expected'}" for row in rows)
     console.print(f"{scenario.name}: {said} ({time.monotonic() - began:.0f} s)", soft_wrap=True)
     return rows

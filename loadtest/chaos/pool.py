@@ -7,8 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,10 +16,11 @@ import aiohttp
 from loadtest.chaos.liar import Liar
 from loadtest.chaos.routers import RouterProcess, Serving
 from loadtest.chaos.silent_proxy import SilentProxy
+from loadtest.chaos.waiting import NotReached, until
 from router.cli.support.processes import Child, stop_all
 
 REAL, SIMULATED = "smollm2-135m", "simulated-8b"
-SIMULATED_WORKERS = 6
+SIMULATED_WORKERS, REAL_WORKERS = 6, 2
 VICTIMS = {"simulated": "sim-1", "llama.cpp": "real-1"}
 """Who is hit, by engine."""
 
@@ -112,13 +111,13 @@ class ChaosPool:
         self.folder.mkdir(parents=True)
         try:
             self._start_router()
-            await until(self._answers, READY_WITHIN_S, "the router", self._check_alive)
+            await until(self._answers, READY_WITHIN_S, "the router answers", self._check_alive)
             await self._between()
             for number in range(SIMULATED_WORKERS):
                 self._start_simulated(number + 1)
             for number, file in enumerate(self.models.values()):
                 self._start_real(number + 1, file)
-            await until(self.all_ready, READY_WITHIN_S, "the workers", self._check_alive)
+            await until(self.all_ready, READY_WITHIN_S, "the workers are ready", self._check_alive)
         except BaseException:
             await self.__aexit__()
             raise
@@ -260,7 +259,7 @@ class ChaosPool:
     def _check_alive(self) -> None:
         for child in self._children():
             if not child.alive:
-                raise RuntimeError(f"{child.name} ended while starting:\n{child.tail()}")
+                raise NotReached(f"{child.name} ended while starting:\n{child.tail()}")
 
 
 def _session() -> aiohttp.ClientSession:
@@ -268,18 +267,6 @@ def _session() -> aiohttp.ClientSession:
 
 
 _ALLSORTS = (sys.executable, "-m", "router.cli.main")
-
-
-async def until(
-    reached: Callable[[], Any], within_s: float, what: str, check: Callable[[], None] = lambda: None
-) -> None:
-    """Look every tenth of a second. Raises TimeoutError naming what did not come."""
-    deadline = time.monotonic() + within_s
-    while not await reached():
-        check()
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not there after {within_s:.0f} s")
-        await asyncio.sleep(0.1)
 
 
 def free_port() -> int:

@@ -36,11 +36,14 @@ class Row:
     placed_before: int = 0  # newcomers sent to the victim just before the strike: where none went, none can stop
     expected: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    failure: str = ""  # what did not come true, so that the row shows nothing
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def misses(self) -> list[str]:
         """What is not as it must be, in words."""
+        if self.failure:
+            return [self.failure]
         found = []
         if self.tokens_wrong:
             found.append(f"{self.tokens_wrong} tokens wrong")
@@ -66,6 +69,23 @@ class Row:
     def from_json(cls, figures: dict[str, Any]) -> "Row":
         """Back from the figures file."""
         return cls(**{name: value for name, value in figures.items() if name != "misses"})
+
+
+def failed_row(fault: str, engine: str, router: str, failure: str) -> Row:
+    """Of a scenario that did not come to its end."""
+    return Row(
+        fault=fault,
+        engine=engine,
+        router=router,
+        streams=0,
+        completed=0,
+        continued=0,
+        failed_by_design=0,
+        tokens_wrong=0,
+        longest_stall_s=0.0,
+        stop_placing_s=None,
+        failure=failure,
+    )
 
 
 def make_row(

@@ -12,28 +12,31 @@ from typing import Any
 import aiohttp
 
 from loadtest.chaos.answers import RealAnswers, simulated_wrong
-from loadtest.chaos.pool import REAL, SIMULATED, SIMULATED_WORKERS, VICTIMS, ChaosPool, until
+from loadtest.chaos.crowd import REAL_STREAMS, Crowd, Moment, is_newcomer, real_tokens
+from loadtest.chaos.pool import REAL, REAL_WORKERS, SIMULATED, SIMULATED_WORKERS, VICTIMS, ChaosPool
 from loadtest.chaos.routers import Serving
 from loadtest.chaos.rows import Placement, Row, Stop, make_row, stop_of
 from loadtest.chaos.scenarios import Scenario, Stage
 from loadtest.chaos.streams import Stream
-from loadtest.chaos.streams import run as run_stream
-from workers.engines.simulated.content import WORDS
+from loadtest.chaos.waiting import NotReached, until
 
-SIMULATED_TOKENS, REAL_TOKENS = 120, 64
-REAL_STREAMS = 16
 MODELS = {"simulated": SIMULATED, "llama.cpp": REAL}
 
-NEWCOMERS_S, BEFORE_S = 12.0, 2.0
-"""For so long after the strike, and before it, new, short requests come: ten a second, every tenth of them for the real
-model."""
+NEWCOMERS_BEFORE = 2
+"""So many newcomers must have gone to the victim before it is struck."""
 
-NEWCOMER_GAP_S, NEWCOMER_TOKENS = 0.1, 3
+NEWCOMERS_S = 12.0
+"""For so long they come after the strike."""
+
+ENOUGH = 4
+"""One in so many of the streams that are a worker's share must be where the scenario wants them when it is struck."""
+
+STATE_WITHIN_S = 30.0
+NOTICED_WITHIN_S = 30.0
 LOOK_EVERY_S = 0.1
 BACK_WITHIN_S = 60.0
 MOST_PROBES = 5
 """Half-open trials of a worker that is out, in the ten seconds of the longest fault: pauses double from one second."""
-HELD_WORDS, HELD_TRIES = 1500, 5
 AFTER_RESTART = 40
 """Requests sent once the restarted router serves again."""
 
@@ -54,45 +57,104 @@ class Course:
 async def run_scenario(
     scenario: Scenario, folder: Path, models: dict[str, Path], *, serving: Serving, count: int, seed: int
 ) -> Course:
-    """Let it happen. Raises RuntimeError or TimeoutError when the pool does not come up."""
+    """Let it happen. Raises NotReached when the pool does not come up, or the moment to strike never comes."""
     course = Course()
     dice = random.Random(f"{seed}/{scenario.name}")
-    async with ChaosPool(folder, models, scenario.layout, serving) as pool, _clients() as session:
+    async with (
+        ChaosPool(folder, models, scenario.layout, serving) as pool,
+        _clients() as session,
+        Crowd(session, pool.url, dice) as crowd,
+    ):
+        course.streams = crowd.streams
         course.victims = {engine: pool.victim(engine).worker_id for engine in scenario.engines}
         stage = Stage(pool)
-        held = await _held_by_the_victim(dice, session, pool.url) if scenario.leaves else ""
-        async with asyncio.TaskGroup() as group:
-            for stream in _first_streams(scenario, dice, count):
-                course.streams.append(stream)
-                group.create_task(run_stream(stream, session, pool.url))
-            early = 0.0 if scenario.ends_router else min(BEFORE_S, scenario.strike_at_s)
-            await asyncio.sleep(scenario.strike_at_s - early)
-            if not scenario.ends_router or pool.router.door_stays_open:
-                group.create_task(_newcomers(course, dice, session, pool.url, held, NEWCOMERS_S + early))
-            await asyncio.sleep(early)
-            watcher = asyncio.create_task(_watch(pool, course, scenario.engines))
-            course.struck_at = time.monotonic()
-            try:
-                await scenario.strike(stage)
-                course.struck_at = stage.struck_at or course.struck_at
-                await asyncio.sleep(max(0.0, course.struck_at + scenario.later_after_s - time.monotonic()))
-                course.ended_at = time.monotonic()
-                await scenario.later(stage)
-                if scenario.ends_router:
-                    await _again(course, dice, session, pool.url)
-            finally:
-                watcher.cancel()
-        if scenario.later_after_s:
+        stage.notes["real_tokens"] = await _before(scenario, crowd, count)
+        await _strike(scenario, stage, course, crowd)
+        if scenario.lasts_s:
             began = time.monotonic()
-            await until(pool.all_ready, BACK_WITHIN_S, f"{scenario.name}: the workers were not back")
+            await until(pool.all_ready, BACK_WITHIN_S, "the workers are back")
             stage.notes["back_after_s"] = round(time.monotonic() - began, 2)
         else:
             course.ended_at = time.monotonic()
         if not scenario.ends_router:
             course.placements = await _placements(session, pool.url, course.streams)
-        stage.notes |= await _record_figures(session, pool)
-        course.notes = stage.notes
+        course.notes = stage.notes | await _record_figures(session, pool)
     return course
+
+
+async def _before(scenario: Scenario, crowd: Crowd, count: int) -> int:
+    """Everything up to the moment to strike. Returns how long the real answers are, in tokens.
+
+    Newcomers come after the streams were placed: with a long prompt each, they would keep the streams from the victim.
+    """
+    real = "llama.cpp" in scenario.engines
+    gap_s = await crowd.warm_up(scenario.prompt_words, real=real)
+    tokens = real_tokens(gap_s) if real else 0
+    held = await crowd.held_by(VICTIMS["simulated"]) if scenario.leaves else ""
+    crowd.ask(crowd.streams_to_strike(count, scenario.prompt_words, tokens))
+    least = _least(scenario, count)
+    if scenario.when is Moment.MID_STREAM:
+        await _moment(crowd, scenario.when, least)
+    if not scenario.ends_router:
+        crowd.newcomers_come(held)
+    await _moment(crowd, scenario.when, least, newcomers=NEWCOMERS_BEFORE if held else 0)
+    return tokens
+
+
+def _least(scenario: Scenario, count: int) -> dict[str, int]:
+    """How many streams of each victim must be where the scenario wants them."""
+    shares = {"simulated": (count - REAL_STREAMS) // SIMULATED_WORKERS, "llama.cpp": REAL_STREAMS // REAL_WORKERS}
+    return {VICTIMS[engine]: max(1, shares[engine] // ENOUGH) for engine in scenario.engines}
+
+
+async def _moment(crowd: Crowd, moment: Moment, least: dict[str, int], *, newcomers: int = 0) -> None:
+    """Wait until so many streams of each victim are there at once, and newcomers have gone to the simulated one."""
+
+    def reached() -> bool:
+        there = all(crowd.seen(victim).at(moment) >= number for victim, number in least.items())
+        return there and crowd.seen(VICTIMS["simulated"]).newcomers >= newcomers
+
+    def missing() -> str:
+        each = "; ".join(f"{victim} has {crowd.seen(victim)}" for victim in least)
+        wanted = " and ".join(f"{number} of {victim}'s" for victim, number in least.items())
+        also = f" and {newcomers} newcomers there" if newcomers else ""
+        return f"{wanted} streams {moment}{also} ({each}; {crowd})"
+
+    await crowd.until(reached, STATE_WITHIN_S, missing)
+
+
+async def _strike(scenario: Scenario, stage: Stage, course: Course, crowd: Crowd) -> None:
+    """The fault, for as long as it lasts, what follows, and every answer to its end."""
+    watcher = asyncio.create_task(_watch(stage.pool, course, scenario.engines))
+    try:
+        course.struck_at = time.monotonic()
+        if scenario.ends_router and stage.pool.router.door_stays_open:
+            crowd.newcomers_come("")
+        await scenario.strike(stage)
+        course.struck_at = stage.struck_at or course.struck_at
+        await _last(scenario, course)
+        course.ended_at = time.monotonic()
+        await scenario.later(stage)
+        await asyncio.sleep(max(0.0, course.struck_at + NEWCOMERS_S - time.monotonic()))
+        if scenario.ends_router:
+            crowd.ask(crowd.newcomers(AFTER_RESTART))
+        await crowd.end()
+    finally:
+        watcher.cancel()
+
+
+async def _last(scenario: Scenario, course: Course) -> None:
+    """As long as the scenario wants, and until all victims have been noticed."""
+    if not scenario.lasts_s:
+        return
+    await asyncio.sleep(max(0.0, course.struck_at + scenario.lasts_s - time.monotonic()))
+    if scenario.leaves:
+        victims = {VICTIMS[engine] for engine in scenario.engines}
+
+        async def noticed() -> bool:
+            return victims <= set(course.noticed_at)
+
+        await until(noticed, NOTICED_WITHIN_S, f"the fleet table shows {' and '.join(sorted(victims))} as out")
 
 
 async def rows_of(scenario: Scenario, course: Course, real: RealAnswers, serving: Serving) -> list[Row]:
@@ -138,58 +200,6 @@ def _stop(scenario: Scenario, course: Course, engine: str) -> Stop | None:
     return stop_of(course.placements, course.victims[engine], course.struck_at, noticed, course.ended_at)
 
 
-def _first_streams(scenario: Scenario, dice: random.Random, count: int) -> list[Stream]:
-    real = REAL_STREAMS if "llama.cpp" in scenario.engines else 0
-    return [
-        Stream(REAL, _prompt(dice, min(scenario.prompt_words, 200)), REAL_TOKENS)
-        if number < real
-        else Stream(SIMULATED, _prompt(dice, scenario.prompt_words), SIMULATED_TOKENS)
-        for number in range(count)
-    ]
-
-
-def _prompt(dice: random.Random, words: int) -> str:
-    return f"Story {dice.randrange(10**9)}: write about " + " ".join(dice.choices(WORDS, k=words))
-
-
-def _newcomer(dice: random.Random, number: int, held: str = "") -> Stream:
-    if number % 10 == 9:
-        return Stream(REAL, _prompt(dice, 12), NEWCOMER_TOKENS)
-    return Stream(SIMULATED, f"{held} {_prompt(dice, 12)}".strip(), NEWCOMER_TOKENS)
-
-
-async def _held_by_the_victim(dice: random.Random, session: aiohttp.ClientSession, url: str) -> str:
-    """A text in the victim's prefix cache and in nobody else's: who begins with it is sent there, as long as the router
-    thinks that it may. Otherwise newcomers might not go to the victim anyway, and that they stopped would say nothing.
-    """
-    for _ in range(HELD_TRIES):
-        streams = [Stream(SIMULATED, _prompt(dice, HELD_WORDS), NEWCOMER_TOKENS) for _ in range(2 * SIMULATED_WORKERS)]
-        await asyncio.gather(*(run_stream(stream, session, url) for stream in streams))
-        for stream in streams:
-            if stream.worker == VICTIMS["simulated"]:
-                return stream.prompt
-    raise RuntimeError(f"{VICTIMS['simulated']} got none of {HELD_TRIES * 2 * SIMULATED_WORKERS} requests")
-
-
-async def _newcomers(
-    course: Course, dice: random.Random, session: aiohttp.ClientSession, url: str, held: str, for_s: float
-) -> None:
-    """Short requests, one after the other, whether or not the earlier ones are answered. ``held``: how they begin."""
-    async with asyncio.TaskGroup() as group:
-        for number in range(int(for_s / NEWCOMER_GAP_S)):
-            stream = _newcomer(dice, number, held)
-            course.streams.append(stream)
-            group.create_task(run_stream(stream, session, url))
-            await asyncio.sleep(NEWCOMER_GAP_S)
-
-
-async def _again(course: Course, dice: random.Random, session: aiohttp.ClientSession, url: str) -> None:
-    """Requests to the router that took the place of the one that was killed."""
-    streams = [_newcomer(dice, number) for number in range(AFTER_RESTART)]
-    course.streams.extend(streams)
-    await asyncio.gather(*(run_stream(stream, session, url) for stream in streams))
-
-
 async def _watch(pool: ChaosPool, course: Course, engines: Sequence[str]) -> None:
     """Note when the fleet table first shows each victim as not to be used."""
     while True:
@@ -214,9 +224,9 @@ async def _placements(session: aiohttp.ClientSession, url: str, streams: Sequenc
     found = await asyncio.gather(*(records(one.request_id) for one in asked))
     without = sum(one.completed and not some for one, some in zip(asked, found, strict=True))
     if without:  # it would pass for a router that stopped placing at once
-        raise RuntimeError(f"the router has no decision of {without} of {len(asked)} requests it answered")
+        raise NotReached(f"the router has no decision of {without} of {len(asked)} requests it answered")
     return [
-        Placement(at=one["facts"]["now"], worker_id=one["picked"], newcomer=stream.max_tokens == NEWCOMER_TOKENS)
+        Placement(at=one["facts"]["now"], worker_id=one["picked"], newcomer=is_newcomer(stream))
         for stream, some in zip(asked, found, strict=True)
         for one in some
     ]

@@ -7,12 +7,15 @@ import asyncio
 import contextlib
 import json
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtest.chaos.crowd import Moment
 from loadtest.chaos.freeze import FrozenThread, freeze
-from loadtest.chaos.pool import READY_WITHIN_S, VICTIMS, ChaosPool, Layout, until
+from loadtest.chaos.pool import READY_WITHIN_S, VICTIMS, ChaosPool, Layout
+from loadtest.chaos.waiting import NotReached, until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +58,8 @@ class Scenario:
     name: str
     strike: Act
     later: Act = _nothing
-    strike_at_s: float = 3.0
-    later_after_s: float = 0.0  # after the strike
+    when: Moment = Moment.MID_STREAM
+    lasts_s: float = 0.0  # from the strike to ``later``, and until the victims are shown as out
     layout: Layout = field(default_factory=Layout)
     prompt_words: int = 60
     engines: tuple[str, ...] = ("simulated", "llama.cpp")
@@ -78,7 +81,7 @@ async def kill_while_loading(stage: Stage) -> None:
         states = [f"{model['model']}@{model['quantization']} {model['state']}" for model in fleet[name]["models"]]
         stage.notes[name] = states
         if not any(state.endswith(("loading", "benchmarking")) for state in states):
-            raise RuntimeError(f"{name} loaded nothing when it was to be killed: {', '.join(states)}")
+            raise NotReached(f"{name} loaded nothing when it was to be killed: {', '.join(states)}")
     await kill(stage)
 
 
@@ -96,8 +99,9 @@ async def go_on(stage: Stage) -> None:
 
 async def hang(stage: Stage) -> None:
     """The engine stops, its process lives: by the control file, and by stopping the thread that computes."""
-    _control(stage.pool, {"hang": True})
     stage.frozen.append(await freeze(stage.pool.victim("llama.cpp").child.pid))
+    stage.struck_at = time.monotonic()
+    _control(stage.pool, {"hang": True})
 
 
 async def unhang(stage: Stage) -> None:
@@ -150,7 +154,7 @@ async def restart_router(stage: Stage) -> None:
     stage.struck_at = await pool.router.crash()
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await until(pool.all_ready, READY_WITHIN_S, "the workers after the router's restart")
+    await until(pool.all_ready, READY_WITHIN_S, "the workers are ready after the router's restart")
     stage.notes["all_workers_back_s"] = round(loop.time() - began, 2)
 
 
@@ -212,21 +216,19 @@ def scenarios(small_disk: Path) -> list[Scenario]:
     """All of them, in the order of the table. ``small_disk``: a folder that can fill up."""
     return [
         Scenario(name="kill mid-stream", strike=kill, bounds=KILLED),
-        Scenario(name="kill during prefill", strike=kill, strike_at_s=0.7, prompt_words=400, bounds=KILLED),
+        Scenario(name="kill during prefill", strike=kill, when=Moment.PREFILL, prompt_words=300, bounds=KILLED),
         Scenario(name="kill during load", strike=kill_while_loading, layout=Layout(loading=True), bounds=KILLED),
-        Scenario(name="stop and continue", strike=freeze_process, later=go_on, later_after_s=7.0, bounds=HANGING),
-        Scenario(name="hung engine", strike=hang, later=unhang, later_after_s=10.0, bounds=HANGING),
-        Scenario(
-            name="cut network", strike=cut, later=heal, later_after_s=8.0, layout=Layout(proxied=True), bounds=HANGING
-        ),
-        Scenario(name="announced sleep", strike=sleep, later=wake, later_after_s=5.0, bounds=KILLED),
-        Scenario(name="drain", strike=drain, later=undrain, later_after_s=8.0, bounds=KILLED),
+        Scenario(name="stop and continue", strike=freeze_process, later=go_on, lasts_s=7.0, bounds=HANGING),
+        Scenario(name="hung engine", strike=hang, later=unhang, lasts_s=10.0, bounds=HANGING),
+        Scenario(name="cut network", strike=cut, later=heal, lasts_s=8.0, layout=Layout(proxied=True), bounds=HANGING),
+        Scenario(name="announced sleep", strike=sleep, later=wake, lasts_s=5.0, bounds=KILLED),
+        Scenario(name="drain", strike=drain, later=undrain, lasts_s=8.0, bounds=KILLED),
         Scenario(name="router restart", strike=restart_router, leaves=False, ends_router=True),
         Scenario(
             name="full disk",
             strike=fill_disk,
             later=free_disk,
-            later_after_s=5.0,
+            lasts_s=5.0,
             layout=Layout(state_dir=small_disk),
             leaves=False,
             bounds=UNTOUCHED,
@@ -235,7 +237,7 @@ def scenarios(small_disk: Path) -> list[Scenario]:
             name="clock jump",
             strike=jump_clocks,
             later=jump_back,
-            later_after_s=4.0,
+            lasts_s=4.0,
             layout=Layout(fake_clock=True),
             leaves=False,
             bounds=UNTOUCHED,
@@ -244,7 +246,7 @@ def scenarios(small_disk: Path) -> list[Scenario]:
             name="lying worker",
             strike=lie,
             later=repent,
-            later_after_s=10.0,
+            lasts_s=10.0,
             layout=Layout(liar=True),
             engines=("simulated",),
             bounds=HANGING,

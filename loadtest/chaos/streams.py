@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,27 @@ class Stream:
         """When its last event came; None while it runs or if it broke off."""
         return self.event_times[-1] if self.completed else None
 
+    @property
+    def over(self) -> bool:
+        """Nothing more will come."""
+        return bool(self.finish_reason or self.error)
+
+    @property
+    def prefilling(self) -> bool:
+        """Accepted, and no word of the answer has come."""
+        return bool(self.worker) and not self.event_times and not self.over
+
+    @property
+    def decoding(self) -> bool:
+        """Some of the answer is here, and more than half is to come."""
+        return 2 <= len(self.event_times) < self.max_tokens / 2 and not self.over
+
+    @property
+    def gap_s(self) -> float:
+        """Mean time between its events; 0.0 with fewer than two."""
+        times = self.event_times
+        return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
+
     def in_flight(self, at: float) -> bool:
         """Sent and not ended at that time."""
         return self.sent_at <= at and (self.ended_at is None or self.ended_at > at)
@@ -59,8 +81,8 @@ class Stream:
         return longest
 
 
-async def run(stream: Stream, session: aiohttp.ClientSession, url: str) -> Stream:
-    """Ask, read to the end, and say how it ended; raises nothing but cancellation."""
+async def run(stream: Stream, session: aiohttp.ClientSession, url: str, heard: Callable[[], None]) -> Stream:
+    """Ask, read to the end, and say how it ended; raises nothing but cancellation. ``heard``: called after any news."""
     body = {
         "model": stream.model,
         "messages": [{"role": "user", "content": stream.prompt}],
@@ -76,16 +98,19 @@ async def run(stream: Stream, session: aiohttp.ClientSession, url: str) -> Strea
             stream.request_id = reply.headers.get("x-request-id", "")
             stream.worker = reply.headers.get("x-allsorts-worker", "")
             stream.quantization = reply.headers.get("x-allsorts-quantization", "")
+            heard()
             if reply.status != 200:
                 stream.error = f"{reply.status}: {(await reply.text())[:300]}"
                 return stream
             async for line in reply.content:
                 if line.startswith(b"data: {"):
                     _hear(stream, json.loads(line[6:]))
+                    heard()
         if not stream.finish_reason and not stream.error:
             stream.error = "the stream ended without a finish reason"
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         stream.error = stream.error or f"{type(error).__name__}: {error}"
+    heard()
     return stream
 
 

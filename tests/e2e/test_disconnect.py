@@ -37,4 +37,5 @@ async def test_a_client_that_leaves_frees_its_slot(pool: Pool, body: dict[str, A
             await pool.until_steps(WELL_INTO_DECODING)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
+        assert asking.cancelled(), "it was answered before its client left"
     await pool.until_busy(False, within_s=8)

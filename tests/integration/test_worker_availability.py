@@ -89,3 +89,6 @@ async def test_a_drain_while_it_sleeps_holds_when_it_wakes(fleet: Fleet) -> None
         await session.until(lambda one: any(pong.sequence == 8 for pong in one.of("pong")))
         rig.worker.availability.wake()
         await session.until(lambda one: leavings(one)[-1:] == [pb.LEAVING_KIND_DRAINING])
+        session.send(**generate("r1", "text"))
+        (refusal,) = await session.until(lambda one: one.of("refusal"))
+        assert refusal.code == pb.REFUSAL_CODE_DRAINING

@@ -57,7 +57,9 @@ async def test_load_carries_the_last_command_seen(fleet: Fleet) -> None:
     async with running(rig):
         session = await ready(fleet)
         sequence = session.send(abort=pb.Abort(request_id="nobody", attempt=1))
-        await session.until(lambda one: one.loads() and one.loads()[-1].last_command == sequence)
+        await session.until(lambda one: one.loads() and one.loads()[-1].last_command >= sequence)
+        assert session.loads()[-1].last_command == sequence
+        assert not session.deltas("nobody")
 
 
 async def test_a_refusal_carries_code_counts_and_true_load(fleet: Fleet) -> None:
@@ -171,8 +173,10 @@ async def test_a_session_at_its_bound_is_dropped(fleet: Fleet) -> None:
         await asyncio.wait_for(session.ended.wait(), 60)
         fleet.reading.set()
         second = await ready(fleet, 2)
+        assert second.hello.incarnation == session.hello.incarnation
         second.send(**generate("r", "alive"))
         await second.until(lambda one: one.finish("r"))
+        assert second.text("r") == "alive"
 
 
 async def test_the_replica_list_opens_and_closes_sessions(fleet: Fleet) -> None:

@@ -135,8 +135,10 @@ async def rig(state_dir: Path) -> AsyncIterator[tuple[Head, GoodWorker]]:
             await good.close()
 
 
-async def attack(pool: Head, frames: list[bytes]) -> None:
-    """Send raw frames as fast as they go; read until the router has had enough, or everything was taken."""
+async def attack(pool: Head, frames: list[bytes]) -> grpc.StatusCode | None:
+    """Send raw frames as fast as they go; read until the router has had enough, or everything was taken. Returns how
+    the router ended it; None when it did not.
+    """
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(pool.session_address, options=options) as channel:
         raw = channel.stream_stream(METHOD)
@@ -147,7 +149,7 @@ async def attack(pool: Head, frames: list[bytes]) -> None:
             await call.done_writing()
             while await call.read() is not grpc.aio.EOF:
                 pass
-        call.cancel()
+        return await call.code() if call.done() else None
 
 
 def running() -> Counter[str]:
@@ -197,7 +199,7 @@ def test_garbage_frames_cost_the_sender_its_session_and_nobody_else(
                 await attack(pool, [first, *rest])
             await nothing_is_left_but(good, pool, before)
             await good.speaks()
-            pool.membership.snapshot()
+            assert pool.membership.session_of(WorkerId("good")) is good.session
 
     asyncio.run(scene())
 
@@ -219,7 +221,7 @@ async def test_an_oversized_message_ends_the_session(tmp_path: Path) -> None:
     hello = pb.WorkerEvent(hello=pb.Hello(protocol_version=1, worker_id="evil")).SerializeToString()
     huge = pb.WorkerEvent(leaving=pb.Leaving(reason="x" * (SESSION_MESSAGE_BYTES + 1))).SerializeToString()
     async with rig(tmp_path) as (pool, good):
-        await attack(pool, [hello, huge])
+        assert await attack(pool, [hello, huge]) is grpc.StatusCode.RESOURCE_EXHAUSTED
         await good.speaks()
         await pool.changes_until(lambda: pool.membership.session_of(WorkerId("evil")) is None)
 

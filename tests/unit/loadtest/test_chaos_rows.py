@@ -1,10 +1,14 @@
 """The chaos table counts what clients saw: it must notice every lost, doubled and foreign token."""
 
+import random
+
 import pytest
 
 from loadtest.chaos.answers import simulated_answer, simulated_wrong
-from loadtest.chaos.rows import Placement, Row, make_row, merged, stop_of
+from loadtest.chaos.crowd import NEWCOMER_TOKENS, Crowd, Moment, real_tokens, seen
+from loadtest.chaos.rows import Placement, Row, failed_row, make_row, merged, stop_of
 from loadtest.chaos.streams import Stream
+from loadtest.chaos.waiting import NotReached, until
 
 PROMPT = "Story 1: write about amber"
 TOKENS = 12
@@ -133,3 +137,72 @@ def test_a_fault_that_was_run_again_replaces_its_rows_and_no_others() -> None:
     rows = merged(kept, [row("kill", tokens_wrong=1)], ["kill", "hang", "drain"])
     assert [(one.fault, one.tokens_wrong) for one in rows] == [("kill", 1), ("drain", 2)]
     assert all(one.misses for one in rows)
+
+
+def at(worker: str, events: int, *, max_tokens: int = TOKENS, ended: bool = False, error: str = "") -> Stream:
+    """A stream that its client has heard so much of."""
+    return Stream(
+        model="m",
+        prompt=PROMPT,
+        max_tokens=max_tokens,
+        worker=worker,
+        event_times=[float(number) for number in range(events)],
+        finish_reason="length" if ended else "",
+        error=error,
+    )
+
+
+def test_the_moment_to_strike_is_read_off_what_clients_have_heard_of_the_victim() -> None:
+    """Accepted without a word is prefilling; some words and less than half of them is mid-answer."""
+    streams = [
+        at("", 0),  # not placed yet
+        at("victim", 0),
+        at("victim", 0, error="it broke"),
+        at("victim", 1),  # may be its only word for long
+        at("victim", 2),
+        at("victim", TOKENS // 2 - 1),
+        at("victim", TOKENS // 2),  # might end before anybody notices
+        at("victim", TOKENS, ended=True),
+        at("other", 3),
+        at("victim", 0, max_tokens=NEWCOMER_TOKENS),
+        at("victim", 3, max_tokens=NEWCOMER_TOKENS, ended=True),
+        at("other", 3, max_tokens=NEWCOMER_TOKENS, ended=True),
+    ]
+    found = seen(streams, "victim")
+    assert found.at(Moment.PREFILL) == 1
+    assert found.at(Moment.MID_STREAM) == 2
+    assert found.newcomers == 2
+
+
+def test_real_answers_are_as_long_as_this_machine_needs_to_be_caught_writing() -> None:
+    """A machine twice as fast is given twice as much to write, within bounds."""
+    assert real_tokens(0.1) == 80
+    assert real_tokens(0.05) == 160
+    assert real_tokens(10.0) == 64
+    assert real_tokens(0.001) == 384
+
+
+async def test_a_state_that_does_not_come_is_one_line_that_says_what_there_was_instead() -> None:
+    crowd = Crowd(None, "", random.Random(1))  # type: ignore[arg-type]
+    crowd.streams.append(at("victim", 3, error="it broke"))
+    with pytest.raises(NotReached, match=r"7 streams .victim has 0 before.*; 0 of 1 unanswered, 1 failed.*it broke"):
+        await crowd.until(lambda: False, 0.01, lambda: f"7 streams (victim has {crowd.seen('victim')}; {crowd})")
+
+
+async def test_what_can_never_come_ends_the_wait_at_once() -> None:
+    """A process that died while it was waited for is named, not its absence after two minutes."""
+
+    async def never() -> bool:
+        return False
+
+    def check() -> None:
+        raise NotReached("sim-1 ended while starting")
+
+    with pytest.raises(NotReached, match="ended while starting"):
+        await until(never, 120.0, "the workers are ready", check)
+
+
+def test_a_row_that_did_not_come_to_its_end_is_missed_by_that_line_alone() -> None:
+    """Its zeros would otherwise pass for a fault that hurt nobody."""
+    failed = Row.from_json(failed_row("drain", "simulated", "serve", "no newcomer came: not within 30 s").as_json())
+    assert failed.misses == ["no newcomer came: not within 30 s"]

@@ -14,7 +14,7 @@ def model(**more: object) -> pb.ModelInstance:
     return pb.ModelInstance(model="m", quantization="q8_0", context_tokens=2**20, slots=1024, **more)  # type: ignore[arg-type]
 
 
-def test_what_the_largest_and_fastest_machines_say_is_believed() -> None:
+def test_what_the_largest_and_fastest_machines_say_is_not_refused() -> None:
     """The bounds are far above what an honest worker says."""
     profile = pb.Profile(node="dgx", engine="vllm", hardware=pb.Hardware(kind="nvidia", name="NVIDIA GB300", count=72))
     profile.hardware.memory_bytes = 72 * 288 * 2**30

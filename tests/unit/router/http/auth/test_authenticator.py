@@ -165,6 +165,8 @@ async def test_observing_costs_no_request(rig: Rig) -> None:
     for _ in range(5):
         await rig.auth.authenticate(key, Scope.OBSERVE)
     await rig.auth.authenticate(key, Scope.SERVE)
+    with pytest.raises(RateLimited):
+        await rig.auth.authenticate(key, Scope.SERVE)
 
 
 async def test_what_is_not_counted_passes_a_spent_limit(rig: Rig) -> None:

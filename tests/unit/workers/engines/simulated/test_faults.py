@@ -166,6 +166,7 @@ async def test_a_control_file_that_makes_no_sense_changes_nothing(running: Runni
     await running.until(lambda: running.tokens)
     said = running.tokens
     await running.until(lambda: running.tokens > said)
+    assert running.engine._fault == NO_FAULT
     running.control.write_text('{"hang": true}')
     await running.until(lambda: running.engine._fault.hang)
 
