@@ -25,6 +25,7 @@ from tests.support.tls_pool import Head, head
 from tests.support.until import WITHIN_S, until_async
 
 METHOD = "/allsorts.v1.Fleet/Session"
+CLIENTS_OWN = ("_AioCall.", "_Stream", "StreamStreamCall.")
 ATTACK_S = 10.0
 SETTLE_S = 10.0
 
@@ -149,13 +150,26 @@ async def attack(pool: Head, frames: list[bytes]) -> grpc.StatusCode | None:
             await call.done_writing()
             while await call.read() is not grpc.aio.EOF:
                 pass
-        return await call.code() if call.done() else None
+        ended = await call.code() if call.done() else None
+        call.cancel()
+    return ended
+
+
+async def attacker_ends(before: set[asyncio.Task[Any]]) -> None:
+    """With what its client still waits for: that may be for ever, too."""
+    left = [task for task in asyncio.all_tasks() - before if what_runs(task).startswith(CLIENTS_OWN)]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+def what_runs(task: asyncio.Task[Any]) -> str:
+    return str(getattr(task.get_coro(), "__qualname__", task))
 
 
 def running() -> Counter[str]:
     """Tasks by what they run (the server's own are replaced, not more), but for those of the attacker's client."""
-    names = (str(getattr(task.get_coro(), "__qualname__", task)) for task in asyncio.all_tasks())
-    return Counter(name for name in names if not name.startswith(("_AioCall.", "_Stream", "StreamStreamCall.")))
+    return Counter(name for name in map(what_runs, asyncio.all_tasks()) if not name.startswith(CLIENTS_OWN))
 
 
 async def nothing_is_left_but(good: GoodWorker, pool: Head, before: Counter[str]) -> None:
@@ -194,10 +208,11 @@ def test_garbage_frames_cost_the_sender_its_session_and_nobody_else(
 
     async def scene() -> None:
         async with rig(tmp_path_factory.mktemp("state")) as (pool, good):
-            before = running()
+            before, tasks = running(), asyncio.all_tasks()
             async with asyncio.timeout(60):
                 await attack(pool, [first, *rest])
             await nothing_is_left_but(good, pool, before)
+            await attacker_ends(tasks)
             await good.speaks()
             assert pool.membership.session_of(WorkerId("good")) is good.session
 
