@@ -21,7 +21,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Leftovers(), "leftovers")
+    leftovers = Leftovers()
+    leftovers.watch_in("router.scheduling.scheduler", "Scheduler", lambda one: repr(one) if len(one) else "")
+    config.pluginmanager.register(leftovers, "leftovers")
 
 
 @pytest.fixture(scope="session")

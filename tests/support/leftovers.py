@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -79,7 +80,12 @@ class Leftovers:
         self._loops = 0  # closed since the last look
         self._holders: dict[type, Callable[[Any], str]] = {}
         self._built: list[Any] = []
+        self._to_watch: list[tuple[str, str, Callable[[Any], str]]] = []
         self._cancel_all_tasks = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
+
+    def watch_in(self, module: str, holder: str, what_is_left: Callable[[Any], str]) -> None:
+        """``watch``, if any test imports that module: an environment for workers alone has no router."""
+        self._to_watch.append((module, holder, what_is_left))
 
     def watch(self, holder: type, what_is_left: Callable[[Any], str]) -> None:
         """Every ``holder`` that a test builds is asked, when the test is over, what it still holds; "" for nothing."""
@@ -105,6 +111,9 @@ class Leftovers:
 
     def pytest_collection_finish(self) -> None:
         """What was imported stays: to look for garbage takes half a millisecond without it, 90 with it."""
+        for module, holder, what_is_left in self._to_watch:
+            if module in sys.modules:
+                self.watch(getattr(sys.modules[module], holder), what_is_left)
         gc.collect()
         gc.freeze()
         self._allowed = started()

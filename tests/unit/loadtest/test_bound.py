@@ -13,6 +13,8 @@ from loadtest.simulate.search import REQUIRED
 from loadtest.simulate.traffic import Arrival
 from workers.engines.simulated.parameters import EngineParameters
 
+pytestmark = pytest.mark.holds_claims
+
 HOME = "deploy/fleets/home_lab.toml"
 PLAIN = EngineParameters(
     base_s=0.02, per_sequence_s=0.002, per_context_token_s=0.0, prefill_token_s=0.0001, slots=8, chunk_tokens=512

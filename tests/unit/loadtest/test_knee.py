@@ -6,6 +6,8 @@ from loadtest.simulate.cases import GIVE_UP_AT, Case, run_at
 from loadtest.simulate.metrics import window
 from loadtest.simulate.search import REQUIRED
 
+pytestmark = pytest.mark.holds_claims
+
 
 def test_the_first_and_the_last_tenth_do_not_count() -> None:
     """They are served by a pool that fills or empties."""

@@ -9,6 +9,8 @@ from loadtest.simulate.outages import Outage
 from loadtest.simulate.world import Setup, World
 from router.scheduling.admission.limits import AdmissionLimits
 
+pytestmark = pytest.mark.holds_claims
+
 HOME_LAB = "deploy/fleets/home_lab.toml"
 PATIENT = AdmissionLimits(shed_late=False, longest_wait_s=1e6, queue_limit=10_000, patience_s=1e6)
 

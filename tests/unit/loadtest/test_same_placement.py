@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+import pytest
+
 from loadtest.bench import short_grid
 from loadtest.bench.house.same_placement import differences
+
+pytestmark = pytest.mark.holds_claims
 
 
 def _cell(name: str = "a", *, goodput: float = 1.0, end: float = 2.0) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from router.scheduling.events import Arrived, ClientLeft, Send
 from tests.support.fleets import request
 from tests.support.scheduling import Pool
 
+pytestmark = pytest.mark.holds_claims
+
 R1 = RequestId("r1")
 
 

@@ -13,6 +13,8 @@ from router.scheduling.tracked_request import BACKOFF_FIRST_S, MAX_CONFLICTS
 from tests.support.fleets import TARGETS, instance, request
 from tests.support.scheduling import Pool, sends
 
+pytestmark = pytest.mark.holds_claims
+
 FULL = {"running": 8, "waiting": 4}
 
 

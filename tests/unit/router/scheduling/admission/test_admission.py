@@ -23,6 +23,8 @@ from router.scheduling.placement.placer import build_placer
 from tests.support.admission import Gate
 from tests.support.fleets import TARGETS, changed, instance, request, snapshot, worker
 
+pytestmark = pytest.mark.holds_claims
+
 SLOTS = 8
 FULL = Load(running=SLOTS, waiting=4, expected_remaining_tokens=8 * 400, prefill_tokens_pending=4000)
 
