@@ -71,8 +71,8 @@ def shape_from_config(
         dense_feed_forward=feed_forward if experts else 0,
         kv_layers=grouped(
             [
-                KvLayers(layers=1, keys=keeps * heads * key, values=keeps * heads * value, window=window)
-                for heads, (keeps, window) in zip(kv_heads, _looking_back(read, layers), strict=True)
+                KvLayers(layers=1, keys=keeps * kept * key, values=keeps * kept * value, window=window)
+                for kept, (keeps, window) in zip(kv_heads, _looking_back(read, layers), strict=True)
             ]
         ),
         attention_parameters=_latent_attention(read, hidden, heads, latent) if latent else 0,

@@ -1,11 +1,19 @@
 """A GGUF file as its owner named it: the model's shape, or one line with what llama.cpp needs instead."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from protos.contract.models.errors import BadModelFile
 from protos.contract.models.gguf_model import read_gguf
+from protos.contract.models.instance import instance_of
 from protos.contract.models.model_shape import ModelShape
-from workers.engines.base import LoadError
+from protos.contract.worker import Capabilities, ModelInstance
+from workers.engines.base import LoadError, ModelSpec
+from workers.engines.llama_cpp.options import Options
+
+CAPABILITIES = Capabilities(
+    can_continue=True, can_score=True, logprobs=True, seed=True, can_load=True, publishes_cache=True
+)
 
 
 def read_model(path: Path) -> ModelShape:
@@ -18,6 +26,18 @@ def read_model(path: Path) -> ModelShape:
         return read_gguf(path)
     except BadModelFile as error:
         raise LoadError(f"{error.path}: {error.problem}; {_remedy(error)}") from None
+
+
+def loaded_with(shape: ModelShape, spec: ModelSpec, options: Options) -> ModelInstance:
+    """The model as its worker reports it, but for what only the loaded vocabulary tells."""
+    return replace(
+        instance_of(shape, model=spec.name, file_format="gguf", file=spec.path.rpartition("/")[2]),
+        quantization=shape.quantization or spec.quantization,
+        context_tokens=options.context_tokens,
+        slots=options.slots,
+        capabilities=CAPABILITIES,
+        kv_capacity_tokens=options.slots * options.context_tokens,
+    )
 
 
 def _beside(folder: Path) -> str:

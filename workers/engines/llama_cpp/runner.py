@@ -15,13 +15,12 @@ from protos.contract.worker import Load, ModelInstance
 from workers.engines.base import EngineFailed, ModelSpec, Refused, Scored, StepResult
 from workers.engines.llama_cpp.batching import Batching
 from workers.engines.llama_cpp.chat import ChatTemplate
-from workers.engines.llama_cpp.facts import loaded_model
 from workers.engines.llama_cpp.memory import check_memory
-from workers.engines.llama_cpp.model_file import read_model
+from workers.engines.llama_cpp.model_file import loaded_with, read_model
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.sequence import Preparation, Sequence
-from workers.engines.prompts import Prompts
+from workers.engines.prompts import Prompts, template_fingerprint, tokens_per_byte
 
 Publish = Callable[[StepResult], None]
 Died = Callable[[str], None]
@@ -106,7 +105,12 @@ class Runner:
         model = NativeModel(path, self._options, lambda fraction: progress(0.9 * fraction, f"reading {path.name}"))
         try:
             template = ChatTemplate(model)
-            facts = loaded_model(model, shape, self._spec, self._options, template.source)
+            facts = replace(
+                loaded_with(shape, self._spec, self._options),
+                tokenizer_fingerprint=model.tokenizer_fingerprint(),
+                chat_template_fingerprint=template_fingerprint(template.source),
+                tokens_per_byte=tokens_per_byte(model),
+            )
         except BaseException:
             model.close()
             raise
