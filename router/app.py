@@ -34,8 +34,8 @@ from router.scheduling.events import WorkerGone
 from router.scheduling.explain.decision_files import RecordFiles, of_rank
 from router.scheduling.explain.decision_log import RecordLog
 from router.scheduling.explain.record import to_record
-from router.scheduling.placement.composition import ComposedPlacer
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.factory import build_placer
+from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.placement.policies import build_policy
 from router.scheduling.scheduler import RetryLimits, Scheduler
 from router.sessions.listeners import Listening, listen

@@ -21,9 +21,9 @@ from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import WorkerProfile, WorkerState
-from router.scheduling.placement.composition import ComposedPlacer
+from router.scheduling.placement.factory import build_placer
 from router.scheduling.placement.interfaces import Dispatched
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.placer import ComposedPlacer
 
 OUT = Path("build/bench/decision.json")
 DECISIONS = 2000

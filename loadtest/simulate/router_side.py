@@ -25,8 +25,8 @@ from router.fleet.session import Sink
 from router.scheduling.admission.limits import AdmissionLimits
 from router.scheduling.claims import Claim, Claims
 from router.scheduling.events import Arrived, CommandSent, Event, Instruction, LoadReported, Send, Tick, WorkerGone
-from router.scheduling.placement.composition import ComposedPlacer
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.factory import build_placer
+from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.scheduler import Scheduler
 
 BYTES_PER_TOKEN = 4

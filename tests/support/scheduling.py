@@ -30,8 +30,8 @@ from router.scheduling.events import (
     WorkerGone,
     WorkerRefused,
 )
-from router.scheduling.placement.composition import ComposedPlacer
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.factory import build_placer
+from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.scheduler import RetryLimits, Scheduler
 from tests.support.fleets import instance, worker
 

@@ -10,8 +10,8 @@ from protos.contract.worker import Load, Speed
 from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
-from router.scheduling.placement.composition import ComposedPlacer
 from router.scheduling.placement.interfaces import Dispatched
+from router.scheduling.placement.placer import ComposedPlacer
 
 REPORT_S = 0.05
 """Least time between two load reports, as on a real session."""

@@ -17,7 +17,7 @@ from router.cli import explain as commands
 from router.domain.placement import Ending, Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.placement.cost import TERMS
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.factory import build_placer
 from tests.support.fleets import SPEED, TARGETS, faster, instance, request, snapshot, worker
 
 app = typer.Typer()

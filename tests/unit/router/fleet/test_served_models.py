@@ -16,7 +16,7 @@ from router.domain.worker import WorkerProfile
 from router.fleet.membership import Membership
 from router.fleet.served_models import keep_models, recall_models
 from router.scheduling.claims import Claims
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.factory import build_placer
 from router.sessions.session import WorkerSession
 from router.state.memory import MemoryBackend
 from router.state.store import BackedStore, Store

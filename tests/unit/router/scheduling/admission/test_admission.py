@@ -19,7 +19,7 @@ from router.domain.worker import WorkerState
 from router.scheduling.admission.interfaces import Admitted, Decision
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
 from router.scheduling.events import Shed
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.factory import build_placer
 from tests.support.admission import Gate
 from tests.support.fleets import TARGETS, changed, instance, request, snapshot, worker
 

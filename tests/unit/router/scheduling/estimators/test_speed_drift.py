@@ -7,7 +7,7 @@ import pytest
 
 from protos.contract.worker import Speed
 from router.scheduling.placement.candidates import InstanceKey
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.factory import build_placer
 from tests.support.fleets import SPEED, faster, instance, request, snapshot, worker
 from tests.support.virtual_worker import VirtualWorker
 

@@ -9,9 +9,9 @@ from router.domain.placement import Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.admission.interfaces import Admitted
 from router.scheduling.estimators.tpot_lead import Progress, Slack, SlackTracker
-from router.scheduling.placement.composition import ComposedPlacer
+from router.scheduling.placement.factory import build_placer
 from router.scheduling.placement.interfaces import Dispatched
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.placer import ComposedPlacer
 from tests.support.admission import Gate
 from tests.support.fleets import SPEED, TARGETS, changed, instance, request, snapshot, worker
 

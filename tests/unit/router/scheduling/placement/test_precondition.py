@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from protos.contract.worker import Load
 from router.domain.placement import Ending, Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
-from router.scheduling.placement.composition import ComposedPlacer
-from router.scheduling.placement.placer import build_placer
+from router.scheduling.placement.factory import build_placer
+from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.placement.precondition import LEAST_S, SLACK_SHARE, max_queued_prefill_tokens
 from tests.support.fleets import SPEED, TARGETS, faster, instance, request, snapshot, worker
 
