@@ -10,7 +10,7 @@ from loadtest.bench.house.checkouts import Checkout
 from loadtest.bench.house.ratios import find_figures
 
 WORKERS = ("50", "1000")
-PREFIX = ("prefix_clear_262144_s", "prefix_dispatch_ms")
+CLEAR, DISPATCH = "prefix_clear_262144_s", "prefix_dispatch_ms"
 TIMEOUT_S = 300.0
 _MEASURE = "import json; from loadtest.bench import decision; print(json.dumps(decision.measure()))"
 _WRITTEN = Path("build/bench/decision.json")
@@ -29,17 +29,18 @@ def _decide(checkout: Checkout) -> dict[str, float]:
     return {workers: round(microseconds, 1) for workers, microseconds in found.items()}
 
 
-def prefix_index(checkout: Checkout) -> dict[str, float] | None:
-    """Seconds to clear an instance of 262,144 blocks, milliseconds of a dispatch of 1,000 blocks at the bound.
+def prefix_index(checkout: Checkout) -> dict[str, float]:
+    """What its prefix index costs, by the names ``bench.decision`` gives.
 
-    None where the checkout's ``bench.decision`` does not measure them.
+    Seconds of CPU to clear an instance of 262,144 blocks, milliseconds of a dispatch of 1,000 blocks at the bound, and
+    more. Raises ValueError where one of these two is missing.
     """
     checkout.run(checkout.module("loadtest.bench.decision"), timeout_s=TIMEOUT_S)
-    try:
-        written = json.loads((checkout.folder / _WRITTEN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return find_figures(written, PREFIX)
+    written = json.loads((checkout.folder / _WRITTEN).read_text(encoding="utf-8"))
+    found = {name: float(value) for name, value in written.items() if name.startswith("prefix_")}
+    if missing := [name for name in (CLEAR, DISPATCH) if name not in found]:
+        raise ValueError(f"{checkout.name}: bench.decision gives no {' and no '.join(missing)}")
+    return found
 
 
 def _last_object(printed: str) -> Any:

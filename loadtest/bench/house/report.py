@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.house.decision_time import PREFIX, WORKERS
+from loadtest.bench.house.decision_time import CLEAR, DISPATCH, WORKERS
 from loadtest.bench.house.ratios import Ratio, ratio
 from loadtest.bench.house.router_cpu import Carried
 from loadtest.bench.house.size import largest_package, lines_of, longest_module
@@ -53,7 +53,7 @@ class Measured:
     streams: int
     decisions: Mapping[str, Sequence[Mapping[str, float]]]
     carried: Mapping[str, Sequence[Carried]]
-    prefix: Mapping[str, float] | None
+    prefix: Mapping[str, float]
     sizes: Mapping[str, Sizes]
 
     @property
@@ -74,12 +74,11 @@ class Measured:
 def figures(found: Measured) -> dict[str, Any]:
     """What is written."""
     new = found.sizes["new"]
-    prefix = found.prefix or {}
     return {
         **{name: round(one.median, 4) for name, one in found.ratios.items()},
         "lines_router_workers": new.lines_router_workers,
         "largest_package": new.largest_package[1],
-        **{name: prefix.get(name) for name in PREFIX},
+        **found.prefix,
         "spread": {name: [round(one.low, 4), round(one.high, 4)] for name, one in found.ratios.items()},
         "base": found.base,
         "streams": found.streams,
@@ -101,7 +100,8 @@ def write(found: Measured, out: Path) -> None:
         f"bench-house: a decision takes {spread['decision_ratio_50']} of the base's time at 50 workers, "
         f"{spread['decision_ratio_1000']} at 1,000; the router's CPU is {spread['router_cpu_ratio']}; "
         f"{new.lines_router_workers:,} lines in router and workers, {base.lines_router_workers:,} before; "
-        f"{new.largest_package[1]} modules in the largest package",
+        f"{new.largest_package[1]} modules in the largest package; an instance's 262,144 blocks are cleared in "
+        f"{found.prefix[CLEAR]:.3f} s, 1,000 dispatched in {found.prefix[DISPATCH]:.2f} ms",
         soft_wrap=True,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +124,8 @@ def _table(found: Measured) -> Table:
     for name in ("largest_package", "longest_module"):
         largest = (getattr(found.sizes[side], name) for side in ("base", "new"))
         _row(table, name.replace("_", " "), *(f"{count:,} ({where})" for where, count in largest))
-    for name, unit in zip(PREFIX, ("s", "ms"), strict=True):
-        value = (found.prefix or {}).get(name)
-        _row(table, name, "", "not measured" if value is None else f"{value:.4g} {unit}")
+    for name, value in found.prefix.items():
+        _row(table, name, "", f"{value:.4g}")
     return table
 
 
