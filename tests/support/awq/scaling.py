@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from workers.models.awq.packing import LEVELS, Groups, quantize
+from tests.support.awq.packing import LEVELS, Groups, quantize
 
 STEPS = 20
 """Exponents tried: 0, 0.05 … 0.95 (the paper's grid)."""
