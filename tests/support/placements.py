@@ -16,8 +16,8 @@ from router.domain.request import InferenceRequest, ModelRef, SloTargets
 from router.domain.snapshot import FleetSnapshot, Inflight, WorkerView
 from router.domain.worker import WorkerState
 from router.scheduling.explain.record import DecisionRecord
-from router.scheduling.placement.dynamic_filters import ESTIMATE_SLACK
 from router.scheduling.placement.factory import build_placer
+from router.scheduling.placement.filters.dynamic import ESTIMATE_SLACK
 from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.placement.policies import PolicyTable
 from tests.support.fleets import instance, request, snapshot, worker

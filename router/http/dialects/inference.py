@@ -26,7 +26,7 @@ from router.http.server.decoding import decode
 from router.http.server.errors import error_event
 from router.http.server.exchange import EVENT_STREAM, Exchange, Headers
 from router.http.server.interfaces import Authenticator, FleetReader, Pipeline
-from router.scheduling.placement.filters import Quality
+from router.scheduling.placement.quality import Quality
 from router.telemetry.metrics import Metrics
 
 log = structlog.get_logger()

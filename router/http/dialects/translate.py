@@ -12,7 +12,7 @@ from router.errors import InvalidRequest, UnsupportedParameter
 from router.http.dialects.model_name import parse_floor, parse_model
 from router.http.dialects.schemas import ChatRequest, CompletionRequest, GenerationFields, Message, Slo
 from router.http.dialects.unsupported import refuse_unsupported, refuse_unsupported_in_message
-from router.scheduling.placement.filters import Quality
+from router.scheduling.placement.quality import Quality
 from router.scheduling.placement.text_blocks import hash_chain, serialise
 
 _SEED_BITS = 2**63 - 1

@@ -30,8 +30,7 @@ from router.http.server.errors import error_body, error_event, error_headers, un
 from router.http.server.exchange import Exchange
 from router.http.server.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
 from router.http.server.openapi import document
-from router.scheduling.placement.filters import Quality
-from router.scheduling.placement.quality import TabulatedQuality
+from router.scheduling.placement.quality import Quality, TabulatedQuality
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 
 log = structlog.get_logger()

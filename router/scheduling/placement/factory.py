@@ -8,10 +8,9 @@ from router.scheduling.estimators.prefix_index import PrefixIndex
 from router.scheduling.estimators.speed_model import SpeedPredictor
 from router.scheduling.explain.record import RecordBook
 from router.scheduling.placement.cost import CostWeights
-from router.scheduling.placement.filters import Quality
 from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.placement.policies import POLICIES, PolicyTable, build_policy
-from router.scheduling.placement.quality import TabulatedQuality
+from router.scheduling.placement.quality import Quality, TabulatedQuality
 
 
 def build_placer(

@@ -30,7 +30,8 @@ from router.scheduling.placement.columns import (
     VIEW,
     Column,
 )
-from router.scheduling.placement.filters import Quality, Rules, not_served, static_exclusion
+from router.scheduling.placement.filters.static import Rules, not_served, static_exclusion
+from router.scheduling.placement.quality import Quality
 
 MAX_RULES = 512
 """Rule sets whose candidates are kept; tenants times models. At the bound all are computed anew."""

@@ -23,18 +23,19 @@ from router.scheduling.placement.candidates import Candidates, Floats, InstanceK
 from router.scheduling.placement.columns import DECODE, Column
 from router.scheduling.placement.cost import CostWeights
 from router.scheduling.placement.cost import score as cost_score
-from router.scheduling.placement.dynamic_filters import (
+from router.scheduling.placement.filters.dynamic import (
     ESTIMATE_SLACK,
     Demand,
     all_pass,
     dynamic_exclusion,
     passing,
 )
-from router.scheduling.placement.filters import Quality, avoided, rules_of
+from router.scheduling.placement.filters.static import avoided, rules_of
 from router.scheduling.placement.fleet_table import Eligible, FleetTable
 from router.scheduling.placement.interfaces import Dispatched
 from router.scheduling.placement.policy import Policy
 from router.scheduling.placement.precondition import max_queued_prefill_tokens
+from router.scheduling.placement.quality import Quality
 from router.scheduling.placement.text_blocks import BLOCK_BYTES
 
 

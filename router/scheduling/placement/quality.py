@@ -1,8 +1,21 @@
 """Quality as the contract tabulates it, with its answers kept: filters ask the same few questions."""
 
 from functools import lru_cache
+from typing import Protocol
 
 from protos.contract.models import quality
+
+
+class Quality(Protocol):
+    """What filters and cost ask about quantizations; ``protos.contract.models.quality`` answers."""
+
+    def at_least(self, quantization: str, floor: str) -> bool:
+        """``quantization`` is as good as ``floor`` or better; an unknown one never is."""
+        ...
+
+    def loss(self, parameters: float, quantization: str) -> float:
+        """Relative loss of perplexity against full precision; 0.01 is 1%."""
+        ...
 
 
 class TabulatedQuality:

@@ -7,8 +7,8 @@ from protos.contract.worker import Load
 from router.domain.placement import FilterName
 from router.domain.worker import WorkerState
 from router.scheduling.placement.columns import COLUMNS, Column
-from router.scheduling.placement.dynamic_filters import DYNAMIC_FILTERS, Demand, all_pass, dynamic_exclusion, passing
-from router.scheduling.placement.filters import STATIC_FILTERS, rules_of, static_exclusion
+from router.scheduling.placement.filters.dynamic import DYNAMIC_FILTERS, Demand, all_pass, dynamic_exclusion, passing
+from router.scheduling.placement.filters.static import STATIC_FILTERS, rules_of, static_exclusion
 from router.scheduling.placement.quality import TabulatedQuality
 from tests.support.fleets import instance, request, worker
 

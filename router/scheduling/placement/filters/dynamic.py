@@ -11,7 +11,7 @@ from router.domain.placement import Exclusion, FilterName
 from router.domain.snapshot import WorkerView
 from router.scheduling.placement.candidates import Floats
 from router.scheduling.placement.columns import Column
-from router.scheduling.placement.filters import exclusion
+from router.scheduling.placement.filters.static import exclusion
 
 ESTIMATE_SLACK = 0.5
 """The router estimates prompt tokens from bytes. When by the estimate nobody has the context, those who would have

@@ -1,15 +1,7 @@
-"""Who may take a request at all, and the reason of everyone who may not.
-
-*Static* filters depend only on the request's rules and on facts that rarely change; their result is computed once per
-rules and fleet structure. *Dynamic* filters (``dynamic_filters``) depend on load and time. What lasts is asked before
-what load or time will cure, so that a worker that could never serve the request does not read as one worth waiting
-for.
-
-To add one: a member of ``FilterName``, and one line in ``STATIC_FILTERS`` or ``DYNAMIC_FILTERS`` with its predicate.
-"""
+"""Filters that depend on the request's rules and on facts of a worker that rarely change."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState, ModelInstance
@@ -17,21 +9,10 @@ from router.domain.placement import Exclusion, FilterName
 from router.domain.request import InferenceRequest, RequestKind
 from router.domain.snapshot import WorkerView
 from router.domain.worker import WorkerState
+from router.scheduling.placement.quality import Quality
 
 _LOADED = frozenset({InstanceState.READY, InstanceState.BENCHMARKING})
 """States in which an instance's facts come from the loaded model, not from its file's name."""
-
-
-class Quality(Protocol):
-    """What filters and cost ask about quantizations; ``protos.contract.models.quality`` answers."""
-
-    def at_least(self, quantization: str, floor: str) -> bool:
-        """``quantization`` is as good as ``floor`` or better; an unknown one never is."""
-        ...
-
-    def loss(self, parameters: float, quantization: str) -> float:
-        """Relative loss of perplexity against full precision; 0.01 is 1%."""
-        ...
 
 
 class Rules(NamedTuple):
