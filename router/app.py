@@ -24,7 +24,10 @@ from router.domain.worker import WorkerState
 from router.errors import AllsortsError, ConfigError
 from router.fleet.control import Control
 from router.fleet.membership import Membership
+from router.http.admin.operations import Admin
+from router.http.admin.rejection_log import RejectionLog
 from router.http.auth.authenticator import StoredAuthenticator, refuse_open_door
+from router.http.dialects.inference import Inference
 from router.http.dialects.model_name import default_floors
 from router.http.server.asgi import HttpApp
 from router.pipeline import Pipeline
@@ -37,6 +40,7 @@ from router.scheduling.explain.record import to_record
 from router.scheduling.placement.factory import build_placer
 from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.placement.policies import build_policy
+from router.scheduling.placement.quality import TabulatedQuality
 from router.scheduling.scheduler import RetryLimits, Scheduler
 from router.sessions.listeners import Listening, listen
 from router.sessions.service import FleetService
@@ -183,20 +187,42 @@ class RouterNode:
             metrics=self.metrics,
             clock=clock,
         )
-        return HttpApp(
+        authenticator = StoredAuthenticator(store=security.store, clock=clock, host=config.http.host)
+        rejections = RejectionLog()
+        inference = Inference(
             pipeline=pipeline,
+            fleet=membership,
+            authenticator=authenticator,
+            metrics=self.metrics,
+            config=config.http,
+            clock=clock,
+            quality=TabulatedQuality(),
+            expect_output=placer.expected_output,
+            model_floors=default_floors(config.http.quality_floors),
+            rejections=rejections,
+        )
+        admin = Admin(
             fleet=membership,
             control=control,
             credentials=security.credentials,
             explainer=placer,
-            authenticator=StoredAuthenticator(store=security.store, clock=clock, host=config.http.host),
+            config=config.http,
+            drain_deadline_s=config.fleet.drain_deadline_s,
+            replica=f"router-{self._rank}",
+            replicas=config.replicas,
+            archive=RecordFiles(Path(kept)).of_request if (kept := config.placement.record_file) else None,
+            rejections=rejections,
+        )
+        return HttpApp(
+            inference=inference,
+            admin=admin,
+            rejections=rejections,
+            fleet=membership,
+            authenticator=authenticator,
             metrics=self.metrics,
-            config=config,
+            config=config.http,
             clock=clock,
             ready=self.ready,
-            expect_output=placer.expected_output,
-            replica=f"router-{self._rank}",
-            archive=RecordFiles(Path(kept)).of_request if (kept := config.placement.record_file) else None,
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

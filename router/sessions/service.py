@@ -251,7 +251,7 @@ class FleetService(pb_grpc.FleetServicer):
         if nobody_waits(signs.load):
             silent += session.silent_attempts(signs.now - LONGEST_HANG_S)
         for key in silent:
-            log.warning("attempt.forgotten", worker=session.worker_id, request=key[0], attempt=key[1])
+            log.warning("attempt.forgotten", worker=session.worker_id, request_id=key[0], attempt=key[1])
             session.lose(key, "the worker goes on and says nothing of this request")
 
 

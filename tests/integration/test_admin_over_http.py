@@ -1,12 +1,10 @@
 """The operator's commands against a running router: keys, scopes, tokens, drain and revoke over HTTP."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from protos.contract.join_token import parse_token
 from protos.contract.worker import Hardware, Profile
@@ -14,49 +12,29 @@ from router.cli.support.admin_client import RouterOffice
 from router.domain.clock import ManualClock
 from router.errors import ConfigError
 from router.http.auth.authenticator import StoredAuthenticator
-from router.http.server.asgi import HttpApp
-from router.telemetry.metrics import Metrics
+from tests.support.http_surface import StillFleet, WordPipeline, http_app, on_loopback
 from tests.support.tls_pool import Head, head
-from tests.support.until import until_async
 from workers.joining.join import join_pool
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
-
-
-class NoExplainer:
-    def explain(self, request_id: str) -> None:
-        return None
-
-
-class NoPipeline:
-    async def answer(self, request: object) -> None:
-        raise NotImplementedError
 
 
 @contextlib.asynccontextmanager
 async def serving(pool: Head, clock: ManualClock) -> AsyncIterator[str]:
     """The pool's HTTP surface on a free loopback port."""
     security = pool.security
-    app = HttpApp(
-        pipeline=NoPipeline(),  # type: ignore[arg-type]
+    app = http_app(
+        pipeline=WordPipeline(),
         fleet=pool.membership,
         control=pool.control,
         credentials=security.credentials,
-        explainer=NoExplainer(),
+        explainer=StillFleet(),
         authenticator=StoredAuthenticator(store=security.store, clock=clock, host="127.0.0.1"),
-        metrics=Metrics(),
-        config=security.config,
+        config=security.config.http,
         clock=security.clock,
-        ready=lambda: (True, ""),
     )
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
-    task = asyncio.create_task(server.serve())
-    await until_async(lambda: server.started, "uvicorn serves")
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
+    async with on_loopback(app) as url:
+        yield url
 
 
 async def test_tokens_keys_and_revocation_over_http_with_scopes(tmp_path: Path) -> None:

@@ -15,14 +15,19 @@ from protos.contract.stream import FinishReason, TokenLogprob, TopLogprob, Usage
 from router.app import RouterNode
 from router.config import HttpConfig
 from router.domain.answer import AnswerHead, Chunk, Continuation
-from router.domain.clock import SystemClock
+from router.domain.clock import Clock, SystemClock
+from router.domain.principal import LOCAL, Principal, Scope
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.errors import AllsortsError, NotFound, UnknownModel
-from router.http.auth.open_access import OpenAuthenticator
+from router.http.admin.operations import Admin, Archive
+from router.http.admin.rejection_log import RejectionLog
+from router.http.dialects.inference import Inference
+from router.http.dialects.model_name import default_floors
 from router.http.server.asgi import HttpApp
 from router.http.server.bounded_connection import BoundedConnection
-from router.http.server.interfaces import Authenticator
+from router.http.server.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
+from router.scheduling.placement.quality import TabulatedQuality
 from router.telemetry.metrics import Metrics
 from tests.support import fleets
 from tests.support.until import until_async
@@ -178,6 +183,75 @@ class StillFleet:
         return {"request_id": request_id, "candidates": []} if request_id == "req-known" else None
 
 
+class OpenAuthenticator:
+    """Lets everyone in as the local user."""
+
+    async def authenticate(self, authorization: str | None, scope: Scope, *, counted: bool = True) -> Principal:
+        return LOCAL
+
+    def rate_headers(self, principal: Principal) -> tuple[tuple[bytes, bytes], ...]:
+        return ()
+
+    def charge(self, principal: Principal, tokens: int) -> None:
+        """No limits, nothing to count."""
+
+
+def http_app(
+    *,
+    pipeline: Pipeline,
+    fleet: FleetReader,
+    control: FleetControl,
+    credentials: Credentials,
+    explainer: Explainer,
+    authenticator: Authenticator | None = None,
+    metrics: Metrics | None = None,
+    config: HttpConfig | None = None,
+    clock: Clock | None = None,
+    ready: tuple[bool, str] = (True, ""),
+    replica: str = "router-0",
+    replicas: int = 1,
+    archive: Archive | None = None,
+) -> HttpApp:
+    """An ``HttpApp`` put together as ``router.app`` does it, without a placer's guess of output tokens."""
+    authenticator, metrics = authenticator or OpenAuthenticator(), metrics or Metrics()
+    config, clock, rejections = config or HttpConfig(), clock or SystemClock(), RejectionLog()
+    inference = Inference(
+        pipeline=pipeline,
+        fleet=fleet,
+        authenticator=authenticator,
+        metrics=metrics,
+        config=config,
+        clock=clock,
+        quality=TabulatedQuality(),
+        expect_output=lambda request: 0.0,
+        model_floors=default_floors(config.quality_floors),
+        rejections=rejections,
+    )
+    admin = Admin(
+        fleet=fleet,
+        control=control,
+        credentials=credentials,
+        explainer=explainer,
+        config=config,
+        drain_deadline_s=30.0,
+        replica=replica,
+        replicas=replicas,
+        archive=archive,
+        rejections=rejections,
+    )
+    return HttpApp(
+        inference=inference,
+        admin=admin,
+        rejections=rejections,
+        fleet=fleet,
+        authenticator=authenticator,
+        metrics=metrics,
+        config=config,
+        clock=clock,
+        ready=lambda: ready,
+    )
+
+
 @dataclass
 class Surface:
     """The app and what it stands on."""
@@ -207,17 +281,16 @@ def surface(
 ) -> Surface:
     """A surface over a fresh pipeline and fleet."""
     words, fleet, metrics = WordPipeline(**pipeline), StillFleet(), Metrics()
-    app = HttpApp(
+    app = http_app(
         pipeline=words,
         fleet=fleet,
         control=fleet,
         credentials=fleet,
         explainer=fleet,
-        authenticator=authenticator or OpenAuthenticator("127.0.0.1"),
+        authenticator=authenticator,
         metrics=metrics,
-        config=config or HttpConfig(),
-        clock=SystemClock(),
-        ready=lambda: ready,
+        config=config,
+        ready=ready,
     )
     return Surface(app, words, fleet, metrics)
 

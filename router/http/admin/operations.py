@@ -10,7 +10,7 @@ import msgspec
 from router.config import HttpConfig
 from router.errors import NotFound
 from router.http.admin.fleet_view import fleet_body
-from router.http.admin.rejection_log import Refusals
+from router.http.admin.rejection_log import RejectionLog
 from router.http.dialects.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
 from router.http.server.decoding import decode
 from router.http.server.errors import error_body
@@ -23,10 +23,7 @@ T = TypeVar("T")
 Archive = Callable[[str], list[bytes]]
 """Decision records of a request as they lie on disk, JSON; called in a thread."""
 
-DRAIN_DEADLINE_S = 30.0
-"""When the operator names none."""
-
-LONGEST_ID = 128
+MAX_ID_CHARS = 128
 """Characters of an unknown id that an error repeats."""
 
 
@@ -39,11 +36,11 @@ class Admin:
     credentials: Credentials
     explainer: Explainer
     config: HttpConfig
-    drain_deadline_s: float = DRAIN_DEADLINE_S
-    replica: str = "router-0"
-    replicas: int = 1
-    archive: Archive | None = None
-    refusals: Refusals = field(default_factory=Refusals)
+    drain_deadline_s: float  # when the operator names none
+    replica: str
+    replicas: int
+    archive: Archive | None
+    rejections: RejectionLog
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def show_fleet(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
@@ -96,13 +93,13 @@ class Admin:
 
     async def explain(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /admin/explain/{request_id}."""
-        refused = self.refusals.find(rest)
+        rejection = self.rejections.find(rest)
         found = self.explainer.explain(rest) or await self._from_disk(rest)
-        if found is not None or refused is not None:
-            return {"request_id": rest, "records": [], **(found or {}), **({"refused": refused} if refused else {})}
+        if found is not None or rejection is not None:
+            return {"request_id": rest, "records": [], **(found or {}), **({"refused": rejection} if rejection else {})}
         where = f" at {self.replica}, one of {self.replicas} router replicas" if self.replicas > 1 else ""
         error = NotFound(
-            f"no decision record of '{rest[:LONGEST_ID]}'{where}: it was not sampled, has aged out, or never was"
+            f"no decision record of '{rest[:MAX_ID_CHARS]}'{where}: it was not sampled, has aged out, or never was"
         )
         # Which replica said so, for a client that goes on asking until it has heard all of them.
         told = {"replica": self.replica, "replicas": self.replicas, **msgspec.json.decode(error_body(error))}
@@ -110,7 +107,7 @@ class Admin:
 
     async def _from_disk(self, request_id: str) -> dict[str, Any] | None:
         """What any replica of this machine wrote, before a restart too. One reader at a time: it reads whole files."""
-        if self.archive is None or not request_id or len(request_id) > LONGEST_ID:
+        if self.archive is None or not request_id or len(request_id) > MAX_ID_CHARS:
             return None
         async with self._reading:
             lines = await asyncio.to_thread(self.archive, request_id)

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 CACHED_S = 1.0
 LOOKED_UP_S = 0.02
-LONGEST_HEADER = 512
+MAX_HEADER_CHARS = 512
 
 
 @dataclass(slots=True)
@@ -149,9 +149,23 @@ async def refuse_open_door(store: Store, host: str) -> None:
         )
 
 
+def refuse_foreign_host(host: str | None) -> None:
+    """Raises NotAllowed for a keyless request under another name than this machine's own.
+
+    A web page can point its own domain at 127.0.0.1 and then counts as the same origin to the browser; its name in
+    the Host header gives it away.
+    """
+    if host is None or is_loopback(host) or is_loopback(host.rpartition(":")[0]):
+        return
+    raise NotAllowed(
+        f"without an API key this router answers only to localhost and 127.0.0.1, not to '{host[:100]}'; "
+        "make a key: allsorts key create"
+    )
+
+
 def _hash_of(authorization: str | None) -> str:
     """The hash of the bearer's key; a header that is none gives a hash no key has."""
     scheme, _, secret = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not secret or len(secret) > LONGEST_HEADER:
+    if scheme.lower() != "bearer" or not secret or len(secret) > MAX_HEADER_CHARS:
         return ""
     return secret_hash(secret.strip())

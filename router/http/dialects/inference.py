@@ -15,7 +15,7 @@ from router.domain.clock import Clock
 from router.domain.principal import Principal
 from router.domain.request import InferenceRequest, RequestKind
 from router.errors import AllsortsError, RateLimited, Unavailable, WorkerFailed
-from router.http.admin.rejection_log import Refusals
+from router.http.admin.rejection_log import RejectionLog
 from router.http.dialects.logprobs import CompletionLogprobs, chat_logprobs
 from router.http.dialects.openai_bodies import answer_body, disclosure
 from router.http.dialects.prompt_size import PromptSizes
@@ -62,8 +62,8 @@ class Inference:
     clock: Clock
     quality: Quality
     expect_output: Callable[[InferenceRequest], float]
-    model_floors: Mapping[str, str] = field(default_factory=dict)
-    refusals: Refusals = field(default_factory=Refusals)
+    model_floors: Mapping[str, str]
+    rejections: RejectionLog
     sizes: PromptSizes = field(default_factory=PromptSizes)
     _chat: msgspec.json.Decoder[ChatRequest] = field(default_factory=lambda: msgspec.json.Decoder(ChatRequest))
     _completion: msgspec.json.Decoder[CompletionRequest] = field(
@@ -157,8 +157,8 @@ class Inference:
             raise WorkerFailed("the answer broke off without an end")
         except AllsortsError as error:
             progress.broke = True
-            log.info("stream.failed", request=answer.head.request_id, code=error.code, reason=error.message)
-            self.refusals.note(answer.head.request_id, error)
+            log.info("stream.failed", request_id=answer.head.request_id, code=error.code, reason=error.message)
+            self.rejections.note(answer.head.request_id, error)
             await exchange.write(error_event(error), more=False)
 
     async def _whole(self, exchange: Exchange, call: Call, answer: Answer, progress: Progress) -> None:

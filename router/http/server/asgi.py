@@ -13,24 +13,22 @@ import msgspec
 import structlog
 
 from protos.contract.ids import RequestId
-from router.config import HttpConfig, RouterConfig
+from router.config import HttpConfig
 from router.domain.clock import Clock
 from router.domain.ids import new_request_id
 from router.domain.principal import Principal, Scope
-from router.domain.request import InferenceRequest, RequestKind
+from router.domain.request import RequestKind
 from router.errors import AllsortsError, ClientGone, MethodNotAllowed, NotFound, UnknownModel
-from router.http.admin.operations import DRAIN_DEADLINE_S, Admin, Archive
-from router.http.admin.rejection_log import Refusals
-from router.http.auth.open_access import refuse_foreign_host
+from router.http.admin.operations import Admin
+from router.http.admin.rejection_log import RejectionLog
+from router.http.auth.authenticator import refuse_foreign_host
 from router.http.dialects.inference import Inference
-from router.http.dialects.model_name import default_floors
 from router.http.dialects.openai_bodies import model_bodies
 from router.http.server import exchange as wire
 from router.http.server.errors import error_body, error_event, error_headers, unexpected
 from router.http.server.exchange import Exchange
-from router.http.server.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
+from router.http.server.interfaces import Authenticator, FleetReader
 from router.http.server.openapi import document
-from router.scheduling.placement.quality import Quality, TabulatedQuality
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 
 log = structlog.get_logger()
@@ -48,33 +46,25 @@ class Route:
     inference: RequestKind | None = None
 
 
-def _no_guess(request: InferenceRequest) -> float:  # noqa: ARG001 - stands in for a real guess
-    return 0.0
-
-
 class HttpApp:
-    """``ready`` says whether requests can be served, and why not. ``expect_output`` guesses output tokens."""
+    """``ready`` says whether requests can be served, and why not."""
 
     def __init__(
         self,
         *,
-        pipeline: Pipeline,
+        inference: Inference,
+        admin: Admin,
+        rejections: RejectionLog,
         fleet: FleetReader,
-        control: FleetControl,
-        credentials: Credentials,
-        explainer: Explainer,
         authenticator: Authenticator,
         metrics: Metrics,
-        config: HttpConfig | RouterConfig,
+        config: HttpConfig,
         clock: Clock,
         ready: Callable[[], tuple[bool, str]],
-        quality: Quality | None = None,
-        expect_output: Callable[[InferenceRequest], float] = _no_guess,
-        replica: str = "router-0",
-        archive: Archive | None = None,
     ) -> None:
-        http = config.http if isinstance(config, RouterConfig) else config
-        self._config = http
+        self._inference = inference
+        self._rejections = rejections
+        self._config = config
         self._fleet = fleet
         self._authenticator = authenticator
         self._metrics = metrics
@@ -82,32 +72,6 @@ class HttpApp:
         self._ready = ready
         self._started_at = int(clock.wall())
         self._openapi = msgspec.json.encode(document())
-        self._refusals = Refusals()
-        self._inference = Inference(
-            pipeline=pipeline,
-            fleet=fleet,
-            authenticator=authenticator,
-            metrics=metrics,
-            config=http,
-            clock=clock,
-            quality=quality or TabulatedQuality(),
-            expect_output=expect_output,
-            model_floors=default_floors(http.quality_floors),
-            refusals=self._refusals,
-        )
-        drain_s = config.fleet.drain_deadline_s if isinstance(config, RouterConfig) else DRAIN_DEADLINE_S
-        admin = Admin(
-            fleet=fleet,
-            control=control,
-            credentials=credentials,
-            explainer=explainer,
-            config=http,
-            drain_deadline_s=drain_s,
-            replica=replica,
-            replicas=config.replicas if isinstance(config, RouterConfig) else 1,
-            archive=archive,
-            refusals=self._refusals,
-        )
         self._exact, self._prefixed = self._routes(admin)
         metrics.watch_fleet(fleet.snapshot)
 
@@ -130,11 +94,11 @@ class HttpApp:
             elif route.handler is not None:
                 await self._answer(exchange, route.handler, rest, request_id)
         except ClientGone as gone:
-            log.info("request.aborted", request=request_id, reason=gone.message)
+            log.info("request.aborted", request_id=request_id, reason=gone.message)
         except AllsortsError as error:
             await self._fail(exchange, error, request_id)
         except Exception:  # the edge: logs, answers, and lives on
-            log.exception("request.failed", request=request_id, path=exchange.path[:200])
+            log.exception("request.failed", request_id=request_id, path=exchange.path[:200])
             await self._fail(exchange, unexpected(), request_id)
 
     async def _authenticate(self, exchange: Exchange, route: Route) -> Principal | None:
@@ -167,7 +131,7 @@ class HttpApp:
         self, exchange: Exchange, error: AllsortsError, request_id: RequestId, more: wire.Headers = ()
     ) -> None:
         """Tell the client, in whichever way is left."""
-        self._refusals.note(request_id, error)
+        self._rejections.note(request_id, error)
         try:
             if not exchange.started:
                 headers = ((b"x-request-id", request_id.encode()), *error_headers(error), *more)
@@ -175,7 +139,7 @@ class HttpApp:
             elif exchange.streaming:
                 await exchange.write(error_event(error), more=False)
         except (ClientGone, OSError):
-            log.info("request.aborted", request=request_id, reason="the client hung up before its error")
+            log.info("request.aborted", request_id=request_id, reason="the client hung up before its error")
 
     # -- routes ------------------------------------------------------------------------------------------
 

@@ -8,16 +8,12 @@ import httpx
 import pytest
 
 from protos.contract.ids import RequestId, WorkerId
-from router.config import RouterConfig
 from router.dispatch.admission_queue import error_of
-from router.domain.clock import SystemClock
 from router.domain.placement import Exclusion, FilterName, NoCandidate
-from router.http.admin.rejection_log import KEPT, Refusals
-from router.http.auth.open_access import OpenAuthenticator
+from router.http.admin.rejection_log import MAX_REJECTIONS, RejectionLog
 from router.http.server.asgi import HttpApp
 from router.scheduling.admission.interfaces import Shed
-from router.telemetry.metrics import Metrics
-from tests.support.http_surface import StillFleet, WordPipeline, surface
+from tests.support.http_surface import StillFleet, WordPipeline, http_app, surface
 
 REFUSED = NoCandidate(
     model="m",
@@ -37,18 +33,14 @@ async def explained(app: HttpApp, request_id: str) -> httpx.Response:
 
 def second_of_two(archive: Any) -> HttpApp:
     fleet = StillFleet()
-    return HttpApp(
+    return http_app(
         pipeline=WordPipeline(),
         fleet=fleet,
         control=fleet,
         credentials=fleet,
         explainer=fleet,
-        authenticator=OpenAuthenticator("127.0.0.1"),
-        metrics=Metrics(),
-        config=RouterConfig(replicas=2),
-        clock=SystemClock(),
-        ready=lambda: (True, ""),
         replica="router-1",
+        replicas=2,
         archive=archive,
     )
 
@@ -87,15 +79,15 @@ async def test_a_refusal_is_short_for_the_client_and_whole_for_the_operator() ->
     assert found["refused"]["exclusions"][7]["node"] == "mac-7"
 
 
-def test_refusals_are_bounded() -> None:
+def test_rejections_are_bounded() -> None:
     """By number and by the workers they name; the newest stays however large."""
-    book, shed = Refusals(), Shed(request_id=RequestId("r"), code="no_worker", reason="no", no_candidate=REFUSED)
+    book, shed = RejectionLog(), Shed(request_id=RequestId("r"), code="no_worker", reason="no", no_candidate=REFUSED)
     for number in range(200):
         book.note(f"r{number}", error_of(shed))
     held = [number for number in range(200) if book.find(f"r{number}")]
     assert held == list(range(200 - len(held), 200))
     assert len(held) == 65
     few = Shed(request_id=RequestId("r"), code="no_worker", reason="no", no_candidate=NoCandidate(model="m"))
-    for number in range(2 * KEPT):
-        book.note(f"s{number % (KEPT + 5)}", error_of(few))
-    assert sum(book.find(f"s{number}") is not None for number in range(2 * KEPT)) == KEPT
+    for number in range(2 * MAX_REJECTIONS):
+        book.note(f"s{number % (MAX_REJECTIONS + 5)}", error_of(few))
+    assert sum(book.find(f"s{number}") is not None for number in range(2 * MAX_REJECTIONS)) == MAX_REJECTIONS

@@ -7,8 +7,7 @@ import pytest
 from protos.contract.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ReasonCode
 from protos.contract.ids import WorkerId
 from protos.contract.worker import Hardware, Profile
-from router.errors import ConfigError, NotAllowed
-from router.http.auth.open_access import OpenAuthenticator
+from router.errors import NotAllowed
 from router.trust.enroller import Peer
 from router.trust.loopback_mode import OpenEnroller, OpenGate
 
@@ -94,12 +93,3 @@ async def test_a_malformed_id_is_refused(claimed: str) -> None:
     """Ids end up in logs and tables."""
     with pytest.raises(NotAllowed):
         await OpenGate().admit(claimed, None)
-
-
-def test_open_access_refuses_any_host_but_loopback() -> None:
-    """Without keys nobody beyond this machine may connect."""
-    for host in ("127.0.0.1", "localhost", "::1"):
-        OpenAuthenticator(host)
-    for host in ("0.0.0.0", "::", "192.0.2.7", "example.org"):
-        with pytest.raises(ConfigError, match="loopback only"):
-            OpenAuthenticator(host)
