@@ -122,19 +122,6 @@ def at_rate(arrivals: Sequence[Arrival], rate: float) -> list[Arrival]:
     ]
 
 
-def ideal_prefix_hit(arrivals: Sequence[Arrival]) -> float:
-    """Share of prompt tokens that an unbounded cache, the same for all requests, would have had."""
-    seen: set[int] = set()
-    hit = total = 0
-    for one in arrivals:
-        total += one.prompt_tokens
-        for block in one.block_hashes:
-            if block in seen:
-                hit += BLOCK_TOKENS
-        seen.update(one.block_hashes)
-    return hit / total if total else 0.0
-
-
 def _single(
     gaps: Iterator[float],
     count: int,

@@ -1,4 +1,4 @@
-"""What a store needs underneath: transactions over named entries, and bounded logs. Three small implementations."""
+"""What a store needs underneath: transactions over named entries, and bounded logs."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar

@@ -13,7 +13,6 @@ import msgspec
 from protos.contract.enrolment import EnrolRefused
 from router.state.backend import Backend, StoreFailed, Transaction
 from router.state.join_rules import (
-    MAX_WORKERS,
     all_records,
     by_key,
     get_record,
@@ -67,10 +66,6 @@ class Store(Protocol):
     async def worker(self, worker_id: str) -> WorkerRecord | None: ...  # noqa: D102
     async def worker_by_key(self, key_fingerprint: str) -> WorkerRecord | None: ...  # noqa: D102
     async def workers(self) -> list[WorkerRecord]: ...  # noqa: D102
-
-    async def note_worker(self, worker: WorkerRecord) -> None:
-        """Remember a worker that needed no token (plain loopback), so that decisions about it survive."""
-        ...
 
     async def set_cordoned(self, worker_id: str, cordoned: bool) -> None: ...  # noqa: D102
     async def revoke(self, worker_id: str, node: str, reason: str, now: float) -> None: ...  # noqa: D102
@@ -173,16 +168,6 @@ class BackedStore:
     async def workers(self) -> list[WorkerRecord]:
         """Everyone who was ever let in, the revoked included."""
         return await self._transact(lambda tx: all_records(tx, "worker", WorkerRecord))
-
-    async def note_worker(self, worker: WorkerRecord) -> None:
-        """Remember a worker that needed no token; one already known stays as it is."""
-
-        def work(tx: Transaction) -> None:
-            if tx.get("worker", worker.worker_id) is None:
-                keep_bounded(tx, "worker", MAX_WORKERS, "workers")
-                tx.put("worker", worker.worker_id, _encode(worker))
-
-        await self._transact(work)
 
     async def set_cordoned(self, worker_id: str, cordoned: bool) -> None:
         """Remember a cordon, or lift it. A worker not yet known is remembered with nothing but this."""

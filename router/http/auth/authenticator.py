@@ -1,10 +1,10 @@
 """Who is asking: API keys against the store, scopes, and each key's limits. Open only while there are no keys, and
 then on loopback only.
 
-Keys are read from the store at most once in ``CACHED_S``, never per request; a key deleted elsewhere counts until
-then, a key made elsewhere counts at once: what looks like one of ours and is not known is looked up anew, at most once
-in ``LOOKED_UP_S``; in a pool believed to be open always, for the first key's holder must come under its rules and not
-be taken for the local user. Limits are counted per router replica.
+Keys are read from the store at most once in ``CACHED_S``, never per request. A key deleted elsewhere counts until
+then. A key made elsewhere counts at once: what looks like one of ours and is not known is looked up anew, at most once
+in ``LOOKED_UP_S``. While there are no keys it is always looked up: the first key's holder must come under its rules,
+and not be taken for the local user. Limits are counted per router replica.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ import structlog
 from protos.contract.addresses import is_loopback
 from router.domain.clock import Clock
 from router.domain.principal import LOCAL, Principal, Scope
+from router.domain.token_bucket import TokenBucket
 from router.errors import ConfigError, NotAllowed, NotAuthenticated, RateLimited, Unavailable
-from router.http.auth.rate_limit import Bucket, as_duration, full_bucket
 from router.state.api_keys import PREFIX, principal_of, secret_hash
 from router.state.backend import StoreFailed
 from router.state.rows import KeyRecord
@@ -27,12 +27,14 @@ log = structlog.get_logger()
 CACHED_S = 1.0
 LOOKED_UP_S = 0.02
 MAX_HEADER_CHARS = 512
+MAX_DEBT_S = 3600.0
+"""Tokens are counted by workers, after the fact: no count, however wrong, locks a key out for longer than this."""
 
 
 @dataclass(slots=True)
 class _Meters:
-    requests: Bucket | None
-    tokens: Bucket | None
+    requests: TokenBucket | None
+    tokens: TokenBucket | None
 
 
 class StoredAuthenticator:
@@ -77,16 +79,16 @@ class StoredAuthenticator:
         headers: list[tuple[bytes, bytes]] = []
         for name, bucket in ((b"requests", meters.requests), (b"tokens", meters.tokens)):
             if bucket is not None:
-                headers.append((b"x-ratelimit-limit-" + name, b"%d" % bucket.limit))
-                headers.append((b"x-ratelimit-remaining-" + name, b"%d" % bucket.remaining))
-                headers.append((b"x-ratelimit-reset-" + name, as_duration(bucket.full_in_s()).encode()))
+                headers.append((b"x-ratelimit-limit-" + name, b"%d" % bucket.per_minute))
+                headers.append((b"x-ratelimit-remaining-" + name, b"%d" % max(0.0, bucket.level)))
+                headers.append((b"x-ratelimit-reset-" + name, _duration(bucket.wait_s(bucket.per_minute)).encode()))
         return tuple(headers)
 
     def charge(self, principal: Principal, tokens: int) -> None:
         """Count prompt and output tokens of a request that ended."""
         bucket = self._meters_of(principal).tokens
         if bucket is not None:
-            bucket.spend(tokens)
+            bucket.spend(tokens, max_debt_s=MAX_DEBT_S)
 
     def _count_request(self, principal: Principal) -> None:
         meters = self._meters_of(principal)
@@ -94,19 +96,19 @@ class StoredAuthenticator:
             if bucket is not None and (wait_s := bucket.wait_s(1)) > 0:
                 raise RateLimited(
                     f"Rate limit reached for {what} per minute of the API key {principal.key_id}: "
-                    f"limit {bucket.limit}. Try again in {as_duration(wait_s)}.",
+                    f"limit {bucket.per_minute:.0f}. Try again in {_duration(wait_s)}.",
                     retry_after_s=wait_s,
                     limits=self.rate_headers(principal),
                 )
         if meters.requests is not None:
-            meters.requests.level -= 1
+            meters.requests.spend(1)
 
     def _meters_of(self, principal: Principal) -> _Meters:
         now = self._clock.now()
         meters = self._meters.get(principal.key_id)
         limits = (principal.requests_per_minute, principal.tokens_per_minute)
         if meters is None:
-            made = [None if limit is None else full_bucket(limit, now) for limit in limits]
+            made = [None if limit is None else TokenBucket.full(limit, now) for limit in limits]
             meters = _Meters(*made)
             if principal.key_id:
                 self._meters[principal.key_id] = meters
@@ -161,6 +163,15 @@ def refuse_foreign_host(host: str | None) -> None:
         f"without an API key this router answers only to localhost and 127.0.0.1, not to '{host[:100]}'; "
         "make a key: allsorts key create"
     )
+
+
+def _duration(seconds: float) -> str:
+    """As OpenAI writes it: ``12ms``, ``1.2s``, ``6m0s``."""
+    if seconds < 1.0:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 60.0:
+        return f"{seconds:.3g}s"
+    return f"{int(seconds // 60)}m{int(seconds % 60)}s"
 
 
 def _hash_of(authorization: str | None) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from router.state.backend import Backend
-from router.state.memory import MemoryBackend
 from router.state.redis import RedisBackend
 from router.state.sqlite import SqliteBackend
 from router.state.store import BackedStore
+from tests.support.memory_backend import MemoryBackend
 from tests.support.until import until
 
 

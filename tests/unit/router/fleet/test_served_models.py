@@ -18,9 +18,9 @@ from router.fleet.served_models import keep_models, recall_models
 from router.scheduling.claims import Claims
 from router.scheduling.placement.factory import build_placer
 from router.sessions.session import WorkerSession
-from router.state.memory import MemoryBackend
 from router.state.store import BackedStore, Store
 from tests.support.fleets import instance, request
+from tests.support.memory_backend import MemoryBackend
 from tests.support.until import until_async
 
 CONFIG = FleetConfig()

@@ -12,9 +12,9 @@ from router.errors import ConfigError, InvalidRequest, NotAllowed, NotAuthentica
 from router.http.auth.authenticator import StoredAuthenticator, refuse_open_door
 from router.http.server.errors import error_headers
 from router.state.backend import StoreFailed
-from router.state.memory import MemoryBackend
 from router.state.store import BackedStore
 from router.trust.credentials import StoredCredentials
+from tests.support.memory_backend import MemoryBackend
 
 
 class Rig:

@@ -1,4 +1,4 @@
-"""A backend that forgets: for tests, and for a router without anything worth keeping."""
+"""A backend of the store that forgets."""
 
 import threading
 from collections import defaultdict
