@@ -26,7 +26,7 @@ from router.fleet.control import Control
 from router.fleet.membership import Membership
 from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
-from router.http.auth.authenticator import StoredAuthenticator, refuse_open_door
+from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_without_keys
 from router.http.dialects.inference import Inference
 from router.http.dialects.model_name import default_floors
 from router.http.server.asgi import HttpApp
@@ -142,7 +142,7 @@ class RouterNode:
             clock=clock,
         )
         try:
-            await refuse_open_door(security.store, config.http.host)
+            await refuse_exposed_without_keys(security.store, config.http.host)
             listening = await listen(
                 security, service, replica_id=f"router-{self._rank}", rank=self._rank, membership=membership
             )

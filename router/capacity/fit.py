@@ -20,7 +20,7 @@ MAX_CONTEXT = 4_194_304
 MAX_BATCH = 4096
 
 
-class Verdict(StrEnum):
+class FitResult(StrEnum):
     """How it ends."""
 
     FITS = "fits"
@@ -61,9 +61,9 @@ class Breakdown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """The verdict with its reason. ``offloaded``: share of the layers held by the host, 0 to 1."""
+    """The result with its reason. ``offloaded``: share of the layers held by the host, 0 to 1."""
 
-    verdict: Verdict
+    result: FitResult
     memory: Breakdown
     reason: str
     offloaded: float = 0.0
@@ -73,7 +73,7 @@ class Fit:
     @property
     def runs(self) -> bool:
         """Fits, with or without the host's help."""
-        return self.verdict in (Verdict.FITS, Verdict.OFFLOADS)
+        return self.result in (FitResult.FITS, FitResult.OFFLOADS)
 
 
 def weights_bytes(shape: ModelShape, fmt: Format) -> float:
@@ -104,14 +104,14 @@ def memory(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: 
 
 
 def fit(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> Fit:
-    """The verdict for one way to run the model."""
+    """The result for one way to run the model."""
     taken = memory(shape, fmt, plan, engine, machine)
     why_not = engine.not_served(shape, fmt, machine)
     if why_not:
-        return Fit(verdict=Verdict.NOT_SERVED, memory=taken, reason=why_not)
+        return Fit(result=FitResult.NOT_SERVED, memory=taken, reason=why_not)
     if taken.left_bytes >= 0:
         return Fit(
-            verdict=Verdict.FITS,
+            result=FitResult.FITS,
             memory=taken,
             reason=f"{taken.left_bytes / GIB:.1f} GiB left",
             longest_context=_longest_context(shape, fmt, plan, engine, machine),
@@ -121,14 +121,14 @@ def fit(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Mac
     if share < 1.0:
         on_host = round(share * shape.layers)
         return Fit(
-            verdict=Verdict.OFFLOADS,
+            result=FitResult.OFFLOADS,
             memory=taken,
             reason=f"{on_host} of {shape.layers} layers stay in the host's memory",
             offloaded=share,
             longest_context=plan.context_tokens,
             largest_batch=plan.batch,
         )
-    return Fit(verdict=Verdict.TOO_LARGE, memory=taken, reason=f"{-taken.left_bytes / GIB:.1f} GiB missing")
+    return Fit(result=FitResult.TOO_LARGE, memory=taken, reason=f"{-taken.left_bytes / GIB:.1f} GiB missing")
 
 
 def _offload(shape: ModelShape, taken: Breakdown, engine: Engine, machine: Machine) -> float:

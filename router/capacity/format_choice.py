@@ -12,7 +12,7 @@ from enum import StrEnum
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quality import SMALL_PARAMETERS, at_least
 from router.capacity.chips import MemoryKind
-from router.capacity.fit import Verdict
+from router.capacity.fit import FitResult
 from router.capacity.machines import GIB, Machine
 from router.capacity.options import Option, runnable
 
@@ -51,24 +51,24 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """``choice`` None: nothing here should be run; the reasons say what would help."""
+class FormatChoice:
+    """``option`` None: nothing here should be run; the reasons say what would help."""
 
-    choice: Option | None
+    option: Option | None
     reasons: tuple[str, ...]
     passed_over: tuple[tuple[str, str], ...] = ()  # format, why
 
 
 def comfortable(tokens_per_s: float) -> bool:
-    """Whether one reads along with pleasure; by the figure as it is shown."""
+    """Whether it writes as fast as one reads, by the figure as it is shown."""
     return round(tokens_per_s, SHOWN_DECIMALS) >= COMFORTABLE_TOKENS_PER_S
 
 
-def decide(question: Question) -> Decision:
+def choose_format(question: Question) -> FormatChoice:
     """The first rule that finds something that fits wins."""
     rules = _Rules(question)
     choice, reasons = rules.first()
-    return Decision(choice=choice, reasons=reasons, passed_over=_passed_over(question.options, choice))
+    return FormatChoice(option=choice, reasons=reasons, passed_over=_passed_over(question.options, choice))
 
 
 _Answer = tuple[Option | None, tuple[str, ...]]
@@ -229,7 +229,7 @@ class _Rules:
         return f"{name} is the best that fits and writes {COMFORTABLE_TOKENS_PER_S:.0f} tokens/s ({rate:.1f}){slow}"
 
     def _offloaded(self) -> Option | None:
-        held = [one for one in self._all if one.fit.verdict is Verdict.OFFLOADS and one.format.name == "q4_k_m"]
+        held = [one for one in self._all if one.fit.result is FitResult.OFFLOADS and one.format.name == "q4_k_m"]
         return held[0] if held else None
 
     def _pick(self, *names: str) -> Option | None:
@@ -242,7 +242,7 @@ class _Rules:
 
     def _missing(self, names: Iterable[str]) -> str:
         wanted = [one for name in names for one in self._all if one.format.name == name and not one.fit.runs]
-        short = [one for one in wanted if one.fit.verdict is Verdict.TOO_LARGE]
+        short = [one for one in wanted if one.fit.result is FitResult.TOO_LARGE]
         if not short:
             return "none is offered here"
         least = min(short, key=lambda one: -one.fit.memory.left_bytes)

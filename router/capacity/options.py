@@ -9,7 +9,7 @@ from protos.contract.models.quality import loss
 from protos.contract.models.quantization import BY_NAME, Format
 from protos.contract.worker import ModelInstance, Speed
 from router.capacity.engines import Engine, engine_for
-from router.capacity.fit import Fit, Plan, Verdict, fit, kv_bytes, weights_bytes
+from router.capacity.fit import Fit, FitResult, Plan, fit, kv_bytes, weights_bytes
 from router.capacity.machines import Machine
 from router.capacity.speed import UNKNOWN_BANDWIDTH_BYTES_PER_S, bytes_read, predict_speed, reached_bandwidth
 
@@ -110,4 +110,4 @@ def instance_of(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine) -> M
 
 def runnable(found: Iterable[Option]) -> tuple[Option, ...]:
     """Those that fit without the host's help."""
-    return tuple(one for one in found if one.fit.verdict is Verdict.FITS)
+    return tuple(one for one in found if one.fit.result is FitResult.FITS)

@@ -10,7 +10,7 @@ from protos.contract.worker import Hardware
 CLOCK_HZ = 3e9
 """What cores of servers and laptops hold while all of them compute; between 2.2 and 4.5 in data sheets."""
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 
 _OPERATIONS_PER_CYCLE: tuple[tuple[str, float], ...] = (
     ("avx512f", 64.0),
@@ -39,7 +39,7 @@ def threads_of(hardware: Hardware) -> int:
     details = hardware.details
     told, physical = _number(details.get("threads", "")), _number(details.get("physical_cores", ""))
     threads = told or physical or hardware.cores
-    return min(threads, hardware.cores or threads, MOST_THREADS)
+    return min(threads, hardware.cores or threads, MAX_THREADS)
 
 
 def _number(text: str) -> int:

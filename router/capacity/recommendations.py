@@ -1,7 +1,7 @@
 """What a joining machine should serve: of the models the pool wants, what fits it best, best first.
 
-A model is wanted the more, the more requests stand on each slot that serves it. A machine too slow to write in
-comfort is still offered what it can do, after everything it can do well.
+A model is wanted the more, the more requests there are for each slot that serves it. What a machine would write slower
+than one reads is still recommended, after everything it can do well.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from protos.contract.models.quantization import BY_NAME, FORMATS, canonical
 from protos.contract.worker import Hardware, ModelInstance
 from router.capacity.engines import ENGINES, Engine
 from router.capacity.fit import Plan
-from router.capacity.format_choice import Question, comfortable, decide
+from router.capacity.format_choice import Question, choose_format, comfortable
 from router.capacity.machines import Machine, machine_of
 from router.capacity.options import USUAL, Option, option, options, predicted, runnable
 from router.capacity.shapes import find_shape
 
-OFFERS_LIMIT = 16
-MODELS_LIMIT = 64
+MAX_RECOMMENDATIONS = 16
+MAX_MODELS = 64
 """Models looked at, the most wanted first."""
-OFFERED_CONTEXT = 4096
-OFFERED_BATCH = 4
-"""What must fit before a model is offered: so many sequences of such a context at once."""
+MIN_CONTEXT_TOKENS = 4096
+MIN_BATCH = 4
+"""What must fit before a model is recommended: so many sequences of such a context at once."""
 TYPICAL_CONTEXT_TOKENS = 512
 """Held by the one sequence whose speed is told; the join benchmark is compared at the same."""
 
@@ -45,24 +45,24 @@ class Wanted:
         return self.requests / self.slots if self.slots else 1.0 + self.requests
 
 
-def offers_for(hardware: Hardware, engine: str, wanted: Sequence[Wanted]) -> tuple[ModelOffer, ...]:
-    """At most OFFERS_LIMIT, best first; none for an engine whose models are not files of ours to choose."""
+def recommend(hardware: Hardware, engine: str, wanted: Sequence[Wanted]) -> tuple[ModelOffer, ...]:
+    """At most MAX_RECOMMENDATIONS, best first; none for an engine whose models are not files of ours to choose."""
     runs = ENGINES.get(engine)
     if runs is None:
         return ()
     machine = machine_of(hardware)
-    by_pressure = sorted(wanted, key=lambda one: (-one.pressure, one.model))[:MODELS_LIMIT]
+    by_pressure = sorted(wanted, key=lambda one: (-one.pressure, one.model))[:MAX_MODELS]
     found = [offer for one in by_pressure for offer in _of_model(one, machine, runs)]
     # the best of every model before the second best of any; what is too slow to please after what is not
     found.sort(key=lambda ranked: (ranked[0], not ranked[1]))
-    return tuple(offer for _, _, offer in found[:OFFERS_LIMIT])
+    return tuple(offer for _, _, offer in found[:MAX_RECOMMENDATIONS])
 
 
-def offers_of_files(
+def recommend_files(
     hardware: Hardware, engine: str, files: Sequence[ModelInstance], held: Sequence[ModelInstance] = ()
 ) -> tuple[ModelOffer, ...]:
-    """Files of one model, those that fit, in the order the decision matrix would take them: what it picks of all, what
-    it picks of the rest, and so on; what it never picks comes last, the least loss first.
+    """Files of one model, those that fit, in the order the decision matrix would take them: what it picks of all, then
+    what it picks of the rest, and so on. What it never picks comes last, the least loss first.
 
     ``held``: the model as the pool's workers hold it, for what a header does not tell. Reasons are the caller's.
     """
@@ -82,7 +82,7 @@ def offers_of_files(
     ranked: list[tuple[ModelShape, Plan, Option]] = []
     while ways:
         question = Question(shape=ways[0][0], machine=machine, options=tuple(way for _, _, way in ways))
-        choice = decide(question).choice or min(question.options, key=lambda one: one.loss)
+        choice = choose_format(question).option or min(question.options, key=lambda one: one.loss)
         taken = next(one for one in ways if one[2] is choice)
         ways.remove(taken)
         ranked.append(taken)
@@ -90,7 +90,10 @@ def offers_of_files(
 
 
 def _plan(shape: ModelShape) -> Plan:
-    return Plan(context_tokens=min(OFFERED_CONTEXT, shape.context_tokens or OFFERED_CONTEXT), batch=OFFERED_BATCH)
+    return Plan(
+        context_tokens=min(MIN_CONTEXT_TOKENS, shape.context_tokens or MIN_CONTEXT_TOKENS),
+        batch=MIN_BATCH,
+    )
 
 
 _Ranked = tuple[bool, bool, ModelOffer]
@@ -106,14 +109,14 @@ def _of_model(wanted: Wanted, machine: Machine, engine: Engine) -> list[_Ranked]
     known = {one.name for one in FORMATS}
     names = tuple(dict.fromkeys(name for name in (*held, *USUAL) if name in known))
     ways = options(shape, machine, plan, names, engine=engine)
-    decision = decide(Question(shape=shape, machine=machine, options=ways))
-    best = decision.choice
+    chosen = choose_format(Question(shape=shape, machine=machine, options=ways))
+    best = chosen.option
     if best is None:
         return []
     # below the best only what the pool already serves: nobody should join to serve worse
     rest = [one for one in runnable(ways) if one is not best and (one.loss < best.loss or one.format.name in held)]
     why = _why(wanted)
-    ranked = [_ranked(wanted.model, shape, plan, best, machine, f"{why}; {decision.reasons[-1]}", best=True)]
+    ranked = [_ranked(wanted.model, shape, plan, best, machine, f"{why}; {chosen.reasons[-1]}", best=True)]
     return ranked + [_ranked(wanted.model, shape, plan, one, machine, f"{why}; fits too", best=False) for one in rest]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from router.cli.support.admin_client import RouterOffice
+from router.cli.support.admin_client import AdminClient
 from router.cli.support.durations import parse_duration
 
 _Node = Annotated[str, typer.Argument(help="Node name or worker id, as `allsorts fleet` shows it.")]
@@ -64,4 +64,4 @@ def revoke(
 
 
 def _post(path: str, body: Mapping[str, Any], url: str, key: str) -> None:
-    asyncio.run(RouterOffice(url, key).call("POST", path, body))
+    asyncio.run(AdminClient(url, key).call("POST", path, body))

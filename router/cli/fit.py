@@ -10,8 +10,8 @@ from rich.console import Console
 from protos.contract.models.kv_cache import KV_BYTES
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import FORMATS, find_format, unknown_format
-from router.capacity.fit import Plan, Verdict
-from router.capacity.format_choice import Decision, Purpose, Question, decide
+from router.capacity.fit import FitResult, Plan
+from router.capacity.format_choice import FormatChoice, Purpose, Question, choose_format
 from router.capacity.machines import GIB, Machine, parse_machine
 from router.capacity.options import USUAL, Option, options
 from router.cli.support.model_files import read_model
@@ -19,8 +19,8 @@ from router.cli.support.tables import Row, Sheet, wide_console
 from router.errors import ConfigError
 
 USUAL_CONTEXT = 8192
-MOST_CONTEXT = 10_000_000
-MOST_BATCH = 4096
+MAX_CONTEXT_TOKENS = 10_000_000
+MAX_BATCH = 4096
 
 _BATCH = "batch tokens/s"
 _COLUMNS = (
@@ -28,7 +28,12 @@ _COLUMNS = (
     "prefill/s", "loss",
 )  # fmt: skip
 _LEGEND = "sizes in GiB; longest: context at this batch; tokens/s predicted, at half the context; loss: perplexity"
-_STYLES = {Verdict.FITS: "green", Verdict.OFFLOADS: "yellow", Verdict.TOO_LARGE: "red", Verdict.NOT_SERVED: "dim"}
+_STYLES = {
+    FitResult.FITS: "green",
+    FitResult.OFFLOADS: "yellow",
+    FitResult.TOO_LARGE: "red",
+    FitResult.NOT_SERVED: "dim",
+}
 
 
 def fit(
@@ -69,11 +74,11 @@ def fit(
 
 def _plan(shape: ModelShape, context: int, batch: int, kv: str) -> Plan:
     longest = shape.context_tokens
-    if context < 0 or context > (longest or MOST_CONTEXT):
-        limit = f"{shape.name} was trained for {longest}" if longest else f"write at most {MOST_CONTEXT}"
+    if context < 0 or context > (longest or MAX_CONTEXT_TOKENS):
+        limit = f"{shape.name} was trained for {longest}" if longest else f"write at most {MAX_CONTEXT_TOKENS}"
         raise ConfigError(f"--context {context}: {limit} tokens")
-    if not 1 <= batch <= MOST_BATCH:
-        raise ConfigError(f"--batch {batch}: write a number between 1 and {MOST_BATCH}")
+    if not 1 <= batch <= MAX_BATCH:
+        raise ConfigError(f"--batch {batch}: write a number between 1 and {MAX_BATCH}")
     if kv not in KV_BYTES:
         raise ConfigError(f"--kv {kv!r}: known are {', '.join(KV_BYTES)}")
     return Plan(context_tokens=context or min(USUAL_CONTEXT, longest or USUAL_CONTEXT), batch=batch, kv_format=kv)
@@ -97,7 +102,7 @@ class _Found:
     plan: Plan
     machine: Machine
     options: tuple[Option, ...]
-    decision: Decision
+    chosen: FormatChoice
 
     @classmethod
     def of(
@@ -105,7 +110,7 @@ class _Found:
     ) -> "_Found":
         ways = options(shape, machine, plan, names)
         question = Question(shape=shape, machine=machine, options=ways, purpose=purpose, quality_first=first)
-        return cls(plan, machine, ways, decide(question))
+        return cls(plan, machine, ways, choose_format(question))
 
     def show(self, console: Console) -> None:
         usable = self.machine.hardware.usable_memory_bytes / GIB
@@ -117,17 +122,17 @@ class _Found:
         rows = []
         for one in self.options:
             row = dict(zip(_COLUMNS, _row(one), strict=True))
-            rows.append(Row([row[name] for name in shown], "bold" if one is self.decision.choice else ""))
+            rows.append(Row([row[name] for name in shown], "bold" if one is self.chosen.option else ""))
         console.print(Sheet(shown, rows, keys=2, right=shown[3:]))
         console.print(_LEGEND, style="dim", highlight=False)
-        choice = self.decision.choice
+        choice = self.chosen.option
         name = f"{choice.format.name} on {choice.engine}" if choice else "nothing here"
         console.print(f"[bold]recommended: {name}[/bold]", highlight=False)
-        for reason in self.decision.reasons:
+        for reason in self.chosen.reasons:
             console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
 
     def body(self) -> dict[str, Any]:
-        choice = self.decision.choice
+        choice = self.chosen.option
         return {
             "machine": self.machine.name,
             "usable_memory_bytes": self.machine.hardware.usable_memory_bytes,
@@ -135,8 +140,8 @@ class _Found:
             "notes": list(self.machine.notes),
             "options": [_option(one) for one in self.options],
             "recommended": {"format": choice.format.name, "engine": str(choice.engine)} if choice else None,
-            "reasons": list(self.decision.reasons),
-            "passed_over": [{"format": name, "reason": why} for name, why in self.decision.passed_over],
+            "reasons": list(self.chosen.reasons),
+            "passed_over": [{"format": name, "reason": why} for name, why in self.chosen.passed_over],
         }
 
 
@@ -153,15 +158,15 @@ def _headline(shape: ModelShape, plan: Plan) -> str:
 
 
 def _row(one: Option) -> list[str]:
-    style = _STYLES[one.fit.verdict]
+    style = _STYLES[one.fit.result]
     memory = one.fit.memory
-    offloads = one.fit.verdict is Verdict.OFFLOADS
+    offloads = one.fit.result is FitResult.OFFLOADS
     sizes = (memory.weights_bytes, memory.kv_bytes, memory.buffers_bytes, memory.overhead_bytes, memory.left_bytes)
     speeds = (one.tokens_per_s, one.batch_tokens_per_s, one.prefill_tokens_per_s)
     return [
         one.format.name,
         str(one.engine),
-        f"[{style}]{one.fit.verdict}[/{style}]" + (f" {one.fit.offloaded:.0%}" if offloads else ""),
+        f"[{style}]{one.fit.result}[/{style}]" + (f" {one.fit.offloaded:.0%}" if offloads else ""),
         *(f"{size / GIB:.1f}" for size in sizes),
         str(one.fit.longest_context or "-"),
         *(_rate(speed) for speed in speeds),
@@ -180,7 +185,7 @@ def _option(one: Option) -> dict[str, Any]:
     return {
         "format": one.format.name,
         "engine": str(one.engine),
-        "verdict": str(one.fit.verdict),
+        "verdict": str(one.fit.result),
         "reason": one.fit.reason,
         "bits_per_weight": one.format.bits_per_weight,
         "weights_bytes": round(memory.weights_bytes),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from router.cli.support.admin_client import at_office
+from router.cli.support.admin_client import as_admin
 from router.cli.support.durations import parse_duration, parse_pairs
 from router.cli.support.tables import Row, Sheet, wide_console
 
@@ -61,7 +61,7 @@ def create(
         "never_quantized": never_quantized,
     }
     rules = {name: value for name, value in rules.items() if value not in (None, {})}
-    made = at_office(lambda office: office.create_key(rules), url=url, key=key, state_dir=state_dir)
+    made = as_admin(lambda admin: admin.create_key(rules), url=url, key=key, state_dir=state_dir)
     typer.echo(
         f"{made['key_id']} for {made['name']} ({', '.join(made['scopes'])}); keep it, it is not shown again:", err=True
     )
@@ -71,7 +71,7 @@ def create(
 @app.command("list")
 def list_keys(url: _Url = "", key: _Key = "", state_dir: _StateDir = "") -> None:
     """Show the keys there are, without their secrets."""
-    keys = at_office(lambda office: office.list_keys(), url=url, key=key, state_dir=state_dir)
+    keys = as_admin(lambda admin: admin.list_keys(), url=url, key=key, state_dir=state_dir)
     if not keys:
         typer.echo("no keys: the router is open to its own machine, and refuses to listen elsewhere")
         return
@@ -114,5 +114,5 @@ def delete(
     state_dir: _StateDir = "",
 ) -> None:
     """Forget a key; a running router refuses it from a second later on."""
-    at_office(lambda office: office.delete_key(key_id), url=url, key=key, state_dir=state_dir)
+    as_admin(lambda admin: admin.delete_key(key_id), url=url, key=key, state_dir=state_dir)
     typer.echo(f"deleted {key_id}")

@@ -9,7 +9,7 @@ import typer
 from router.app import check_config
 from router.config import RouterConfig, load_config
 from router.errors import ConfigError
-from router.http.auth.authenticator import refuse_open_door
+from router.http.auth.authenticator import refuse_exposed_without_keys
 from router.scheduling.placement.policies import POLICIES
 from router.state.location import open_store
 from router.telemetry.logging import configure_logging
@@ -21,7 +21,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Where clients connect.")] = None,
     grpc_host: Annotated[str | None, typer.Option(help="Where workers dial. Beyond loopback, TLS is on.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Where workers dial.")] = None,
-    enrol_port: Annotated[int | None, typer.Option(help="Where joining machines knock (TLS pools).")] = None,
+    enrol_port: Annotated[int | None, typer.Option(help="Where joining machines dial (TLS pools).")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Keys, tokens, revocations, the CA.")] = None,
     records: Annotated[
         Path | None, typer.Option(help="Keep decision records in FILE too, further replicas in FILE.rankN.")
@@ -56,7 +56,7 @@ def serve(
         raise ConfigError(f"--without-ray is one router replica; leave it out for {settings.replicas}")
     configure_logging(settings.log_level)
     _check_ports(settings)
-    asyncio.run(_check_door(settings))
+    asyncio.run(_check_exposure(settings))
     if without_ray:
         serve_uvicorn(settings)
     else:
@@ -97,11 +97,11 @@ def _check_ports(config: RouterConfig) -> None:
             raise ConfigError(f"port {port} on {host} is taken; choose another with {flag}, e.g. {flag} {port + 10}")
 
 
-async def _check_door(config: RouterConfig) -> None:
+async def _check_exposure(config: RouterConfig) -> None:
     """Refuse an open pool beyond loopback before anything of it listens, HAProxy included."""
     store = open_store(config.state_dir)
     try:
-        await refuse_open_door(store, config.http.host)
+        await refuse_exposed_without_keys(store, config.http.host)
     finally:
         await store.close()
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from router.cli.support.admin_client import at_office
+from router.cli.support.admin_client import as_admin
 from router.cli.support.durations import parse_duration, parse_pairs
 
 app = typer.Typer(help="Join tokens.", no_args_is_help=True, rich_markup_mode=None, add_completion=False)
@@ -38,8 +38,8 @@ def create(
     """
     ttl_s = parse_duration(ttl, "--ttl")
     given = parse_pairs(labels or [], "--labels")
-    made = at_office(
-        lambda office: office.create_token(ttl_s=ttl_s, uses=uses, labels=given),
+    made = as_admin(
+        lambda admin: admin.create_token(ttl_s=ttl_s, uses=uses, labels=given),
         url=url,
         key=key,
         state_dir=state_dir,

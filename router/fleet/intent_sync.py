@@ -9,7 +9,7 @@ from router.fleet.lifecycle import Event
 from router.fleet.membership import Membership
 from router.fleet.session import SessionEnder
 from router.state.backend import StoreFailed
-from router.state.rows import WorkerRecord
+from router.state.rows import WorkerRow
 from router.state.store import Store
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ async def follow_decisions(
         await asyncio.sleep(interval_s)
 
 
-def apply(record: WorkerRecord, membership: Membership, service: SessionEnder) -> None:
+def apply(record: WorkerRow, membership: Membership, service: SessionEnder) -> None:
     """Make one worker's session agree with what the store says about it."""
     member = membership.member(WorkerId(record.worker_id))
     if member is None or not member.session_id:

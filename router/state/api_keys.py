@@ -9,7 +9,7 @@ import msgspec
 from router.domain.ids import Tenant
 from router.domain.principal import Principal, Scope
 from router.domain.request import SloTargets
-from router.state.rows import KeyRecord
+from router.state.rows import KeyRow
 
 PREFIX = "sk-as-"
 
@@ -34,10 +34,10 @@ class KeyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tokens_per_minute: _Positive | None = None
 
 
-def new_key(rules: KeyRules, *, key_id: str, now: float) -> tuple[str, KeyRecord]:
+def new_key(rules: KeyRules, *, key_id: str, now: float) -> tuple[str, KeyRow]:
     """The secret, and the record to keep of it."""
     secret = PREFIX + secrets.token_urlsafe(32)
-    record = KeyRecord(
+    record = KeyRow(
         key_id=key_id,
         name=rules.name,
         secret_sha256=secret_hash(secret),
@@ -62,14 +62,14 @@ def secret_hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def public_view(record: KeyRecord) -> dict[str, Any]:
+def public_view(record: KeyRow) -> dict[str, Any]:
     """A key as it may be shown: without the hash."""
     view: dict[str, Any] = msgspec.to_builtins(record)
     del view["secret_sha256"]
     return view
 
 
-def principal_of(record: KeyRecord) -> Principal:
+def principal_of(record: KeyRow) -> Principal:
     """The caller a key speaks for; keys of one name are one tenant."""
     has_targets = record.ttft_s is not None or record.tpot_s is not None
     return Principal(

@@ -6,7 +6,7 @@ import msgspec
 
 from protos.contract.enrolment import EnrolRefused, ReasonCode
 from router.state.backend import StoreFailed, Transaction
-from router.state.rows import TokenRecord, WorkerRecord
+from router.state.rows import TokenRow, WorkerRow
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -16,14 +16,14 @@ _encode = msgspec.json.encode
 
 
 def redeem(
-    tx: Transaction, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
-) -> WorkerRecord | EnrolRefused:
+    tx: Transaction, token_id: str, secret_sha256: str, worker: WorkerRow, now: float
+) -> WorkerRow | EnrolRefused:
     """Let a machine in with a token: the same key again gets the same answer, another key one use less."""
     token = known_token(tx, token_id, secret_sha256)
     if isinstance(token, EnrolRefused):
         return token
     earlier = token.used_by.get(worker.key_fingerprint)
-    if earlier is not None and (known := get_record(tx, "worker", earlier, WorkerRecord)) is not None:
+    if earlier is not None and (known := get_row(tx, "worker", earlier, WorkerRow)) is not None:
         return refused_if_revoked(known) or known
     if (refused := why_not(token, now)) is not None:
         return refused
@@ -44,9 +44,9 @@ def redeem(
     return worker
 
 
-def known_token(tx: Transaction, token_id: str, secret_sha256: str) -> TokenRecord | EnrolRefused:
+def known_token(tx: Transaction, token_id: str, secret_sha256: str) -> TokenRow | EnrolRefused:
     """Nothing is told about a token to someone who does not hold its secret."""
-    token = get_record(tx, "token", token_id, TokenRecord)
+    token = get_row(tx, "token", token_id, TokenRow)
     if token is None or token.secret_sha256 != secret_sha256:
         return EnrolRefused(
             code=ReasonCode.TOKEN_UNKNOWN,
@@ -55,7 +55,7 @@ def known_token(tx: Transaction, token_id: str, secret_sha256: str) -> TokenReco
     return token
 
 
-def why_not(token: TokenRecord, now: float) -> EnrolRefused | None:
+def why_not(token: TokenRow, now: float) -> EnrolRefused | None:
     """Why the token lets no further machine in; None: it does."""
     if now > token.expires_at:
         return EnrolRefused(
@@ -69,7 +69,7 @@ def why_not(token: TokenRecord, now: float) -> EnrolRefused | None:
     return None
 
 
-def refused_if_revoked(worker: WorkerRecord) -> EnrolRefused | None:
+def refused_if_revoked(worker: WorkerRow) -> EnrolRefused | None:
     """The answer to a machine that an operator cut off."""
     if worker.revoked_at is None:
         return None
@@ -79,7 +79,7 @@ def refused_if_revoked(worker: WorkerRecord) -> EnrolRefused | None:
 
 def _unique_node(tx: Transaction, name: str) -> str:
     """Names of revoked workers stay taken: a new machine must not be mistaken for one that was thrown out."""
-    taken = {worker.node for worker in all_records(tx, "worker", WorkerRecord)}
+    taken = {worker.node for worker in all_rows(tx, "worker", WorkerRow)}
     candidate, number = name, 1
     while candidate in taken:
         number += 1
@@ -87,24 +87,24 @@ def _unique_node(tx: Transaction, name: str) -> str:
     return candidate
 
 
-def by_key(tx: Transaction, key_fingerprint: str) -> WorkerRecord | None:
+def by_key(tx: Transaction, key_fingerprint: str) -> WorkerRow | None:
     """A worker by its public key."""
     found = tx.get("worker_key", key_fingerprint)
-    return None if found is None else get_record(tx, "worker", msgspec.json.decode(found, type=str), WorkerRecord)
+    return None if found is None else get_row(tx, "worker", msgspec.json.decode(found, type=str), WorkerRow)
 
 
-def stranger(worker_id: str, node: str = "") -> WorkerRecord:
+def stranger(worker_id: str, node: str = "") -> WorkerRow:
     """A worker of which nothing is known but a decision about it."""
-    return WorkerRecord(worker_id=worker_id, node=node or worker_id, key_fingerprint="")
+    return WorkerRow(worker_id=worker_id, node=node or worker_id, key_fingerprint="")
 
 
-def get_record(tx: Transaction, kind: str, key: str, struct: type[S]) -> S | None:
+def get_row(tx: Transaction, kind: str, key: str, struct: type[S]) -> S | None:
     """One record; None when there is none."""
     found = tx.get(kind, key)
     return None if found is None else msgspec.json.decode(found, type=struct)
 
 
-def all_records(tx: Transaction, kind: str, struct: type[S]) -> list[S]:
+def all_rows(tx: Transaction, kind: str, struct: type[S]) -> list[S]:
     """Every record of a kind."""
     return [msgspec.json.decode(value, type=struct) for _, value in tx.items(kind)]
 

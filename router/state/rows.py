@@ -6,7 +6,7 @@ New fields need defaults; old files are read by newer routers. Times are Unix se
 import msgspec
 
 
-class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     """An API key and the rules its requests come under. The secret itself is nowhere."""
 
     key_id: str
@@ -26,7 +26,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_minute: int | None = None
 
 
-class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
     """A join token."""
 
     token_id: str
@@ -38,7 +38,7 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     used_by: dict[str, str] = {}  # fingerprint of the machine's key -> worker id
 
 
-class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     """A worker that was let in, known by its key for as long as it is not revoked."""
 
     worker_id: str
@@ -52,7 +52,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     revoked_reason: str = ""
 
 
-class AuthorityRecord(msgspec.Struct, frozen=True, kw_only=True):
+class AuthorityRow(msgspec.Struct, frozen=True, kw_only=True):
     """The pool's CA. Whoever reads this can let anything in: it is why the store's file is private."""
 
     key_pem: bytes

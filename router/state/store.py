@@ -13,20 +13,20 @@ import msgspec
 from protos.contract.enrolment import EnrolRefused
 from router.state.backend import Backend, StoreFailed, Transaction
 from router.state.join_rules import (
-    all_records,
+    all_rows,
     by_key,
-    get_record,
+    get_row,
     keep_bounded,
     known_token,
     redeem,
     stranger,
     why_not,
 )
-from router.state.rows import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
+from router.state.rows import AuditLine, AuthorityRow, KeyRow, TokenRow, WorkerRow
 
 T = TypeVar("T")
 
-AUDIT_KEEP = 10_000
+MAX_AUDIT_LINES = 10_000
 DECISIONS, REFUSALS = "audit", "audit.refused"
 MAX_KEYS = 10_000
 MAX_TOKENS = 10_000
@@ -41,21 +41,21 @@ _encode = msgspec.json.encode
 class Store(Protocol):
     """What the router asks of its memory. Raises StoreFailed when the backend fails."""
 
-    async def authority(self, fresh: AuthorityRecord) -> AuthorityRecord:
+    async def authority(self, fresh: AuthorityRow) -> AuthorityRow:
         """The pool's CA; ``fresh`` becomes it when there is none. One wins when several replicas start."""
         ...
 
-    async def add_key(self, key: KeyRecord) -> None: ...  # noqa: D102
-    async def keys(self) -> list[KeyRecord]: ...  # noqa: D102
+    async def add_key(self, key: KeyRow) -> None: ...  # noqa: D102
+    async def keys(self) -> list[KeyRow]: ...  # noqa: D102
     async def delete_key(self, key_id: str) -> bool: ...  # noqa: D102
 
-    async def add_token(self, token: TokenRecord, now: float) -> None:
+    async def add_token(self, token: TokenRow, now: float) -> None:
         """Keep a token; forgets those long expired."""
         ...
 
     async def redeem(
-        self, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
-    ) -> WorkerRecord | EnrolRefused:
+        self, token_id: str, secret_sha256: str, worker: WorkerRow, now: float
+    ) -> WorkerRow | EnrolRefused:
         """Let a machine in with a token: the same key again gets the same answer, another key one use less."""
         ...
 
@@ -63,9 +63,9 @@ class Store(Protocol):
         """Whether a token would let one more machine in; uses nothing up. None: it would."""
         ...
 
-    async def worker(self, worker_id: str) -> WorkerRecord | None: ...  # noqa: D102
-    async def worker_by_key(self, key_fingerprint: str) -> WorkerRecord | None: ...  # noqa: D102
-    async def workers(self) -> list[WorkerRecord]: ...  # noqa: D102
+    async def worker(self, worker_id: str) -> WorkerRow | None: ...  # noqa: D102
+    async def worker_by_key(self, key_fingerprint: str) -> WorkerRow | None: ...  # noqa: D102
+    async def workers(self) -> list[WorkerRow]: ...  # noqa: D102
 
     async def set_cordoned(self, worker_id: str, cordoned: bool) -> None: ...  # noqa: D102
     async def revoke(self, worker_id: str, node: str, reason: str, now: float) -> None: ...  # noqa: D102
@@ -98,11 +98,11 @@ class BackedStore:
 
     # -- authority -------------------------------------------------------------------------------------
 
-    async def authority(self, fresh: AuthorityRecord) -> AuthorityRecord:
+    async def authority(self, fresh: AuthorityRow) -> AuthorityRow:
         """The pool's CA; ``fresh`` becomes it when there is none."""
 
-        def work(tx: Transaction) -> AuthorityRecord:
-            found = get_record(tx, "authority", "ca", AuthorityRecord)
+        def work(tx: Transaction) -> AuthorityRow:
+            found = get_row(tx, "authority", "ca", AuthorityRow)
             if found is None:
                 tx.put("authority", "ca", _encode(fresh))
             return found or fresh
@@ -111,7 +111,7 @@ class BackedStore:
 
     # -- keys ------------------------------------------------------------------------------------------
 
-    async def add_key(self, key: KeyRecord) -> None:
+    async def add_key(self, key: KeyRow) -> None:
         """Keep a key."""
 
         def work(tx: Transaction) -> None:
@@ -120,9 +120,9 @@ class BackedStore:
 
         await self._transact(work)
 
-    async def keys(self) -> list[KeyRecord]:
+    async def keys(self) -> list[KeyRow]:
         """Every key."""
-        return await self._transact(lambda tx: all_records(tx, "key", KeyRecord))
+        return await self._transact(lambda tx: all_rows(tx, "key", KeyRow))
 
     async def delete_key(self, key_id: str) -> bool:
         """Forget a key; False when there is none of this id."""
@@ -130,11 +130,11 @@ class BackedStore:
 
     # -- tokens and workers ----------------------------------------------------------------------------
 
-    async def add_token(self, token: TokenRecord, now: float) -> None:
+    async def add_token(self, token: TokenRow, now: float) -> None:
         """Keep a token; forgets those long expired."""
 
         def work(tx: Transaction) -> None:
-            for old in all_records(tx, "token", TokenRecord):
+            for old in all_rows(tx, "token", TokenRow):
                 if old.expires_at + TOKEN_KEPT_S < now:
                     tx.delete("token", old.token_id)
             keep_bounded(tx, "token", MAX_TOKENS, "join tokens")
@@ -143,8 +143,8 @@ class BackedStore:
         await self._transact(work)
 
     async def redeem(
-        self, token_id: str, secret_sha256: str, worker: WorkerRecord, now: float
-    ) -> WorkerRecord | EnrolRefused:
+        self, token_id: str, secret_sha256: str, worker: WorkerRow, now: float
+    ) -> WorkerRow | EnrolRefused:
         """Let a machine in with a token; see ``Store``."""
         return await self._transact(lambda tx: redeem(tx, token_id, secret_sha256, worker, now))
 
@@ -157,23 +157,23 @@ class BackedStore:
 
         return await self._transact(work)
 
-    async def worker(self, worker_id: str) -> WorkerRecord | None:
+    async def worker(self, worker_id: str) -> WorkerRow | None:
         """A worker by id."""
-        return await self._transact(lambda tx: get_record(tx, "worker", worker_id, WorkerRecord))
+        return await self._transact(lambda tx: get_row(tx, "worker", worker_id, WorkerRow))
 
-    async def worker_by_key(self, key_fingerprint: str) -> WorkerRecord | None:
+    async def worker_by_key(self, key_fingerprint: str) -> WorkerRow | None:
         """A worker by its public key."""
         return await self._transact(lambda tx: by_key(tx, key_fingerprint))
 
-    async def workers(self) -> list[WorkerRecord]:
+    async def workers(self) -> list[WorkerRow]:
         """Everyone who was ever let in, the revoked included."""
-        return await self._transact(lambda tx: all_records(tx, "worker", WorkerRecord))
+        return await self._transact(lambda tx: all_rows(tx, "worker", WorkerRow))
 
     async def set_cordoned(self, worker_id: str, cordoned: bool) -> None:
         """Remember a cordon, or lift it. A worker not yet known is remembered with nothing but this."""
 
         def work(tx: Transaction) -> None:
-            known = get_record(tx, "worker", worker_id, WorkerRecord) or stranger(worker_id)
+            known = get_row(tx, "worker", worker_id, WorkerRow) or stranger(worker_id)
             tx.put("worker", worker_id, _encode(msgspec.structs.replace(known, cordoned=cordoned)))
 
         await self._transact(work)
@@ -182,7 +182,7 @@ class BackedStore:
         """Remember a revocation for good; the first one stands."""
 
         def work(tx: Transaction) -> None:
-            known = get_record(tx, "worker", worker_id, WorkerRecord) or stranger(worker_id, node)
+            known = get_row(tx, "worker", worker_id, WorkerRow) or stranger(worker_id, node)
             if known.revoked_at is None:
                 revoked = msgspec.structs.replace(known, revoked_at=now, revoked_reason=reason)
                 tx.put("worker", worker_id, _encode(revoked))
@@ -192,11 +192,11 @@ class BackedStore:
     # -- audit and small facts -------------------------------------------------------------------------
 
     async def audit(self, line: AuditLine) -> None:
-        """Add a line; the newest ``AUDIT_KEEP`` are kept, refusals apart: anyone who knocks can cause those, and must
-        not push out what operators decided.
+        """Add a line; the newest ``MAX_AUDIT_LINES`` are kept, refusals apart: anyone who can connect can cause those,
+        and must not push out what operators decided.
         """
         log = REFUSALS if line.event.endswith(".refused") else DECISIONS
-        await self._transact(lambda tx: tx.append(log, _encode(line), AUDIT_KEEP))
+        await self._transact(lambda tx: tx.append(log, _encode(line), MAX_AUDIT_LINES))
 
     async def audit_lines(self, limit: int = 100) -> list[AuditLine]:
         """The newest lines, oldest of them first."""

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from router.state.rows import AuthorityRecord
+from router.state.rows import AuthorityRow
 
 SERVER_NAME = "router.allsorts.internal"
 
@@ -60,7 +60,7 @@ class ServerIdentity:
     key_pem: bytes
 
 
-def new_authority(now: float) -> AuthorityRecord:
+def new_authority(now: float) -> AuthorityRow:
     """A fresh CA; P-256, because every TLS library in use speaks it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "allsorts pool")])
@@ -78,13 +78,13 @@ def new_authority(now: float) -> AuthorityRecord:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return AuthorityRecord(key_pem=_private_pem(key), certificate_pem=_pem(certificate))
+    return AuthorityRow(key_pem=_private_pem(key), certificate_pem=_pem(certificate))
 
 
 class Authority:
     """Signs for one pool."""
 
-    def __init__(self, record: AuthorityRecord) -> None:
+    def __init__(self, record: AuthorityRow) -> None:
         key = serialization.load_pem_private_key(record.key_pem, password=None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         self._key = key

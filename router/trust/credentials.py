@@ -11,7 +11,7 @@ from protos.contract.models.quantization import find_format, unknown_format
 from router.domain.clock import Clock
 from router.errors import InvalidRequest, NotFound
 from router.state.api_keys import KeyRules, new_key, public_view
-from router.state.rows import AuditLine, TokenRecord
+from router.state.rows import AuditLine, TokenRow
 from router.state.store import Store
 
 LONGEST_TOKEN_S = 30 * 86400.0
@@ -45,7 +45,7 @@ class StoredCredentials:
         address = self._enrol_address()
         now = self._clock.wall()
         token = new_token(self._fingerprint)
-        record = TokenRecord(
+        record = TokenRow(
             token_id=token.token_id,
             secret_sha256=token.secret_sha256(),
             expires_at=now + ttl_s,

@@ -16,7 +16,7 @@ from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from protos.contract.worker import Replica
 from router.domain.clock import Clock
 from router.state.join_rules import refused_if_revoked
-from router.state.rows import WorkerRecord
+from router.state.rows import WorkerRow
 from router.state.store import Store
 from router.trust.audit import AuditTrail
 from router.trust.authority import Authority, BadRequest, request_fingerprint
@@ -111,7 +111,7 @@ class TokenEnroller:
         certificate = self._authority.sign_worker(certificate_request, worker_id, self._clock.wall())
         return RenewReply(certificate=certificate.pem, expires_at_unix_s=certificate.expires_at_unix_s)
 
-    async def _admit(self, token_text: str, node: str, fingerprint: str) -> WorkerRecord | EnrolRefused:
+    async def _admit(self, token_text: str, node: str, fingerprint: str) -> WorkerRow | EnrolRefused:
         if not token_text:
             known = await self._store.worker_by_key(fingerprint)
             if known is None:
@@ -121,7 +121,7 @@ class TokenEnroller:
         token = self._parse(token_text)
         if isinstance(token, EnrolRefused):
             return token
-        candidate = WorkerRecord(worker_id=new_worker_id(node), node=node, key_fingerprint=fingerprint)
+        candidate = WorkerRow(worker_id=new_worker_id(node), node=node, key_fingerprint=fingerprint)
         return await self._store.redeem(token.token_id, token.secret_sha256(), candidate, self._clock.wall())
 
     async def _examine(self, token_text: str) -> EnrolRefused | None:

@@ -13,7 +13,7 @@ from protos.contract.models.quality import at_least
 from protos.contract.validation import MAX_ENTRIES, MAX_NAME
 from protos.contract.worker import Hardware, InstanceState, ModelInstance, Profile
 from router.capacity.format_choice import comfortable
-from router.capacity.recommendations import Wanted, offers_for, offers_of_files
+from router.capacity.recommendations import Wanted, recommend, recommend_files
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import WorkerState
 
@@ -41,7 +41,7 @@ class PoolOffers:
             return ()
         hardware = profile.hardware
         wanted = wanted_of(self._snapshot())
-        found = offers_for(hardware, profile.engine, wanted)
+        found = recommend(hardware, profile.engine, wanted)
         named = {(one.model, one.quantization) for one in found}
         had = _with_files(hardware, profile.engine, files, {one.model: one for one in wanted})
         besides = (one for one in had if (one.model, one.quantization) not in named)
@@ -71,7 +71,7 @@ def _with_files(
         known = wanted.get(model)
         mine = [one for one in files if one.model == model]
         why = "of a model that the pool serves" if known else "of a model that nobody in the pool serves"
-        for place, offer in enumerate(offers_of_files(hardware, engine, mine, known.instances if known else ())):
+        for place, offer in enumerate(recommend_files(hardware, engine, mine, known.instances if known else ())):
             best = "; of its files here the best choice for this machine" if place == 0 and len(mine) > 1 else ""
             rank = not comfortable(offer.tokens_per_s), place > 0, known is None
             ranked.append((rank, replace(offer, reason=f"a file on this machine, {why}{best}")))

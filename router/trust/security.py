@@ -9,7 +9,7 @@
     await listening.stop(); await security.close()
 
 Beside it, for HTTP: ``security.credentials``, and from ``router.http.auth.authenticator``
-``await refuse_open_door(security.store, host)`` before anything listens, then
+``await refuse_exposed_without_keys(security.store, host)`` before anything listens, then
 ``StoredAuthenticator(store=security.store, clock=…, host=host)``.
 
 Plain loopback (``grpc.plain_loopback`` and a loopback ``grpc.host``) lets any worker of this machine in; everything

@@ -8,7 +8,7 @@ from protos.contract.ids import WorkerId
 from protos.contract.validation import MAX_NAME
 from router.domain.clock import Clock
 from router.errors import NotAllowed
-from router.state.rows import AuditLine, WorkerRecord
+from router.state.rows import AuditLine, WorkerRow
 from router.state.store import Store
 from router.trust.audit import AuditTrail
 from router.trust.gate import Admitted, Gate
@@ -99,6 +99,6 @@ class StoredIntent:
         await self._store.audit(AuditLine(at=self._clock.wall(), event=event, subject=subject, reason=reason))
 
 
-def _refuse_revoked(record: WorkerRecord) -> None:
+def _refuse_revoked(record: WorkerRow) -> None:
     if record.revoked_at is not None:
         raise NotAllowed(f"this worker was revoked: {record.revoked_reason or 'no reason given'}")

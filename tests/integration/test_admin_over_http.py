@@ -8,7 +8,7 @@ import pytest
 
 from protos.contract.join_token import parse_token
 from protos.contract.worker import Hardware, Profile
-from router.cli.support.admin_client import RouterOffice
+from router.cli.support.admin_client import AdminClient
 from router.domain.clock import ManualClock
 from router.errors import ConfigError
 from router.http.auth.authenticator import StoredAuthenticator
@@ -41,15 +41,15 @@ async def test_tokens_keys_and_revocation_over_http_with_scopes(tmp_path: Path) 
     """Open on loopback until the first key; then 401 without, 403 without the scope, and everything with admin."""
     clock = ManualClock()
     async with head(tmp_path / "head") as pool, serving(pool, clock) as url:
-        nobody = RouterOffice(url, "")
+        nobody = AdminClient(url, "")
         made = await nobody.create_key({"name": "me", "scopes": ["admin", "observe", "serve"]})
-        admin = RouterOffice(url, made["key"])
+        admin = AdminClient(url, made["key"])
         user = await admin.create_key({"name": "user"})
         clock.advance(1.5)  # keys are read again after a second
         with pytest.raises(ConfigError, match=r"HTTP 401.*ALLSORTS_API_KEY"):
             await nobody.list_keys()
         with pytest.raises(ConfigError, match=r"HTTP 403.*lacks the scope 'admin'"):
-            await RouterOffice(url, user["key"]).list_keys()
+            await AdminClient(url, user["key"]).list_keys()
         assert {one["name"] for one in await admin.list_keys()} == {"me", "user"}
         token = await admin.create_token(ttl_s=60, uses=1, labels={"site": "lab"})
         joined = await join_pool(pool.enrol_address, parse_token(token["token"]), PROFILE, tmp_path / "mac")

@@ -10,13 +10,13 @@ from protos.contract.models.model_name import parse_name
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import FORMATS, Format
 from router.capacity.engines import ENGINES, Engine
-from router.capacity.fit import Plan, Verdict, fit, memory
+from router.capacity.fit import FitResult, Plan, fit, memory
 from router.capacity.machines import Machine, parse_machine
 from router.capacity.options import option
 from router.capacity.shapes import KNOWN_SHAPES
 
 DETERMINISTIC = settings(max_examples=200, derandomize=True, deadline=None)
-_RANK = {Verdict.FITS: 0, Verdict.OFFLOADS: 1, Verdict.TOO_LARGE: 2}
+_RANK = {FitResult.FITS: 0, FitResult.OFFLOADS: 1, FitResult.TOO_LARGE: 2}
 
 shapes = st.sampled_from(KNOWN_SHAPES)
 formats = st.sampled_from(FORMATS)
@@ -46,9 +46,9 @@ def eases(
     if low.left_bytes < high.left_bytes:
         found.append("left_bytes")
     ends = [fit(shape, fmt, plan, engine, machine) for fmt, plan in (small, large)]
-    if any(end.verdict is Verdict.NOT_SERVED for end in ends):
+    if any(end.result is FitResult.NOT_SERVED for end in ends):
         return found
-    if _RANK[ends[0].verdict] > _RANK[ends[1].verdict]:
+    if _RANK[ends[0].result] > _RANK[ends[1].result]:
         found.append("verdict")
     if all(end.runs for end in ends) and ends[0].offloaded > ends[1].offloaded:
         found.append("offloaded")

@@ -6,12 +6,13 @@ store of ``--state-dir`` on this machine, which works whether the router runs or
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 from router.domain.clock import SystemClock
 from router.errors import ConfigError
+from router.http.server.interfaces import Credentials
 from router.state.backend import StoreFailed
 from router.state.location import open_store
 from router.trust.credentials import StoredCredentials
@@ -22,16 +23,7 @@ DEADLINE_S = 15.0
 T = TypeVar("T")
 
 
-class Office(Protocol):
-    """What the commands ask for; ``router.http.server.interfaces.Credentials`` has the shapes."""
-
-    async def create_token(self, *, ttl_s: float, uses: int, labels: Mapping[str, str]) -> dict[str, Any]: ...  # noqa: D102
-    async def create_key(self, rules: Mapping[str, Any]) -> dict[str, Any]: ...  # noqa: D102
-    async def list_keys(self) -> list[dict[str, Any]]: ...  # noqa: D102
-    async def delete_key(self, key_id: str) -> None: ...  # noqa: D102
-
-
-class RouterOffice:
+class AdminClient:
     """The running router's /admin endpoints."""
 
     def __init__(self, url: str, key: str) -> None:
@@ -72,14 +64,16 @@ class RouterOffice:
             raise ConfigError(f"{url}: the reply is not JSON; is this an allsorts router?") from None
 
 
-def at_office(work: Callable[[Office], Awaitable[T]], *, url: str, key: str, state_dir: str, address: str = "") -> T:
+def as_admin(
+    work: Callable[[Credentials], Awaitable[T]], *, url: str, key: str, state_dir: str, address: str = ""
+) -> T:
     """Run ``work`` at the router or on the store. ``address`` overrides what joiners are told to dial."""
-    return asyncio.run(_at_office(work, url, key, state_dir, address))
+    return asyncio.run(_as_admin(work, url, key, state_dir, address))
 
 
-async def _at_office(work: Callable[[Office], Awaitable[T]], url: str, key: str, state_dir: str, address: str) -> T:
+async def _as_admin(work: Callable[[Credentials], Awaitable[T]], url: str, key: str, state_dir: str, address: str) -> T:
     if url:
-        return await work(RouterOffice(url, key))
+        return await work(AdminClient(url, key))
     store = open_store(state_dir)
     try:
         clock = SystemClock()

@@ -19,7 +19,7 @@ from router.domain.token_bucket import TokenBucket
 from router.errors import ConfigError, NotAllowed, NotAuthenticated, RateLimited, Unavailable
 from router.state.api_keys import PREFIX, principal_of, secret_hash
 from router.state.backend import StoreFailed
-from router.state.rows import KeyRecord
+from router.state.rows import KeyRow
 from router.state.store import Store
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ class StoredAuthenticator:
         self._store = store
         self._clock = clock
         self._open = is_loopback(host)
-        self._keys: dict[str, KeyRecord] | None = None  # by hash; None: not read yet
+        self._keys: dict[str, KeyRow] | None = None  # by hash; None: not read yet
         self._read_at = 0.0
         self._reading = asyncio.Lock()
         self._meters: dict[str, _Meters] = {}
@@ -117,7 +117,7 @@ class StoredAuthenticator:
                 bucket.refill(now)
         return meters
 
-    async def _current_keys(self, cached_s: float) -> dict[str, KeyRecord]:
+    async def _current_keys(self, cached_s: float) -> dict[str, KeyRow]:
         """The keys by hash, as they were read at most ``cached_s`` ago. The first reader makes all others wait: no
         answer may come from keys not read yet.
         """
@@ -129,7 +129,7 @@ class StoredAuthenticator:
                 self._read_at = self._clock.now()
             return self._keys
 
-    async def _read(self, known: dict[str, KeyRecord] | None) -> dict[str, KeyRecord]:
+    async def _read(self, known: dict[str, KeyRow] | None) -> dict[str, KeyRow]:
         try:
             records = await self._store.keys()
         except StoreFailed as error:
@@ -142,7 +142,7 @@ class StoredAuthenticator:
         return {record.secret_sha256: record for record in records}
 
 
-async def refuse_open_door(store: Store, host: str) -> None:
+async def refuse_exposed_without_keys(store: Store, host: str) -> None:
     """Raises ConfigError for a host beyond loopback while no keys exist. ``allsorts serve`` asks before it starts."""
     if not is_loopback(host) and not await store.keys():
         raise ConfigError(

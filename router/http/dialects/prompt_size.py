@@ -18,7 +18,7 @@ WEIGHT = 0.1
 SHORTEST_BYTES = 64
 """Shorter prompts are mostly template: they would teach the wrong ratio."""
 
-MOST_TOKENS_PER_BYTE = 1.0
+MAX_TOKENS_PER_BYTE = 1.0
 """A token has at least a byte. A worker that counts more is wrong, and one worker's word must not make every client's
 prompts of a shared model look too long.
 """
@@ -41,7 +41,7 @@ class PromptSizes:
         """A worker counted ``prompt_tokens``."""
         if text_bytes < SHORTEST_BYTES:
             return
-        seen = min(max(prompt_tokens - messages * MESSAGE_TOKENS, 1.0) / text_bytes, MOST_TOKENS_PER_BYTE)
+        seen = min(max(prompt_tokens - messages * MESSAGE_TOKENS, 1.0) / text_bytes, MAX_TOKENS_PER_BYTE)
         known = self._ratios.pop(model, None)
         self._ratios[model] = seen if known is None else known + WEIGHT * (seen - known)
         if len(self._ratios) > CAPACITY:
@@ -52,5 +52,5 @@ def _declared(model: str, fleet: FleetSnapshot) -> float:
     for worker in fleet.workers:
         for instance in worker.models:
             if instance.model == model and instance.tokens_per_byte > 0:
-                return min(instance.tokens_per_byte, MOST_TOKENS_PER_BYTE)
+                return min(instance.tokens_per_byte, MAX_TOKENS_PER_BYTE)
     return TOKENS_PER_BYTE

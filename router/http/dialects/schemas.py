@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-MOST_TOKENS = 2**31 - 1
-MOST_MESSAGES = 4096
-MOST_STOPS = 16
-MOST_TOP_LOGPROBS = 20
+MAX_TOKENS = 2**31 - 1
+MAX_MESSAGES = 4096
+MAX_STOPS = 16
+MAX_TOP_LOGPROBS = 20
 
 
 # Fields of which only harmless values pass; the JSON schema says which.
@@ -69,7 +69,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Literal["developer", "system", "user", "assistant", "tool", "function"],
         Meta(extra_json_schema={"enum": ["developer", "system", "user", "assistant"]}),
     ]
-    content: _Text | Annotated[list[ContentPart], Meta(min_length=1, max_length=MOST_MESSAGES)] | None = None
+    content: _Text | Annotated[list[ContentPart], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = None
     name: Annotated[str, Meta(max_length=64)] | None = None
     refusal: _Nothing = None
     tool_calls: _NoList = None
@@ -83,20 +83,20 @@ class GenerationFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """What both endpoints take."""
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
-    max_tokens: Annotated[int, Meta(ge=1, le=MOST_TOKENS)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: _StopString | Annotated[list[_StopString], Meta(max_length=MOST_STOPS)] | None = None
+    stop: _StopString | Annotated[list[_StopString], Meta(max_length=MAX_STOPS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: _Name | None = None
     n: _One = None
     logit_bias: _NoObject = None
     # beyond OpenAI
-    top_k: Annotated[int, Meta(ge=-1, le=MOST_TOKENS)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=MAX_TOKENS)] | None = None
     min_p: _Unit | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     ignore_eos: bool | None = None
@@ -110,10 +110,10 @@ class GenerationFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class ChatRequest(GenerationFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``POST /v1/chat/completions``."""
 
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=MOST_MESSAGES)]
-    max_completion_tokens: Annotated[int, Meta(ge=1, le=MOST_TOKENS)] | None = None
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     response_format: _TextFormat = None
     tools: _NoList = None
     tool_choice: _NoTool = None
@@ -138,7 +138,7 @@ class CompletionRequest(GenerationFields, frozen=True, kw_only=True, forbid_unkn
     """``POST /v1/completions``: one prompt, as text or token ids."""
 
     prompt: _Text | Annotated[list[_TokenId | _Text | list[_TokenId]], Meta(min_length=1)]
-    logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     best_of: _One = None
     echo: _No = None
     suffix: _EmptyText = None

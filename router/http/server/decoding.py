@@ -15,7 +15,7 @@ _WRONG = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
 _SURROGATES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)", re.DOTALL)
 """Escaped backslashes and whole pairs, passed over; what is left in the group is half of a pair."""
 
-LONGEST_NAME = 100
+MAX_NAME_CHARS = 100
 """Characters of a client's own words that an error repeats."""
 
 
@@ -63,4 +63,4 @@ def _join(path: str | None, name: str) -> str:
 
 
 def _clip(words: str) -> str:
-    return words if len(words) <= LONGEST_NAME else words[:LONGEST_NAME] + "…"
+    return words if len(words) <= MAX_NAME_CHARS else words[:MAX_NAME_CHARS] + "…"

@@ -9,10 +9,10 @@ import pytest
 from router.errors import ConfigError
 from router.state.backend import StoreFailed
 from router.state.location import open_store, store_path
-from router.state.rows import KeyRecord
+from router.state.rows import KeyRow
 from router.state.sqlite import SqliteBackend
 
-KEY = KeyRecord(key_id="k", name="alice", secret_sha256="0" * 64, scopes=("serve",), created_at=1.0)
+KEY = KeyRow(key_id="k", name="alice", secret_sha256="0" * 64, scopes=("serve",), created_at=1.0)
 
 
 async def test_file_and_folder_are_private_and_survive_a_restart(tmp_path: Path) -> None:

@@ -7,23 +7,23 @@ import pytest
 
 from protos.contract.enrolment import EnrolRefused
 from router.state.backend import Backend, Transaction
-from router.state.rows import AuditLine, AuthorityRecord, KeyRecord, TokenRecord, WorkerRecord
+from router.state.rows import AuditLine, AuthorityRow, KeyRow, TokenRow, WorkerRow
 from router.state.store import BackedStore
 
 
-def token(uses: int = 1, expires_at: float = 100.0, labels: dict[str, str] | None = None) -> TokenRecord:
-    return TokenRecord(token_id="t1", secret_sha256="s" * 64, expires_at=expires_at, uses=uses, labels=labels or {})
+def token(uses: int = 1, expires_at: float = 100.0, labels: dict[str, str] | None = None) -> TokenRow:
+    return TokenRow(token_id="t1", secret_sha256="s" * 64, expires_at=expires_at, uses=uses, labels=labels or {})
 
 
-def worker(key: str = "k1", worker_id: str = "mac-1", node: str = "mac") -> WorkerRecord:
-    return WorkerRecord(worker_id=worker_id, node=node, key_fingerprint=key)
+def worker(key: str = "k1", worker_id: str = "mac-1", node: str = "mac") -> WorkerRow:
+    return WorkerRow(worker_id=worker_id, node=node, key_fingerprint=key)
 
 
-async def redeem(store: BackedStore, candidate: WorkerRecord, now: float = 50.0) -> WorkerRecord | EnrolRefused:
+async def redeem(store: BackedStore, candidate: WorkerRow, now: float = 50.0) -> WorkerRow | EnrolRefused:
     return await store.redeem("t1", "s" * 64, candidate, now)
 
 
-def refused(answer: WorkerRecord | EnrolRefused) -> str:
+def refused(answer: WorkerRow | EnrolRefused) -> str:
     assert isinstance(answer, EnrolRefused)
     return answer.reason
 
@@ -86,7 +86,7 @@ async def test_logs_keep_their_newest_entries(make_backend: Callable[[], Backend
 
 async def test_the_first_authority_stays(store: BackedStore) -> None:
     """Two replicas that start together agree on one CA."""
-    one, two = (AuthorityRecord(key_pem=b"k%d" % n, certificate_pem=b"c%d" % n) for n in (1, 2))
+    one, two = (AuthorityRow(key_pem=b"k%d" % n, certificate_pem=b"c%d" % n) for n in (1, 2))
     first, second = await asyncio.gather(store.authority(one), store.authority(two))
     assert first == second
     assert await store.authority(two) == first
@@ -98,7 +98,7 @@ async def test_a_token_with_the_same_key_may_be_repeated(store: BackedStore) -> 
     first = await redeem(store, worker())
     again = await redeem(store, worker(worker_id="mac-other"))
     assert first == again
-    assert isinstance(first, WorkerRecord)
+    assert isinstance(first, WorkerRow)
     assert first.labels == {"site": "lab"}
     assert await redeem(store, worker(), now=500.0) == first  # even when the reply was lost for a long time
 
@@ -115,7 +115,7 @@ async def test_many_machines_race_for_a_token_and_as_many_as_uses_win(store: Bac
     """The count holds under concurrency."""
     await store.add_token(token(uses=3), 0.0)
     answers = await asyncio.gather(*(redeem(store, worker(key=f"k{n}", worker_id=f"w{n}")) for n in range(12)))
-    admitted = [one for one in answers if isinstance(one, WorkerRecord)]
+    admitted = [one for one in answers if isinstance(one, WorkerRow)]
     assert len(admitted) == 3
     assert {one.node for one in admitted} == {"mac", "mac-2", "mac-3"}
 
@@ -132,21 +132,21 @@ async def test_a_revoked_machine_stays_out_with_any_token(store: BackedStore) ->
     """Its key is remembered; a fresh token does not help it, and its name stays taken."""
     await store.add_token(token(uses=9), 0.0)
     admitted = await redeem(store, worker())
-    assert isinstance(admitted, WorkerRecord)
+    assert isinstance(admitted, WorkerRow)
     await store.revoke(admitted.worker_id, "mac", "sold", 60.0)
     await store.revoke(admitted.worker_id, "mac", "a later reason", 70.0)
     assert "revoked: sold" in refused(await redeem(store, worker()))
-    fresh = TokenRecord(token_id="t2", secret_sha256="z" * 64, expires_at=100.0, uses=1)
+    fresh = TokenRow(token_id="t2", secret_sha256="z" * 64, expires_at=100.0, uses=1)
     await store.add_token(fresh, 61.0)
     assert "revoked" in refused(await store.redeem("t2", "z" * 64, worker(), 62.0))
     other = await redeem(store, worker(key="k2", worker_id="mac-x"))
-    assert isinstance(other, WorkerRecord)
+    assert isinstance(other, WorkerRow)
     assert other.node == "mac-2"
 
 
 async def test_keys_are_kept_listed_and_deleted(store: BackedStore) -> None:
     """Deleting twice says so."""
-    key = KeyRecord(key_id="k", name="alice", secret_sha256="0" * 64, scopes=("serve",), created_at=1.0)
+    key = KeyRow(key_id="k", name="alice", secret_sha256="0" * 64, scopes=("serve",), created_at=1.0)
     await store.add_key(key)
     assert await store.keys() == [key]
     assert await store.delete_key("k")
@@ -172,7 +172,7 @@ async def test_cordons_and_revocations_of_workers_without_a_record_are_kept(stor
 async def test_old_tokens_are_forgotten(store: BackedStore, make_backend: Callable[[], Backend]) -> None:
     """The store does not grow for ever."""
     await store.add_token(token(expires_at=1.0), 0.0)
-    year = TokenRecord(token_id="t2", secret_sha256="z" * 64, expires_at=3e7 + 60, uses=1)
+    year = TokenRow(token_id="t2", secret_sha256="z" * 64, expires_at=3e7 + 60, uses=1)
     await store.add_token(year, 3e7)
     assert "not known" in refused(await redeem(store, worker(), now=3e7))
 
@@ -194,7 +194,7 @@ async def test_a_flood_of_refusals_does_not_push_out_decisions(
     store: BackedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever knocks at the door writes refusals; what operators did stays on record."""
-    monkeypatch.setattr("router.state.store.AUDIT_KEEP", 10)
+    monkeypatch.setattr("router.state.store.MAX_AUDIT_LINES", 10)
     await store.audit(AuditLine(at=0.0, event="worker.revoked", subject="mac"))
     for number in range(30):
         await store.audit(AuditLine(at=1.0 + number, event="join.refused", subject="stranger"))

@@ -7,7 +7,7 @@ import pytest
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import BY_NAME
 from router.capacity.engines import LLAMA_CPP, VLLM, Engine
-from router.capacity.fit import Plan, Verdict, fit, kv_bytes, weights_bytes
+from router.capacity.fit import FitResult, Plan, fit, kv_bytes, weights_bytes
 from router.capacity.machines import GIB, parse_machine
 from router.capacity.options import option, options
 from router.capacity.shapes import find_shape
@@ -43,26 +43,26 @@ def test_the_bytes_of_the_file_at_hand_are_believed() -> None:
 @pytest.mark.parametrize(
     ("machine", "fmt", "engine", "verdict"),
     [
-        ("M4 Max 128GB", "q4_k_m", LLAMA_CPP, Verdict.FITS),
-        ("M4 Max 128GB", "fp16", LLAMA_CPP, Verdict.TOO_LARGE),
-        ("2x RTX 4090", "awq", VLLM, Verdict.FITS),
-        ("RTX 4090", "awq", VLLM, Verdict.TOO_LARGE),
-        ("RTX 4090", "q4_k_m", LLAMA_CPP, Verdict.TOO_LARGE),
-        ("RTX 4090 + 64GB", "q4_k_m", LLAMA_CPP, Verdict.OFFLOADS),
-        ("RTX 4090 + 16GB", "q4_k_m", LLAMA_CPP, Verdict.TOO_LARGE),
-        ("H100", "awq", VLLM, Verdict.FITS),
-        ("2x H100", "fp16", VLLM, Verdict.FITS),
-        ("H100", "fp16", VLLM, Verdict.TOO_LARGE),
-        ("3x H100", "awq", VLLM, Verdict.NOT_SERVED),
-        ("M4 Max 128GB", "awq", VLLM, Verdict.NOT_SERVED),
-        ("H100", "q4_k_m", VLLM, Verdict.NOT_SERVED),
-        ("MI300X", "awq", VLLM, Verdict.NOT_SERVED),
+        ("M4 Max 128GB", "q4_k_m", LLAMA_CPP, FitResult.FITS),
+        ("M4 Max 128GB", "fp16", LLAMA_CPP, FitResult.TOO_LARGE),
+        ("2x RTX 4090", "awq", VLLM, FitResult.FITS),
+        ("RTX 4090", "awq", VLLM, FitResult.TOO_LARGE),
+        ("RTX 4090", "q4_k_m", LLAMA_CPP, FitResult.TOO_LARGE),
+        ("RTX 4090 + 64GB", "q4_k_m", LLAMA_CPP, FitResult.OFFLOADS),
+        ("RTX 4090 + 16GB", "q4_k_m", LLAMA_CPP, FitResult.TOO_LARGE),
+        ("H100", "awq", VLLM, FitResult.FITS),
+        ("2x H100", "fp16", VLLM, FitResult.FITS),
+        ("H100", "fp16", VLLM, FitResult.TOO_LARGE),
+        ("3x H100", "awq", VLLM, FitResult.NOT_SERVED),
+        ("M4 Max 128GB", "awq", VLLM, FitResult.NOT_SERVED),
+        ("H100", "q4_k_m", VLLM, FitResult.NOT_SERVED),
+        ("MI300X", "awq", VLLM, FitResult.NOT_SERVED),
     ],
 )
-def test_a_70b_fits_where_people_run_it(machine: str, fmt: str, engine: Engine, verdict: Verdict) -> None:
+def test_a_70b_fits_where_people_run_it(machine: str, fmt: str, engine: Engine, verdict: FitResult) -> None:
     """The seed's hardware table at 4096 tokens; every verdict comes with a reason."""
     found = fit(shape("70B"), BY_NAME[fmt], Plan(context_tokens=4096), engine, parse_machine(machine))
-    assert found.verdict is verdict
+    assert found.result is verdict
     assert found.reason
 
 
@@ -72,12 +72,12 @@ def test_the_longest_context_and_largest_batch_are_the_last_that_fit() -> None:
     asked = (model, BY_NAME["q8_0"])
     found = fit(*asked, plan, LLAMA_CPP, machine)
     for edge in (replace(plan, context_tokens=found.longest_context), replace(plan, batch=found.largest_batch)):
-        assert fit(*asked, edge, LLAMA_CPP, machine).verdict is Verdict.FITS
+        assert fit(*asked, edge, LLAMA_CPP, machine).result is FitResult.FITS
     for beyond in (
         replace(plan, context_tokens=found.longest_context + 1),
         replace(plan, batch=found.largest_batch + 1),
     ):
-        assert fit(*asked, beyond, LLAMA_CPP, machine).verdict is Verdict.TOO_LARGE
+        assert fit(*asked, beyond, LLAMA_CPP, machine).result is FitResult.TOO_LARGE
 
 
 def test_vllm_leaves_a_tenth_of_the_card() -> None:
@@ -92,7 +92,7 @@ def test_layers_in_the_hosts_memory_cost_speed() -> None:
     plan = Plan(context_tokens=4096)
     asked = (shape("70B"), BY_NAME["q4_k_m"], plan, LLAMA_CPP)
     part, whole = option(*asked, parse_machine("RTX 4090 + 64GB")), option(*asked, parse_machine("2x RTX 4090"))
-    assert part.fit.verdict is Verdict.OFFLOADS
+    assert part.fit.result is FitResult.OFFLOADS
     assert 0 < part.tokens_per_s < whole.tokens_per_s
     assert part.prefill_tokens_per_s < whole.prefill_tokens_per_s
 

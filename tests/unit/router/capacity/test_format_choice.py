@@ -2,8 +2,15 @@
 
 import pytest
 
-from router.capacity.fit import Plan, Verdict
-from router.capacity.format_choice import COMFORTABLE_TOKENS_PER_S, Decision, Purpose, Question, comfortable, decide
+from router.capacity.fit import FitResult, Plan
+from router.capacity.format_choice import (
+    COMFORTABLE_TOKENS_PER_S,
+    FormatChoice,
+    Purpose,
+    Question,
+    choose_format,
+    comfortable,
+)
 from router.capacity.machines import parse_machine
 from router.capacity.options import options
 from router.capacity.shapes import find_shape
@@ -16,16 +23,18 @@ def ask(
     purpose: Purpose = Purpose.PRODUCTION,
     quality_first: bool = False,
     plan: Plan | None = None,
-) -> Decision:
+) -> FormatChoice:
     """The decision for a model on a machine, at 4096 tokens unless said otherwise."""
     shape = find_shape(model)
     assert shape is not None
     where = parse_machine(machine)
     found = options(shape, where, plan or Plan(context_tokens=4096))
-    decision = decide(Question(shape=shape, machine=where, options=found, purpose=purpose, quality_first=quality_first))
-    assert decision.reasons
-    assert all(reason and "\n" not in reason for reason in decision.reasons)
-    return decision
+    chosen = choose_format(
+        Question(shape=shape, machine=where, options=found, purpose=purpose, quality_first=quality_first)
+    )
+    assert chosen.reasons
+    assert all(reason and "\n" not in reason for reason in chosen.reasons)
+    return chosen
 
 
 ROWS = [
@@ -47,7 +56,7 @@ ROWS = [
 @pytest.mark.parametrize(("model", "machine", "fmt", "engine"), ROWS)
 def test_production_follows_the_matrix(model: str, machine: str, fmt: str, engine: str) -> None:
     """FACTS.md, "Decision matrix"."""
-    choice = ask(model, machine).choice
+    choice = ask(model, machine).option
     assert choice is not None
     assert (choice.format.name, str(choice.engine)) == (fmt, engine)
 
@@ -58,13 +67,13 @@ def test_words_about_speed_agree_with_the_figures_shown() -> None:
     assert not comfortable(9.94)
     for machine in ("M4 Max 128GB", "M3 Max 40c 128GB", "M3 Ultra 96GB", "cpu 64GB", "M1 16GB"):
         for model in ("8B", "14B", "70B"):
-            decision = ask(model, machine)
-            if decision.choice is None or decision.choice.fit.verdict is not Verdict.FITS:
+            chosen = ask(model, machine)
+            if chosen.option is None or chosen.option.fit.result is not FitResult.FITS:
                 continue
-            shown = f"{decision.choice.tokens_per_s:.1f}"
-            if any("of four bits or more writes 10 tokens/s here" in one for one in decision.reasons):
+            shown = f"{chosen.option.tokens_per_s:.1f}"
+            if any("of four bits or more writes 10 tokens/s here" in one for one in chosen.reasons):
                 assert float(shown) < COMFORTABLE_TOKENS_PER_S
-                assert shown in decision.reasons[-1]
+                assert shown in chosen.reasons[-1]
 
 
 def test_awq_is_not_said_to_save_memory_that_is_not_short() -> None:
@@ -74,15 +83,15 @@ def test_awq_is_not_said_to_save_memory_that_is_not_short() -> None:
         ("8B", "RTX 4090", "from the KV cache"),
         ("8B", "RTX PRO 6000", "leave room too"),
     ):
-        decision = ask(model, machine)
-        assert decision.choice is not None
-        assert decision.choice.format.name == "awq"
-        assert why in decision.reasons[-1], (model, machine)
+        chosen = ask(model, machine)
+        assert chosen.option is not None
+        assert chosen.option.format.name == "awq"
+        assert why in chosen.reasons[-1], (model, machine)
 
 
 def test_an_experiment_takes_what_needs_no_preparation() -> None:
     """bitsandbytes NF4 on a GPU, GGUF elsewhere."""
-    on_gpu, on_mac = (ask("8B", machine, purpose=Purpose.EXPERIMENT).choice for machine in ("RTX 4090", "M1 16GB"))
+    on_gpu, on_mac = (ask("8B", machine, purpose=Purpose.EXPERIMENT).option for machine in ("RTX 4090", "M1 16GB"))
     assert on_gpu is not None
     assert on_gpu.format.name == "nf4"
     assert on_mac is not None
@@ -91,7 +100,7 @@ def test_an_experiment_takes_what_needs_no_preparation() -> None:
 
 def test_a_local_machine_takes_gguf_even_with_a_gpu() -> None:
     """Q8_0 when it fits and is fast enough, else the best that is."""
-    choice = ask("8B", "RTX 4090", purpose=Purpose.LOCAL).choice
+    choice = ask("8B", "RTX 4090", purpose=Purpose.LOCAL).option
     assert choice is not None
     assert choice.format.name == "q8_0"
 
@@ -100,28 +109,28 @@ def test_quality_first_takes_full_precision_then_eight_bits_then_nothing() -> No
     """Medical, legal: never four bits, and the reason says what would help."""
     whole, eight = (ask("70B", machine, quality_first=True) for machine in ("4x H100", "A100 80GB"))
     none = ask("70B", "RTX 4090 + 64GB", quality_first=True)
-    assert whole.choice is not None
-    assert not whole.choice.format.quantized
-    assert eight.choice is not None
-    assert eight.choice.format.name in ("fp8", "q8_0", "gptq-int8")
+    assert whole.option is not None
+    assert not whole.option.format.quantized
+    assert eight.option is not None
+    assert eight.option.format.name in ("fp8", "q8_0", "gptq-int8")
     assert "your own prompts" in eight.reasons[0]
-    assert none.choice is None
+    assert none.option is None
     assert "larger machine" in none.reasons[0]
 
 
 def test_a_last_resort_says_what_it_loses() -> None:
     """Below four bits only when nothing else fits, with the loss in the reason."""
-    decision = ask("70B", "M2 Pro 48GB")
-    assert decision.choice is not None
-    assert decision.choice.format.name == "q3_k_m"
-    assert any("perplexity" in reason for reason in decision.reasons)
+    chosen = ask("70B", "M2 Pro 48GB")
+    assert chosen.option is not None
+    assert chosen.option.format.name == "q3_k_m"
+    assert any("perplexity" in reason for reason in chosen.reasons)
 
 
 def test_nothing_is_recommended_that_does_not_fit() -> None:
     """405B on a laptop: no choice, and how much is missing."""
-    decision = ask("405B", "M1 16GB")
-    assert decision.choice is None
-    assert "GiB" in decision.reasons[-1]
+    chosen = ask("405B", "M1 16GB")
+    assert chosen.option is None
+    assert "GiB" in chosen.reasons[-1]
 
 
 @pytest.mark.parametrize("model", ["0.5B", "8B", "14B", "32B", "70B", "8x7B", "30B-A3B"])
@@ -129,16 +138,16 @@ def test_nothing_is_recommended_that_does_not_fit() -> None:
 @pytest.mark.parametrize("purpose", Purpose)
 def test_every_choice_runs_and_everything_else_has_its_reason(model: str, machine: str, purpose: Purpose) -> None:
     """No recommendation that does not fit; what was passed over says why."""
-    decision = ask(model, machine, purpose=purpose)
-    if decision.choice is not None:
-        assert decision.choice.fit.verdict in (Verdict.FITS, Verdict.OFFLOADS)
-        assert decision.choice.tokens_per_s > 0
-        assert decision.choice.format.name not in dict(decision.passed_over)
-    assert all(why for _, why in decision.passed_over)
+    chosen = ask(model, machine, purpose=purpose)
+    if chosen.option is not None:
+        assert chosen.option.fit.result in (FitResult.FITS, FitResult.OFFLOADS)
+        assert chosen.option.tokens_per_s > 0
+        assert chosen.option.format.name not in dict(chosen.passed_over)
+    assert all(why for _, why in chosen.passed_over)
 
 
 def test_a_mac_gets_the_best_that_is_still_comfortable() -> None:
     """The next better format would have been too slow, or does not exist."""
-    decision = ask("70B", "M4 Max 128GB")
-    assert decision.choice is not None
-    assert decision.choice.tokens_per_s >= COMFORTABLE_TOKENS_PER_S
+    chosen = ask("70B", "M4 Max 128GB")
+    assert chosen.option is not None
+    assert chosen.option.tokens_per_s >= COMFORTABLE_TOKENS_PER_S

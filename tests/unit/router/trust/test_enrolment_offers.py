@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protos.contract.codec.enrolment import ENROL_REQUEST, decode_enrol_request
 from protos.contract.enrolment import EnrolRequest, ModelOffer
 from protos.contract.worker import Hardware, InstanceState, Load, ModelInstance, Profile
-from router.capacity.recommendations import OFFERS_LIMIT
+from router.capacity.recommendations import MAX_RECOMMENDATIONS
 from router.domain.snapshot import FleetSnapshot
 from router.domain.worker import WorkerState
 from router.trust.enrolment_offers import PoolOffers, wanted_of
@@ -109,7 +109,7 @@ def test_a_model_whose_workers_went_to_sleep_is_wanted_most() -> None:
 def test_offers_are_bounded() -> None:
     """However many models a pool holds."""
     many = [worker(f"w{n}", instance("q4_k_m", model=f"m{n}", **LLAMA)) for n in range(100)]
-    assert len(offered(snapshot(*many), mac())) == OFFERS_LIMIT
+    assert len(offered(snapshot(*many), mac())) == MAX_RECOMMENDATIONS
 
 
 def test_a_model_known_by_name_alone_is_offered_too() -> None:

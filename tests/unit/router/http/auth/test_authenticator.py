@@ -9,7 +9,7 @@ import pytest
 from router.domain.clock import ManualClock
 from router.domain.principal import LOCAL, Scope
 from router.errors import ConfigError, InvalidRequest, NotAllowed, NotAuthenticated, RateLimited, Unavailable
-from router.http.auth.authenticator import StoredAuthenticator, refuse_open_door
+from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_without_keys
 from router.http.server.errors import error_headers
 from router.state.backend import StoreFailed
 from router.state.store import BackedStore
@@ -86,12 +86,12 @@ async def test_beyond_loopback_nobody_gets_in_without_a_key() -> None:
     """Even if the last key was deleted while the router ran."""
     rig = Rig(host="0.0.0.0")
     with pytest.raises(ConfigError, match="without API keys"):
-        await refuse_open_door(rig.store, "0.0.0.0")
-    await refuse_open_door(rig.store, "127.0.0.1")
+        await refuse_exposed_without_keys(rig.store, "0.0.0.0")
+    await refuse_exposed_without_keys(rig.store, "127.0.0.1")
     with pytest.raises(NotAuthenticated):
         await rig.auth.authenticate(None, Scope.SERVE)
     await rig.key()
-    await refuse_open_door(rig.store, "0.0.0.0")
+    await refuse_exposed_without_keys(rig.store, "0.0.0.0")
     await rig.store.close()
 
 
