@@ -2,10 +2,11 @@
 
 Read this first. A request comes in from ``router.http`` as an ``InferenceRequest``. The scheduler admits it and names a
 worker (``_decided``); it travels over that worker's session (``_send``) and is accepted once the worker has counted its
-prompt exactly (``_first_event``). Then its output streams back (``stream``). When the worker fails, falls silent or
-gives the request back, the scheduler is told and places what is left on another worker, which starts from what the
-client already has: the client sees one unbroken stream. Whatever happens, the scheduler hears of each attempt's end
-exactly once, and of a client that leaves (``release``).
+prompt exactly (``_first_event``). Then its output streams back (``stream``).
+
+When the worker fails, falls silent or gives the request back, the scheduler places what is left on another worker. That
+one starts from what the client already has, so that the client sees one unbroken stream. Whatever happens, the
+scheduler hears of each attempt's end exactly once, and of a client that leaves (``release``).
 """
 
 import asyncio

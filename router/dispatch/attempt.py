@@ -14,8 +14,8 @@ from router.fleet.session import Session
 
 CHARACTERS_PER_TOKEN = 1024
 TEXT_SLACK = 4096
-"""An answer's text may have so many characters for each of its tokens, and so many beside: far more than the longest
-words of any vocabulary, and a bound for what a worker can make the router hold.
+"""An answer's text may have so many characters for each of its tokens, and so many beside. That is far more than the
+longest words of any vocabulary, and bounds what a worker can make the router hold.
 """
 
 USAGE_SLACK = 64

@@ -1,9 +1,9 @@
 """Circuit breaker of one worker: faults close it off for a while, then one request at a time proves it.
 
 Two kinds of fault. A *failure* (a crash, a hang, an error) is forgiven by the next answer that goes through: a machine
-that came back is as good as before. A *breach* (it broke a rule of the contract: spoke at the wrong token, charged for
-tokens it was not asked for, never ended an answer) is not, since a worker that lies now and then is honest in between.
-It owes honest answers, one at a time, and each further breach doubles what is still owed and the pause with it.
+that came back is as good as before. A *breach* is not: it spoke at the wrong token, charged for tokens it was not
+asked for, or never ended an answer, and a worker that lies now and then is honest in between. It owes honest answers,
+one at a time, and each further breach doubles what is still owed and the pause with it.
 """
 
 from dataclasses import dataclass, replace

@@ -1,7 +1,7 @@
 """What the pool served before this router started, kept in the store.
 
-A router that has just started knows no worker yet. Asked for a model that its pool served a moment ago, it must not say
-that there is no such model: the request waits for a worker to come back, as it would had all of them left.
+A router that has just started knows no worker yet. Of a model that its pool served a moment ago it must not say that
+there is no such model. The request waits for a worker to come back, as it would had all of them left.
 """
 
 import asyncio

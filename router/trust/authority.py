@@ -26,7 +26,7 @@ AUTHORITY_EXTENSION = x509.ObjectIdentifier("2.25.198437423651274390128374650192
 """A UUID-based identifier (ITU-T X.667), ours alone: the CA's certificate, DER."""
 
 ENROL_PORT_EXTENSION = x509.ObjectIdentifier("2.25.125564296347077280919949973991965245959")
-"""Another one: the port where machines without a certificate knock, as a string, for those who knocked elsewhere."""
+"""Another one: the port where machines without a certificate join, as a string, for those who dialled another."""
 _UTF8_STRING = 0x0C
 
 AUTHORITY_DAYS = 3650
@@ -104,7 +104,7 @@ class Authority:
         return Certificate(pem=_pem(certificate), expires_at_unix_s=certificate.not_valid_after_utc.timestamp())
 
     def server_identity(self, hosts: tuple[str, ...], now: float, *, enrol_port: int = 0) -> ServerIdentity:
-        """A fresh key and certificate for a listener known as ``hosts``; it tells where joiners knock (0: nowhere)."""
+        """A fresh key and certificate for a listener known as ``hosts``; it tells where joiners dial (0: nowhere)."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(SERVER_NAME), *(_general_name(host) for host in hosts if host)]
         builder = (

@@ -1,7 +1,7 @@
 """Letting machines in: a join token and a certificate request for a certificate, and renewing it.
 
-The token is asked for once. Afterwards the machine is known by its key: a request signed with it, without a token,
-is answered with a fresh certificate (a Mac whose lid was closed for a week comes back), until it is revoked. Every
+The token is asked for once. Afterwards the machine is known by its key, until it is revoked: a request signed with it
+is answered with a fresh certificate. So a Mac whose lid was closed for a week comes back without a token. Every
 refusal says why to the one who holds the token, and leaves an audit line.
 """
 

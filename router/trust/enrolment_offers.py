@@ -62,9 +62,10 @@ class PoolOffers:
 def _with_files(
     hardware: Hardware, engine: str, files: Sequence[ModelInstance], wanted: Mapping[str, Wanted]
 ) -> list[ModelOffer]:
-    """What is expected of the machine with these very files, of each model the best first: what pleases before what
-    crawls, the best of every model before the second best of any, models that the pool serves before others. What does
-    not fit is left out.
+    """What is expected of the machine with these very files, of each model the best first.
+
+    What is fast enough comes before what is not, then the best of every model before the second best of any, then
+    models that the pool serves before others. What does not fit is left out.
     """
     ranked: list[tuple[tuple[bool, bool, bool], ModelOffer]] = []
     for model in dict.fromkeys(one.model for one in files):

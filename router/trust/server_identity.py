@@ -40,7 +40,7 @@ class RotatingIdentity:
         )
 
     def tell_enrol_port(self, port: int) -> None:
-        """Say in the certificate where joiners knock: a machine that dialled another listener learns it there."""
+        """Say in the certificate where joiners dial: a machine that dialled another listener learns it there."""
         with self._lock:
             self._enrol_port = port
             self._renew(self._clock.wall())

@@ -1,8 +1,8 @@
 """A bounded priority queue that is fair between tenants.
 
-Start-time fair queueing (Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996) over tokens: a request's start
-tag is the later of the queue's virtual time and its tenant's last finish tag, its finish tag lies its tokens over
-the tenant's weight further on; the smallest start tag goes first, and is then the virtual time. Priority comes
+Start-time fair queueing (Goyal, Vin, Cheng, "Start-time Fair Queueing", SIGCOMM 1996) over tokens. A request's start
+tag is the later of the queue's virtual time and its tenant's last finish tag. Its finish tag is the start tag plus its
+tokens divided by the tenant's weight. The smallest start tag goes first, and is then the virtual time. Priority comes
 before tags, and continuations come before all.
 
 Requests stand in lanes: one per set of demands that only certain workers meet. A lane whose head finds no room does

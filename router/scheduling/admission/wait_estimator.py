@@ -9,8 +9,8 @@ LOOK_AGAIN_S = 0.25
 """Least time between two looks through the whole queue."""
 
 DOUBT = 2.0
-"""Who is refused would have to be served in so small a part of the wait expected for it. The estimate takes all that
-stand before one in rank to go first, but small requests pass large ones that wait for room: with 1 the mixed company
+"""A request is refused when the wait expected for it is so many times the one it can bear. The estimate takes all that
+stand before one in rank to go first, but small requests pass large ones that wait for room. With 1 the mixed company
 lost 5% of its goodput on refusals of requests that would have been served.
 """
 

@@ -1,8 +1,8 @@
 """How many tokens a request will produce: from its max_tokens and from what came before it.
 
-Lengths are log-normal. The prior is the Azure conversation trace (FACTS.md: mu 5.02, sigma 0.86); what a model, a
-tenant and a prompt size have produced is blended in, each level with the weight of its observations, the broad
-levels first. A request that ran into its max_tokens says only "at least this long" and is counted as such.
+Lengths are log-normal. The prior is the Azure conversation trace (FACTS.md: mu 5.02, sigma 0.86). What a model, a
+tenant and a prompt size have produced is blended in, the broad levels first, each with the weight of its
+observations. A request that ran into its max_tokens says only "at least this long" and is counted as such.
 """
 
 import math

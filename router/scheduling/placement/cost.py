@@ -33,9 +33,9 @@ class CostWeights:
 
     @property
     def unseen(self) -> float:
-        """Requests that one of ours stands for. A few claims of ours are a noisy sign of what the others send where:
-        of four replicas with loads 1 s old, 0.90 of the requests at 7/s kept their targets when each claim counted
-        four times, 0.90 when once, and 0.93 when twice.
+        """Requests that one of ours stands for. A few claims of ours are a noisy sign of what the others send where.
+        Measured with four replicas, loads 1 s old and 7 requests/s: 0.90 of them kept their targets when each claim
+        counted four times, 0.90 when once, and 0.93 when twice.
         """
         return math.sqrt(self.replicas)
 
@@ -150,8 +150,8 @@ def _expected_slo_violations(data: Floats, seen: Forecast, facts: RequestFacts) 
     """How many of those running are expected to miss their TPOT target because of this prompt's prefill.
 
     While it runs they stand still, after what is pending already. Each can take what it is ahead of its target, and
-    gains the target less a step with every token it still produces; how many those are nobody knows, so they are taken
-    to be exponential, with the mean that is expected of this request. Counted are those that this router replica sent
+    gains the target less a step with every token it still produces. How many those are nobody knows: they are taken to
+    be exponential, with the mean that is expected of this request. Counted are those that this router replica sent
     there.
     """
     if facts.tpot_target_s == _NO_TARGET:

@@ -1,8 +1,8 @@
 """What a placement policy is: a pure score over the candidates, plus the little state some of them keep.
 
 Every policy picks the candidate with the lowest score, the first of several equals. What a score takes besides the
-candidates and the request (a counter, a random draw) is handed to it as ``inputs`` and kept in the decision record:
-that is what makes every policy replayable, the random ones too.
+candidates and the request (a counter, a random draw) is handed to it as ``inputs``. They are kept in the decision
+record, which makes every policy replayable, the random ones too.
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,10 @@
 """Up to what true load a choice stays good: what the worker is asked to check before it takes the request. Pure.
 
-Router replicas share no memory, and a load report is as old as it is: what others sent to a worker since, a replica
-cannot know. So it chooses by what it knows, says what it took for granted, and the one place where the truth is
-refuses when that does not hold: optimistic concurrency, as between the schedulers of Omega (Schwarzkopf et al.,
-"Omega: flexible, scalable schedulers for large compute clusters", EuroSys 2013). What makes a choice bad is prompts
-that stand before it unseen, so the condition is how many of their tokens may.
+Router replicas share no memory, and load reports age: what others sent to a worker since, a replica cannot know. So it
+chooses by what it knows and says what it took for granted; the worker, which has the truth, refuses when that does not
+hold. This is optimistic concurrency, as between the schedulers of Omega (Schwarzkopf et al., "Omega: flexible, scalable
+schedulers for large compute clusters", EuroSys 2013). What makes a choice bad is prompts that stand before it unseen,
+so the precondition is how many of their tokens may.
 """
 
 import math
@@ -25,7 +25,7 @@ def max_queued_prefill_tokens(*, wait_s: float, slack_s: float, margin_s: float,
 
     Expected to wait 0.2 s at 1 ms a token, with 1 s to spare: half of the second may go to prompts that were not seen.
 
-    >>> most_pending_tokens(wait_s=0.2, slack_s=1.0, margin_s=5.0, token_s=0.001)
+    >>> max_queued_prefill_tokens(wait_s=0.2, slack_s=1.0, margin_s=5.0, token_s=0.001)
     700
     """
     more_s = max(min(SLACK_SHARE * slack_s, margin_s), LEAST_S)

@@ -1,7 +1,7 @@
 """Least request: the candidate with the fewest requests outstanding from this router.
 
-nginx ``least_conn`` and Envoy's LEAST_REQUEST with ``choice_count`` as large as the pool: the balancer counts its
-own active requests; among equals one is drawn at random (Envoy) so that an idle pool is not filled from one end.
+As nginx ``least_conn`` and Envoy's LEAST_REQUEST with ``choice_count`` as large as the pool: the balancer counts its
+own active requests. Among equals one is drawn at random (Envoy) so that an idle pool is not filled from one end.
 """
 
 import random
