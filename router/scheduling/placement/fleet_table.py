@@ -4,15 +4,14 @@ Views are immutable and keep their identity while nothing changes, so a refresh 
 few rows that differ. Rows are (worker, instance) pairs in snapshot order.
 """
 
-from dataclasses import dataclass
 from itertools import compress
 from operator import is_not
 
 import numpy as np
-from numpy.typing import NDArray
 
+from protos.contract.ids import WorkerId
 from protos.contract.worker import ModelInstance
-from router.domain.placement import Exclusion, Prediction
+from router.domain.placement import Prediction
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.scheduling.estimators.prefill_share import PrefillShare
 from router.scheduling.estimators.prefix_index import PrefixIndex
@@ -30,28 +29,15 @@ from router.scheduling.placement.columns import (
     VIEW,
     Column,
 )
-from router.scheduling.placement.filters.static import Rules, not_served, static_exclusion
+from router.scheduling.placement.filters.eligibility import Eligibility, Eligible, Layout
+from router.scheduling.placement.filters.static import Rules
 from router.scheduling.placement.quality import Quality
-
-MAX_RULES = 512
-"""Rule sets whose candidates are kept; tenants times models. At the bound all are computed anew."""
 
 MAX_MODELS = 4096
 """Model names remembered as once served."""
 
 _BLOCK_TOKENS_GUESS = 64.0
 _FOREVER = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Eligible:
-    """Rows that pass the static filters for one set of rules, and why the others do not."""
-
-    rows: NDArray[np.intp]
-    index_rows: NDArray[np.intp]  # the same instances' rows in the prefix index
-    keys: tuple[InstanceKey, ...]
-    nodes: tuple[str, ...]
-    exclusions: tuple[Exclusion, ...]
 
 
 class FleetTable:
@@ -62,12 +48,13 @@ class FleetTable:
         self._prefixes = prefixes
         self._quality = quality
         self._snapshot: FleetSnapshot | None = None
-        self._views: list[WorkerView] = []
-        self._first_row: list[int] = []
+        self._layout = Layout()
+        self._index_of: dict[WorkerId, int] = {}  # its view's number
+        self._keys_of: dict[WorkerId, tuple[InstanceKey, ...]] = {}
         self._row_of: dict[InstanceKey, int] = {}
         self._rows: list[tuple[WorkerView, ModelInstance]] = []
         self._incarnations: dict[InstanceKey, str] = {}
-        self._eligible: dict[Rules, Eligible] = {}
+        self._eligibility = Eligibility(quality)
         self._known: dict[str, None] = {}
         self._prefill_shares: dict[InstanceKey, PrefillShare] = {}
         self._trackers: dict[InstanceKey, SlackTracker] = {}
@@ -78,19 +65,18 @@ class FleetTable:
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             self._refresh_views(snapshot)
-        for key in self._speeds.changed():
-            row = self._row_of.get(key)
-            if row is not None:
-                self._write_speed(row, key)
+        self._refresh_speeds()
+
+    def refresh_worker(self, snapshot: FleetSnapshot, worker_id: WorkerId) -> None:
+        """Bring one worker's columns up to the snapshot, without looking at the others where that is possible."""
+        index = self._index_of.get(worker_id, len(snapshot.workers))
+        if index >= len(snapshot.workers) or not self._refresh_view(index, snapshot.workers[index]):
+            self.refresh(snapshot)
+        self._refresh_speeds()
 
     def eligible(self, rules: Rules) -> Eligible:
-        """Candidates by the static filters; computed once per rules until the fleet's structure changes."""
-        found = self._eligible.get(rules)
-        if found is None:
-            if len(self._eligible) >= MAX_RULES:
-                self._eligible.clear()
-            found = self._eligible[rules] = self._sift(rules)
-        return found
+        """Candidates by the static filters."""
+        return self._eligibility.of(rules)
 
     def knows(self, model: str) -> bool:
         """Some worker served the model since this router started."""
@@ -104,9 +90,9 @@ class FleetTable:
         """Who stands in a row."""
         return self._rows[row]
 
-    def keys_of(self, worker_id: str) -> list[InstanceKey]:
+    def keys_of(self, worker_id: WorkerId) -> tuple[InstanceKey, ...]:
         """All instances of a worker."""
-        return [key for key in self._row_of if key.worker_id == worker_id]
+        return self._keys_of.get(worker_id, ())
 
     def set_outstanding(self, key: InstanceKey, count: int) -> None:
         """How many requests this router has there; baselines go by it."""
@@ -150,38 +136,75 @@ class FleetTable:
             tracker.finished(request_id)
             self.data[SLACK.at, row] = tracker.again(float(self.data[Column.PREFILL_TOKEN_S, row]))
 
+    def _refresh_speeds(self) -> None:
+        for key in self._speeds.changed():
+            row = self._row_of.get(key)
+            if row is not None:
+                self._write_speed(row, key)
+
     def _refresh_views(self, snapshot: FleetSnapshot) -> None:
-        workers, views = snapshot.workers, self._views
+        workers, views = snapshot.workers, self._layout.views
         if len(workers) != len(views):
             self._rebuild(snapshot)
             return
         for index in list(compress(range(len(views)), map(is_not, workers, views))):
-            view, old = workers[index], views[index]
-            same = (view.profile is old.profile or view.profile == old.profile) and view.models == old.models
-            if not same:
+            if not self._refresh_view(index, workers[index]):
                 self._rebuild(snapshot)
                 return
-            if view.state is not old.state or view.cordoned != old.cordoned:
-                self._eligible.clear()
-            views[index] = view
-            row = self._first_row[index]
-            for instance in view.models:
-                self._rows[row] = (view, instance)
-                self._write_load(row, view)
-                if view.load is not old.load:
-                    self._write_progress(row, view, instance)
-                row += 1
+
+    def _refresh_view(self, index: int, view: WorkerView) -> bool:
+        """False where its rows would not be the same ones."""
+        old = self._layout.views[index]
+        if view is old:
+            return True
+        same = _same_facts(old, view)
+        if not same and (view.worker_id != old.worker_id or _keys(view) != self._keys_of[old.worker_id]):
+            return False
+        self._layout.views[index] = view
+        self._update(index, old, same=same)
+        return True
+
+    def _update(self, index: int, old: WorkerView | None, *, same: bool) -> None:
+        """Write what differs from ``old``; ``same``: its facts do not."""
+        view, row = self._layout.views[index], self._layout.first_row[index]
+        if old is None or not same or view.state is not old.state or view.cordoned != old.cordoned:
+            self._eligibility.changed(view.worker_id)
+        for instance in view.models:
+            self._rows[row] = (view, instance)
+            if not same:
+                self._write_facts(row, view, instance)
+            self._write_load(row, view)
+            if old is None or not same or view.load is not old.load:
+                self._write_progress(row, view)
+            row += 1
 
     def _rebuild(self, snapshot: FleetSnapshot) -> None:
-        outstanding = {key: self.data[Column.OUTSTANDING, row] for key, row in self._row_of.items()}
-        self._views = list(snapshot.workers)
-        self._first_row, self._rows, self._row_of = [], [], {}
-        self._eligible.clear()
-        self.data = np.zeros((COLUMNS, sum(len(view.models) for view in snapshot.workers)))
-        for view in snapshot.workers:
-            self._first_row.append(len(self._rows))
-            for instance in view.models:
-                self._add(view, instance, outstanding)
+        """Somebody came, left, or has other models. What is known of the others moves to its new rows as it is."""
+        before, data, rows = self._layout, self.data, self._row_of
+        views = {view.worker_id: view for view in before.views}
+        keys_of = self._keys_of
+        self._layout = layout = Layout(views=list(snapshot.workers))
+        self._index_of, self._keys_of, self._row_of, self._rows = {}, {}, {}, []
+        for index, view in enumerate(snapshot.workers):
+            self._index_of[view.worker_id] = index
+            layout.first_row.append(len(self._rows))
+            known = view is views.get(view.worker_id)
+            keys = self._keys_of[view.worker_id] = keys_of[view.worker_id] if known else _keys(view)
+            for key, instance in zip(keys, view.models, strict=True):
+                self._row_of[key] = len(self._rows)
+                self._rows.append((view, instance))
+                layout.keys.append(key)
+                layout.nodes.append(view.profile.node)
+                layout.index_rows.append(before.index_rows[rows[key]] if key in rows else 0)
+        self.data = np.zeros((COLUMNS, len(self._rows)))
+        kept = [(row, rows[key]) for key, row in self._row_of.items() if key in rows]
+        if kept:
+            now, then = zip(*kept, strict=True)
+            self.data[:, now] = data[:, then]
+        self._eligibility.moved(layout)
+        for index, view in enumerate(snapshot.workers):
+            if view is not (old := views.get(view.worker_id)):
+                self._update(index, old, same=old is not None and _same_facts(old, view))
         for key in [key for key in self._incarnations if key not in self._row_of]:
             del self._incarnations[key]
             self._prefixes.forget(key)
@@ -189,18 +212,17 @@ class FleetTable:
             self._prefill_shares.pop(key, None)
             self._trackers.pop(key, None)
 
-    def _add(self, view: WorkerView, instance: ModelInstance, outstanding: dict[InstanceKey, float]) -> None:
-        key = InstanceKey(view.worker_id, instance.model, instance.quantization)
-        row = len(self._rows)
-        self._rows.append((view, instance))
-        self._row_of[key] = row
+    def _write_facts(self, row: int, view: WorkerView, instance: ModelInstance) -> None:
+        key = self._layout.keys[row]
+        self._layout.nodes[row] = view.profile.node
         if len(self._known) < MAX_MODELS:
             self._known[instance.model] = None
         if self._incarnations.get(key, view.profile.incarnation) != view.profile.incarnation:
             self._prefixes.forget(key)  # the process started anew, with an empty cache
         self._incarnations[key] = view.profile.incarnation
         self._speeds.ensure(key, view, instance)
-        self._prefixes.index_row(key, int(instance.kv_capacity_tokens / _BLOCK_TOKENS_GUESS))
+        blocks = int(instance.kv_capacity_tokens / _BLOCK_TOKENS_GUESS)
+        self._layout.index_rows[row] = self._prefixes.index_row(key, blocks)
         kv_capacity = instance.kv_capacity_tokens or _FOREVER
         self.data[LOADED.at, row] = (
             max(instance.slots, 1),
@@ -208,10 +230,7 @@ class FleetTable:
             kv_capacity,
             self._loss(instance),
         )
-        self.data[Column.OUTSTANDING, row] = outstanding.get(key, 0.0)
         self._write_speed(row, key)
-        self._write_load(row, view)
-        self._write_progress(row, view, instance)
 
     def _loss(self, instance: ModelInstance) -> float:
         if instance.perplexity_ratio > 0.0:  # measured beats tabulated
@@ -228,8 +247,8 @@ class FleetTable:
             speed.prefill_base_s,
         )
 
-    def _write_progress(self, row: int, view: WorkerView, instance: ModelInstance) -> None:
-        key = InstanceKey(view.worker_id, instance.model, instance.quantization)
+    def _write_progress(self, row: int, view: WorkerView) -> None:
+        key = self._layout.keys[row]
         share = self._prefill_shares.get(key)
         if share is None:
             share = self._prefill_shares[key] = PrefillShare()
@@ -278,28 +297,13 @@ class FleetTable:
             claims.prompt_tokens,
         )
 
-    def _sift(self, rules: Rules) -> Eligible:
-        keep: list[int] = []
-        exclusions: list[Exclusion] = []
-        for index, view in enumerate(self._views):
-            served = False
-            for offset, instance in enumerate(view.models):
-                if instance.model != rules.model:
-                    continue
-                served = True
-                exclusion = static_exclusion(view, instance, rules, self._quality)
-                if exclusion is None:
-                    keep.append(self._first_row[index] + offset)
-                else:
-                    exclusions.append(exclusion)
-            if not served:
-                exclusions.append(not_served(view, rules.model))
-        rows = [self._rows[row] for row in keep]
-        keys = tuple(InstanceKey(view.worker_id, m.model, m.quantization) for view, m in rows)
-        return Eligible(
-            np.array(keep, dtype=np.intp),
-            np.array([self._prefixes.index_row(key) for key in keys], dtype=np.intp),
-            keys,
-            tuple(view.profile.node for view, _ in rows),
-            tuple(exclusions),
-        )
+
+def _keys(view: WorkerView) -> tuple[InstanceKey, ...]:
+    return tuple(InstanceKey(view.worker_id, one.model, one.quantization) for one in view.models)
+
+
+def _same_facts(old: WorkerView, view: WorkerView) -> bool:
+    """Of the machine and its models: what seldom changes."""
+    return (view.profile is old.profile or view.profile == old.profile) and (
+        view.models is old.models or view.models == old.models
+    )

@@ -30,8 +30,9 @@ from router.scheduling.placement.filters.dynamic import (
     dynamic_exclusion,
     passing,
 )
+from router.scheduling.placement.filters.eligibility import Eligible
 from router.scheduling.placement.filters.static import avoided, rules_of
-from router.scheduling.placement.fleet_table import Eligible, FleetTable
+from router.scheduling.placement.fleet_table import FleetTable
 from router.scheduling.placement.interfaces import Dispatched
 from router.scheduling.placement.policy import Policy
 from router.scheduling.placement.precondition import max_queued_prefill_tokens
@@ -227,7 +228,7 @@ class ComposedPlacer:
 
     def observed(self, snapshot: FleetSnapshot, worker_id: WorkerId, now: float) -> None:
         """Learn from the step in the worker's new load; let go of blocks that aged."""
-        self._table.refresh(snapshot)
+        self._table.refresh_worker(snapshot, worker_id)
         for key in self._table.keys_of(worker_id):
             row = self._table.row(key)
             assert row is not None
