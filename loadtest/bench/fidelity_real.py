@@ -10,8 +10,9 @@ from typing import Self
 from loadtest.bench.fidelity_load import Request
 from protos.contract.ids import RequestId
 from protos.contract.request import Job, Sampling
-from protos.contract.worker import Hardware, ModelInstance, Speed
+from protos.contract.worker import Hardware, ModelInstance
 from workers.benchmark.join_benchmark import Effort, JoinBenchmark
+from workers.benchmark.measured_speed import MeasuredSpeed
 from workers.engines.base import ModelSpec, StepResult
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 from workers.engines.step_reader import StepReader
@@ -49,7 +50,7 @@ class RealWorker:
         await self._hub.stop()
         await self._engine.close()
 
-    async def profile(self) -> Speed:
+    async def profile(self) -> MeasuredSpeed:
         """The join benchmark, as at any join. Raises RuntimeError when it could not measure."""
         speed = await self._measure(self._engine, self._hub, self.loaded, self._spec)
         if speed is None:

@@ -23,7 +23,7 @@ class Generate:
     """Run one attempt."""
 
     job: Job
-    most_pending_tokens: int = 0  # with more prompt tokens before it the worker answers CONFLICT; 0: none
+    max_queued_prefill_tokens: int = 0  # with more prompt tokens before it the worker answers CONFLICT; 0: none
     expected_prefill_tokens: int = 0  # the router's estimate, until the engine has counted
 
 

@@ -25,8 +25,7 @@ class EnrolRequest:
 
     token: str = ""
     certificate_request: bytes = b""  # PEM
-    node: str = ""  # the name the owner gives this machine
-    profile: Profile
+    profile: Profile  # its node: the name the owner gives this machine
     protocol_version: int = 0
     files: tuple[ModelInstance, ...] = ()  # model files on this machine, as their headers tell
 

@@ -24,17 +24,6 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepSample:
-    """One engine step, as the join benchmark timed it."""
-
-    batch: int
-    context_tokens: int  # in all sequences together
-    prefill_tokens: int  # prefilled in the same step; 0: pure decode
-    step_s: float
-    prefills: int = 0  # sequences those tokens belong to; 0: not told, counted as one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
     """Parameters of the cost model for one model on one engine on one machine.
 
@@ -48,9 +37,6 @@ class Speed:
     prefill_tokens_per_s: float
     prefill_base_s: float = 0.0
     measured: bool = False
-    effective_bandwidth_bytes_per_s: float = 0.0
-    samples: tuple[StepSample, ...] = ()
-    measured_at_unix_s: float = 0.0
 
     def step_s(self, batch: float, context_tokens: float) -> float:
         """Seconds of one decode step of ``batch`` sequences that hold ``context_tokens`` together."""
@@ -104,7 +90,6 @@ class ModelInstance:
     kv_bytes_per_token: int = 0
     block_tokens: int = 1
     tokenizer_fingerprint: str = ""
-    chat_template_fingerprint: str = ""
     lineage: str = ""
     capabilities: Capabilities = field(default_factory=Capabilities)
     speed: Speed | None = None
@@ -124,7 +109,7 @@ class ModelInstance:
 class Load:
     """What a worker is doing; all zero again once nothing runs, counters apart.
 
-    An engine fills in its figures, the session which command it saw last, the receiver when it was received.
+    An engine fills in its figures, the session which command it saw last, the receiver when it came.
     """
 
     observed_at: float = 0.0  # monotonic seconds of the receiver, on receipt: the worker's own clock may be off
@@ -141,7 +126,7 @@ class Load:
     last_step_s: float = 0.0
     last_step_batch: int = 0
     last_step_prefill_tokens: int = 0
-    last_step_prefills: int = 0  # sequences those tokens belong to; 0: the engine does not tell
+    last_step_prefills: int = 0  # sequences those belong to; 0: not told. For the worker itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ class Sender:
         attempt.sequence = session.send(
             Generate(
                 job=job,
-                most_pending_tokens=send.max_queued_prefill_tokens,
+                max_queued_prefill_tokens=send.max_queued_prefill_tokens,
                 expected_prefill_tokens=max(0, request.prompt_tokens_estimate - placed.prediction.cached_tokens),
             )
         )

@@ -18,24 +18,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from protos.contract.certificates import (
+    AUTHORITY_EXTENSION,
+    BACKDATED_S,
+    ENROL_PORT_EXTENSION,
+    SERVER_NAME,
+    UTF8_STRING,
+)
 from router.state.rows import AuthorityRow
-
-SERVER_NAME = "router.allsorts.internal"
-
-AUTHORITY_EXTENSION = x509.ObjectIdentifier("2.25.198437423651274390128374650192837465")
-"""A UUID-based identifier (ITU-T X.667), ours alone: the CA's certificate, DER."""
-
-ENROL_PORT_EXTENSION = x509.ObjectIdentifier("2.25.125564296347077280919949973991965245959")
-"""Another one: the port where machines without a certificate join, as a string, for those who dialled another."""
-_UTF8_STRING = 0x0C
 
 AUTHORITY_DAYS = 3650
 SERVER_HOURS = 48.0
 WORKER_HOURS = 24.0
 """A stolen certificate is worth a day; renewed at two thirds of it over the session's connection."""
 
-BACKDATED = dt.timedelta(minutes=10)
-"""Certificates begin this long before they are made: clocks differ."""
+BACKDATED = dt.timedelta(seconds=BACKDATED_S)
 
 REQUEST_LIMIT_BYTES = 16 * 1024
 
@@ -111,11 +108,13 @@ class Authority:
             self._builder(key.public_key(), "allsorts router", now, SERVER_HOURS)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(_purpose(ExtendedKeyUsageOID.SERVER_AUTH), critical=True)
-            .add_extension(x509.UnrecognizedExtension(AUTHORITY_EXTENSION, self._der()), critical=False)
+            .add_extension(_extension(AUTHORITY_EXTENSION, self._der()), critical=False)
         )
         if enrol_port:
             text = str(enrol_port).encode()
-            told = x509.UnrecognizedExtension(ENROL_PORT_EXTENSION, bytes((_UTF8_STRING, len(text))) + text)
+            told = x509.UnrecognizedExtension(
+                x509.ObjectIdentifier(ENROL_PORT_EXTENSION), bytes((UTF8_STRING, len(text))) + text
+            )
             builder = builder.add_extension(told, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         return ServerIdentity(chain_pem=_pem(certificate) + self.certificate_pem, key_pem=_private_pem(key))
@@ -166,6 +165,10 @@ def request_fingerprint(request_pem: bytes) -> str:
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
     public = read_request(request_pem).public_key().public_bytes(serialization.Encoding.DER, spki)
     return hashlib.sha256(public).hexdigest()
+
+
+def _extension(identifier: str, value: bytes) -> x509.UnrecognizedExtension:
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier(identifier), value)
 
 
 def _general_name(host: str) -> x509.GeneralName:

@@ -50,7 +50,7 @@ class TokenEnroller:
 
         A token without a certificate request is only examined (``allsorts doctor`` asks): nothing is used up.
         """
-        node = clean_node_name(request.node or request.profile.node)
+        node = clean_node_name(request.profile.node)
         try:
             answer = await self._answer(request, node, peer)
         except BadRequest as error:

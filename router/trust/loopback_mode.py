@@ -114,7 +114,7 @@ class OpenEnroller:
             return EnrolRefused(code=ReasonCode.LOOPBACK_ONLY, reason=reason)
         profile = request.profile
         return EnrolReply(
-            worker_id=self._gate.issue(request.node or profile.node, profile.engine, profile.hardware.name),
+            worker_id=self._gate.issue(profile.node, profile.engine, profile.hardware.name),
             replicas=tuple(self._replicas()),
             offers=tuple(self._offers(profile, request.files)),
         )

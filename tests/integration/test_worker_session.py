@@ -84,7 +84,7 @@ async def test_a_condition_that_does_not_hold_is_refused_with_the_true_load(flee
         session = await ready(fleet)
         rig.engine.gate.clear()
         session.send(**generate("first", "x" * 500, expected_prefill_tokens=500))
-        session.send(**generate("second", "y", most_pending_tokens=400))
+        session.send(**generate("second", "y", max_queued_prefill_tokens=400))
         session.send(**generate("third", "z"))
         refusal = (await session.until(lambda one: one.of("refusal")))[0]
         assert (refusal.request_id, refusal.code) == ("second", pb.REFUSAL_CODE_CONFLICT)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.commands import Generate
+from protos.contract.ids import RequestId
+from protos.contract.request import ChatMessage, Job, Sampling
 from protos.contract.stream import Delta
 from router.domain.stream import AttemptEvent
 from router.domain.worker import WorkerState
@@ -85,12 +87,16 @@ async def ask(pool: Head, member: Member) -> str:
             if event.finish_reason is not None and not done.done():
                 done.set_result(None)
 
-    session.open(("r", 1), sink)
+    session.open((RequestId("r"), 1), sink)
     ((model, quantization),) = member.models
-    chat = pb.Chat(messages=[pb.ChatMessage(role="user", content="What is the capital of France?")])
-    sampling = pb.Sampling(max_tokens=32)
-    generate = pb.Generate(request_id="r", attempt=1, model=model, quantization=quantization, chat=chat)
-    generate.sampling.CopyFrom(sampling)
-    session.send(pb.RouterCommand(generate=generate))
+    job = Job(
+        request_id=RequestId("r"),
+        attempt=1,
+        model=model,
+        quantization=quantization,
+        messages=(ChatMessage(role="user", content="What is the capital of France?"),),
+        sampling=Sampling(max_tokens=32),
+    )
+    session.send(Generate(job=job))
     await asyncio.wait_for(done, 30)
     return "".join(heard)

@@ -14,7 +14,8 @@ from enum import StrEnum
 
 import structlog
 
-from protos.contract.worker import Hardware, ModelInstance, Speed, StepSample
+from protos.contract.worker import Hardware, ModelInstance
+from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 from workers.benchmark.probe import Probe
 from workers.benchmark.speed_fit import fit_speed, median_relative_error
 from workers.benchmark.store import BenchmarkStore, benchmark_key
@@ -106,7 +107,9 @@ class JoinBenchmark:
         self._store = store
         self._effort = effort
 
-    async def __call__(self, engine: Engine, hub: StepReader, loaded: ModelInstance, spec: ModelSpec) -> Speed | None:
+    async def __call__(
+        self, engine: Engine, hub: StepReader, loaded: ModelInstance, spec: ModelSpec
+    ) -> MeasuredSpeed | None:
         """The model's speed; None when it could not be measured, which is logged and harms nothing."""
         key = benchmark_key(self._hardware, engine.kind, engine.version, loaded, spec, self._effort)
         if key and self._store is not None and (speed := self._store.read(key)) is not None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from protos.contract.ids import RequestId
 from protos.contract.request import Job, Sampling
 from protos.contract.stream import Delta
-from protos.contract.worker import ModelInstance, StepSample
+from protos.contract.worker import ModelInstance
+from workers.benchmark.measured_speed import StepSample
 from workers.engines.base import Engine, Refused, StepResult
 
 WORDS = [

@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protos.contract.worker import Hardware, ModelInstance, Speed
+from protos.contract.worker import Hardware, ModelInstance
+from workers.benchmark.measured_speed import MeasuredSpeed
 from workers.benchmark.speed_curves import decode_curve_s, expected_step_s, prefill_curve
 from workers.engines.simulated.parameters import GIB
 
@@ -21,7 +22,7 @@ FEWEST_STEPS = 3
 WINDOW_S = 1.0
 
 
-def profile_toml(hardware: Hardware, engine: str, loaded: ModelInstance, speed: Speed) -> str:
+def profile_toml(hardware: Hardware, engine: str, loaded: ModelInstance, speed: MeasuredSpeed) -> str:
     """The text of a profile. Raises ValueError when the speed was not measured with its samples."""
     if not speed.samples or speed.prefill_tokens_per_s <= 0:
         raise ValueError(f"{loaded.model}: the join benchmark kept no samples of prefill; measure it again")
@@ -82,7 +83,7 @@ class Scatter:
     drift: float = 0.0
 
 
-def scatter(speed: Speed, slots: int) -> Scatter:
+def scatter(speed: MeasuredSpeed, slots: int) -> Scatter:
     """How the benchmark's steps lie around what the curves say, in the order in which they were taken.
 
     Steps are cut into windows of a second. What windows differ by, beyond what single steps' noise would make them

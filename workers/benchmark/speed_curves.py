@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protos.contract.worker import Speed, StepSample
+from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 
 BOUND_BY_WEIGHTS = 1.3
 """Lone prefills up to so many times a step's base are taken to be the base."""
@@ -26,7 +26,7 @@ CONTRAST = 3.0
 """What lies before tells something when so many steps differ in it by so many times their own tokens."""
 
 
-def decode_curve_s(speed: Speed, slots: int) -> tuple[float, ...]:
+def decode_curve_s(speed: MeasuredSpeed, slots: int) -> tuple[float, ...]:
     """Mean seconds of a step of 1, 2, … ``slots`` sequences, context apart; between batches that were seen, a line.
 
     More sequences are never quicker: where few steps say so, neighbours are averaged.
@@ -72,7 +72,7 @@ class PrefillCurve:
     points: tuple[tuple[float, float], ...] = ()
     attention: float = 0.0
 
-    def seconds(self, speed: Speed, tokens: float, before: float) -> float:
+    def seconds(self, speed: MeasuredSpeed, tokens: float, before: float) -> float:
         """By the curve where it reaches, beyond it at the fitted rate."""
         stretch = 1.0 + self.attention * (before + tokens / 2.0)
         if not self.points:
@@ -85,7 +85,7 @@ class PrefillCurve:
         return (float(np.interp(tokens, lengths, seconds)) + beyond_s) * stretch
 
 
-def prefill_curve(speed: Speed, slots: int) -> PrefillCurve:
+def prefill_curve(speed: MeasuredSpeed, slots: int) -> PrefillCurve:
     """The curve the samples show. Several sequences that prefilled in one step count as that many of their mean length.
 
     How much lay before a sequence's tokens is known where nobody decoded. Else it is taken to be nothing, and where
@@ -109,7 +109,7 @@ def prefill_curve(speed: Speed, slots: int) -> PrefillCurve:
     return PrefillCurve(points=points, attention=attention)
 
 
-def prefill_attention(speed: Speed) -> float:
+def prefill_attention(speed: MeasuredSpeed) -> float:
     """The share by which a prefilled token costs more for each token before it; zero where that cannot be told.
 
     From long prompts that nobody decoded beside, taken in several steps of as many tokens each: the line through their
@@ -141,7 +141,7 @@ def tokens_before(one: StepSample) -> float:
     return max(one.context_tokens - one.prefill_tokens, 0) / max(one.prefills, 1) if one.batch == 0 else 0.0
 
 
-def tells_prefill(speed: Speed, one: StepSample) -> bool:
+def tells_prefill(speed: MeasuredSpeed, one: StepSample) -> bool:
     """Whether a step shows what prefill costs.
 
     A few prompt tokens alone take as long as reading the weights once, whatever they compute: that time is the base
@@ -152,14 +152,14 @@ def tells_prefill(speed: Speed, one: StepSample) -> bool:
     return one.batch > 0 or one.step_s > BOUND_BY_WEIGHTS * speed.base_s
 
 
-def decoding_s(speed: Speed, curve: Sequence[float], batch: int, context_tokens: int) -> float:
+def decoding_s(speed: MeasuredSpeed, curve: Sequence[float], batch: int, context_tokens: int) -> float:
     """Seconds of decoding ``batch`` sequences: by the curve where it reaches, else by the line."""
     if not 0 < batch <= len(curve):
         return speed.step_s(batch, context_tokens) if batch else 0.0
     return curve[batch - 1] + speed.per_context_token_s * context_tokens
 
 
-def expected_step_s(speed: Speed, decode: Sequence[float], prefill: PrefillCurve, like: StepSample) -> float:
+def expected_step_s(speed: MeasuredSpeed, decode: Sequence[float], prefill: PrefillCurve, like: StepSample) -> float:
     """What both curves say about a step like this one."""
     seconds = decoding_s(speed, decode, like.batch, like.context_tokens)
     if like.prefill_tokens > 0:

@@ -1,4 +1,4 @@
-"""From timed engine steps to the parameters of DESIGN.md's cost. Pure: samples in, ``Speed`` out."""
+"""From timed engine steps to the parameters of DESIGN.md's cost. Pure: samples in, ``MeasuredSpeed`` out."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.contract.worker import Speed, StepSample
+from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 from workers.benchmark.speed_curves import decode_curve_s, decoding_s, tells_prefill
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ def non_negative_least_squares(rows: Floats, values: Floats) -> Floats:
 
 def fit_speed(
     samples: Sequence[StepSample], *, weights_bytes: int = 0, measured_at_unix_s: float = 0.0
-) -> Speed | None:
+) -> MeasuredSpeed | None:
     """The cost parameters that explain the samples best; None when no decode step was seen.
 
     Decode first: ``step_s = base_s + per_sequence_s * b + per_context_token_s * C`` over steps without prefill.
@@ -51,7 +51,7 @@ def fit_speed(
     if not decode:
         return None
     base_s, per_sequence_s, per_context_token_s = _fit_decode(decode)
-    decode_only = Speed(
+    decode_only = MeasuredSpeed(
         base_s=base_s,
         per_sequence_s=per_sequence_s,
         per_context_token_s=per_context_token_s,
@@ -60,7 +60,7 @@ def fit_speed(
     )
     prefill_base_s, prefill_token_s = _fit_prefill(samples, decode_only)
     alone_s = decode_only.step_s(1, min(one.context_tokens for one in decode))
-    return Speed(
+    return MeasuredSpeed(
         base_s=base_s,
         per_sequence_s=per_sequence_s,
         per_context_token_s=per_context_token_s,
@@ -107,7 +107,7 @@ def _context_slope(batches: Floats, contexts: Floats, times: Floats) -> float | 
     return max(above / below, 0.0) if below > 0 else None
 
 
-def _fit_prefill(samples: Sequence[StepSample], decode: Speed) -> tuple[float, float]:
+def _fit_prefill(samples: Sequence[StepSample], decode: MeasuredSpeed) -> tuple[float, float]:
     """Fixed seconds a prefilling sequence and seconds a token of prefill; zeros when no prefill was seen."""
     prefill = [one for one in samples if tells_prefill(decode, one)]
     if not prefill:
@@ -133,7 +133,7 @@ def _relative_fit(rows: Floats, times: Floats, known_s: Floats) -> Floats:
     return solution
 
 
-def predicted_step_s(speed: Speed, sample: StepSample) -> float:
+def predicted_step_s(speed: MeasuredSpeed, sample: StepSample) -> float:
     """What the fit says about a step like this one."""
     decode_s = speed.step_s(sample.batch, sample.context_tokens) if sample.batch else 0.0
     if not sample.prefill_tokens or not speed.prefill_tokens_per_s:
@@ -142,7 +142,7 @@ def predicted_step_s(speed: Speed, sample: StepSample) -> float:
     return decode_s + fixed_s + sample.prefill_tokens / speed.prefill_tokens_per_s
 
 
-def median_relative_error(speed: Speed) -> float:
+def median_relative_error(speed: MeasuredSpeed) -> float:
     """How far the fit lies from its own samples, as a fraction; what it cannot explain."""
     if not speed.samples:
         return 0.0

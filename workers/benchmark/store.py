@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from protos.contract.worker import Hardware, ModelInstance, Speed
+from protos.contract.worker import Hardware, ModelInstance
+from workers.benchmark.measured_speed import MeasuredSpeed
 from workers.engines.base import ModelSpec
 
 SAMPLE_BYTES = 2**20
@@ -66,14 +67,14 @@ class BenchmarkStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def read(self, key: str) -> Speed | None:
+    def read(self, key: str) -> MeasuredSpeed | None:
         """What was measured, or None."""
         try:
-            return msgspec.json.decode((self._folder / f"{key}.json").read_bytes(), type=Speed)
+            return msgspec.json.decode((self._folder / f"{key}.json").read_bytes(), type=MeasuredSpeed)
         except (OSError, msgspec.DecodeError):
             return None
 
-    def write(self, key: str, speed: Speed) -> None:
+    def write(self, key: str, speed: MeasuredSpeed) -> None:
         """Keep a measurement; a cache that cannot be written is not an error."""
         draft = self._folder / f"{key}.{os.getpid()}.tmp"
         try:

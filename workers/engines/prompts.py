@@ -69,11 +69,6 @@ def vocabulary_fingerprint(texts: Iterable[bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
-def template_fingerprint(template: str) -> str:
-    """Hash of a chat template; empty for none."""
-    return hashlib.sha256(template.encode()).hexdigest()[:16] if template else ""
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """``tokens`` are the prompt and, behind it, what the client already has (``sent``)."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 from cryptography import x509
 
+from protos.contract.certificates import BACKDATED_S
 from protos.contract.enrolment import ModelOffer
 from protos.contract.join_token import JoinToken
 from protos.contract.worker import ModelInstance, Profile
@@ -22,9 +23,6 @@ from workers.session.channel import open_channel, open_enrolment_channel
 from workers.session.enrolment import EnrolFailed, enrol_over, renew_over
 
 log = structlog.get_logger(__name__)
-
-BACKDATED_S = 600.0
-"""Routers begin certificates this long before they are made (``router/trust/authority.py``)."""
 
 RENEW_AT = 2 / 3
 """Of a certificate's life."""

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from workers.session.channel import SERVER_NAME, ChannelSecurity
+from protos.contract.certificates import SERVER_NAME
+from workers.session.channel import ChannelSecurity
 
 if sys.platform == "darwin":  # struct flock: start, length, process, kind, whence
     _ASKED, _WHOLE_FILE, _KIND_AT, _PROCESS_AT = struct.Struct("qqihh"), (0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET), 3, 2

@@ -16,14 +16,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
+from protos.contract.certificates import AUTHORITY_EXTENSION, ENROL_PORT_EXTENSION, UTF8_STRING
 from workers.errors import WorkerError
-
-AUTHORITY_EXTENSION = x509.ObjectIdentifier("2.25.198437423651274390128374650192837465")
-"""As in ``router/trust/authority.py``: the CA's certificate, DER, inside the router's."""
-
-ENROL_PORT_EXTENSION = x509.ObjectIdentifier("2.25.125564296347077280919949973991965245959")
-"""As in ``router/trust/authority.py``: the port where machines without a certificate knock."""
-_UTF8_STRING = 0x0C
 
 FETCH_DEADLINE_S = 10.0
 GREETING_DEADLINE_S = 2.0
@@ -137,7 +131,7 @@ def _read(leaf_der: bytes | None, where: str) -> Shown:
         raise NotTheRouter(f"{where} shows no certificate; is this an allsorts router?")
     try:
         leaf = x509.load_der_x509_certificate(leaf_der)
-        held = leaf.extensions.get_extension_for_oid(AUTHORITY_EXTENSION).value
+        held = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier(AUTHORITY_EXTENSION)).value
         assert isinstance(held, x509.UnrecognizedExtension)
         if len(held.value) > LARGEST_EXTENSION:
             raise ValueError("too large")
@@ -157,10 +151,10 @@ def _read(leaf_der: bytes | None, where: str) -> Shown:
 
 def _enrol_port(leaf: x509.Certificate) -> int:
     try:
-        held = leaf.extensions.get_extension_for_oid(ENROL_PORT_EXTENSION).value
+        held = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier(ENROL_PORT_EXTENSION)).value
     except x509.ExtensionNotFound:
         return 0
     assert isinstance(held, x509.UnrecognizedExtension)
     kind, text = held.value[:1], held.value[2:8]
-    port = int(text) if kind == bytes((_UTF8_STRING,)) and text.isdigit() else 0
+    port = int(text) if kind == bytes((UTF8_STRING,)) and text.isdigit() else 0
     return port if 0 < port < 65536 else 0

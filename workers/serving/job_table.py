@@ -98,15 +98,15 @@ class JobTable:
     # ------------------------------------------------------------ commands
 
     def generate(
-        self, outlet: Outlet, job: Job, *, most_pending_tokens: int = 0, expected_prefill_tokens: int = 0
+        self, outlet: Outlet, job: Job, *, max_queued_prefill_tokens: int = 0, expected_prefill_tokens: int = 0
     ) -> None:
         """Take a job, or refuse it with the reason. Returns at once.
 
-        ``most_pending_tokens``: the router's precondition, 0 for none. ``expected_prefill_tokens``: what the job
+        ``max_queued_prefill_tokens``: the router's precondition, 0 for none. ``expected_prefill_tokens``: what the job
         adds to them, until the engine has counted.
         """
         key = (job.request_id, job.attempt)
-        refusal = self._refusal(key, job) or self._stale(key, most_pending_tokens)
+        refusal = self._refusal(key, job) or self._stale(key, max_queued_prefill_tokens)
         if refusal is not None:
             outlet.put_event(refusal)
             return
@@ -139,8 +139,8 @@ class JobTable:
             return _refused(key, RefusalCode.MODEL_NOT_LOADED, why)
         return None
 
-    def _stale(self, key: AttemptKey, most_pending_tokens: int) -> Refusal | None:
-        if most_pending_tokens > 0 and (why := conflict(most_pending_tokens, self.load_figures())):
+    def _stale(self, key: AttemptKey, max_queued_prefill_tokens: int) -> Refusal | None:
+        if max_queued_prefill_tokens > 0 and (why := conflict(max_queued_prefill_tokens, self.load_figures())):
             return _refused(key, RefusalCode.CONFLICT, why)
         return None
 

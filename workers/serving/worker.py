@@ -206,7 +206,7 @@ class Worker:
                 self._jobs.generate(
                     session,
                     command.job,
-                    most_pending_tokens=command.most_pending_tokens,
+                    max_queued_prefill_tokens=command.max_queued_prefill_tokens,
                     expected_prefill_tokens=command.expected_prefill_tokens,
                 )
             case Abort():

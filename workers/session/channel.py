@@ -1,6 +1,5 @@
 """Channels to router replicas: mutual TLS, or plain text where nothing leaves the machine."""
 
-import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any, Protocol
 import grpc
 
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
+from protos.contract.addresses import is_loopback
+from protos.contract.certificates import SERVER_NAME
 from workers.errors import WorkerError
 
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
@@ -25,9 +26,6 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.enable_retries", 0),
 )
 """The router's server must allow pings this frequent: min_recv_ping_interval_without_data_ms at most 2000."""
-
-SERVER_NAME = "router.allsorts.internal"
-"""The name every router of a TLS pool has in its certificate, whatever its address (router/trust/authority.py)."""
 
 
 class InsecureAddress(WorkerError):
@@ -48,21 +46,15 @@ class ChannelSecurity:
     server_name: str = ""
 
 
-def is_loopback(address: str) -> bool:
-    """Whether ``host:port`` names this very machine. Names other than localhost do not count: they may move."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return address.startswith("unix:")
+def stays_here(address: str) -> bool:
+    """Whether ``host:port`` (or ``unix:PATH``) names this very machine."""
+    return address.startswith("unix:") or is_loopback(address.rpartition(":")[0])
 
 
 def open_channel(address: str, security: ChannelSecurity | None) -> grpc.aio.Channel:
     """A channel to a router replica. Raises InsecureAddress for plain text beyond loopback, OSError for missing PEM."""
     if security is None:
-        if not is_loopback(address):
+        if not stays_here(address):
             raise InsecureAddress(
                 f"{address} is not on this machine and this worker has no certificate: "
                 "enrol it with `allsorts join HOST:PORT --token …`"

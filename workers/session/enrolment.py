@@ -48,7 +48,6 @@ async def enrol_over(
     request = EnrolRequest(
         token=token,
         certificate_request=certificate_request,
-        node=profile.node,
         profile=profile,
         protocol_version=PROTOCOL_VERSION,
         files=tuple(files),

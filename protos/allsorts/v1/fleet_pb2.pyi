@@ -140,18 +140,17 @@ class EnrolRequest(_message.Message):
 
     TOKEN_FIELD_NUMBER: _builtins.int
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
-    NODE_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     certificate_request: _builtins.bytes
     """PEM; empty on a plain-text loopback pool"""
-    node: _builtins.str
-    """the name the owner gives this machine; made unique by the router"""
     protocol_version: _builtins.int
     @_builtins.property
-    def profile(self) -> Global___Profile: ...
+    def profile(self) -> Global___Profile:
+        """its node is the name the owner gives this machine; made unique by the router"""
+
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInstance]:
         """Model files on this machine, as their headers tell: what it could serve besides what the pool has."""
@@ -161,14 +160,13 @@ class EnrolRequest(_message.Message):
         *,
         token: _builtins.str = ...,
         certificate_request: _builtins.bytes = ...,
-        node: _builtins.str = ...,
         profile: Global___Profile | None = ...,
         protocol_version: _builtins.int = ...,
         files: _abc.Iterable[Global___ModelInstance] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "files", b"files", "node", b"node", "profile", b"profile", "protocol_version", b"protocol_version", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "files", b"files", "profile", b"profile", "protocol_version", b"protocol_version", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -416,9 +414,6 @@ class Speed(_message.Message):
     PREFILL_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
     PREFILL_BASE_S_FIELD_NUMBER: _builtins.int
     MEASURED_FIELD_NUMBER: _builtins.int
-    EFFECTIVE_BANDWIDTH_BYTES_PER_S_FIELD_NUMBER: _builtins.int
-    SAMPLES_FIELD_NUMBER: _builtins.int
-    MEASURED_AT_UNIX_S_FIELD_NUMBER: _builtins.int
     base_s: _builtins.float
     per_sequence_s: _builtins.float
     per_context_token_s: _builtins.float
@@ -427,12 +422,6 @@ class Speed(_message.Message):
     """fixed cost of a prefill, independent of its length"""
     measured: _builtins.bool
     """false: predicted from the profile"""
-    effective_bandwidth_bytes_per_s: _builtins.float
-    measured_at_unix_s: _builtins.float
-    @_builtins.property
-    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepSample]:
-        """what the join benchmark saw"""
-
     def __init__(
         self,
         *,
@@ -442,47 +431,14 @@ class Speed(_message.Message):
         prefill_tokens_per_s: _builtins.float = ...,
         prefill_base_s: _builtins.float = ...,
         measured: _builtins.bool = ...,
-        effective_bandwidth_bytes_per_s: _builtins.float = ...,
-        samples: _abc.Iterable[Global___StepSample] | None = ...,
-        measured_at_unix_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_s", b"base_s", "effective_bandwidth_bytes_per_s", b"effective_bandwidth_bytes_per_s", "measured", b"measured", "measured_at_unix_s", b"measured_at_unix_s", "per_context_token_s", b"per_context_token_s", "per_sequence_s", b"per_sequence_s", "prefill_base_s", b"prefill_base_s", "prefill_tokens_per_s", b"prefill_tokens_per_s", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_s", b"base_s", "measured", b"measured", "per_context_token_s", b"per_context_token_s", "per_sequence_s", b"per_sequence_s", "prefill_base_s", b"prefill_base_s", "prefill_tokens_per_s", b"prefill_tokens_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Speed: _TypeAlias = Speed  # noqa: Y015
-
-@_typing.final
-class StepSample(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_FIELD_NUMBER: _builtins.int
-    CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
-    PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
-    STEP_S_FIELD_NUMBER: _builtins.int
-    batch: _builtins.int
-    context_tokens: _builtins.int
-    """in all sequences"""
-    prefill_tokens: _builtins.int
-    """prefilled in the same step; 0 for pure decode"""
-    step_s: _builtins.float
-    def __init__(
-        self,
-        *,
-        batch: _builtins.int = ...,
-        context_tokens: _builtins.int = ...,
-        prefill_tokens: _builtins.int = ...,
-        step_s: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "context_tokens", b"context_tokens", "prefill_tokens", b"prefill_tokens", "step_s", b"step_s"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StepSample: _TypeAlias = StepSample  # noqa: Y015
 
 @_typing.final
 class Capabilities(_message.Message):
@@ -555,7 +511,6 @@ class ModelInstance(_message.Message):
     KV_BYTES_PER_TOKEN_FIELD_NUMBER: _builtins.int
     BLOCK_TOKENS_FIELD_NUMBER: _builtins.int
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _builtins.int
-    CHAT_TEMPLATE_FINGERPRINT_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     SPEED_FIELD_NUMBER: _builtins.int
@@ -588,7 +543,6 @@ class ModelInstance(_message.Message):
     block_tokens: _builtins.int
     """prefix-cache granularity; 1: any length"""
     tokenizer_fingerprint: _builtins.str
-    chat_template_fingerprint: _builtins.str
     lineage: _builtins.str
     """"requantized from q4_1" """
     perplexity_ratio: _builtins.float
@@ -624,7 +578,6 @@ class ModelInstance(_message.Message):
         kv_bytes_per_token: _builtins.int = ...,
         block_tokens: _builtins.int = ...,
         tokenizer_fingerprint: _builtins.str = ...,
-        chat_template_fingerprint: _builtins.str = ...,
         lineage: _builtins.str = ...,
         capabilities: Global___Capabilities | None = ...,
         speed: Global___Speed | None = ...,
@@ -636,7 +589,7 @@ class ModelInstance(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "speed", b"speed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "chat_template_fingerprint", b"chat_template_fingerprint", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -997,7 +950,6 @@ class Load(_message.Message):
     LAST_STEP_S_FIELD_NUMBER: _builtins.int
     LAST_STEP_BATCH_FIELD_NUMBER: _builtins.int
     LAST_STEP_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
-    LAST_STEP_PREFILLS_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     waiting: _builtins.int
     prefill_tokens_pending: _builtins.int
@@ -1021,8 +973,6 @@ class Load(_message.Message):
     """sequences that decoded in it"""
     last_step_prefill_tokens: _builtins.int
     """prompt tokens prefilled in it"""
-    last_step_prefills: _builtins.int
-    """sequences those belong to; 0: the engine does not tell"""
     def __init__(
         self,
         *,
@@ -1039,11 +989,10 @@ class Load(_message.Message):
         last_step_s: _builtins.float = ...,
         last_step_batch: _builtins.int = ...,
         last_step_prefill_tokens: _builtins.int = ...,
-        last_step_prefills: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "expected_remaining_tokens", b"expected_remaining_tokens", "kv_used", b"kv_used", "last_command", b"last_command", "last_step_batch", b"last_step_batch", "last_step_prefill_tokens", b"last_step_prefill_tokens", "last_step_prefills", b"last_step_prefills", "last_step_s", b"last_step_s", "prefill_progress", b"prefill_progress", "prefill_tokens_pending", b"prefill_tokens_pending", "running", b"running", "step_sequence", b"step_sequence", "tokens_per_s", b"tokens_per_s", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "expected_remaining_tokens", b"expected_remaining_tokens", "kv_used", b"kv_used", "last_command", b"last_command", "last_step_batch", b"last_step_batch", "last_step_prefill_tokens", b"last_step_prefill_tokens", "last_step_s", b"last_step_s", "prefill_progress", b"prefill_progress", "prefill_tokens_pending", b"prefill_tokens_pending", "running", b"running", "step_sequence", b"step_sequence", "tokens_per_s", b"tokens_per_s", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1543,7 +1492,7 @@ class Generate(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     RETURN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
-    MOST_PENDING_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_QUEUED_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
     EXPECTED_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
@@ -1556,7 +1505,7 @@ class Generate(_message.Message):
     priority: _builtins.int
     """higher goes first"""
     return_token_ids: _builtins.bool
-    most_pending_tokens: _builtins.int
+    max_queued_prefill_tokens: _builtins.int
     """The router's choice is good while at most so many prompt tokens wait for prefill here; with more the worker
     refuses with CONFLICT before it queues anything. 0: no condition.
     """
@@ -1591,12 +1540,12 @@ class Generate(_message.Message):
         deadline_s: _builtins.float = ...,
         priority: _builtins.int = ...,
         return_token_ids: _builtins.bool = ...,
-        most_pending_tokens: _builtins.int = ...,
+        max_queued_prefill_tokens: _builtins.int = ...,
         expected_prefill_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "continue_from", b"continue_from", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "expected_output_tokens", b"expected_output_tokens", "expected_prefill_tokens", b"expected_prefill_tokens", "model", b"model", "most_pending_tokens", b"most_pending_tokens", "priority", b"priority", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "expected_output_tokens", b"expected_output_tokens", "expected_prefill_tokens", b"expected_prefill_tokens", "max_queued_prefill_tokens", b"max_queued_prefill_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["chat", "text", "prompt_tokens"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015

@@ -38,7 +38,8 @@ class FleetStub:
     def __new__(cls, channel: _aio.Channel) -> FleetAsyncStub: ...
     Enrol: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.EnrolRequest, _fleet_pb2.EnrolReply]
     """Exchanges a join token and a certificate request for a client certificate. The same token with the
-    same key may be repeated: a lost reply burns nothing.
+    same key may be repeated: a lost reply burns nothing. A refusal is PERMISSION_DENIED, with one line as
+    details and its ReasonCode (protos/contract/enrolment.py) in the trailing metadata "allsorts-reason-code".
     """
     Renew: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.RenewRequest, _fleet_pb2.RenewReply]
     """Exchanges a certificate request for a fresh certificate; the caller is known by its current one."""
@@ -50,7 +51,8 @@ class FleetAsyncStub(FleetStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Enrol: _aio.UnaryUnaryMultiCallable[_fleet_pb2.EnrolRequest, _fleet_pb2.EnrolReply]  # type: ignore[assignment]
     """Exchanges a join token and a certificate request for a client certificate. The same token with the
-    same key may be repeated: a lost reply burns nothing.
+    same key may be repeated: a lost reply burns nothing. A refusal is PERMISSION_DENIED, with one line as
+    details and its ReasonCode (protos/contract/enrolment.py) in the trailing metadata "allsorts-reason-code".
     """
     Renew: _aio.UnaryUnaryMultiCallable[_fleet_pb2.RenewRequest, _fleet_pb2.RenewReply]  # type: ignore[assignment]
     """Exchanges a certificate request for a fresh certificate; the caller is known by its current one."""
@@ -65,7 +67,8 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.EnrolReply, _abc.Awaitable[_fleet_pb2.EnrolReply]]:
         """Exchanges a join token and a certificate request for a client certificate. The same token with the
-        same key may be repeated: a lost reply burns nothing.
+        same key may be repeated: a lost reply burns nothing. A refusal is PERMISSION_DENIED, with one line as
+        details and its ReasonCode (protos/contract/enrolment.py) in the trailing metadata "allsorts-reason-code".
         """
 
     @_abc_1.abstractmethod

@@ -51,7 +51,7 @@ class _GenerateRecord:
     def encode(value: Generate) -> pb.Generate:
         job = value.job
         message = _JOB.encode(job)
-        message.most_pending_tokens = value.most_pending_tokens
+        message.max_queued_prefill_tokens = value.max_queued_prefill_tokens
         message.expected_prefill_tokens = value.expected_prefill_tokens
         if job.messages:
             message.chat.messages.extend([_MESSAGE.encode(one) for one in job.messages])
@@ -69,7 +69,7 @@ class _GenerateRecord:
         messages = tuple([_MESSAGE.decode(one) for one in message.chat.messages])
         return Generate(
             job=_JOB.decode(message, messages=messages, prompt=prompt),
-            most_pending_tokens=message.most_pending_tokens,
+            max_queued_prefill_tokens=message.max_queued_prefill_tokens,
             expected_prefill_tokens=message.expected_prefill_tokens,
         )
 

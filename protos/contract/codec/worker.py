@@ -14,15 +14,13 @@ from protos.contract.worker import (
     Profile,
     Replica,
     Speed,
-    StepSample,
 )
 
 INSTANCE_STATES = Names(InstanceState, pb.ModelState.DESCRIPTOR, unknown=InstanceState.LOADING)
 
-LOAD = Record(Load, pb.Load, apart=("observed_at",))  # when it was received
+LOAD = Record(Load, pb.Load, apart=("observed_at", "last_step_prefills"))  # these are not told
 REPLICA = Record(Replica, pb.Replica)
 PROFILE = Record(Profile, pb.Profile, {"hardware": Record(Hardware, pb.Hardware)})
-SPEED = Record(Speed, pb.Speed, {"samples": Record(StepSample, pb.StepSample, apart=("prefills",))})
 
 
 def _believable(facts: dict[str, Any]) -> None:
@@ -36,6 +34,6 @@ def _believable(facts: dict[str, Any]) -> None:
 INSTANCE = Record(
     ModelInstance,
     pb.ModelInstance,
-    {"capabilities": Record(Capabilities, pb.Capabilities), "speed": SPEED, "state": INSTANCE_STATES},
+    {"capabilities": Record(Capabilities, pb.Capabilities), "speed": Record(Speed, pb.Speed), "state": INSTANCE_STATES},
     clean=_believable,
 )

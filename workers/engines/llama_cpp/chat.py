@@ -18,9 +18,8 @@ class ChatTemplate:
     """Turns messages into the text the model was trained on."""
 
     def __init__(self, model: NativeModel) -> None:
-        self.source = model.meta("tokenizer.chat_template")
         self._formatter = Jinja2ChatFormatter(
-            template=self.source or DEFAULT_TEMPLATE,
+            template=model.meta("tokenizer.chat_template") or DEFAULT_TEMPLATE,
             eos_token=model.marker(model.end_token),
             bos_token=model.marker(model.start_token),
         )

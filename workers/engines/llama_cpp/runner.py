@@ -20,7 +20,7 @@ from workers.engines.llama_cpp.model_file import loaded_with, read_model
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.sequence import Preparation, Sequence
-from workers.engines.prompts import Prompts, template_fingerprint, tokens_per_byte
+from workers.engines.prompts import Prompts, tokens_per_byte
 
 Publish = Callable[[StepResult], None]
 Died = Callable[[str], None]
@@ -108,7 +108,6 @@ class Runner:
             facts = replace(
                 loaded_with(shape, self._spec, self._options),
                 tokenizer_fingerprint=model.tokenizer_fingerprint(),
-                chat_template_fingerprint=template_fingerprint(template.source),
                 tokens_per_byte=tokens_per_byte(model),
             )
         except BaseException:

@@ -225,6 +225,5 @@ def _loaded(spec: ModelSpec, facts: ServerFacts) -> ModelInstance:
         parameters=facts.parameters,
         active_parameters=facts.parameters,
         bits_per_weight=8 * facts.weights_bytes / facts.parameters if facts.parameters else 0.0,
-        chat_template_fingerprint=facts.chat_template_fingerprint,
         file=facts.model,
     )

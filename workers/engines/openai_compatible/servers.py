@@ -1,6 +1,5 @@
 """What each kind of server tells of a model beyond OpenAI's API, and where it tells it."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +31,6 @@ class ServerFacts:
     parameters: int = 0
     weights_bytes: int = 0
     version: str = ""
-    chat_template_fingerprint: str = ""
 
 
 async def ask(client: httpx.AsyncClient, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -52,7 +50,6 @@ async def llama_server(client: httpx.AsyncClient, entry: dict[str, Any]) -> Serv
     if "default_generation_settings" not in props:
         return None
     meta = entry.get("meta") or {}
-    template = str(props.get("chat_template") or "")
     return ServerFacts(
         flavor=Flavor.LLAMA_SERVER,
         model=entry["id"],
@@ -63,7 +60,6 @@ async def llama_server(client: httpx.AsyncClient, entry: dict[str, Any]) -> Serv
         parameters=_number(meta.get("n_params")),
         weights_bytes=_number(meta.get("size")),
         version=str(props.get("build_info") or ""),
-        chat_template_fingerprint=hashlib.sha256(template.encode()).hexdigest()[:16] if template else "",
     )
 
 

@@ -293,6 +293,5 @@ def _loaded(spec: ModelSpec, profile: SimulatedProfile) -> ModelInstance:
         kv_capacity_tokens=declared.kv_capacity_tokens,
         block_tokens=64,
         tokenizer_fingerprint=FINGERPRINT,
-        chat_template_fingerprint=FINGERPRINT,
         tokens_per_byte=0.15,
     )

@@ -20,7 +20,7 @@ from protos.contract.request import Job, Sampling
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
 from protos.contract.worker import Capabilities, Load, ModelInstance
 from workers.engines.base import EngineFailed, Refused, Scored
-from workers.engines.prompts import Prompts, template_fingerprint, tokens_per_byte
+from workers.engines.prompts import Prompts, tokens_per_byte
 from workers.engines.vllm.cache_events import CacheEvents
 from workers.engines.vllm.cache_mirror import CacheMirror
 from workers.engines.vllm.core_log import reason_in
@@ -244,7 +244,6 @@ def loaded_model(launched: Launched, vocabulary: Vocabulary) -> ModelInstance:
         kv_capacity_tokens=int(cache.num_gpu_blocks or 0) * int(cache.block_size or 1),
         block_tokens=int(cache.block_size or 1),
         tokenizer_fingerprint=vocabulary.fingerprint(),
-        chat_template_fingerprint=template_fingerprint(vocabulary.template),
         tokens_per_byte=tokens_per_byte(vocabulary),
     )
 

@@ -12,7 +12,7 @@ from router.trust.enroller import Peer
 from router.trust.loopback_mode import OpenEnroller, OpenGate
 
 REQUEST = EnrolRequest(
-    node="mac", profile=Profile(node="mac", engine="llama.cpp", hardware=Hardware(kind="apple", name="Apple M4"))
+    profile=Profile(node="mac", engine="llama.cpp", hardware=Hardware(kind="apple", name="Apple M4"))
 )
 NEARBY = Peer(address="ipv4:127.0.0.1:4711")
 
@@ -69,7 +69,7 @@ async def test_what_is_remembered_of_a_worker_is_short() -> None:
     gate = OpenGate()
     enroller = OpenEnroller(gate, replicas=list)
     long = "x" * 1_000_000
-    request = EnrolRequest(node=long, profile=Profile(node="", engine=long, hardware=Hardware(kind="cpu", name=long)))
+    request = EnrolRequest(profile=Profile(node=long, engine=long, hardware=Hardware(kind="cpu", name=long)))
     tracemalloc.start()
     try:
         for _ in range(50):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed, StepSample
+from protos.contract.worker import Capabilities, Hardware, ModelInstance
+from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 from workers.benchmark.simulated_profile import profile_toml, scatter
 from workers.benchmark.speed_fit import fit_speed
 from workers.engines.simulated.core import SimulatedCore
@@ -45,13 +46,13 @@ def samples(noise: float = 0.0, seed: int = 1) -> list[StepSample]:
     ]
 
 
-def measured(noise: float = 0.0) -> Speed:
+def measured(noise: float = 0.0) -> MeasuredSpeed:
     speed = fit_speed(samples(noise), weights_bytes=LOADED.weights_bytes)
     assert speed is not None
     return speed
 
 
-def written(tmp_path: Path, speed: Speed) -> Path:
+def written(tmp_path: Path, speed: MeasuredSpeed) -> Path:
     path = tmp_path / "profile.toml"
     path.write_text(profile_toml(HARDWARE, "llama.cpp", LOADED, speed))
     return path

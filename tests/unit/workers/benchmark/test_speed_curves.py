@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.contract.worker import Speed, StepSample
+from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 from workers.benchmark.speed_curves import PrefillCurve, decode_curve_s, prefill_attention, prefill_curve, rising
 
-SPEED = Speed(base_s=0.01, per_sequence_s=0.002, per_context_token_s=0.0, prefill_tokens_per_s=500.0)
+SPEED = MeasuredSpeed(base_s=0.01, per_sequence_s=0.002, per_context_token_s=0.0, prefill_tokens_per_s=500.0)
 
 
-def of(*samples: tuple[int, int, float]) -> Speed:
+def of(*samples: tuple[int, int, float]) -> MeasuredSpeed:
     """(batch, prefill tokens, seconds)."""
     steps = tuple(
         StepSample(batch=b, context_tokens=0, prefill_tokens=p, step_s=s, prefills=1 if p else 0) for b, p, s in samples

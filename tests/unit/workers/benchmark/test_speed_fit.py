@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.contract.worker import Speed, StepSample
+from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 from workers.benchmark.speed_fit import fit_speed, median_relative_error, non_negative_least_squares, predicted_step_s
 
 positive = st.floats(1e-5, 1e-1)
 
 
-def samples_of(speed: Speed) -> list[StepSample]:
+def samples_of(speed: MeasuredSpeed) -> list[StepSample]:
     cases = [(b, c, 0) for b in (1, 2, 4, 8, 16) for c in (32 * b, 400 * b)]
     cases += [(0, 0, p) for p in (16, 64, 256)] + [(b, 100 * b, p) for b in (1, 4, 15) for p in (16, 128)]
     bare = [StepSample(batch=b, context_tokens=c, prefill_tokens=p, step_s=0.0) for b, c, p in cases]
@@ -31,7 +31,7 @@ def test_parameters_are_recovered_from_steps_they_produced(
     base: float, per_sequence: float, per_token: float, rate: float, prefill_base: float
 ) -> None:
     """Steps made by the formula give the formula back."""
-    truth = Speed(
+    truth = MeasuredSpeed(
         base_s=base,
         per_sequence_s=per_sequence,
         per_context_token_s=per_token,
@@ -76,7 +76,7 @@ def test_effective_bandwidth_is_weights_read_per_second_at_batch_one() -> None:
 
 def test_a_lone_short_prompt_bound_by_the_weights_says_nothing_of_prefill() -> None:
     """Four tokens alone take a whole pass over the weights; that they were dear a token must not spoil the rate."""
-    truth = Speed(base_s=0.008, per_sequence_s=1.6e-4, per_context_token_s=0.0, prefill_tokens_per_s=5500.0)
+    truth = MeasuredSpeed(base_s=0.008, per_sequence_s=1.6e-4, per_context_token_s=0.0, prefill_tokens_per_s=5500.0)
     lone = [
         StepSample(batch=0, context_tokens=p, prefill_tokens=p, step_s=max(truth.base_s, p / 5500.0))
         for p in (2, 4, 8, 16, 32, 60, 90, 120)

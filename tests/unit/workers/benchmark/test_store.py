@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed, StepSample
+from protos.contract.worker import Capabilities, Hardware, ModelInstance
 from workers.benchmark import store as benchmark_store
+from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 from workers.benchmark.store import BenchmarkStore, benchmark_key, file_fingerprint
 from workers.engines.base import ModelSpec
 
 HARDWARE = Hardware(kind="apple", name="Apple M4 Max", cores=40)
-SPEED = Speed(
+SPEED = MeasuredSpeed(
     base_s=0.01,
     per_sequence_s=0.001,
     per_context_token_s=1e-6,

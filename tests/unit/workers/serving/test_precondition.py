@@ -69,7 +69,7 @@ async def test_a_job_whose_condition_is_broken_never_reaches_the_engine() -> Non
     """Refused with its own code, so that the router takes it for no failure."""
     engine, heard = SlowCounter(pending=900), Heard()
     work = jobs(engine)
-    work.generate(heard, job("r"), most_pending_tokens=800)
+    work.generate(heard, job("r"), max_queued_prefill_tokens=800)
     refusal = heard.events[0]
     assert isinstance(refusal, Refusal)
     assert refusal.code is RefusalCode.CONFLICT
@@ -81,8 +81,8 @@ async def test_a_prompt_the_engine_has_not_counted_yet_stands_there_all_the_same
     """Two routers' jobs in the same instant: the second is checked against the first."""
     engine, heard = SlowCounter(), Heard()
     work = jobs(engine)
-    work.generate(heard, job("first"), most_pending_tokens=100, expected_prefill_tokens=600)
-    work.generate(heard, job("second"), most_pending_tokens=500, expected_prefill_tokens=50)
+    work.generate(heard, job("first"), max_queued_prefill_tokens=100, expected_prefill_tokens=600)
+    work.generate(heard, job("second"), max_queued_prefill_tokens=500, expected_prefill_tokens=50)
     refusal = heard.events[0]
     assert isinstance(refusal, Refusal)
     assert (refusal.request_id, refusal.code) == ("second", RefusalCode.CONFLICT)

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import strategies as st
 
-from protos.contract.validation import MOST
+from protos.contract.validation import MAX_VALUES
 
 WORDS = st.text(st.characters(exclude_categories=("C", "Z")), max_size=12)
 """Printable, without spaces at the ends: what is shown is mended, see ``validation.one_line``."""
@@ -46,7 +46,7 @@ def _field(hint: Any, wire: FieldDescriptor) -> st.SearchStrategy[Any]:
 
 
 def _scalar(wire: FieldDescriptor) -> st.SearchStrategy[Any]:
-    least, most = int(wire.name in AT_LEAST_ONE), MOST.get(wire.name, math.inf)
+    least, most = int(wire.name in AT_LEAST_ONE), MAX_VALUES.get(wire.name, math.inf)
     match wire.type:
         case FieldDescriptor.TYPE_STRING:
             return WORDS
