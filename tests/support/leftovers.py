@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,9 +123,19 @@ class Leftovers:
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Any:
         if fixturedef.scope == "function":
             return (yield)
+        with self._outliving():
+            return (yield)
+
+    @pytest.fixture(scope="session")
+    def outlives_the_test(self) -> Callable[[], AbstractContextManager[None]]:
+        """For what a test starts for those after it: ``with outlives_the_test(): …``."""
+        return self._outliving
+
+    @contextmanager
+    def _outliving(self) -> Iterator[None]:
         before = started()
         try:
-            return (yield)
+            yield
         finally:
             self._allowed = self._allowed.and_also(started().beyond(before))
 

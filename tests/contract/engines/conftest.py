@@ -1,8 +1,8 @@
 """One suite for every engine, and the engine by test matrix at the end."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,16 @@ async def kept() -> AsyncIterator[Kept]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def rig(request: pytest.FixtureRequest, kept: Kept) -> AsyncIterator[Rig]:
+async def rig(
+    request: pytest.FixtureRequest, kept: Kept, outlives_the_test: Callable[[], AbstractContextManager[None]]
+) -> AsyncIterator[Rig]:
     """The engine with its model loaded; afterwards every accepted job has had exactly one final delta."""
     bringup = BRINGUPS[request.param]
     model = request.getfixturevalue(bringup.needs) if bringup.needs else None
     if bringup.kept:
-        yield (ready := await kept.take(request.param, model))
+        with outlives_the_test():
+            ready = await kept.take(request.param, model)
+        yield ready
         assert ready.failures == []
         await kept.give_back(request.param)
         return
