@@ -5,6 +5,8 @@
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from protos.contract.ids import RequestId
 from protos.contract.stream import Accepted, Delta, FinishReason, TokenLogprob, Usage
 from router.dispatch.attempt import Attempt
@@ -15,8 +17,7 @@ from router.domain.request import InferenceRequest
 from router.domain.stream import AttemptEvent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True, gc=False):
     """Waiting events as one: new output for the client, and what ended the attempt, well or badly."""
 
     text: str = ""

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from protos.contract.ids import RequestId, WorkerId
 from protos.contract.stream import FinishReason, TokenLogprob, Usage
 
@@ -32,8 +34,7 @@ class Continuation:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
+class Chunk(Struct, frozen=True, kw_only=True, gc=False):
     """Whatever output was waiting: one or many tokens. The last chunk has ``finish_reason`` and ``usage``."""
 
     text: str = ""

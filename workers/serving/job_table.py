@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from protos.contract.events import WorkerEvent
@@ -208,7 +209,7 @@ class JobTable:
         if delta.finish_reason is not None:
             if record.overdue and delta.finish_reason is FinishReason.ABORTED:
                 reason = f"the deadline of {record.job.deadline_s:g} s passed"
-                delta = replace(delta, finish_reason=FinishReason.ERROR, error=reason)
+                delta = msgspec.structs.replace(delta, finish_reason=FinishReason.ERROR, error=reason)
             self._finish(key, record, failed=delta.error if delta.finish_reason is FinishReason.ERROR else "")
         record.outlet.put_delta(delta)
 
