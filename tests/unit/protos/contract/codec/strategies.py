@@ -3,7 +3,6 @@
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import fields
 from enum import StrEnum
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -23,10 +22,10 @@ POSITIVE = ("top_p", "repetition_penalty")
 
 
 def values_of(value: type, message: type | Descriptor, /, **given: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Values of a dataclass, each field within what the message's field of that name holds."""
+    """Values of a dataclass or struct, each field within what the message's field of that name holds."""
     on_wire = (message if isinstance(message, Descriptor) else message.DESCRIPTOR).fields_by_name  # type: ignore[attr-defined]
     hints = get_type_hints(value)
-    drawn = {one.name: _field(hints[one.name], on_wire[one.name]) for one in fields(value) if one.name in on_wire}
+    drawn = {name: _field(hint, on_wire[name]) for name, hint in hints.items() if name in on_wire}
     return st.builds(value, **{**drawn, **given})
 
 

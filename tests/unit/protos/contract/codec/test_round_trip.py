@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract import commands as c
@@ -35,7 +36,9 @@ models = values_of(ModelInstance, pb.ModelInstance).map(
 )
 loads = values_of(Load, pb.Load).map(lambda one: replace(one, observed_at=RECEIVED_AT))
 deltas = values_of(Delta, pb.Delta).map(
-    lambda one: replace(one, usage=one.usage or Usage()) if one.finish_reason else replace(one, usage=None, error="")
+    lambda one: structs.replace(
+        one, **({"usage": one.usage or Usage()} if one.finish_reason else {"usage": None, "error": ""})
+    )
 )
 jobs = st.one_of(
     values_of(Job, pb.Generate, messages=st.lists(values_of(ChatMessage, pb.ChatMessage), min_size=1).map(tuple)),
