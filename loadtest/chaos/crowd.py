@@ -1,7 +1,7 @@
-"""The clients of one scenario, and what they see of its victims: a fault strikes by that, not by the clock.
+"""The clients of one scenario, and what they see of the workers: a fault strikes by that, not by the clock.
 
 The header of an answer names the worker that began it. So the clients know who is in the middle of an answer, who
-waits for its first word, and which newcomers went to a victim.
+waits for its first word, and where newcomers go.
 """
 
 import asyncio
@@ -9,13 +9,12 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
 import aiohttp
 
-from loadtest.chaos.pool import REAL, SIMULATED, SIMULATED_WORKERS
+from loadtest.chaos.moment import NEWCOMER_TOKENS
+from loadtest.chaos.pool import REAL, SIMULATED
 from loadtest.chaos.streams import Stream
 from loadtest.chaos.streams import run as run_stream
 from loadtest.chaos.waiting import NotReached, not_reached
@@ -24,54 +23,17 @@ from workers.engines.simulated.content import WORDS
 SIMULATED_TOKENS = 160
 """At least 14 s: what a simulated step takes is in its profile (``pool.py``), however fast this machine is."""
 
-REAL_STREAMS = 16
+REAL_STREAMS = 12
 REAL_LASTS_S = 8.0
 REAL_TOKENS_LEAST, REAL_TOKENS_MOST = 64, 384
 """A real answer is as long as this machine writes in ``REAL_LASTS_S`` while as many are written as there will be."""
 
 WARM_TOKENS, WARM_STREAMS = 24, 96
 
-NEWCOMER_GAP_S, NEWCOMER_TOKENS, NEWCOMER_WORDS = 0.1, 3, 12
+NEWCOMER_GAP_S, NEWCOMER_WORDS = 0.1, 12
 REAL_NEWCOMER_EVERY = 10
-HELD_WORDS, HELD_TRIES = 4000, 5
-
-
-class Moment(StrEnum):
-    """Where in its answer a stream is when its worker is struck."""
-
-    PREFILL = "before the first word"  # accepted already
-    MID_STREAM = "in mid-answer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What clients see of one worker."""
-
-    prefilling: int = 0  # accepted, and no word yet
-    decoding: int = 0  # in the middle of the answer
-    newcomers: int = 0  # answered or accepted there
-
-    def at(self, moment: Moment) -> int:
-        """Streams that are there."""
-        return self.prefilling if moment is Moment.PREFILL else self.decoding
-
-    def __str__(self) -> str:
-        return f"{self.prefilling} before the first word, {self.decoding} in mid-answer, {self.newcomers} newcomers"
-
-
-def seen(streams: Sequence[Stream], worker: str) -> Seen:
-    """Count the streams that began there."""
-    there = [one for one in streams if one.worker == worker]
-    return Seen(
-        prefilling=sum(one.prefilling for one in there if not is_newcomer(one)),
-        decoding=sum(one.decoding for one in there if not is_newcomer(one)),
-        newcomers=sum(map(is_newcomer, there)),
-    )
-
-
-def is_newcomer(stream: Stream) -> bool:
-    """Short, and sent beside the streams that are to be struck."""
-    return stream.max_tokens == NEWCOMER_TOKENS
+HELD_WORDS = 1500
+"""Less than a step's chunk: those who come after the strike, before anybody else holds it, do not pile up."""
 
 
 def real_tokens(gap_s: float) -> int:
@@ -104,10 +66,6 @@ class Crowd:
         waiting = sum(not (one.worker or one.over) for one in self.streams)
         errors = [one.error for one in self.streams if one.error]
         return f"{waiting} of {len(self.streams)} unanswered, {len(errors)} failed {errors[:1] or ''}".rstrip()
-
-    def seen(self, worker: str) -> Seen:
-        """What the clients see of a worker now."""
-        return seen(self.streams, worker)
 
     async def until(self, reached: Callable[[], bool], within_s: float, what: Callable[[], str]) -> None:
         """Look whenever a client hears something. Raises NotReached with ``what()``."""
@@ -162,26 +120,21 @@ class Crowd:
 
     # -- newcomers ---------------------------------------------------------------------------------------
 
-    async def held_by(self, worker: str) -> str:
-        """A text in this worker's prefix cache and in nobody else's: who begins with it is sent there, as long as the
-        router thinks that it may. Otherwise newcomers might not go there anyway, and that they stopped would say
-        nothing.
+    async def held(self) -> str:
+        """A text in the prefix cache of one simulated worker: those who begin with it go to one worker, as long as the
+        router thinks that they may. Otherwise newcomers might not go to the victim anyway, and that they stopped would
+        say nothing.
         """
-        for _ in range(HELD_TRIES):
-            streams = [
-                Stream(SIMULATED, self._prompt(HELD_WORDS), NEWCOMER_TOKENS) for _ in range(2 * SIMULATED_WORKERS)
-            ]
-            await self.answers(streams)
-            for stream in streams:
-                if stream.worker == worker:
-                    return stream.prompt
-        raise NotReached(f"{worker} got none of {HELD_TRIES * 2 * SIMULATED_WORKERS} requests")
+        stream = Stream(SIMULATED, self._prompt(HELD_WORDS), NEWCOMER_TOKENS)
+        await self.answers([stream])
+        return stream.prompt
 
     def newcomers_come(self, held: str) -> None:
-        """Ten short requests a second, whether or not the earlier ones are answered; every tenth is for the real model.
+        """From now on, ten a second, whether or not the earlier ones are answered; every tenth is for the real model.
 
         ``held``: how those for the simulated one begin.
         """
+        self.no_more_newcomers()
         self._newcomers = asyncio.create_task(self._ask_newcomers(held))
 
     def no_more_newcomers(self) -> None:

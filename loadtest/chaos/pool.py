@@ -13,17 +13,14 @@ from typing import Any, Self
 
 import aiohttp
 
-from loadtest.chaos.liar import Liar
+from loadtest.chaos.faults.liar import Liar
+from loadtest.chaos.faults.silent_proxy import SilentProxy
 from loadtest.chaos.routers import RouterProcess, Serving
-from loadtest.chaos.silent_proxy import SilentProxy
 from loadtest.chaos.waiting import NotReached, until
 from router.cli.support.processes import Child, stop_all
 
 REAL, SIMULATED = "smollm2-135m", "simulated-8b"
 SIMULATED_WORKERS, REAL_WORKERS = 6, 2
-VICTIMS = {"simulated": "sim-1", "llama.cpp": "real-1"}
-"""Who is hit, by engine."""
-
 READY_WITHIN_S = 120.0
 STOP_WITHIN_S = 40.0
 
@@ -54,10 +51,10 @@ _NOBODY_THERE = "127.0.0.2"
 class Layout:
     """What a scenario wants otherwise than usual."""
 
-    loading: bool = False  # the victims have more models, which load and are measured while the first serves
-    proxied: bool = False  # the victims reach the router through a network that can be cut
-    liar: bool = False  # the simulated victim speaks through a liar
-    fake_clock: bool = False  # wall clocks of the router and the victims follow a file
+    loading: bool = False  # whoever may be hit has more models, which load and are measured while the first serves
+    proxied: bool = False  # workers reach the router through a network that can be cut
+    liars: bool = False  # simulated workers speak through liars, honest at first
+    fake_clock: bool = False  # wall clocks of the router and the workers follow a file
     state_dir: Path | None = None  # of the router; None: in the pool's own folder
 
 
@@ -84,7 +81,8 @@ class ChaosPool:
     grpc_port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - defined below
     workers: dict[str, Worker] = field(default_factory=dict)
     proxies: dict[str, SilentProxy] = field(default_factory=dict)
-    liar: Liar | None = None
+    liars: dict[str, Liar] = field(default_factory=dict)
+    victims: dict[str, str] = field(default_factory=dict)  # who is hit, by engine, once that was chosen
     router: RouterProcess = field(init=False)
 
     @property
@@ -104,7 +102,16 @@ class ChaosPool:
 
     def victim(self, engine: str) -> Worker:
         """Who is hit."""
-        return self.workers[VICTIMS[engine]]
+        return self.workers[self.victims[engine]]
+
+    def struck(self) -> list[Worker]:
+        """All that are hit."""
+        return [self.workers[name] for name in self.victims.values()]
+
+    def may_be_struck(self, engine: str) -> list[str]:
+        """Workers that the layout prepares for it. Of the real ones only the first loads more: that costs time."""
+        names = [worker.name for worker in self.workers.values() if worker.engine == engine]
+        return names[:1] if self.layout.loading and engine != "simulated" else names
 
     async def __aenter__(self) -> Self:
         shutil.rmtree(self.folder, ignore_errors=True)  # what an earlier run measured or logged there
@@ -129,15 +136,15 @@ class ChaosPool:
         await asyncio.to_thread(stop_all, self._children(), STOP_WITHIN_S)
         for proxy in self.proxies.values():
             await proxy.stop()
-        if self.liar is not None:
-            await self.liar.stop()
+        for liar in self.liars.values():
+            await liar.stop()
 
     def _children(self) -> list[Child]:
         return [self.router.child, *(worker.child for worker in self.workers.values())]
 
     def _start_router(self) -> None:
         config = self.folder / "router.toml"
-        if self.layout.proxied or self.layout.liar:  # nobody is told of a way around what stands between
+        if self.layout.proxied or self.layout.liars:  # nobody is told of a way around what stands between
             config.write_text(f'[grpc]\nadvertised_host = "{_NOBODY_THERE}"\n')
         else:
             config.write_text("")
@@ -179,13 +186,15 @@ class ChaosPool:
     # -- starting ---------------------------------------------------------------------------------------
 
     async def _between(self) -> None:
+        simulated = [f"sim-{number + 1}" for number in range(SIMULATED_WORKERS)]
         if self.layout.proxied:
-            for name in VICTIMS.values():
+            for name in (*simulated, *(f"real-{number + 1}" for number in range(REAL_WORKERS))):
                 self.proxies[name] = SilentProxy(self.grpc_port)
                 await self.proxies[name].start()
-        if self.layout.liar:
-            self.liar = Liar(self.grpc_port)
-            await self.liar.start()
+        if self.layout.liars:
+            for name in simulated:
+                self.liars[name] = Liar(self.grpc_port)
+                await self.liars[name].start()
 
     def _start_simulated(self, number: int) -> None:
         name = f"sim-{number}"
@@ -194,7 +203,7 @@ class ChaosPool:
         text = _PROFILE.format(quantization=quantization, seed=number, load_s=0.1)
         profile.write_text(text)
         models = [f"{SIMULATED}={profile}"]
-        if self.layout.loading and name in VICTIMS.values():
+        if self.layout.loading:
             second = self.folder / f"{name}-second.toml"
             second.write_text(text.replace("load_s = 0.1", f"load_s = {_SLOW_LOAD_S}"))
             models.append(f"second={second}")
@@ -203,7 +212,7 @@ class ChaosPool:
     def _start_real(self, number: int, file: Path) -> None:
         name = f"real-{number}"
         models = [f"{REAL}={file}"]
-        measure = self.layout.loading and name in VICTIMS.values()
+        measure = self.layout.loading and number == 1
         if measure:
             models += [f"{name}={other}" for other in self.models.values() for name in ("second", "third")]
         self._start(
@@ -234,16 +243,16 @@ class ChaosPool:
     def _way_in(self, name: str) -> int:
         if name in self.proxies:
             return self.proxies[name].port
-        if self.liar is not None and name == VICTIMS["simulated"]:
-            return self.liar.port
+        if name in self.liars:
+            return self.liars[name].port
         return self.grpc_port
 
     def _clock(self, who: str) -> dict[str, str]:
         """What gives a process and all it starts a clock that can be set off, where the layout wants one."""
-        if not self.layout.fake_clock or (who != "router" and who not in VICTIMS.values()):
+        if not self.layout.fake_clock:
             return {}
         self._clock_file(who).write_text("0\n")
-        paths = [str(Path(__file__).with_name("clock")), os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(__file__).with_name("faults") / "clock"), os.environ.get("PYTHONPATH", "")]
         return {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "CHAOS_CLOCK": str(self._clock_file(who))}
 
     def _clock_file(self, who: str) -> Path:

@@ -12,8 +12,9 @@ from typing import Any
 import aiohttp
 
 from loadtest.chaos.answers import RealAnswers, simulated_wrong
-from loadtest.chaos.crowd import REAL_STREAMS, Crowd, Moment, is_newcomer, real_tokens
-from loadtest.chaos.pool import REAL, REAL_WORKERS, SIMULATED, SIMULATED_WORKERS, VICTIMS, ChaosPool
+from loadtest.chaos.crowd import REAL_STREAMS, Crowd, real_tokens
+from loadtest.chaos.moment import Moment, choose, is_newcomer, newcomers_go_to, seen
+from loadtest.chaos.pool import REAL, REAL_WORKERS, SIMULATED, SIMULATED_WORKERS, ChaosPool
 from loadtest.chaos.routers import Serving
 from loadtest.chaos.rows import Placement, Row, Stop, make_row, stop_of
 from loadtest.chaos.scenarios import Scenario, Stage
@@ -23,7 +24,7 @@ from loadtest.chaos.waiting import NotReached, until
 MODELS = {"simulated": SIMULATED, "llama.cpp": REAL}
 
 NEWCOMERS_BEFORE = 2
-"""So many newcomers must have gone to the victim before it is struck."""
+"""The last so many newcomers must have gone to a victim in mid-answer before it is struck."""
 
 NEWCOMERS_S = 12.0
 """For so long they come after the strike."""
@@ -48,7 +49,7 @@ class Course:
     streams: list[Stream] = field(default_factory=list)
     struck_at: float = 0.0
     ended_at: float = 0.0
-    noticed_at: dict[str, float] = field(default_factory=dict)  # victim -> when the fleet table showed it as out
+    noticed_at: dict[str, float] = field(default_factory=dict)  # engine -> when its victim was shown as out
     placements: list[Placement] = field(default_factory=list)
     victims: dict[str, str] = field(default_factory=dict)  # engine -> worker id
     notes: dict[str, Any] = field(default_factory=dict)
@@ -66,9 +67,9 @@ async def run_scenario(
         Crowd(session, pool.url, dice) as crowd,
     ):
         course.streams = crowd.streams
-        course.victims = {engine: pool.victim(engine).worker_id for engine in scenario.engines}
         stage = Stage(pool)
-        stage.notes["real_tokens"] = await _before(scenario, crowd, count)
+        await _before(scenario, stage, crowd, count)
+        course.victims = {engine: pool.victim(engine).worker_id for engine in scenario.engines}
         await _strike(scenario, stage, course, crowd)
         if scenario.lasts_s:
             began = time.monotonic()
@@ -82,45 +83,51 @@ async def run_scenario(
     return course
 
 
-async def _before(scenario: Scenario, crowd: Crowd, count: int) -> int:
-    """Everything up to the moment to strike. Returns how long the real answers are, in tokens.
+async def _before(scenario: Scenario, stage: Stage, crowd: Crowd, count: int) -> None:
+    """Everything up to the moment to strike; then the victims are chosen.
 
-    Newcomers come after the streams were placed: with a long prompt each, they would keep the streams from the victim.
+    Newcomers come after the streams were placed: with a long prompt each, they would keep the streams from the worker
+    that they go to.
     """
     real = "llama.cpp" in scenario.engines
     gap_s = await crowd.warm_up(scenario.prompt_words, real=real)
     tokens = real_tokens(gap_s) if real else 0
-    held = await crowd.held_by(VICTIMS["simulated"]) if scenario.leaves else ""
+    held = await crowd.held() if scenario.leaves else ""
     crowd.ask(crowd.streams_to_strike(count, scenario.prompt_words, tokens))
-    least = _least(scenario, count)
     if scenario.when is Moment.MID_STREAM:
-        await _moment(crowd, scenario.when, least)
+        await _moment(scenario, stage.pool, crowd, count)
     if not scenario.ends_router:
         crowd.newcomers_come(held)
-    await _moment(crowd, scenario.when, least, newcomers=NEWCOMERS_BEFORE if held else 0)
-    return tokens
+    await _moment(scenario, stage.pool, crowd, count, followed=bool(held) and scenario.when is Moment.MID_STREAM)
+    stage.notes |= {"real_tokens": tokens, "victims": " ".join(stage.pool.victims.values())}
 
 
-def _least(scenario: Scenario, count: int) -> dict[str, int]:
-    """How many streams of each victim must be where the scenario wants them."""
+async def _moment(scenario: Scenario, pool: ChaosPool, crowd: Crowd, count: int, *, followed: bool = False) -> None:
+    """Wait until some worker of each engine has enough streams where the scenario wants them: these are the victims.
+
+    ``followed``: of the simulated ones, the worker that newcomers go to.
+    """
     shares = {"simulated": (count - REAL_STREAMS) // SIMULATED_WORKERS, "llama.cpp": REAL_STREAMS // REAL_WORKERS}
-    return {VICTIMS[engine]: max(1, shares[engine] // ENOUGH) for engine in scenario.engines}
 
+    def followed_one() -> str:
+        return newcomers_go_to(crowd.streams, SIMULATED, NEWCOMERS_BEFORE)
 
-async def _moment(crowd: Crowd, moment: Moment, least: dict[str, int], *, newcomers: int = 0) -> None:
-    """Wait until so many streams of each victim are there at once, and newcomers have gone to the simulated one."""
-
-    def reached() -> bool:
-        there = all(crowd.seen(victim).at(moment) >= number for victim, number in least.items())
-        return there and crowd.seen(VICTIMS["simulated"]).newcomers >= newcomers
+    def chosen() -> dict[str, str]:
+        found = {}
+        for engine in scenario.engines:
+            by_newcomers = followed and engine == "simulated"
+            names = [followed_one()] if by_newcomers else pool.may_be_struck(engine)
+            found[engine] = choose(crowd.streams, names, scenario.when, max(1, shares[engine] // ENOUGH))
+        return found
 
     def missing() -> str:
-        each = "; ".join(f"{victim} has {crowd.seen(victim)}" for victim in least)
-        wanted = " and ".join(f"{number} of {victim}'s" for victim, number in least.items())
-        also = f" and {newcomers} newcomers there" if newcomers else ""
-        return f"{wanted} streams {moment}{also} ({each}; {crowd})"
+        names = [name for engine in scenario.engines for name in pool.may_be_struck(engine)]
+        each = "; ".join(f"{name} {seen(crowd.streams, name)}" for name in names)
+        whom = f", where newcomers go ({followed_one() or 'they go to several'})" if followed else ""
+        return f"a worker of each engine with enough streams {scenario.when}{whom}: {each}; {crowd}"
 
-    await crowd.until(reached, STATE_WITHIN_S, missing)
+    await crowd.until(lambda: all(chosen().values()), STATE_WITHIN_S, missing)
+    pool.victims = chosen()
 
 
 async def _strike(scenario: Scenario, stage: Stage, course: Course, crowd: Crowd) -> None:
@@ -149,12 +156,11 @@ async def _last(scenario: Scenario, course: Course) -> None:
         return
     await asyncio.sleep(max(0.0, course.struck_at + scenario.lasts_s - time.monotonic()))
     if scenario.leaves:
-        victims = {VICTIMS[engine] for engine in scenario.engines}
 
         async def noticed() -> bool:
-            return victims <= set(course.noticed_at)
+            return course.victims.keys() <= course.noticed_at.keys()
 
-        await until(noticed, NOTICED_WITHIN_S, f"the fleet table shows {' and '.join(sorted(victims))} as out")
+        await until(noticed, NOTICED_WITHIN_S, f"the fleet table shows all victims as out ({course.notes})")
 
 
 async def rows_of(scenario: Scenario, course: Course, real: RealAnswers, serving: Serving) -> list[Row]:
@@ -189,14 +195,16 @@ def _expected(scenario: Scenario, engine: str) -> dict[str, float]:
     if bounds is not None:  # the real model's times are reported, not judged: it shares two cores with all others
         found["longest_stall_s"] = bounds.stall_s
         if bounds.stop_s is not None:
-            found |= {"stop_placing_s": bounds.stop_s, "placed_before": 1.0, "probes": MOST_PROBES}
+            found |= {"stop_placing_s": bounds.stop_s, "probes": MOST_PROBES}
+            if scenario.when is Moment.MID_STREAM:
+                found["placed_before"] = NEWCOMERS_BEFORE
     return found
 
 
 def _stop(scenario: Scenario, course: Course, engine: str) -> Stop | None:
     if not scenario.leaves:
         return None
-    noticed = course.noticed_at.get(VICTIMS[engine])
+    noticed = course.noticed_at.get(engine)
     return stop_of(course.placements, course.victims[engine], course.struck_at, noticed, course.ended_at)
 
 
@@ -205,10 +213,10 @@ async def _watch(pool: ChaosPool, course: Course, engines: Sequence[str]) -> Non
     while True:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
             fleet = await pool.fleet()
-            for name in (VICTIMS[engine] for engine in engines):
-                seen = fleet.get(name, {})
-                if seen.get("state") != "ready" or seen.get("suspended_s", 0.0) > 0.0:
-                    course.noticed_at.setdefault(name, time.monotonic())
+            for engine in engines:
+                row = fleet.get(pool.victims[engine], {})
+                if row.get("state") != "ready" or row.get("suspended_s", 0.0) > 0.0:
+                    course.noticed_at.setdefault(engine, time.monotonic())
         await asyncio.sleep(LOOK_EVERY_S)
 
 

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtest.chaos.crowd import Moment
-from loadtest.chaos.freeze import FrozenThread, freeze
-from loadtest.chaos.pool import READY_WITHIN_S, VICTIMS, ChaosPool, Layout
+from loadtest.chaos.faults.freeze import FrozenThread, freeze
+from loadtest.chaos.moment import Moment
+from loadtest.chaos.pool import READY_WITHIN_S, ChaosPool, Layout
 from loadtest.chaos.waiting import NotReached, until
 
 
@@ -70,14 +70,14 @@ class Scenario:
 
 async def kill(stage: Stage) -> None:
     """SIGKILL: no goodbye."""
-    for name in VICTIMS.values():
-        stage.pool.workers[name].child.send(signal.SIGKILL)
+    for worker in stage.pool.struck():
+        worker.child.send(signal.SIGKILL)
 
 
 async def kill_while_loading(stage: Stage) -> None:
     """SIGKILL while another model loads or is measured; the fleet table must show that one does."""
     fleet = await stage.pool.fleet()
-    for name in VICTIMS.values():
+    for name in stage.pool.victims.values():
         states = [f"{model['model']}@{model['quantization']} {model['state']}" for model in fleet[name]["models"]]
         stage.notes[name] = states
         if not any(state.endswith(("loading", "benchmarking")) for state in states):
@@ -87,14 +87,14 @@ async def kill_while_loading(stage: Stage) -> None:
 
 async def freeze_process(stage: Stage) -> None:
     """SIGSTOP: the process is there and does nothing."""
-    for name in VICTIMS.values():
-        stage.pool.workers[name].child.send(signal.SIGSTOP)
+    for worker in stage.pool.struck():
+        worker.child.send(signal.SIGSTOP)
 
 
 async def go_on(stage: Stage) -> None:
     """SIGCONT: it goes on where it stood, and all it had to say is old."""
-    for name in VICTIMS.values():
-        stage.pool.workers[name].child.send(signal.SIGCONT)
+    for worker in stage.pool.struck():
+        worker.child.send(signal.SIGCONT)
 
 
 async def hang(stage: Stage) -> None:
@@ -113,38 +113,38 @@ async def unhang(stage: Stage) -> None:
 
 async def cut(stage: Stage) -> None:
     """The network drops everything; nobody is told."""
-    for proxy in stage.pool.proxies.values():
-        proxy.cut()
+    for name in stage.pool.victims.values():
+        stage.pool.proxies[name].cut()
 
 
 async def heal(stage: Stage) -> None:
     """The network is back."""
-    for proxy in stage.pool.proxies.values():
-        proxy.heal()
+    for name in stage.pool.victims.values():
+        stage.pool.proxies[name].heal()
 
 
 async def sleep(stage: Stage) -> None:
     """The lid closes, announced."""
-    for name in VICTIMS.values():
-        stage.pool.workers[name].child.send(signal.SIGUSR1)
+    for worker in stage.pool.struck():
+        worker.child.send(signal.SIGUSR1)
 
 
 async def wake(stage: Stage) -> None:
     """The lid opens."""
-    for name in VICTIMS.values():
-        stage.pool.workers[name].child.send(signal.SIGUSR2)
+    for worker in stage.pool.struck():
+        worker.child.send(signal.SIGUSR2)
 
 
 async def drain(stage: Stage) -> None:
     """An operator drains both, with a deadline shorter than the answers."""
-    for name in VICTIMS.values():
+    for name in stage.pool.victims.values():
         status, text = await stage.pool.admin("drain", node=name, deadline_s=DRAIN_S)
         assert status == 200, text
 
 
 async def undrain(stage: Stage) -> None:
     """And takes it back."""
-    for name in VICTIMS.values():
+    for name in stage.pool.victims.values():
         await stage.pool.admin("undrain", node=name)
 
 
@@ -181,7 +181,7 @@ async def free_disk(stage: Stage) -> None:
 async def jump_clocks(stage: Stage) -> None:
     """Wall clocks jump: the router's an hour ahead, the victims' a day back."""
     stage.pool.jump_clock("router", 3600)
-    for name in VICTIMS.values():
+    for name in stage.pool.victims.values():
         stage.pool.jump_clock(name, -86400)
 
 
@@ -192,14 +192,12 @@ async def jump_back(stage: Stage) -> None:
 
 async def lie(stage: Stage) -> None:
     """One worker begins to lie."""
-    assert stage.pool.liar is not None
-    stage.pool.liar.lying = True
+    stage.pool.liars[stage.pool.victims["simulated"]].lying = True
 
 
 async def repent(stage: Stage) -> None:
     """It is honest again."""
-    assert stage.pool.liar is not None
-    stage.pool.liar.lying = False
+    stage.pool.liars[stage.pool.victims["simulated"]].lying = False
 
 
 def _control(pool: ChaosPool, fault: dict[str, object]) -> None:
@@ -247,7 +245,7 @@ def scenarios(small_disk: Path) -> list[Scenario]:
             strike=lie,
             later=repent,
             lasts_s=10.0,
-            layout=Layout(liar=True),
+            layout=Layout(liars=True),
             engines=("simulated",),
             bounds=HANGING,
         ),

@@ -1,0 +1,1 @@
+"""What is done to a pool beyond signals: threads that stop, networks that go silent, liars, clocks that jump."""
