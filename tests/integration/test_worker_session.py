@@ -25,7 +25,7 @@ async def test_worker_enrols_says_hello_and_reports_its_model_ready(fleet: Fleet
     rig = Rig(fleet)
     async with running(rig):
         session = await ready(fleet)
-        assert [one.node for one in fleet.enrolled] == ["testnode"]
+        assert [one.profile.node for one in fleet.enrolled] == ["testnode"]
         assert session.hello.worker_id == "worker-1"
         assert session.hello.incarnation
         states = [one.model.state for one in session.of("model_progress")]
