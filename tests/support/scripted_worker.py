@@ -77,9 +77,15 @@ class ScriptedWorker(WorkerSession):
         self._said[key] = told = said + len(words)
         usage = Usage(prompt_tokens=1000, completion_tokens=told) if end else None
         delta = Delta(
-            **_key(job), position=said, text="".join(words), token_count=len(words), text_tokens=told, usage=usage
+            **_key(job),
+            position=said,
+            text="".join(words),
+            token_count=len(words),
+            text_tokens=told,
+            finish_reason=end,
+            usage=usage,
         )
-        self._say(job, replace(delta, finish_reason=end))
+        self._say(job, delta)
 
     def skip(self, job: Job, tokens: int = 1) -> None:
         """Tokens get lost on the way: what it writes next does not follow on."""
