@@ -44,6 +44,8 @@ def main() -> None:
     decisions = measure()
     for workers, microseconds in decisions.items():
         print(f"a decision among {workers:>4} workers: {microseconds:6.1f} us (p50)")
+    of_the_full = crowded()
+    print(f"the same with 900 of 1000 full: {of_the_full:6.1f} us")
     print(f"\nthe prefix index, ms of CPU for {prefix_index.BLOCKS:,} blocks:    in all  slices  longest")
     costs = prefix_index.forgetting()
     for what, cost in costs.items():
@@ -57,6 +59,7 @@ def main() -> None:
     OUT.parent.mkdir(parents=True, exist_ok=True)
     report = {
         "decision_us_p50": decisions,
+        "decision_us_p50_900_of_1000_full": of_the_full,
         "prefix_clear_262144_s": cleared,
         "prefix_expire_262144_s": costs["aged"].total_s,
         "prefix_expire_partly_262144_s": costs["aged in part"].total_s,
@@ -72,14 +75,20 @@ def main() -> None:
     )
 
 
-def _median_us(workers: int, decisions: int, policy: str) -> float:
+def crowded() -> float:
+    """The same among 1,000 of whom 900 are full, as admission says it."""
+    full = frozenset(WorkerId(f"worker-{number}") for number in range(1000) if number % 10)
+    return _median_us(1000, DECISIONS, "cost", full)
+
+
+def _median_us(workers: int, decisions: int, policy: str, full: frozenset[WorkerId] = frozenset()) -> float:
     rng = random.Random(workers)
     running: Running = defaultdict(deque)
     placer = build_placer(policy, rng=random.Random(1))
     snapshot = fleet(workers, rng)
     for number in range(decisions // 10):  # caches and branch predictors warm, as in a running router
-        snapshot = _step(placer, snapshot, number, rng, running)[0]
-    taken = sorted(_step(placer, snapshot, number, rng, running)[1] for number in range(decisions))
+        snapshot = _step(placer, snapshot, number, rng, running, full)[0]
+    taken = sorted(_step(placer, snapshot, number, rng, running, full)[1] for number in range(decisions))
     return 1e6 * taken[len(taken) // 2]
 
 
@@ -89,6 +98,7 @@ def _step(
     number: int,
     rng: random.Random,
     running: Running,
+    full: frozenset[WorkerId],
 ) -> tuple[FleetSnapshot, float]:
     """One load report and one decision; the report is made before the clock starts."""
     position = rng.randrange(len(snapshot.workers))
@@ -97,7 +107,7 @@ def _step(
     snapshot = FleetSnapshot(taken_at=1.0, version=number, workers=workers)
     request = _request(f"{number}-{rng.getrandbits(32)}", rng)
     started = time.perf_counter()
-    result = placer.place(request, snapshot, 1.0)
+    result = placer.place(request, snapshot, 1.0, avoid=full)
     taken = time.perf_counter() - started
     assert isinstance(result, Placed)
     there = running[result.worker_id]

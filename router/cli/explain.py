@@ -14,6 +14,7 @@ from rich.markup import escape
 from protos.contract.ids import WorkerId
 from router.cli.support.decision_sources import Explanation, Refused, read_records
 from router.cli.support.tables import Row, Sheet, wide_console
+from router.domain.placement import FilterName
 from router.errors import ConfigError
 from router.scheduling.explain.record import DecisionRecord
 from router.scheduling.explain.replay import Change, Replayed, differences
@@ -185,6 +186,10 @@ def _show(record: DecisionRecord) -> None:
         held = f"@{exclusion['quantization']}" if exclusion["quantization"] else ""
         text = f"excluded {exclusion['node']}{held}: {exclusion['reason']}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if record.omitted_exclusions:
+        labels = {one.value: one.label for one in FilterName}
+        kinds = ", ".join(f"{count} {labels.get(name, name)}" for name, count in record.omitted_exclusions.items())
+        console.print(f"excluded besides: {kinds}", highlight=False, markup=False, soft_wrap=True)
     alone = len(record.candidates) + record.omitted < 2
     margin = "" if record.margin_s is None or alone else f", {record.margin_s:.3f} cheaper than the next"
     expected = record.prediction

@@ -38,8 +38,8 @@ def _rejected(refusal: Refusal) -> AllsortsError:
 
 def _no_worker(shed: Shed) -> AllsortsError:
     """Waiting cures it, unless filters that never lift removed every worker of the model."""
-    exclusions = () if shed.no_candidate is None else shed.no_candidate.exclusions
-    filters = {one.filter for one in exclusions} - {FilterName.MODEL}  # empty: all workers of the model are gone
+    removed_by = set() if shed.no_candidate is None else shed.no_candidate.exclusions.filters()
+    filters = removed_by - {FilterName.MODEL}  # empty: all workers of the model are gone
     if not filters or not all(one.lasting for one in filters):
         return _unavailable(shed)
     if all(one.from_model_name for one in filters):

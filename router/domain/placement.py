@@ -1,8 +1,10 @@
 """The outcome of placing a request: values, not exceptions."""
 
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Self
+from typing import Protocol, Self, overload
 
 from protos.contract.ids import WorkerId
 
@@ -77,6 +79,84 @@ class Exclusion:
     quantization: str = ""
 
 
+class Unwritten(Protocol):
+    """Exclusions of which is known by which filter, and which take long to write."""
+
+    def __len__(self) -> int: ...
+
+    def counts(self) -> Mapping[FilterName, int]:
+        """How many each filter removed."""
+        ...
+
+    def avoided(self) -> Iterable[WorkerId]:
+        """Whom ``AVOID`` removed."""
+        ...
+
+    def write(self, most: int) -> tuple[Exclusion, ...]:
+        """The first so many."""
+        ...
+
+
+class Exclusions(Sequence[Exclusion]):
+    """One for each instance that was no candidate. Those not written yet are written when somebody reads them.
+
+    ``omitted``: how many, by filter, are left out.
+    """
+
+    __slots__ = ("_later", "_written", "omitted")
+
+    def __init__(
+        self,
+        written: tuple[Exclusion, ...] = (),
+        later: Unwritten | None = None,
+        omitted: Mapping[FilterName, int] | None = None,
+    ) -> None:
+        self._written = written
+        self._later = later
+        self.omitted = omitted or {}
+
+    def __len__(self) -> int:
+        return len(self._written) + (0 if self._later is None else len(self._later))
+
+    @overload
+    def __getitem__(self, index: int) -> Exclusion: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Exclusion, ...]: ...
+    def __getitem__(self, index: int | slice) -> Exclusion | tuple[Exclusion, ...]:
+        return self._all()[index]
+
+    def __iter__(self) -> Iterator[Exclusion]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Exclusions) and self._all() == other._all()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def filters(self, *, apart_from: frozenset[WorkerId] = frozenset()) -> set[FilterName]:
+        """Those that removed anybody; ``AVOID`` only where it is somebody not in ``apart_from``."""
+        found = {one.filter for one in self._written}
+        avoided = {one.worker_id for one in self._written if one.filter is FilterName.AVOID}
+        if self._later is not None:
+            found.update(self._later.counts())
+            avoided.update(self._later.avoided())
+        return found if avoided - apart_from else found - {FilterName.AVOID}
+
+    def brief(self, most: int) -> "Exclusions":
+        """With at most so many of those not written yet."""
+        if self._later is None:
+            return self
+        few = self._later.write(most)
+        omitted = Counter(self._later.counts())
+        omitted.subtract(one.filter for one in few)
+        return Exclusions(self._written + few, omitted=+omitted)
+
+    def _all(self) -> tuple[Exclusion, ...]:
+        if self._later is not None:
+            self._written, self._later = self._written + self._later.write(len(self._later)), None
+        return self._written
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What placement expects of the choice, in seconds."""
@@ -111,7 +191,7 @@ class NoCandidate:
     """No worker can take the request; one reason per excluded worker."""
 
     model: str
-    exclusions: tuple[Exclusion, ...] = ()
+    exclusions: Exclusions = field(default_factory=Exclusions)
     known_model: bool = True  # False: no worker ever served this model
     returning: bool = False  # the router has just started, and workers of the model may not be back yet
 

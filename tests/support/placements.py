@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from router.domain.request import InferenceRequest, ModelRef, SloTargets
 from router.domain.snapshot import FleetSnapshot, Inflight, WorkerView
 from router.domain.worker import WorkerState
 from router.scheduling.explain.record import DecisionRecord
+from router.scheduling.placement.candidates import Floats
+from router.scheduling.placement.columns import COLUMNS, Column
 from router.scheduling.placement.factory import build_placer
 from router.scheduling.placement.filters.dynamic import ESTIMATE_SLACK
 from router.scheduling.placement.placer import ComposedPlacer
@@ -192,3 +195,10 @@ def cost_of(record: DecisionRecord) -> float:
     )
     assert cost is not None
     return cost
+
+
+def figures(context_limit: float = 4096.0, kv_free: float = 4096.0, suspended_until: float = 0.0) -> Floats:
+    """Of one candidate that passes, as far as not said."""
+    column = np.zeros(COLUMNS)
+    column[[Column.CONTEXT_LIMIT, Column.KV_FREE, Column.SUSPENDED_UNTIL]] = context_limit, kv_free, suspended_until
+    return column

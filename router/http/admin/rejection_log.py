@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from router.domain.placement import Exclusion
+from router.domain.placement import Exclusions
 from router.errors import AllsortsError
 
 log = structlog.get_logger()
@@ -22,7 +22,7 @@ MAX_EXCLUSIONS = 65_536
 class _Rejection:
     code: str
     message: str
-    exclusions: tuple[Exclusion, ...]
+    exclusions: Exclusions
 
 
 @dataclass(slots=True)

@@ -187,9 +187,7 @@ class Admission:
             reason = f"no worker ever served the model '{request.model.name}'"
             self._refuse(waiting, _shed(request, ShedCode.UNKNOWN_MODEL, reason, why=why), decisions)
             return True
-        filters = {
-            e.filter for e in why.exclusions if not (e.filter is FilterName.AVOID and e.worker_id in waiting.avoid)
-        }
+        filters = why.exclusions.filters(apart_from=waiting.avoid)
         if any(one.busy for one in filters):  # somebody will take it once there is room
             waiting.without_worker_since = None
             return False

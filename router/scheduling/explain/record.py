@@ -12,12 +12,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from router.domain.placement import Exclusion, Outcome, Prediction
+from router.domain.placement import Exclusions, Outcome, Prediction
 from router.scheduling.placement.candidates import Candidates, Floats, InstanceKey, RequestFacts, Scores
 from router.scheduling.placement.columns import Column
 
 MAX_ROWS_PER_RECORD = 64
 """Candidates kept per record, the cheapest; a policy that looks at the whole pool keeps all."""
+
+MAX_REASONS_PER_RECORD = 16
+"""Reasons kept of workers that load or time excluded; of more it is kept how many there are of each kind."""
 
 
 class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +60,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     candidates: list[CandidateRecord]
     omitted: int  # candidates dearer than all that are kept
     exclusions: list[dict[str, str]]
+    omitted_exclusions: dict[str, int] = {}  # by filter
     picked: str  # worker id
     picked_quantization: str
     margin_s: float | None
@@ -79,7 +83,7 @@ class Decision:
     inputs: Mapping[str, Floats]
     scores: Scores
     index: int
-    exclusions: tuple[Exclusion, ...]
+    exclusions: Exclusions
     margin_s: float
     prediction: Prediction
     max_queued_prefill_tokens: int = 0
@@ -97,7 +101,8 @@ class Decision:
         return f"{self.request_id}#{self.attempt}"
 
     def trimmed(self) -> "Decision":
-        """At most MAX_ROWS_PER_RECORD candidates, the cheapest, in their old order."""
+        """At most MAX_ROWS_PER_RECORD candidates, the cheapest, in their old order; a few of the reasons."""
+        self.exclusions = self.exclusions.brief(MAX_REASONS_PER_RECORD)
         total = len(self.candidates)
         if self.whole_pool or total <= MAX_ROWS_PER_RECORD:
             return self
@@ -225,6 +230,7 @@ def to_record(decision: Decision) -> DecisionRecord:
             }
             for e in decision.exclusions
         ],
+        omitted_exclusions={name.value: count for name, count in decision.exclusions.omitted.items()},
         picked=picked.worker_id,
         picked_quantization=picked.quantization,
         margin_s=_finite(decision.margin_s),

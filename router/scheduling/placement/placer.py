@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.contract.ids import WorkerId
-from router.domain.placement import Ending, Exclusion, NoCandidate, Outcome, Placed, PlacementResult, Prediction
+from router.domain.placement import Ending, Exclusions, NoCandidate, Outcome, Placed, PlacementResult, Prediction
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.scheduling.estimators.output_length import OutputLength
@@ -23,15 +23,10 @@ from router.scheduling.placement.candidates import Candidates, Floats, InstanceK
 from router.scheduling.placement.columns import DECODE, Column
 from router.scheduling.placement.cost import CostWeights
 from router.scheduling.placement.cost import score as cost_score
-from router.scheduling.placement.filters.dynamic import (
-    ESTIMATE_SLACK,
-    Demand,
-    all_pass,
-    dynamic_exclusion,
-    passing,
-)
+from router.scheduling.placement.filters.dynamic import ESTIMATE_SLACK, Demand, all_pass, passing
 from router.scheduling.placement.filters.eligibility import Eligible
-from router.scheduling.placement.filters.static import avoided, rules_of
+from router.scheduling.placement.filters.passed_over import PassedOver
+from router.scheduling.placement.filters.static import rules_of
 from router.scheduling.placement.fleet_table import FleetTable
 from router.scheduling.placement.interfaces import Dispatched
 from router.scheduling.placement.policy import Policy
@@ -112,13 +107,13 @@ class ComposedPlacer:
         demand = Demand(
             float(request.prompt_tokens_estimate), float(request.sampling.max_tokens or 0), facts.output_tokens
         )
-        candidates, passed_over = self._sift(request, eligible, demand, now, avoid)
+        candidates, exclusions = self._sift(request, eligible, demand, now, avoid)
         if candidates is None:
             model = request.model.name
             returning = model in snapshot.expected_models
             return NoCandidate(
                 model=model,
-                exclusions=eligible.exclusions + tuple(passed_over),
+                exclusions=exclusions,
                 known_model=self._table.knows(model) or returning,
                 returning=returning,
             )
@@ -136,7 +131,7 @@ class ComposedPlacer:
             inputs=inputs,
             scores=scores,
             index=index,
-            exclusions=eligible.exclusions + tuple(passed_over),
+            exclusions=exclusions,
             margin_s=_margin(scores.cost, index),
             prediction=prediction,
             max_queued_prefill_tokens=self._precondition(candidates, facts, scores, index),
@@ -268,30 +263,29 @@ class ComposedPlacer:
 
     def _sift(
         self, request: InferenceRequest, eligible: Eligible, demand: Demand, now: float, avoid: frozenset[WorkerId]
-    ) -> tuple[Candidates | None, list[Exclusion]]:
+    ) -> tuple[Candidates | None, Exclusions]:
         rows = eligible.rows
         if not len(rows):
-            return None, []
+            return None, Exclusions(eligible.exclusions)
         data = self._table.data.take(rows, axis=1)
         index_rows, keys, nodes = eligible.index_rows, eligible.keys, eligible.nodes
-        passed_over: list[Exclusion] = []
+        passed_over: PassedOver | None = None
         if avoid or not all_pass(data, demand, now):
             passes = passing(data, demand, now)
             if not passes.any():
                 passes = passing(data, demand, now, slack=ESTIMATE_SLACK)
             tried = np.fromiter((key.worker_id in avoid for key in keys), dtype=bool, count=len(rows))
+            out = np.flatnonzero(~passes | tried)
+            if len(out):
+                instances = [self._table.at(row) for row in rows[out].tolist()]
+                passed_over = PassedOver(instances, data[:, out], ruled_out=passes[out], demand=demand, now=now)
+            if len(out) == len(rows):
+                return None, Exclusions(eligible.exclusions, passed_over)
             kept = np.flatnonzero(passes & ~tried)
-            for i in np.flatnonzero(~passes | tried):
-                view, instance = self._table.at(int(rows[i]))
-                passed_over.append(
-                    avoided(view, instance) if passes[i] else dynamic_exclusion(view, instance, data[:, i], demand, now)
-                )
-            if not len(kept):
-                return None, passed_over
             data, index_rows = data[:, kept], index_rows[kept]
-            keys, nodes = tuple(keys[i] for i in kept), tuple(nodes[i] for i in kept)
+            keys, nodes = tuple([keys[i] for i in kept.tolist()]), tuple([nodes[i] for i in kept.tolist()])
         self._write_cached(data, request, index_rows)
-        return Candidates(keys, nodes, data), passed_over
+        return Candidates(keys, nodes, data), Exclusions(eligible.exclusions, passed_over)
 
     def _write_cached(self, data: Floats, request: InferenceRequest, index_rows: NDArray[np.intp]) -> None:
         """Tokens of the prompt that each candidate holds."""

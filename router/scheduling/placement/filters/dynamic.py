@@ -1,17 +1,16 @@
 """Filters that depend on load and time: columns compared with what the request demands of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protos.contract.worker import ModelInstance
-from router.domain.placement import Exclusion, FilterName
+from router.domain.placement import FilterName
 from router.domain.snapshot import WorkerView
 from router.scheduling.placement.candidates import Floats
 from router.scheduling.placement.columns import Column
-from router.scheduling.placement.filters.static import exclusion
 
 ESTIMATE_SLACK = 0.5
 """The router estimates prompt tokens from bytes. When by the estimate nobody has the context, those who would have
@@ -41,7 +40,9 @@ class Bound(NamedTuple):
     floor: bool
     limit: Callable[[Demand, float, float], float]  # of demand, time and slack
 
-    def kept(self, data: Floats, demand: Demand, now: float, slack: float) -> NDArray[np.bool_]:
+    def kept(
+        self, data: Floats | Mapping[Column, Floats], demand: Demand, now: float, slack: float
+    ) -> NDArray[np.bool_]:
         """Which candidates (or whether this one) keep it."""
         figures, limit = data[self.column], self.limit(demand, now, slack)
         kept: NDArray[np.bool_] = figures >= limit if self.floor else figures <= limit
@@ -49,16 +50,17 @@ class Bound(NamedTuple):
 
 
 class DynamicFilter(NamedTuple):
-    """``why`` says why a worker beyond the bound is; empty where it is for another filter to say."""
+    """``why`` says why a worker is beyond the bound. ``concerns``: whether it is this filter's to say; None: always."""
 
     name: FilterName
     bound: Bound
     why: Callable[[WorkerView, ModelInstance, float, Demand, float], str]  # of view, instance, figure, demand, time
+    concerns: Callable[[WorkerView, float], bool] | None = None  # of view and time
 
 
 def all_pass(data: Floats, demand: Demand, now: float) -> bool:
     """No dynamic filter removes anyone: the common case, told from the worst of each column, in half the time."""
-    for column, floor, limit in _BOUNDS:
+    for column, floor, limit in BOUNDS:
         figures = data[column]
         if floor:
             if float(figures[figures.argmin()]) < limit(demand, now, 1.0):
@@ -70,20 +72,8 @@ def all_pass(data: Floats, demand: Demand, now: float) -> bool:
 
 def passing(data: Floats, demand: Demand, now: float, *, slack: float = 1.0) -> NDArray[np.bool_]:
     """Which candidates pass the dynamic filters, when the prompt is only ``slack`` as long as estimated."""
-    passes: NDArray[np.bool_] = np.logical_and.reduce([bound.kept(data, demand, now, slack) for bound in _BOUNDS])
+    passes: NDArray[np.bool_] = np.logical_and.reduce([bound.kept(data, demand, now, slack) for bound in BOUNDS])
     return passes
-
-
-def dynamic_exclusion(
-    view: WorkerView, instance: ModelInstance, figures: Floats, demand: Demand, now: float
-) -> Exclusion:
-    """Why ``passing`` removed the candidate with these figures."""
-    for name, bound, why in DYNAMIC_FILTERS:
-        if not bound.kept(figures, demand, now, 1.0) and (
-            reason := why(view, instance, float(figures[bound.column]), demand, now)
-        ):
-            return exclusion(view, instance, name, reason)
-    raise ValueError(f"{view.worker_id}: no dynamic filter removes it")
 
 
 def _too_long(_view: WorkerView, instance: ModelInstance, limit: float, demand: Demand, _now: float) -> str:
@@ -92,13 +82,11 @@ def _too_long(_view: WorkerView, instance: ModelInstance, limit: float, demand: 
 
 
 def _suspended(view: WorkerView, _instance: ModelInstance, _until: float, _demand: Demand, now: float) -> str:
-    if view.suspended_until <= now:
-        return ""
     return f"set aside for another {view.suspended_until - now:.1f} s: {view.suspended_reason or 'it failed'}"
 
 
-def _probing(view: WorkerView, _instance: ModelInstance, _until: float, _demand: Demand, _now: float) -> str:
-    return "back after failures, it proves itself with one request first" if view.probing else ""
+def _probing(_view: WorkerView, _instance: ModelInstance, _until: float, _demand: Demand, _now: float) -> str:
+    return "back after failures, it proves itself with one request first"
 
 
 def _no_room(_view: WorkerView, _instance: ModelInstance, free: float, demand: Demand, _now: float) -> str:
@@ -118,11 +106,11 @@ _ROOM = Bound(
 
 DYNAMIC_FILTERS = (
     DynamicFilter(FilterName.CONTEXT, _CONTEXT, _too_long),
-    DynamicFilter(FilterName.SUSPENDED, _IN_SERVICE, _suspended),
+    DynamicFilter(FilterName.SUSPENDED, _IN_SERVICE, _suspended, lambda view, now: view.suspended_until > now),
     DynamicFilter(FilterName.PROBING, _IN_SERVICE, _probing),
     DynamicFilter(FilterName.KV, _ROOM, _no_room),
 )
 """In the order they are asked."""
 
-_BOUNDS = tuple(dict.fromkeys(one.bound for one in DYNAMIC_FILTERS))
+BOUNDS = tuple(dict.fromkeys(one.bound for one in DYNAMIC_FILTERS))
 """Each once: what suspends a worker and what has it prove itself share a column."""

@@ -16,6 +16,7 @@ from protos.contract.worker import Load
 from router.cli import explain as commands
 from router.domain.placement import Ending, Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
+from router.scheduling.explain.record import MAX_REASONS_PER_RECORD
 from router.scheduling.placement.cost import TERMS
 from router.scheduling.placement.factory import build_placer
 from tests.support.fleets import SPEED, TARGETS, faster, instance, request, snapshot, worker
@@ -78,6 +79,17 @@ def test_explain_shows_candidates_exclusions_terms_margin_prediction_and_what_ha
         assert expected in text
     assert "excluded small@q8_0: needs about 1001 tokens, its context takes 256" in text
     assert "ended with stop after 2.000 s: first token 0.500 s, 90 tokens out" in text
+
+
+def test_explain_counts_the_exclusions_that_a_record_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many that load excluded, some are told one by one, the others by kind."""
+    full = Load(running=8, context_tokens=65_500)
+    crowd = [worker(f"w{number}", instance("q8_0"), load=full) for number in range(100)]
+    served(monkeypatch, body=explanation(snapshot(*crowd, *FLEET.workers)))
+    text = run("explain", "r7")
+    assert text.count("excluded w") == MAX_REASONS_PER_RECORD
+    left = 100 - MAX_REASONS_PER_RECORD
+    assert f"excluded besides: 1 with too short a context, {left} without room in their KV cache" in text
 
 
 def test_explain_shows_a_choice_that_did_not_hold_at_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import pytest
 from protos.contract.ids import RequestId, WorkerId
 from protos.contract.stream import Refusal, RefusalCode
 from router.dispatch.errors_of import error_of
-from router.domain.placement import Exclusion, FilterName, NoCandidate
+from router.domain.placement import Exclusion, Exclusions, FilterName, NoCandidate
 from router.http.server.errors import error_headers
 from router.scheduling.events import Reject, Shed, ShedCode
 
@@ -15,7 +15,7 @@ def shed(code: str, *filters: str) -> Shed:
     exclusions = tuple(
         Exclusion(worker_id=WorkerId(name), node=name, filter=FilterName(name), reason="why") for name in filters
     )
-    why = NoCandidate(model="m", exclusions=exclusions)
+    why = NoCandidate(model="m", exclusions=Exclusions(exclusions))
     return Shed(request_id=RequestId("r"), code=ShedCode(code), reason=why.reasons(), no_candidate=why)
 
 

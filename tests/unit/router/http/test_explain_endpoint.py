@@ -9,7 +9,7 @@ import pytest
 
 from protos.contract.ids import RequestId, WorkerId
 from router.dispatch.admission_queue import error_of
-from router.domain.placement import Exclusion, FilterName, NoCandidate
+from router.domain.placement import Exclusion, Exclusions, FilterName, NoCandidate
 from router.http.admin.rejection_log import MAX_REJECTIONS, RejectionLog
 from router.http.server.asgi import HttpApp
 from router.scheduling.admission.interfaces import Shed
@@ -17,11 +17,16 @@ from tests.support.http_surface import StillFleet, WordPipeline, http_app, surfa
 
 REFUSED = NoCandidate(
     model="m",
-    exclusions=tuple(
-        Exclusion(
-            worker_id=WorkerId(f"w{n}"), node=f"mac-{n}", filter=FilterName.LABELS, reason="lacks the label site=clinic"
+    exclusions=Exclusions(
+        tuple(
+            Exclusion(
+                worker_id=WorkerId(f"w{n}"),
+                node=f"mac-{n}",
+                filter=FilterName.LABELS,
+                reason="lacks the label site=clinic",
+            )
+            for n in range(1000)
         )
-        for n in range(1000)
     ),
 )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from protos.contract.ids import WorkerId
-from router.domain.placement import Outcome, Prediction
+from router.domain.placement import Exclusions, Outcome, Prediction
 from router.scheduling.estimators.prefix_index import PrefixIndex
 from router.scheduling.estimators.tpot_lead import MOST_RUNS, SlackTracker
 from router.scheduling.explain.record import Decision, RecordBook
@@ -119,7 +119,7 @@ def decision(number: int, candidates: int) -> Decision:
         inputs={},
         scores=Scores(cost, {"wait": cost}),
         index=0,
-        exclusions=(),
+        exclusions=Exclusions(),
         margin_s=1.0,
         prediction=Prediction(),
     )

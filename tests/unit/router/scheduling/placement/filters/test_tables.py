@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from protos.contract.worker import Load
 from router.domain.placement import FilterName
 from router.domain.worker import WorkerState
-from router.scheduling.placement.columns import COLUMNS, Column
-from router.scheduling.placement.filters.dynamic import DYNAMIC_FILTERS, Demand, all_pass, dynamic_exclusion, passing
+from router.scheduling.placement.filters.dynamic import DYNAMIC_FILTERS, Demand, all_pass, passing
 from router.scheduling.placement.filters.static import STATIC_FILTERS, rules_of, static_exclusion
 from router.scheduling.placement.quality import TabulatedQuality
 from tests.support.fleets import instance, request, worker
+from tests.support.placements import figures
 
 NOW = 100.0
 DEMAND = Demand(prompt_tokens=1000.0, max_tokens=100.0, expected_tokens=200.0)
@@ -47,12 +46,6 @@ def test_a_lasting_reason_is_told_before_a_passing_one() -> None:
     assert found.filter is FilterName.PIN
 
 
-def figures(context_limit: float = 4096.0, kv_free: float = 4096.0, suspended_until: float = 0.0) -> np.ndarray:
-    column = np.zeros(COLUMNS)
-    column[[Column.CONTEXT_LIMIT, Column.KV_FREE, Column.SUSPENDED_UNTIL]] = context_limit, kv_free, suspended_until
-    return column
-
-
 @pytest.mark.parametrize(
     ("beyond", "passes"),
     [
@@ -70,22 +63,3 @@ def test_the_extremes_tell_what_comparing_all_would(beyond: dict[str, float], pa
     data = np.stack([figures(), figures(**beyond), figures()], axis=1)
     assert passing(data, DEMAND, NOW).tolist() == [True, passes, True]
     assert all_pass(data, DEMAND, NOW) is passes
-
-
-@pytest.mark.parametrize(
-    ("view", "beyond", "name"),
-    [
-        ({}, {"context_limit": 10.0, "kv_free": 10.0, "suspended_until": NOW + 5.0}, FilterName.CONTEXT),
-        ({"suspended_until": NOW + 5.0}, {"suspended_until": NOW + 5.0, "kv_free": 10.0}, FilterName.SUSPENDED),
-        ({"probing": True}, {"suspended_until": np.inf, "kv_free": 10.0}, FilterName.PROBING),
-        ({"probing": True}, {"kv_free": 10.0}, FilterName.KV),
-    ],
-)
-def test_the_first_bound_not_kept_is_the_reason(
-    view: dict[str, float], beyond: dict[str, float], name: FilterName
-) -> None:
-    """Suspended and proving itself share a column; the view says which."""
-    held = instance("q8_0")
-    found = dynamic_exclusion(worker("w", held, load=Load(), **view), held, figures(**beyond), DEMAND, NOW)
-    assert found.filter is name
-    assert found.reason
