@@ -4,7 +4,6 @@ import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -29,11 +28,11 @@ Examples:
 class LazyGroup(TyperGroup):
     """Loads a subcommand's module only when it is used (or its help is shown)."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
         """All registered names."""
         return sorted(entry.name for entry in entry_points(group=GROUP))
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ARG002
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ARG002
         """The command, built from its entry point."""
         for entry in entry_points(group=GROUP):
             if entry.name == cmd_name:
