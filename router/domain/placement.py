@@ -11,10 +11,10 @@ from protos.contract.ids import WorkerId
 NAMED = 4
 """Exclusions that a client is told one by one; of more it is told how many there are of each kind."""
 
-LONGEST_REASON = 600
+MAX_REASON_CHARS = 600
 
 EXAMPLES = 3
-LONGEST_EXAMPLE = 160
+MAX_EXAMPLE_CHARS = 160
 
 
 class Lifts(Enum):
@@ -202,7 +202,7 @@ class NoCandidate:
         if not self.exclusions:
             return "no worker is in the pool"
         if len(self.exclusions) <= NAMED:
-            return "; ".join(_named(one, LONGEST_REASON) for one in self.exclusions)
+            return "; ".join(_named(one, MAX_REASON_CHARS) for one in self.exclusions)
         kinds: dict[FilterName, list[Exclusion]] = {}
         for one in self.exclusions:
             kinds.setdefault(one.filter, []).append(one)
@@ -210,7 +210,7 @@ class NoCandidate:
         order = sorted(kinds, key=lambda kind: (kind is FilterName.MODEL, -len(kinds[kind])))
         parts = []
         for place, kind in enumerate(order):
-            example = f" (such as {_named(kinds[kind][0], LONGEST_EXAMPLE)})" if place < EXAMPLES else ""
+            example = f" (such as {_named(kinds[kind][0], MAX_EXAMPLE_CHARS)})" if place < EXAMPLES else ""
             parts.append(f"{len({one.worker_id for one in kinds[kind]})} {kind.label}{example}")
         return f"of {len({one.worker_id for one in self.exclusions})} workers, " + ", ".join(parts)
 

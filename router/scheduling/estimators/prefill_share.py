@@ -9,7 +9,7 @@ import math
 MEMORY_S = 10.0
 """The share is an average over about so long: as long as a typical answer takes."""
 
-MOST = 0.8
+MAX_SHARE = 0.8
 """Above, the reports and the believed prefill rate contradict each other, and a price would run away."""
 
 
@@ -33,6 +33,6 @@ class PrefillShare:
         seconds = (progress - self._progress) * token_s
         # What was prefilled in the interval, spread over it: a step's progress shows at its end.
         now = min(seconds / (at - self._at), 1.0 / max(1.0 - kept, 1e-9))
-        self.share = min(kept * self.share + (1.0 - kept) * now, MOST)
+        self.share = min(kept * self.share + (1.0 - kept) * now, MAX_SHARE)
         self._progress, self._at = progress, at
         return self.share

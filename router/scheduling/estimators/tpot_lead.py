@@ -13,7 +13,7 @@ LATEST_START = 2.0
 the router's idea of what was cached may have been wrong.
 """
 
-MOST_RUNS = 1024
+MAX_RUNS = 1024
 """Requests kept per instance; beyond, the oldest is forgotten: its end was never told."""
 
 LOW_SLACK_S = 1.0
@@ -74,7 +74,7 @@ class SlackTracker:
         self, request_id: str, now: float, *, prefill_tokens: float, target_s: float, ttft_s: float, tpot_s: float
     ) -> None:
         """``prefill_tokens``: to be prefilled before it decodes, those before it and its own; the rest as predicted."""
-        if len(self._runs) >= MOST_RUNS:
+        if len(self._runs) >= MAX_RUNS:
             del self._runs[next(iter(self._runs))]
         self._runs[request_id] = _Run(now, self._last.prefilled + prefill_tokens, target_s, ttft_s, tpot_s)
 

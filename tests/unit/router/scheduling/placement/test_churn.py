@@ -12,7 +12,7 @@ import pytest
 from protos.contract.ids import WorkerId
 from router.domain.placement import Exclusions, Outcome, Prediction
 from router.scheduling.estimators.prefix_index import PrefixIndex
-from router.scheduling.estimators.tpot_lead import MOST_RUNS, SlackTracker
+from router.scheduling.estimators.tpot_lead import MAX_RUNS, SlackTracker
 from router.scheduling.explain.record import Decision, RecordBook
 from router.scheduling.placement.candidates import Candidates, InstanceKey, RequestFacts, Scores
 from router.scheduling.placement.columns import COLUMNS
@@ -146,6 +146,6 @@ def test_decision_records_stay_within_both_their_bounds() -> None:
 def test_requests_whose_end_is_never_told_do_not_pile_up() -> None:
     """A bound of its own for each instance's running requests."""
     book = SlackTracker()
-    for number in range(3 * MOST_RUNS):
+    for number in range(3 * MAX_RUNS):
         book.dispatched(f"r{number}", 0.0, prefill_tokens=1.0, target_s=0.1, ttft_s=1.0, tpot_s=0.05)
-    assert len(book) == MOST_RUNS
+    assert len(book) == MAX_RUNS
