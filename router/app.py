@@ -136,7 +136,7 @@ class RouterNode:
             replica_id=ReplicaId(f"router-{self._rank}"),
             membership=membership,
             tell=queue.tell,
-            gate=security.gate,
+            authorizer=security.authorizer,
             enroller=security.enroller,
             config=config.fleet,
             clock=clock,

@@ -40,7 +40,7 @@ async def renew(enroller: Enroller, request: pb.RenewRequest, context: Any) -> p
     return RENEW_REPLY.encode(answer)
 
 
-class EnrolmentDoor(pb_grpc.FleetServicer):
+class EnrolmentServicer(pb_grpc.FleetServicer):
     """Serves Enrol alone: whoever has no certificate gets no further."""
 
     def __init__(self, enroller: Enroller) -> None:

@@ -29,7 +29,7 @@ from router.sessions.session import WorkerSession
 
 log = structlog.get_logger()
 
-STRAYS_LIMIT = 20_000
+MAX_STRAYS = 20_000
 """Deltas for attempts nobody waits for that a session may send: late tokens after an abort are normal, a flood
 of tokens for other people's requests is not."""
 
@@ -132,8 +132,8 @@ class EventHandler:
 
     def _stray(self) -> None:
         self._strays += 1
-        if self._strays > STRAYS_LIMIT:
-            raise ProtocolViolation(f"{STRAYS_LIMIT} deltas for requests that are not running there")
+        if self._strays > MAX_STRAYS:
+            raise ProtocolViolation(f"{MAX_STRAYS} deltas for requests that are not running there")
 
 
 _LEAVING = {

@@ -23,7 +23,7 @@ from router.errors import ConfigError
 from router.fleet.intent_sync import follow_decisions
 from router.fleet.membership import Membership
 from router.fleet.served_models import keep_models, recall_models
-from router.sessions.enrolment import EnrolmentDoor
+from router.sessions.enrolment import EnrolmentServicer
 from router.sessions.service import FleetService
 from router.trust.authority import Authority
 from router.trust.enroller import Enroller
@@ -144,7 +144,7 @@ async def start_listeners(
     enrol_port = 0
     if identity is not None and rank == 0:
         door = grpc.aio.server(options=ENROL_OPTIONS, maximum_concurrent_rpcs=ENROL_CONCURRENT)
-        pb_grpc.add_FleetServicer_to_server(EnrolmentDoor(enroller), door)
+        pb_grpc.add_FleetServicer_to_server(EnrolmentServicer(enroller), door)
         credentials = identity.credentials(require_client_certificate=False)
         enrol_port = _bind(door, config.host, config.enrol_port, credentials)
         servers.append(door)

@@ -32,9 +32,9 @@ from router.sessions.events import EventHandler, ProtocolViolation, Tell
 from router.sessions.peers import certificate_end, peer_of
 from router.sessions.session import WorkerSession
 from router.sessions.watchdog import (
-    LONGEST_HANG_S,
-    Signs,
-    Verdict,
+    MAX_HANG_S,
+    Health,
+    Liveness,
     forgotten,
     hang_limit_s,
     held_up,
@@ -42,7 +42,7 @@ from router.sessions.watchdog import (
     nobody_waits,
 )
 from router.trust.enroller import Enroller
-from router.trust.gate import Admitted, Gate
+from router.trust.session_authorizer import Admitted, SessionAuthorizer
 
 log = structlog.get_logger()
 
@@ -56,7 +56,7 @@ HEAVY_EVENT_S = 0.005
 the router with work has at most a quarter of its time.
 """
 
-LONGEST_PAUSE_S = 0.5
+MAX_PAUSE_S = 0.5
 """Far below the silence that ends a session: a router that was itself held up must not take an honest worker for dead.
 """
 
@@ -70,7 +70,7 @@ class FleetService(pb_grpc.FleetServicer):
         replica_id: ReplicaId,
         membership: Membership,
         tell: Tell,
-        gate: Gate,
+        authorizer: SessionAuthorizer,
         enroller: Enroller,
         config: FleetConfig,
         clock: Clock,
@@ -78,7 +78,7 @@ class FleetService(pb_grpc.FleetServicer):
         self._replica_id = replica_id
         self._membership = membership
         self._tell = tell
-        self._gate = gate
+        self._authorizer = authorizer
         self._enroller = enroller
         self._config = config
         self._clock = clock
@@ -146,7 +146,7 @@ class FleetService(pb_grpc.FleetServicer):
                 f"{OLDEST_PROTOCOL_VERSION}-{PROTOCOL_VERSION}; update the older one"
             )
         peer = peer_of(context)
-        admitted = await self._gate.admit(hello.worker_id, peer.worker_id)
+        admitted = await self._authorizer.admit(hello.worker_id, peer.worker_id)
         session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
         session.valid_until = self._valid_until(certificate_end(context))
         profile = _profile(hello, admitted)
@@ -212,7 +212,7 @@ class FleetService(pb_grpc.FleetServicer):
             handler.handle(event)
             took = self._clock.now() - began
             if took > HEAVY_EVENT_S:
-                await asyncio.sleep(min(3.0 * took, LONGEST_PAUSE_S))
+                await asyncio.sleep(min(3.0 * took, MAX_PAUSE_S))
 
     async def _watch(self, session: WorkerSession, member: Member) -> None:
         while True:
@@ -227,7 +227,7 @@ class FleetService(pb_grpc.FleetServicer):
                 session.end(f"it answered no ping for {self._config.deaf_s:g} s")
                 return
             session.ping()
-            signs = Signs(
+            liveness = Liveness(
                 now=self._clock.now(),
                 last_heard=session.last_heard,
                 progress_at=session.progress_at,
@@ -235,21 +235,21 @@ class FleetService(pb_grpc.FleetServicer):
                 load=member.load,
                 longest_step_s=session.longest_step_s,
             )
-            verdict = judge(signs, self._config)
-            if verdict is Verdict.SILENT:
-                session.end(f"nothing heard for {signs.now - signs.last_heard:.1f} s")
+            health = judge(liveness, self._config)
+            if health is Health.SILENT:
+                session.end(f"nothing heard for {liveness.now - liveness.last_heard:.1f} s")
                 return
-            if verdict is Verdict.HANGING and signs.now >= member.breaker.open_until:
-                reason = f"the engine shows no step for {signs.now - signs.progress_at:.1f} s"
+            if health is Health.HANGING and liveness.now >= member.breaker.open_until:
+                reason = f"the engine shows no step for {liveness.now - liveness.progress_at:.1f} s"
                 self._membership.failed(session.worker_id, reason)
                 session.lose_attempts(reason)
-            self._lose_forgotten(session, signs)
+            self._lose_forgotten(session, liveness)
 
-    def _lose_forgotten(self, session: WorkerSession, signs: Signs) -> None:
+    def _lose_forgotten(self, session: WorkerSession, liveness: Liveness) -> None:
         """An answer whose last word never came would wait for ever at a worker that otherwise does well."""
-        silent = session.silent_attempts(signs.now - hang_limit_s(signs, self._config))[: forgotten(signs)]
-        if nobody_waits(signs.load):
-            silent += session.silent_attempts(signs.now - LONGEST_HANG_S)
+        silent = session.silent_attempts(liveness.now - hang_limit_s(liveness, self._config))[: forgotten(liveness)]
+        if nobody_waits(liveness.load):
+            silent += session.silent_attempts(liveness.now - MAX_HANG_S)
         for key in silent:
             log.warning("attempt.forgotten", worker=session.worker_id, request_id=key[0], attempt=key[1])
             session.lose(key, "the worker goes on and says nothing of this request")

@@ -20,7 +20,7 @@ from router.fleet.session import Sink
 
 log = structlog.get_logger()
 
-OUTBOX_LIMIT = 4096
+MAX_OUTBOX = 4096
 """Commands that may wait for a worker that does not read; past it, the session is lost."""
 
 
@@ -52,8 +52,8 @@ class WorkerSession:
         if not self.ended.done():
             self._outbox.append((self._sequence, command))
             self._wake.set()
-            if len(self._outbox) > OUTBOX_LIMIT:
-                self.end(f"the worker does not read: {OUTBOX_LIMIT} commands wait")
+            if len(self._outbox) > MAX_OUTBOX:
+                self.end(f"the worker does not read: {MAX_OUTBOX} commands wait")
         return self._sequence
 
     async def next_commands(self) -> list[tuple[int, RouterCommand]]:
@@ -145,7 +145,7 @@ class WorkerSession:
         self.close(key)
         self.send(Abort(request_id=key[0], attempt=key[1]))
 
-    # -- signs of life -------------------------------------------------------------------------------
+    # -- liveness -------------------------------------------------------------------------------
 
     @property
     def expired(self) -> bool:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from protos.contract.worker import Load
 from router.config import FleetConfig
 
-LONGEST_HANG_S = 60.0
+MAX_HANG_S = 60.0
 """However slow an engine's steps are, this much standstill is a hang."""
 
 FIRST_STEP_S = 30.0
@@ -22,7 +22,7 @@ unread. The next look judges.
 """
 
 
-class Verdict(StrEnum):
+class Health(StrEnum):
     """What the watchdog thinks of a session."""
 
     ALIVE = "alive"
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
+class Liveness:
     """What is known of a session when the watchdog looks."""
 
     now: float
@@ -42,17 +42,17 @@ class Signs:
     longest_step_s: float = 0.0  # lately
 
 
-def hang_limit_s(signs: Signs, config: FleetConfig) -> float:
+def hang_limit_s(liveness: Liveness, config: FleetConfig) -> float:
     """Standstill that counts as a hang: a floor, or a multiple of the engine's own recent steps."""
-    last = signs.load.last_step_s
+    last = liveness.load.last_step_s
     if last <= 0.0:
         return max(config.hang_s, FIRST_STEP_S)
-    return min(LONGEST_HANG_S, max(config.hang_s, config.hang_factor * last, LONG_STEPS * signs.longest_step_s))
+    return min(MAX_HANG_S, max(config.hang_s, config.hang_factor * last, LONG_STEPS * liveness.longest_step_s))
 
 
-def forgotten(signs: Signs) -> int:
+def forgotten(liveness: Liveness) -> int:
     """Attempts that are open here and that the worker, by its own count, does not have."""
-    return max(0, signs.open_attempts - signs.load.running - signs.load.waiting)
+    return max(0, liveness.open_attempts - liveness.load.running - liveness.load.waiting)
 
 
 def nobody_waits(load: Load) -> bool:
@@ -65,11 +65,11 @@ def held_up(slept_s: float, interval_s: float) -> bool:
     return slept_s > interval_s + LATE_S
 
 
-def judge(signs: Signs, config: FleetConfig) -> Verdict:
+def judge(liveness: Liveness, config: FleetConfig) -> Health:
     """Silent: nothing heard. Hanging: heard, has work, and neither steps nor prefill move."""
-    if signs.now - signs.last_heard > config.silence_s:
-        return Verdict.SILENT
-    has_work = signs.open_attempts > 0 or signs.load.running > 0 or signs.load.waiting > 0
-    if has_work and signs.now - signs.progress_at > hang_limit_s(signs, config):
-        return Verdict.HANGING
-    return Verdict.ALIVE
+    if liveness.now - liveness.last_heard > config.silence_s:
+        return Health.SILENT
+    has_work = liveness.open_attempts > 0 or liveness.load.running > 0 or liveness.load.waiting > 0
+    if has_work and liveness.now - liveness.progress_at > hang_limit_s(liveness, config):
+        return Health.HANGING
+    return Health.ALIVE

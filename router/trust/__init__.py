@@ -1,1 +1,1 @@
-"""Who may come in: the pool's authority, join tokens, enrolment, gates, listeners, audit."""
+"""Who may come in: the pool's authority, join tokens, enrolment, authorizers, audit."""

@@ -14,8 +14,8 @@ from router.state.api_keys import KeyRules, new_key, public_view
 from router.state.rows import AuditLine, TokenRow
 from router.state.store import Store
 
-LONGEST_TOKEN_S = 30 * 86400.0
-MOST_USES = 10_000
+MAX_TOKEN_S = 30 * 86400.0
+MAX_USES = 10_000
 
 
 class StoredCredentials:
@@ -33,10 +33,10 @@ class StoredCredentials:
 
     async def create_token(self, *, ttl_s: float, uses: int, labels: Mapping[str, str]) -> dict[str, Any]:
         """``{token_id, token, line, expires_at, uses, labels}``; the secret is in this reply and nowhere else."""
-        if not 0 < ttl_s <= LONGEST_TOKEN_S:
+        if not 0 < ttl_s <= MAX_TOKEN_S:
             raise InvalidRequest("ttl must be more than 0 and at most 30 days", param="ttl_s")
-        if not 0 < uses <= MOST_USES:
-            raise InvalidRequest(f"uses must be 1 to {MOST_USES}", param="uses")
+        if not 0 < uses <= MAX_USES:
+            raise InvalidRequest(f"uses must be 1 to {MAX_USES}", param="uses")
         if self._fingerprint is None:
             raise InvalidRequest(
                 "this pool listens on loopback without TLS, so nobody else can join; start the router with "

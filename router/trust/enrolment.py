@@ -18,7 +18,7 @@ from router.domain.clock import Clock
 from router.state.join_rules import refused_if_revoked
 from router.state.rows import WorkerRow
 from router.state.store import Store
-from router.trust.audit import AuditTrail
+from router.trust.audit_log import AuditLog
 from router.trust.authority import Authority, BadRequest, request_fingerprint
 from router.trust.enroller import Offers, Peer, no_offers
 from router.trust.names import clean_node_name, new_worker_id
@@ -43,7 +43,7 @@ class TokenEnroller:
         self._clock = clock
         self._replicas = replicas
         self._offers = offers
-        self._trail = AuditTrail(store, clock)
+        self._audit_log = AuditLog(store, clock)
 
     async def enrol(self, request: EnrolRequest, peer: Peer) -> EnrolReply | EnrolRefused:
         """A certificate, for a token or for a key that is known.
@@ -73,7 +73,7 @@ class TokenEnroller:
         if isinstance(worker, EnrolRefused):
             return worker
         certificate = self._authority.sign_worker(request.certificate_request, worker.worker_id, self._clock.wall())
-        await self._trail.note("join.admitted", worker.worker_id, f"node {worker.node}", peer=peer.address)
+        await self._audit_log.note("join.admitted", worker.worker_id, f"node {worker.node}", peer=peer.address)
         log.info("join.admitted", worker=worker.worker_id, node=worker.node, peer=peer.address)
         return EnrolReply(
             worker_id=WorkerId(worker.worker_id),
@@ -142,4 +142,4 @@ class TokenEnroller:
 
     async def _note_refusal(self, event: str, subject: str, refused: EnrolRefused, peer: Peer) -> None:
         log.warning(event, subject=subject, peer=peer.address, code=refused.code, reason=refused.reason)
-        await self._trail.note(event, subject, refused.reason, peer=peer.address)
+        await self._audit_log.note(event, subject, refused.reason, peer=peer.address)

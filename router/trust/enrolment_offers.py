@@ -17,8 +17,8 @@ from router.capacity.recommendations import Wanted, recommend, recommend_files
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import WorkerState
 
-_MOST_DEVICES = 1024
-_MOST_BYTES = 1 << 50
+_MAX_DEVICES = 1024
+_MAX_BYTES = 1 << 50
 """A machine that claims more than a pebibyte is not offered anything: nothing it says would be believed."""
 
 _HERE = frozenset({WorkerState.READY, WorkerState.LOADING, WorkerState.BENCHMARKING, WorkerState.DRAINING})
@@ -109,8 +109,8 @@ def _plausible(profile: Profile) -> bool:
     return (
         len(machine.name) <= MAX_NAME
         and len(machine.details) <= MAX_ENTRIES
-        and machine.count <= _MOST_DEVICES
-        and max(machine.memory_bytes, machine.usable_memory_bytes) <= _MOST_BYTES
+        and machine.count <= _MAX_DEVICES
+        and max(machine.memory_bytes, machine.usable_memory_bytes) <= _MAX_BYTES
         and math.isfinite(machine.bandwidth_bytes_per_s)
-        and 0 <= machine.bandwidth_bytes_per_s <= _MOST_BYTES
+        and 0 <= machine.bandwidth_bytes_per_s <= _MAX_BYTES
     )

@@ -1,8 +1,7 @@
 """The pool that needs no secrets: plain text, loopback only, nothing stored.
 
-Compose it as ``gate = OpenGate(is_live=lambda worker_id: membership.session_of(worker_id) is not None)`` and
-``enroller = OpenEnroller(gate, replicas=lambda: service.replicas)``; both refuse peers beyond loopback.
-Operator intent (cordons, revocations) is kept for as long as the router runs: ``OpenGate`` is also an ``Intent``.
+``OpenAuthorizer`` and ``OpenEnroller`` both refuse peers beyond loopback. Operator intent (cordons, revocations) is
+kept for as long as the router runs: ``OpenAuthorizer`` is also an ``Intent``.
 """
 
 import re
@@ -16,10 +15,10 @@ from protos.contract.validation import MAX_NAME
 from protos.contract.worker import Replica
 from router.errors import NotAllowed
 from router.trust.enroller import Offers, Peer, no_offers
-from router.trust.gate import Admitted
 from router.trust.names import clean_node_name, new_worker_id
+from router.trust.session_authorizer import Admitted
 
-IDS_LIMIT = 16_384
+MAX_IDS = 16_384
 """Ids remembered; past it, the oldest that are not live are forgotten (their workers may still claim them)."""
 
 _ISSUED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,70})-[0-9a-f]{12}")
@@ -33,7 +32,7 @@ class _Issued:
     seen: bool = False  # it has said hello
 
 
-class OpenGate:
+class OpenAuthorizer:
     """Admits every id it issued and every well-formed id a worker on this machine claims; also keeps intent."""
 
     def __init__(self, *, is_live: Callable[[WorkerId], bool] = lambda _: False) -> None:
@@ -92,8 +91,8 @@ class OpenGate:
         return candidate
 
     def _make_room(self) -> None:
-        if len(self._issued) >= IDS_LIMIT:
-            for worker_id in [one for one in self._issued if not self._is_live(one)][: IDS_LIMIT // 4]:
+        if len(self._issued) >= MAX_IDS:
+            for worker_id in [one for one in self._issued if not self._is_live(one)][: MAX_IDS // 4]:
                 del self._issued[worker_id]
 
 
@@ -101,9 +100,9 @@ class OpenEnroller:
     """Enrol without a token; Renew means nothing without certificates."""
 
     def __init__(
-        self, gate: OpenGate, *, replicas: Callable[[], Iterable[Replica]], offers: Offers = no_offers
+        self, authorizer: OpenAuthorizer, *, replicas: Callable[[], Iterable[Replica]], offers: Offers = no_offers
     ) -> None:
-        self._gate = gate
+        self._authorizer = authorizer
         self._replicas = replicas
         self._offers = offers
 
@@ -114,7 +113,7 @@ class OpenEnroller:
             return EnrolRefused(code=ReasonCode.LOOPBACK_ONLY, reason=reason)
         profile = request.profile
         return EnrolReply(
-            worker_id=self._gate.issue(profile.node, profile.engine, profile.hardware.name),
+            worker_id=self._authorizer.issue(profile.node, profile.engine, profile.hardware.name),
             replicas=tuple(self._replicas()),
             offers=tuple(self._offers(profile, request.files)),
         )

@@ -1,7 +1,7 @@
 """Everything about who may come in, put together from the configuration: one call for the composition root.
 
     security = await build_security(config, clock=…, is_live=…, replicas=lambda: service.replicas, offers=…)
-    service  = FleetService(…, gate=security.gate, enroller=security.enroller, …)
+    service  = FleetService(…, authorizer=security.authorizer, enroller=security.enroller, …)
     control  = Control(…, intent=security.intent)
     listening = await listen(security, service, replica_id=…, rank=…, membership=…)  # Listening: ports, replica, stop()
     service.replicas = (listening.replica,)                              # and those of its siblings
@@ -29,15 +29,15 @@ from router.domain.clock import Clock, SystemClock
 from router.fleet.control import Intent
 from router.state.location import open_store
 from router.state.store import Store
-from router.trust.audit import AuditTrail
+from router.trust.audit_log import AuditLog
 from router.trust.authority import Authority, new_authority
 from router.trust.credentials import StoredCredentials
 from router.trust.enroller import Enroller, Offers, no_offers
 from router.trust.enrolment import TokenEnroller
 from router.trust.exposure import advertised_host, uses_tls
-from router.trust.gate import Gate
-from router.trust.loopback_mode import OpenEnroller, OpenGate
-from router.trust.stored_gate import AuditedGate, CertificateGate, LoopbackGate, StoredIntent
+from router.trust.loopback_mode import OpenAuthorizer, OpenEnroller
+from router.trust.session_authorizer import SessionAuthorizer
+from router.trust.stored_authorizer import AuditedAuthorizer, CertificateAuthorizer, LoopbackAuthorizer, StoredIntent
 
 ENROL_ADDRESS = "enrol_address"
 """The fact in the store that tells ``allsorts token create`` what joiners dial."""
@@ -51,7 +51,7 @@ class Security:
     clock: Clock
     store: Store
     authority: Authority | None  # None: a plain loopback pool
-    gate: Gate
+    authorizer: SessionAuthorizer
     enroller: Enroller
     intent: Intent
     credentials: StoredCredentials
@@ -88,21 +88,21 @@ async def build_security(
     clock = clock or SystemClock()
     store = store or open_store(config.state_dir)
     authority = await load_authority(store, clock) if uses_tls(config.grpc) else None
-    gate: Gate
+    authorizer: SessionAuthorizer
     enroller: Enroller
     if authority is None:
-        open_gate = OpenGate(is_live=is_live)
-        gate = LoopbackGate(store, open_gate)
-        enroller = OpenEnroller(open_gate, replicas=replicas, offers=offers)
+        open_authorizer = OpenAuthorizer(is_live=is_live)
+        authorizer = LoopbackAuthorizer(store, open_authorizer)
+        enroller = OpenEnroller(open_authorizer, replicas=replicas, offers=offers)
     else:
-        gate = CertificateGate(store)
+        authorizer = CertificateAuthorizer(store)
         enroller = TokenEnroller(store=store, authority=authority, clock=clock, replicas=replicas, offers=offers)
     security = Security(
         config=config,
         clock=clock,
         store=store,
         authority=authority,
-        gate=AuditedGate(gate, AuditTrail(store, clock)),
+        authorizer=AuditedAuthorizer(authorizer, AuditLog(store, clock)),
         enroller=enroller,
         intent=StoredIntent(store, clock),
         credentials=StoredCredentials(

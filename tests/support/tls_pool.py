@@ -99,7 +99,7 @@ async def head(
         replica_id=ReplicaId("replica-0"),
         membership=membership,
         tell=lambda _: None,
-        gate=security.gate,
+        authorizer=security.authorizer,
         enroller=security.enroller,
         config=config.fleet,
         clock=clock,

@@ -22,7 +22,7 @@ from workers.errors import WorkerError
 FETCH_DEADLINE_S = 10.0
 GREETING_DEADLINE_S = 2.0
 """How long a listener may take for HTTP/2's first frame, or for hanging up on who shows no certificate."""
-LARGEST_EXTENSION = 16 * 1024
+MAX_EXTENSION_BYTES = 16 * 1024
 
 
 class NotTheRouter(WorkerError):
@@ -133,7 +133,7 @@ def _read(leaf_der: bytes | None, where: str) -> Shown:
         leaf = x509.load_der_x509_certificate(leaf_der)
         held = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier(AUTHORITY_EXTENSION)).value
         assert isinstance(held, x509.UnrecognizedExtension)
-        if len(held.value) > LARGEST_EXTENSION:
+        if len(held.value) > MAX_EXTENSION_BYTES:
             raise ValueError("too large")
         authority = x509.load_der_x509_certificate(held.value)
         leaf.verify_directly_issued_by(authority)

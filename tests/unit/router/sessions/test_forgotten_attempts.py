@@ -8,19 +8,19 @@ from protos.contract.worker import Load
 from router.domain.clock import ManualClock
 from router.domain.stream import AttemptEvent, SessionLost
 from router.sessions.session import WorkerSession
-from router.sessions.watchdog import Signs, forgotten
+from router.sessions.watchdog import Liveness, forgotten
 
 
 def test_what_the_worker_counts_is_held_against_what_is_open() -> None:
     """Running and waiting together; a worker that has more than we know of has not forgotten anything."""
 
-    def signs(load: Load) -> Signs:
-        return Signs(now=10.0, last_heard=10.0, progress_at=10.0, open_attempts=3, load=load)
+    def liveness(load: Load) -> Liveness:
+        return Liveness(now=10.0, last_heard=10.0, progress_at=10.0, open_attempts=3, load=load)
 
-    assert forgotten(signs(Load(running=2, waiting=1))) == 0
-    assert forgotten(signs(Load(running=1, waiting=1))) == 1
-    assert forgotten(signs(Load(running=9))) == 0
-    assert forgotten(signs(Load())) == 3
+    assert forgotten(liveness(Load(running=2, waiting=1))) == 0
+    assert forgotten(liveness(Load(running=1, waiting=1))) == 1
+    assert forgotten(liveness(Load(running=9))) == 0
+    assert forgotten(liveness(Load())) == 3
 
 
 @pytest.mark.asyncio

@@ -54,7 +54,7 @@ async def test_silence_is_judged_only_by_a_router_that_was_awake(
         replica_id=ReplicaId("router-0"),
         membership=membership,
         tell=unused,
-        gate=unused,
+        authorizer=unused,
         enroller=unused,
         config=CONFIG,
         clock=clock,

@@ -40,7 +40,7 @@ async def test_a_session_that_hangs_is_left_behind_and_no_new_one_begins(monkeyp
         replica_id=ReplicaId("router-0"),
         membership=Membership(FleetConfig(), clock, Claims()),
         tell=unused,
-        gate=unused,
+        authorizer=unused,
         enroller=unused,
         config=FleetConfig(),
         clock=clock,

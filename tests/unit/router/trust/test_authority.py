@@ -1,4 +1,4 @@
-"""Certificates: what the CA signs, for how long, and what it refuses."""
+"""Certificates: what the CA liveness, for how long, and what it refuses."""
 
 import ssl
 

@@ -17,7 +17,7 @@ class Admitted:
     cordoned: bool = False
 
 
-class Gate(Protocol):
+class SessionAuthorizer(Protocol):
     """Decides about a hello. ``peer_worker_id`` is what the client certificate says; None on plain loopback."""
 
     async def admit(self, claimed: str, peer_worker_id: str | None) -> Admitted:

@@ -10,7 +10,7 @@ from router.state.store import Store
 log = structlog.get_logger()
 
 
-class AuditTrail:
+class AuditLog:
     """Notes decisions that stand whether or not they can be kept."""
 
     def __init__(self, store: Store, clock: Clock) -> None:

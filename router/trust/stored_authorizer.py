@@ -1,7 +1,7 @@
 """Gates and intent over the store: revocations and cordons hold across restarts of the router.
 
-``CertificateGate`` for pools with TLS, ``LoopbackGate`` for a plain pool on this machine, ``AuditedGate`` around
-either, ``StoredIntent`` for both.
+``CertificateAuthorizer`` for pools with TLS, ``LoopbackAuthorizer`` for a plain pool on this machine,
+``AuditedAuthorizer`` around either, ``StoredIntent`` for both.
 """
 
 from protos.contract.ids import WorkerId
@@ -10,12 +10,12 @@ from router.domain.clock import Clock
 from router.errors import NotAllowed
 from router.state.rows import AuditLine, WorkerRow
 from router.state.store import Store
-from router.trust.audit import AuditTrail
-from router.trust.gate import Admitted, Gate
-from router.trust.loopback_mode import OpenGate
+from router.trust.audit_log import AuditLog
+from router.trust.loopback_mode import OpenAuthorizer
+from router.trust.session_authorizer import Admitted, SessionAuthorizer
 
 
-class CertificateGate:
+class CertificateAuthorizer:
     """Admits a worker whose certificate names it, as long as it is enrolled and not revoked."""
 
     def __init__(self, store: Store) -> None:
@@ -40,16 +40,16 @@ class CertificateGate:
         )
 
 
-class LoopbackGate:
-    """The open pool's gate, with decisions from the store on top."""
+class LoopbackAuthorizer:
+    """The open pool's authorizer, with decisions from the store on top."""
 
-    def __init__(self, store: Store, gate: OpenGate) -> None:
+    def __init__(self, store: Store, authorizer: OpenAuthorizer) -> None:
         self._store = store
-        self._gate = gate
+        self._authorizer = authorizer
 
     async def admit(self, claimed: str, peer_worker_id: str | None) -> Admitted:
         """Raises NotAllowed with the reason."""
-        admitted = await self._gate.admit(claimed, peer_worker_id)
+        admitted = await self._authorizer.admit(claimed, peer_worker_id)
         record = await self._store.worker(admitted.worker_id)
         if record is None:
             return admitted
@@ -57,19 +57,19 @@ class LoopbackGate:
         return Admitted(worker_id=admitted.worker_id, node=admitted.node, cordoned=record.cordoned)
 
 
-class AuditedGate:
-    """A gate whose refusals leave a line: a revoked machine that knocks again is worth knowing of."""
+class AuditedAuthorizer:
+    """An authorizer whose refusals leave a line: a revoked machine that comes again is worth knowing of."""
 
-    def __init__(self, gate: Gate, trail: AuditTrail) -> None:
-        self._gate = gate
-        self._trail = trail
+    def __init__(self, authorizer: SessionAuthorizer, audit_log: AuditLog) -> None:
+        self._authorizer = authorizer
+        self._audit_log = audit_log
 
     async def admit(self, claimed: str, peer_worker_id: str | None) -> Admitted:
         """Raises NotAllowed with the reason."""
         try:
-            return await self._gate.admit(claimed, peer_worker_id)
+            return await self._authorizer.admit(claimed, peer_worker_id)
         except NotAllowed as refusal:
-            await self._trail.note("session.refused", peer_worker_id or claimed[:MAX_NAME], refusal.message)
+            await self._audit_log.note("session.refused", peer_worker_id or claimed[:MAX_NAME], refusal.message)
             raise
 
 
