@@ -109,9 +109,14 @@ class ChaosPool:
         return [self.workers[name] for name in self.victims.values()]
 
     def may_be_struck(self, engine: str) -> list[str]:
-        """Workers that the layout prepares for it. Of the real ones only the first loads more: that costs time."""
-        names = [worker.name for worker in self.workers.values() if worker.engine == engine]
-        return names[:1] if self.layout.loading and engine != "simulated" else names
+        """Workers that the layout prepares for it."""
+        spared = self.spared()
+        return [one.name for one in self.workers.values() if one.engine == engine and one.name not in spared]
+
+    def spared(self) -> list[str]:
+        """Real workers that the layout does not prepare: only one loads more, since to measure it costs time."""
+        real = [worker.name for worker in self.workers.values() if worker.engine != "simulated"]
+        return real[1:] if self.layout.loading else []
 
     async def __aenter__(self) -> Self:
         shutil.rmtree(self.folder, ignore_errors=True)  # what an earlier run measured or logged there

@@ -93,9 +93,14 @@ async def _before(scenario: Scenario, stage: Stage, crowd: Crowd, count: int) ->
     gap_s = await crowd.warm_up(scenario.prompt_words, real=real)
     tokens = real_tokens(gap_s) if real else 0
     held = await crowd.held() if scenario.leaves else ""
+    spared = stage.pool.spared()
+    for name in spared:  # until the streams run: they would all go there
+        await stage.pool.admin("cordon", node=name)
     crowd.ask(crowd.streams_to_strike(count, scenario.prompt_words, tokens))
     if scenario.when is Moment.MID_STREAM:
         await _moment(scenario, stage.pool, crowd, count)
+    for name in spared:
+        await stage.pool.admin("undrain", node=name)
     if not scenario.ends_router:
         crowd.newcomers_come(held)
     await _moment(scenario, stage.pool, crowd, count, followed=bool(held) and scenario.when is Moment.MID_STREAM)

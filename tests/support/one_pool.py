@@ -115,8 +115,9 @@ def _answers(pool: OnePool, router: "subprocess.Popen[bytes]") -> bool:
 
 @contextlib.contextmanager
 def one_pool(folder: Path, *, patience_s: float = AdmissionConfig().patience_s) -> Iterator[OnePool]:
-    """A router that answers. ``patience_s``: how long it lets a request wait for a worker of its model; longer than a
-    client of the tests waits for an answer, a request that should be refused at once and is not fails its test.
+    """A router that answers. ``patience_s``: how long it lets a request wait for a worker of its model.
+
+    Longer than a client of the tests waits for an answer: a request that is not refused at once then fails its test.
     """
     pool = OnePool(folder)
     settings = folder / "router.toml"
