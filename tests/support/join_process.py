@@ -17,6 +17,7 @@ from router.domain.stream import AttemptEvent
 from router.domain.worker import WorkerState
 from router.fleet.member import Member
 from tests.support.tls_pool import Head
+from tests.support.until import until_changed
 
 MODULE = (sys.executable, "-m", "workers.cli.join")
 COMMAND = (str(Path(sys.executable).with_name("allsorts")), "join")
@@ -55,21 +56,19 @@ async def ready(pool: Head, process: asyncio.subprocess.Process) -> Member:
     changed = asyncio.Event()
     pool.membership.on_change(lambda _: changed.set())
     ended = asyncio.create_task(process.wait())
+    ended.add_done_callback(lambda _: changed.set())
+
+    def there() -> Member | None:
+        assert not ended.done(), "it ended before it was ready"
+        ready = (one.profile.worker_id for one in pool.membership.snapshot().workers if one.state is WorkerState.READY)
+        return next(map(pool.membership.member, ready), None)
+
     try:
-        async with asyncio.timeout(60):
-            while True:
-                for worker in pool.membership.snapshot().workers:
-                    if worker.state is WorkerState.READY:
-                        member = pool.membership.member(worker.profile.worker_id)
-                        assert member is not None
-                        return member
-                changed.clear()
-                waiter = asyncio.create_task(changed.wait())
-                await asyncio.wait({waiter, ended}, return_when=asyncio.FIRST_COMPLETED)
-                waiter.cancel()
-                if ended.done():
-                    assert process.stderr is not None
-                    pytest.fail((await process.stderr.read()).decode())
+        found: Member = await until_changed(changed, there, within_s=60.0)
+        return found
+    except AssertionError:
+        assert process.stderr is not None
+        pytest.fail((await process.stderr.read()).decode())
     finally:
         ended.cancel()
 
