@@ -4,6 +4,9 @@ The router lets only so many requests wait inside an engine: what waits there ca
 frees up, nor ordered fairly.
 """
 
+from itertools import compress
+from operator import is_not
+
 from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState
 from router.domain.snapshot import FleetSnapshot, WorkerView
@@ -32,21 +35,16 @@ class Backpressure:
         if snapshot is self._snapshot:
             return False
         self._snapshot = snapshot
-        old = self._views
-        self._views = snapshot.workers
-        if len(old) != len(snapshot.workers) or any(
-            a is not b and a.profile.worker_id != b.profile.worker_id
-            for a, b in zip(old, snapshot.workers, strict=True)
-        ):
-            self._position = {view.worker_id: i for i, view in enumerate(snapshot.workers)}
-            self._full = set()
-            old = ()
-        changed = not old
-        for i, view in enumerate(snapshot.workers):
-            if not old or view is not old[i]:
-                changed = True
-                self._judge(view)
-        return changed
+        old, new = self._views, snapshot.workers
+        self._views = new
+        moved = list(compress(range(len(new)), map(is_not, new, old))) if len(new) == len(old) else None
+        if moved is None or any(new[i].worker_id != old[i].worker_id for i in moved):
+            self._position = {view.worker_id: i for i, view in enumerate(new)}
+            self._full, self._frozen = set(), None
+            moved = list(range(len(new)))
+        for i in moved:
+            self._judge(new[i])
+        return bool(moved) or len(new) != len(old)
 
     def claimed(self, snapshot: FleetSnapshot, worker_id: WorkerId) -> None:
         """A claim on that worker was just opened; the rest of ``snapshot`` is as it was last seen."""
