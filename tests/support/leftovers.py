@@ -126,7 +126,7 @@ class Leftovers:
         with self._outliving():
             return (yield)
 
-    @pytest.fixture(scope="session")
+    @pytest.fixture
     def outlives_the_test(self) -> Callable[[], AbstractContextManager[None]]:
         """For what a test starts for those after it: ``with outlives_the_test(): …``."""
         return self._outliving
