@@ -86,6 +86,12 @@ class Worker:
         self._ended: asyncio.Future[Ended] | None = None
         self._enrolment: asyncio.Task[None] | None = None  # the last one asked for
 
+    def __repr__(self) -> str:
+        return (
+            f"<Worker: {len(self._jobs)} jobs, {len(self._models.reports)} models, {self._sessions.open_count} of "
+            f"{len(self._sessions)} sessions open>"
+        )
+
     # ------------------------------------------------------------ life
 
     async def run(self) -> Ended:

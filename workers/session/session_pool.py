@@ -95,7 +95,8 @@ class SessionPool:
             session.touch()
 
     async def close(self, flush_s: float) -> None:
-        """Send what waits, then end every session."""
+        """Send what waits, then end every session. None is opened any more."""
+        self._owner = None
         entries = list(self._sessions.values())
         await asyncio.gather(*(session.close(flush_s) for session, _ in entries), *self._closing)
         for _, task in entries:
