@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.enrolment import EnrolReply
 from protos.contract.worker import Hardware, Profile
 from tests.support.echo_engine import EchoEngine
 from tests.support.socketless import Session, SocketlessRouter
 from workers.engines.base import Engine, ModelSpec
 from workers.server import build_worker
 from workers.serving.worker import Ended, Worker, WorkerPlan
-from workers.session.enrolment import Enrolment
 from workers.session.session import SessionLimits
 
 PROFILE = Profile(node="testnode", hardware=Hardware(kind="cpu", name="test"), engine="echo")
@@ -27,7 +27,7 @@ class Rig:
         *,
         models: tuple[ModelSpec, ...] = (ModelSpec(name="echo", path="echo.file"),),
         worker_id: str = "w-1",
-        enrol: Callable[[], Awaitable[Enrolment]] | None = None,
+        enrol: Callable[[], Awaitable[EnrolReply]] | None = None,
         make_engine: Callable[[], Engine] | None = None,
         drain_s: float = 20.0,
         leave_unless_loaded: bool = False,

@@ -11,7 +11,7 @@ from tests.support.socketless import status
 from tests.unit.workers.serving.conftest import Rig, generate, running
 from workers.engines.base import Engine, LoadError, ModelSpec
 from workers.serving.worker import Ended
-from workers.session.enrolment import EnrolFailed, Enrolment
+from workers.session.enrolment import EnrolFailed, EnrolReply
 
 MISSING = ModelSpec(name="gone", path="missing.file")
 
@@ -155,9 +155,9 @@ class Pool:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def enrol(self) -> Enrolment:
+    async def enrol(self) -> EnrolReply:
         self.asked += 1
-        return Enrolment(worker_id=f"new-{self.asked}", replicas=(Replica(replica_id="b", address="other:1"),))
+        return EnrolReply(worker_id=f"new-{self.asked}", replicas=(Replica(replica_id="b", address="other:1"),))
 
 
 async def test_a_worker_without_a_name_enrols_before_it_dials() -> None:
@@ -174,7 +174,7 @@ async def test_a_worker_without_a_name_enrols_before_it_dials() -> None:
 async def test_an_enrolment_that_fails_ends_the_worker_before_it_began() -> None:
     """The caller hears why."""
 
-    async def refuse() -> Enrolment:
+    async def refuse() -> EnrolReply:
         raise EnrolFailed("the pool is full", retryable=False)
 
     rig = Rig(worker_id="", enrol=refuse)
