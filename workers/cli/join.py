@@ -1,7 +1,6 @@
 """``allsorts join``: this machine into a pool, by the one line the head printed."""
 
 import asyncio
-import contextlib
 import os
 import shlex
 import socket
@@ -146,8 +145,7 @@ class _Steps:
             )
         finally:
             renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
+            await asyncio.gather(renewal, return_exceptions=True)
         return ended.code, ended.reason
 
     async def install(self) -> tuple[int, str]:

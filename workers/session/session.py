@@ -213,10 +213,14 @@ class Session:
             self._owner.on_broken(self, self._drop_reason or "the session broke")
         call.cancel()
         writer.cancel()
-        with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await writer
-        self._call = None
-        self._idle.set()
+        try:
+            # Awaited so, because to suppress the writer's cancellation would lose one of this very task.
+            (ended,) = await asyncio.gather(writer, return_exceptions=True)
+        finally:
+            self._call = None
+            self._idle.set()
+        if isinstance(ended, Exception) and not isinstance(ended, grpc.aio.AioRpcError | asyncio.InvalidStateError):
+            log.error("session.writer_failed", router=self.address, error=f"{type(ended).__name__}: {ended}")
 
     # ------------------------------------------------------------ reader
 
