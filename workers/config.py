@@ -49,7 +49,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     labels: dict[str, str] = {}
-    token: str = ""  # join token; none is needed on a loopback pool
+    token: str = ""  # join token; none is needed on a loopback fleet
     state_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_state_dir("allsorts"))
     cache_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_cache_dir("allsorts"))
     benchmark: Literal["off", "quick", "full"] = "full"

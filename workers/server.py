@@ -24,9 +24,9 @@ from workers.joining.profile import profile_of
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
 from workers.serving.engine_host import EngineHost
+from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
 from workers.serving.model_manager import Measure, ModelManager
-from workers.serving.pool_identity import PoolIdentity
 from workers.serving.tasks import TaskSet
 from workers.serving.worker import Ended, Worker, WorkerPlan
 from workers.session.channel import ChannelSecurity, Dial, grpc_dial
@@ -50,7 +50,7 @@ async def serve(
 ) -> Ended:
     """Run a worker until it ends. With ``worker_id`` and ``security`` (from a join) it does not enrol by itself;
     with ``profile`` it does not look around again.
-    ``leave_unless_loaded``: it leaves the pool when none of its models can be loaded at the start.
+    ``leave_unless_loaded``: it leaves the fleet when none of its models can be loaded at the start.
 
     Raises LoadError (no such engine, package missing), EnrolFailed, ConfigError: one clear line each.
     """
@@ -110,7 +110,7 @@ def build_worker(
     tasks = TaskSet()
     return Worker(
         plan,
-        identity=PoolIdentity(worker_id, enrol),
+        identity=FleetIdentity(worker_id, enrol),
         sessions=sessions,
         engine=host,
         models=models,

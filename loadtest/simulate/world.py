@@ -28,7 +28,7 @@ from router.scheduling.events import (
 from workers.engines.simulated.core import NEVER, SimulatedCore
 from workers.engines.simulated.parameters import EngineParameters
 from workers.engines.simulated.sequence import EventKind, Sequence_
-from workers.serving.precondition import conflict
+from workers.serving.precondition import violation
 
 REPORT_GAP_S = 0.05
 """Least time between two load reports of a worker (DESIGN.md: at most 20 a second)."""
@@ -283,7 +283,7 @@ class World:
         if not most:
             return None
         figures = core.load(self.now)
-        why = conflict(most, figures)
+        why = violation(most, figures)
         if not why:
             return None
         self.conflicts += 1

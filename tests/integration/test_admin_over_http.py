@@ -14,7 +14,7 @@ from router.errors import ConfigError
 from router.http.auth.authenticator import StoredAuthenticator
 from tests.support.http_surface import StillFleet, WordPipeline, http_app, on_loopback
 from tests.support.tls_pool import Head, head
-from workers.joining.join import join_pool
+from workers.joining.join import join_fleet
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 
@@ -52,7 +52,7 @@ async def test_tokens_keys_and_revocation_over_http_with_scopes(tmp_path: Path) 
             await AdminClient(url, user["key"]).list_keys()
         assert {one["name"] for one in await admin.list_keys()} == {"me", "user"}
         token = await admin.create_token(ttl_s=60, uses=1, labels={"site": "lab"})
-        joined = await join_pool(pool.enrol_address, parse_token(token["token"]), PROFILE, tmp_path / "mac")
+        joined = await join_fleet(pool.enrol_address, parse_token(token["token"]), PROFILE, tmp_path / "mac")
         with pytest.raises(ConfigError, match="HTTP 404"):
             await admin.call("POST", "/admin/revoke", {"node": "nobody"})
         await admin.call("POST", "/admin/revoke", {"node": "mac", "reason": "stolen"})  # it is not connected

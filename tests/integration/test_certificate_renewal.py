@@ -19,7 +19,7 @@ from tests.support.tls_pool import Head, ShiftedClock, head
 from tests.support.until import until_changed
 from workers.joining import join as joining
 from workers.joining.join import Joined, renew
-from workers.joining.membership_files import Membership, PoolFiles
+from workers.joining.membership_files import MembershipFiles, MembershipRecord
 from workers.session.channel import open_channel
 from workers.session.enrolment import EnrolFailed
 
@@ -47,7 +47,7 @@ async def test_a_certificate_is_renewed_for_its_own_key_only(pool: Head, tmp_pat
 
 class Kept:
     def __init__(self) -> None:
-        self.memberships: list[Membership] = []
+        self.memberships: list[MembershipRecord] = []
         self.another = asyncio.Event()
 
     async def until(self, number: int) -> None:
@@ -58,14 +58,14 @@ class Kept:
 def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
     """Renewals, as they are written down."""
     found = Kept()
-    keep = PoolFiles.keep
+    keep = MembershipFiles.keep
 
-    def counted(files: PoolFiles, certificate_pem: bytes, membership: Membership) -> None:
+    def counted(files: MembershipFiles, certificate_pem: bytes, membership: MembershipRecord) -> None:
         keep(files, certificate_pem, membership)
         found.memberships.append(membership)
         found.another.set()
 
-    monkeypatch.setattr(PoolFiles, "keep", counted)
+    monkeypatch.setattr(MembershipFiles, "keep", counted)
     return found
 
 

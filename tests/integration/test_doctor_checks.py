@@ -1,4 +1,4 @@
-"""The doctor names the cause of a failed join and the remedy: one scene per cause, against a real head."""
+"""The doctor names the cause of a failed join and the hint: one scene per cause, against a real head."""
 
 import errno
 import io
@@ -16,7 +16,7 @@ from tests.support.tls_pool import Head, ShiftedClock, head
 from workers.doctor import checks as doctor_checks
 from workers.doctor.checks import Finding, check_clock, check_reach, connection_checks, local_checks
 from workers.doctor.report import diagnose
-from workers.joining.join import join_pool
+from workers.joining.join import join_fleet
 from workers.joining.pinning import NotTheRouter, Shown, fetch
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
@@ -39,7 +39,7 @@ async def test_all_is_well_and_the_token_is_not_used_up(pool: Head, tmp_path: Pa
         found = await findings(pool.enrol_address, token, state_dir=tmp_path)
         assert set(found) >= {"token", "address", "clock", "certificate", "session"}
         assert all(one.ok for one in found.values()), found
-    joined = await join_pool(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
+    joined = await join_fleet(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
     found = await findings(pool.enrol_address, node="mac", state_dir=tmp_path / "mac")
     assert found["membership"].detail == f"known as {joined.membership.worker_id}, node mac"
 
@@ -53,13 +53,13 @@ async def test_an_expired_token_is_named(tmp_path: Path) -> None:
         found = (await findings(pool.enrol_address, token))["token"]
         assert not found.ok
         assert "expired" in found.detail
-        assert "token create" in found.remedy
+        assert "token create" in found.hint
 
 
 async def test_a_used_token_is_named(pool: Head, tmp_path: Path) -> None:
     """Used by another machine."""
     token = await pool.token()
-    await join_pool(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
+    await join_fleet(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
     found = (await findings(pool.enrol_address, token))["token"]
     assert not found.ok
     assert "used already" in found.detail
@@ -68,7 +68,7 @@ async def test_a_used_token_is_named(pool: Head, tmp_path: Path) -> None:
 async def test_a_machine_that_joined_under_a_name_of_its_own_is_known_without_it(pool: Head, tmp_path: Path) -> None:
     """With ``--node`` and without; and its own used token is no fault, as its key is enough."""
     token = await pool.token()
-    joined = await join_pool(pool.enrol_address, parse_token(token), PROFILE, tmp_path)
+    joined = await join_fleet(pool.enrol_address, parse_token(token), PROFILE, tmp_path)
     for node in ("", "mac"):
         for given in ("", token):
             found = await findings(pool.enrol_address, given, node=node, state_dir=tmp_path)
@@ -88,11 +88,11 @@ async def test_the_session_port_is_told_from_the_enrolment_port_and_the_right_on
     for given in (token, ""):
         found = await findings(pool.session_address, given, state_dir=tmp_path)
         assert "is the router's session port" in found["port"].detail
-        assert found["port"].remedy == f"use {pool.enrol_address}"
+        assert found["port"].hint == f"use {pool.enrol_address}"
         parsed = parse_token(given) if given else None
         with pytest.raises(NotTheRouter, match=f"session port.*join at {pool.enrol_address}"):
-            await join_pool(pool.session_address, parsed, PROFILE, tmp_path / "mac")
-    assert await join_pool(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
+            await join_fleet(pool.session_address, parsed, PROFILE, tmp_path / "mac")
+    assert await join_fleet(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
 
 
 async def test_a_damaged_and_a_foreign_token_are_named(pool: Head, tmp_path: Path) -> None:
@@ -107,11 +107,11 @@ async def test_a_damaged_and_a_foreign_token_are_named(pool: Head, tmp_path: Pat
 
 async def test_a_revoked_machine_is_told(pool: Head, tmp_path: Path) -> None:
     """By the key it still holds."""
-    joined = await join_pool(pool.enrol_address, parse_token(await pool.token()), PROFILE, tmp_path)
+    joined = await join_fleet(pool.enrol_address, parse_token(await pool.token()), PROFILE, tmp_path)
     await pool.security.store.revoke(joined.membership.worker_id, "mac", "sold", 0.0)
     found = (await findings(pool.enrol_address, node="mac", state_dir=tmp_path))["membership"]
     assert "revoked: sold" in found.detail
-    assert "leave --forget" in found.remedy
+    assert "leave --forget" in found.hint
 
 
 async def test_a_closed_port_and_an_unknown_name_are_told_apart() -> None:
@@ -119,7 +119,7 @@ async def test_a_closed_port_and_an_unknown_name_are_told_apart() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         found = (await findings(f"127.0.0.1:{held.getsockname()[1]}"))["address"]
-    assert "nothing listens" in found.remedy
+    assert "nothing listens" in found.hint
     found = (await findings("no-such-host.invalid:8099"))["address"]
     assert "does not resolve" in found.detail
 
@@ -132,8 +132,8 @@ async def test_a_silent_address_points_to_firewall_and_interface(monkeypatch: py
 
     monkeypatch.setattr(doctor_checks.asyncio, "open_connection", never)
     found = await check_reach("192.0.2.7", 8099)
-    assert "firewall" in found.remedy
-    assert "8099" in found.remedy
+    assert "firewall" in found.hint
+    assert "8099" in found.hint
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ async def test_no_route_on_a_mac_means_the_local_network_permission(
         raise OSError(errno.EHOSTUNREACH, "No route to host")
 
     monkeypatch.setattr(doctor_checks.asyncio, "open_connection", unreachable)
-    assert word in (await check_reach(ip, 8099, platform=platform)).remedy
+    assert word in (await check_reach(ip, 8099, platform=platform)).hint
 
 
 async def test_clock_skew_is_told_with_its_direction(pool: Head) -> None:
@@ -159,7 +159,7 @@ async def test_clock_skew_is_told_with_its_direction(pool: Head) -> None:
     assert "60 min behind" in behind.detail
     ahead = check_clock(shown, shown.valid_until_unix_s + 7200)
     assert "120 min ahead" in ahead.detail
-    assert "network time" in ahead.remedy
+    assert "network time" in ahead.hint
     assert isinstance(shown, Shown)
 
 
@@ -170,13 +170,13 @@ async def test_a_session_address_on_another_interface_is_told(pool: Head, monkey
 
     async def only_loopback(host: str, port: int, **more: object) -> Finding:
         if host == "192.0.2.9":
-            return Finding(check="address", ok=False, detail="192.0.2.9:8100 does not answer", remedy="firewall")
+            return Finding(check="address", ok=False, detail="192.0.2.9:8100 does not answer", hint="firewall")
         return await reach(host, port)
 
     monkeypatch.setattr(doctor_checks, "check_reach", only_loopback)
     found = (await findings(pool.enrol_address, await pool.token()))["session"]
-    assert "wrong interface" in found.remedy
-    assert 'advertised_host = "127.0.0.1"' in found.remedy
+    assert "wrong interface" in found.hint
+    assert 'advertised_host = "127.0.0.1"' in found.hint
 
 
 async def test_a_port_that_is_no_router_is_told() -> None:
@@ -187,7 +187,7 @@ async def test_a_port_that_is_no_router_is_told() -> None:
         address = url.removeprefix("http://").removesuffix("/v1")
         found = (await findings(address, "as1." + "A" * 43 + ".x.y"))["certificate"]
     assert not found.ok
-    assert "token create" in found.remedy
+    assert "token create" in found.hint
 
 
 async def test_a_version_too_old_is_told(pool: Head, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ async def test_a_version_too_old_is_told(pool: Head, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("workers.session.enrolment.PROTOCOL_VERSION", 0)
     found = (await findings(pool.enrol_address, await pool.token()))["token"]
     assert "protocol 0" in found.detail
-    assert "pip install" in found.remedy
+    assert "pip install" in found.hint
 
 
 async def test_engine_and_memory_are_checked_on_this_machine(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ async def test_engine_and_memory_are_checked_on_this_machine(tmp_path: Path) -> 
     found = {one.check: one async for one in local_checks(engine="steam", model=model, hardware=small)}
     assert "no engine 'steam'" in found["engine"].detail
     assert not found["memory"].ok
-    assert "smaller quantization" in found["memory"].remedy
+    assert "smaller quantization" in found["memory"].hint
     large = replace(small, usable_memory_bytes=2**40)
     found = {one.check: one async for one in local_checks(engine="openai", model=model, hardware=large)}
     assert found["memory"].ok
@@ -215,7 +215,7 @@ async def test_engine_and_memory_are_checked_on_this_machine(tmp_path: Path) -> 
     assert "no such file" in missing["memory"].detail
 
 
-async def test_the_report_shows_the_remedy_below_what_failed(pool: Head, tmp_path: Path) -> None:
+async def test_the_report_shows_the_hint_below_what_failed(pool: Head, tmp_path: Path) -> None:
     """Exit status 1 when something is to be mended."""
     out = io.StringIO()
     console = Console(file=out, width=200)

@@ -18,7 +18,7 @@ from router.cli.support.durations import parse_duration, parse_pairs
 from router.errors import ConfigError
 from router.state.location import open_store
 from tests.support.tls_pool import head
-from workers.joining.join import join_pool
+from workers.joining.join import join_fleet
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
 
@@ -45,7 +45,7 @@ async def test_a_token_made_on_the_store_lets_a_machine_into_the_running_router(
         words = out.split()
         assert words[:4] == ["allsorts", "join", pool.enrol_address, "--token"]
         assert len(out.strip().splitlines()) == 1  # stdout is the line and nothing else
-        joined = await join_pool(words[2], parse_token(words[4]), PROFILE, tmp_path / "mac")
+        joined = await join_fleet(words[2], parse_token(words[4]), PROFILE, tmp_path / "mac")
         record = await pool.security.store.worker(joined.membership.worker_id)
         assert record is not None
         assert record.labels == {"site": "lab"}

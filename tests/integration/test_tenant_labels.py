@@ -20,7 +20,7 @@ from tests.support.echo_engine import EchoEngine
 from tests.support.joined import PROFILE, QUICK
 from tests.support.until import until_async
 from workers.engines.base import ModelSpec, Progress
-from workers.joining.join import join_pool
+from workers.joining.join import join_fleet
 from workers.server import build_worker
 from workers.serving.worker import WorkerPlan
 from workers.session.channel import grpc_dial
@@ -66,7 +66,7 @@ class TwoSites:
         made = (await self.post("/admin/tokens", self._admin, {"labels": labels})).json()
         address = made["line"].split()[2]
         profile = replace(PROFILE, node=node, labels={"site": "clinic"})  # claimed by both: only the token's count
-        joined = await join_pool(address, parse_token(made["token"]), profile, self._folder / node)
+        joined = await join_fleet(address, parse_token(made["token"]), profile, self._folder / node)
         engine = self.engines[node] = Witness()
         models = (ModelSpec(name="echo", path="echo.file", quantization="q8_0"),)
         worker = build_worker(

@@ -15,7 +15,7 @@ from router.domain.worker import WorkerState
 from router.sessions.listeners import start_listeners
 from tests.support.joined import PROFILE, hello, join, running, worker_of
 from tests.support.tls_pool import Head, ShiftedClock, head
-from workers.joining.join import join_pool
+from workers.joining.join import join_fleet
 from workers.joining.pinning import NotTheRouter, Unreachable
 from workers.session.channel import open_channel, open_enrolment_channel
 from workers.session.enrolment import EnrolFailed
@@ -102,7 +102,7 @@ async def test_a_router_without_the_cas_key_cannot_pose_as_one(pool: Head, tmp_p
         try:
             token = parse_token(await pool.token())
             with pytest.raises(NotTheRouter, match="not as an allsorts router"):
-                await join_pool(f"127.0.0.1:{again.enrol_port}", token, PROFILE, tmp_path / "mac")
+                await join_fleet(f"127.0.0.1:{again.enrol_port}", token, PROFILE, tmp_path / "mac")
         finally:
             await again.stop()
 
@@ -255,7 +255,7 @@ async def test_an_address_where_nobody_listens_is_said_so(tmp_path: Path) -> Non
         held.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         token = parse_token("as1." + "A" * 43 + ".aa.bb")
         with pytest.raises(Unreachable, match="cannot be reached"):
-            await join_pool(f"127.0.0.1:{held.getsockname()[1]}", token, PROFILE, tmp_path)
+            await join_fleet(f"127.0.0.1:{held.getsockname()[1]}", token, PROFILE, tmp_path)
 
 
 async def test_private_files_are_private(pool: Head, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from protos.contract.worker import Hardware, Profile
 from tests.support.echo_engine import EchoEngine
 from tests.support.tls_pool import Head
 from workers.engines.base import ModelSpec
-from workers.joining.join import Joined, join_pool
+from workers.joining.join import Joined, join_fleet
 from workers.server import build_worker
 from workers.serving.worker import Ended, Worker, WorkerPlan
 from workers.session.channel import grpc_dial, open_channel
@@ -26,7 +26,7 @@ QUICK = SessionLimits(backoff_first_s=0.02, backoff_last_s=0.1)
 
 async def join(pool: Head, token: str | None, state_dir: Path, profile: Profile = PROFILE) -> Joined:
     parsed = parse_token(token) if token else None
-    return await join_pool(pool.enrol_address, parsed, profile, state_dir)
+    return await join_fleet(pool.enrol_address, parsed, profile, state_dir)
 
 
 def worker_of(joined: Joined) -> Worker:

@@ -99,7 +99,7 @@ PLANS = {
 
 
 class JoinBenchmark:
-    """Measures a loaded model, or reads what was measured before. Has the shape of ``shelf.Measure``."""
+    """Measures a loaded model, or reads what was measured before. Has the shape of ``model_manager.Measure``."""
 
     def __init__(self, hardware: Hardware, effort: Effort, store: BenchmarkStore | None) -> None:
         self._hardware = hardware
@@ -108,7 +108,7 @@ class JoinBenchmark:
         self._effort = effort
 
     async def __call__(
-        self, engine: Engine, hub: StepReader, loaded: ModelInstance, spec: ModelSpec
+        self, engine: Engine, reader: StepReader, loaded: ModelInstance, spec: ModelSpec
     ) -> MeasuredSpeed | None:
         """The model's speed; None when it could not be measured, which is logged and harms nothing."""
         key = benchmark_key(self._hardware, engine.kind, engine.version, loaded, spec, self._effort)
@@ -119,7 +119,7 @@ class JoinBenchmark:
         started = time.monotonic()
         try:
             async with asyncio.timeout(4 * self._plan.budget_s):
-                samples = await measure(engine, hub, loaded, self._plan)
+                samples = await measure(engine, reader, loaded, self._plan)
         except (Refused, TimeoutError) as error:
             log.warning("benchmark.failed", model=loaded.model, reason=str(error) or "took too long")
             return None
@@ -141,10 +141,10 @@ class JoinBenchmark:
         return speed
 
 
-async def measure(engine: Engine, hub: StepReader, loaded: ModelInstance, plan: Plan) -> tuple[StepSample, ...]:
+async def measure(engine: Engine, reader: StepReader, loaded: ModelInstance, plan: Plan) -> tuple[StepSample, ...]:
     """Timed steps of this model. Raises Refused when the engine does not take the probes."""
     probe = Probe(engine, loaded)
-    with hub.listening(probe.hear):
+    with reader.listening(probe.on_step):
         try:
             await probe.warm_up()
             started = time.monotonic()

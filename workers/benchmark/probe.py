@@ -46,9 +46,9 @@ class Probe:
     count: int = 0
     wanted: int = 1  # streams, while traffic comes and goes
 
-    # -------------------------------------------------------- hearing
+    # -------------------------------------------------------- what the engine did
 
-    def hear(self, result: StepResult) -> None:
+    def on_step(self, result: StepResult) -> None:
         """What one engine step brought."""
         load = result.load
         if load.step_sequence != self.sequence and load.last_step_s > 0 and self.live:
@@ -63,10 +63,10 @@ class Probe:
                 )
             )
         for delta in result.deltas:
-            self._hear_delta(delta)
+            self._on_delta(delta)
         self.changed.set()
 
-    def _hear_delta(self, delta: Delta) -> None:
+    def _on_delta(self, delta: Delta) -> None:
         if delta.request_id in self.live:
             self.live[delta.request_id] += delta.token_count
             if delta.finish_reason is not None:

@@ -13,10 +13,10 @@ from workers.benchmark.measured_speed import MeasuredSpeed
 from workers.benchmark.speed_curves import decode_curve_s, expected_step_s, prefill_curve
 from workers.engines.simulated.parameters import GIB
 
-LEAST_S = 1e-6
+MIN_S = 1e-6
 """A profile's times are above zero."""
 
-FEWEST_STEPS = 3
+MIN_STEPS = 3
 """A spread is taken from at least so many steps, or windows."""
 
 WINDOW_S = 1.0
@@ -66,7 +66,7 @@ def profile_toml(hardware: Hardware, engine: str, loaded: ModelInstance, speed: 
         f"sequence_chunk_tokens = {alone}  # and the most of one sequence",
         f"decode_curve_s = [{curve}]",
         f"prefill_curve_tokens = [{', '.join(f'{tokens:.2f}' for tokens, _ in prefill.points)}]",
-        f"prefill_curve_s = [{', '.join(f'{max(seconds, LEAST_S):.7f}' for _, seconds in prefill.points)}]",
+        f"prefill_curve_s = [{', '.join(f'{max(seconds, MIN_S):.7f}' for _, seconds in prefill.points)}]",
         "[behaviour]",
         "hidden = 0.0",
         f"noise = {spread.noise:.4f}",
@@ -98,7 +98,7 @@ def scatter(speed: MeasuredSpeed, slots: int) -> Scatter:
         if sum(took for took, _ in windows[-1]) >= WINDOW_S:
             windows.append([])
         windows[-1].append((one.step_s, expected_s))
-    full = [window for window in windows if len(window) >= FEWEST_STEPS]
+    full = [window for window in windows if len(window) >= MIN_STEPS]
     if not full:
         return Scatter()
     squares, count = 0.0, 0
@@ -107,7 +107,7 @@ def scatter(speed: MeasuredSpeed, slots: int) -> Scatter:
         squares += sum((took / expected / level - 1.0) ** 2 for took, expected in window)
         count += len(window) - 1
     noise = math.sqrt(squares / count)
-    if len(full) < FEWEST_STEPS:
+    if len(full) < MIN_STEPS:
         return Scatter(noise=noise)
     levels = [_level(window) for window in full]
     mean = sum(levels) / len(levels)

@@ -21,7 +21,7 @@ BUCKETS_PER_DOUBLING = 2
 LONG_CONTEXT_TOKENS = 256
 """A sequence: beyond what the benchmark's traffic has."""
 
-FEWEST_STEPS = 4
+MIN_STEPS = 4
 CONTRAST = 3.0
 """What lies before tells something when so many steps differ in it by so many times their own tokens."""
 
@@ -123,7 +123,7 @@ def prefill_attention(speed: MeasuredSpeed) -> float:
     slope, level = 0.0, 0.0
     for (tokens, _), steps in alike.items():
         at, took = np.array(steps).T
-        if len(steps) < FEWEST_STEPS or np.ptp(at) < CONTRAST * tokens:
+        if len(steps) < MIN_STEPS or np.ptp(at) < CONTRAST * tokens:
             continue
         apart = at - at.mean()
         squares = float(apart @ apart)

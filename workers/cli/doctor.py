@@ -1,4 +1,4 @@
-"""``allsorts doctor``: what is wrong with this machine or its way to a pool, and what to do about it."""
+"""``allsorts doctor``: what is wrong with this machine or its way to a fleet, and what to do about it."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ def doctor(
     ] = "",
     engine: Annotated[str, typer.Option(help="The engine that is to serve.")] = DEFAULT_ENGINE,
     model: Annotated[Path | None, typer.Option(metavar="FILE", help="A model file: does it fit the memory?")] = None,
-    node: Annotated[str, typer.Option(help="This machine's name in the pool, if it joined under another.")] = "",
+    node: Annotated[str, typer.Option(help="This machine's name in the fleet, if it joined under another.")] = "",
     state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,
     selftest: Annotated[
         bool, typer.Option("--selftest", help="Show what is detected of this machine's hardware, and from what.")

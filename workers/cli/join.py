@@ -1,4 +1,4 @@
-"""``allsorts join``: this machine into a pool, by the one line the head printed."""
+"""``allsorts join``: this machine into a fleet, by the one line the head printed."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from workers.cli.worker import EXPECTED
 from workers.config import UPSTREAM_KEY, ModelConfig, WorkerConfig, parse_model, read_config
 from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP, engine_spec
 from workers.joining import service_units
-from workers.joining.join import Joined, join_pool, keep_renewed
+from workers.joining.join import Joined, join_fleet, keep_renewed
 from workers.joining.model_selection import choose, models_here
 from workers.joining.preflight import check_models
 from workers.joining.profile import profile_of
@@ -43,7 +43,7 @@ def join(
     models: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where model files lie.")] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = DEFAULT_ENGINE,
     base_url: Annotated[str | None, typer.Option(help="The running server's base URL, with --engine openai.")] = None,
-    node: Annotated[str | None, typer.Option(help="This machine's name in the pool.")] = None,
+    node: Annotated[str | None, typer.Option(help="This machine's name in the fleet.")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Longest prompt plus output, in tokens.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Sequences that run together.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine.")] = None,
@@ -53,7 +53,7 @@ def join(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the router's choice without asking.")] = False,
     install: Annotated[bool, typer.Option("--install", help="Come back after every reboot.")] = False,
 ) -> None:
-    """Add this machine to a pool and serve.
+    """Add this machine to a fleet and serve.
 
     Examples:
       allsorts join head.local:8099 --token as1.…
@@ -181,7 +181,7 @@ class _Steps:
     async def _join(self, profile: Profile) -> Joined:
         base = Path(self._flags["state_dir"] or platformdirs.user_state_dir("allsorts"))
         here = await asyncio.to_thread(models_here, self._engine, self._folder, self._named)
-        joined = await join_pool(self._address, self._token, profile, base, say=self._view.say, files_here=here)
+        joined = await join_fleet(self._address, self._token, profile, base, say=self._view.say, files_here=here)
         self._view.expected = joined.offers
         hours = (joined.membership.expires_at_unix_s + joined.clock_skew_s - time.time()) / 3600
         self._view.say(f"let in as {joined.membership.worker_id}; certificate for {hours:.0f} h, renewed by itself")

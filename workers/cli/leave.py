@@ -1,4 +1,4 @@
-"""``allsorts leave``: this machine out of every pool it joined."""
+"""``allsorts leave``: this machine out of every fleet it joined."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 
 from workers.cli.alone import run_alone
 from workers.joining import service_units
-from workers.joining.uninstall import joined_pools, stop_running
+from workers.joining.uninstall import joined_fleets, stop_running
 
 
 def leave(
@@ -17,7 +17,7 @@ def leave(
         bool, typer.Option("--forget", help="Also delete the keys: joining again needs a token.")
     ] = False,
 ) -> None:
-    """Leave every pool this machine joined: what serves now is stopped in good order, and nothing comes back.
+    """Leave every fleet this machine joined: what serves now is stopped in good order, and nothing comes back.
 
     Running requests get 20 seconds to finish and move to another worker after that. Keys stay, so that joining again
     needs no token, unless --forget is given.
@@ -28,17 +28,17 @@ def leave(
       allsorts leave --forget
 
     """
-    pools = joined_pools(Path(state_dir or platformdirs.user_state_dir("allsorts")))
+    fleets = joined_fleets(Path(state_dir or platformdirs.user_state_dir("allsorts")))
     try:
         removed = service_units.remove(service_units.unit([], Path("unused")))
         typer.echo("removed what --install had written" if removed else "nothing was installed to start by itself")
-        stopped = [stop_running(files, say=typer.echo) for files in pools]
+        stopped = [stop_running(files, say=typer.echo) for files in fleets]
         if not removed and not any(stopped):
             typer.echo("nothing serves here now")
     except OSError as error:
         typer.echo(f"allsorts leave: {error}", err=True)
         raise typer.Exit(1) from None
-    for files in pools if forget else ():
+    for files in fleets if forget else ():
         files.forget()
         typer.echo(f"forgot {files.folder.name}")
 

@@ -31,7 +31,7 @@ def worker(
     context: Annotated[int | None, typer.Option(min=1, help="Longest prompt plus output, in tokens.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Sequences that run together.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine.")] = None,
-    node: Annotated[str | None, typer.Option(help="This machine's name in the pool.")] = None,
+    node: Annotated[str | None, typer.Option(help="This machine's name in the fleet.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A label; may be repeated.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file with any of these.")] = None,
     no_benchmark: Annotated[bool, typer.Option("--no-benchmark", help="Do not measure models on joining.")] = False,
@@ -40,7 +40,7 @@ def worker(
     ] = False,
     state_dir: Annotated[Path | None, typer.Option(help="Where this worker keeps its identity.")] = None,
 ) -> None:
-    """Serve models of this machine to a pool.
+    """Serve models of this machine to a fleet.
 
     Examples:
       allsorts worker --router 127.0.0.1:8100 --model smollm2-135m=models/smollm2-135m-q8_0.gguf

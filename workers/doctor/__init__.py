@@ -1,1 +1,1 @@
-"""Why a machine does not get into a pool, check by check, and what to do about it."""
+"""Why a machine does not get into a fleet, check by check, and what to do about it."""

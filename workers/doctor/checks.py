@@ -1,4 +1,4 @@
-"""Why a join fails: one check after the other, from this machine outwards; each names the cause and the remedy.
+"""Why a join fails: one check after the other, from this machine outwards; each names the cause and the hint.
 
 Nothing is changed by looking: the token is examined, not used, and no certificate is kept.
 """
@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives import hashes
 
 from protos.contract.join_token import BadToken, JoinToken, parse_token
 from protos.contract.worker import Hardware, Profile
-from workers.doctor.hints import CHOOSE_ENGINE, WRONG_PORT, refusal_remedy, refused_remedy, silent_remedy
+from workers.doctor.hints import CHOOSE_ENGINE, WRONG_PORT, refusal_hint, refused_hint, silent_hint
 from workers.engines.table import ENGINES, make_engine
 from workers.errors import WorkerError
 from workers.hardware.detect import this_machine
 from workers.joining.join import split_address
-from workers.joining.membership_files import PoolFiles
+from workers.joining.membership_files import MembershipFiles
 from workers.joining.pinning import (
     NotTheRouter,
     Shown,
@@ -45,12 +45,12 @@ MODEL_OVERHEAD_BYTES = 1024 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One check's result. ``remedy`` is set when it failed (or, for a warning, is worth acting on)."""
+    """One check's result. ``hint`` is set when it failed (or, for a warning, is worth acting on)."""
 
     check: str
     ok: bool
     detail: str
-    remedy: str = ""
+    hint: str = ""
 
 
 async def local_checks(*, engine: str, model: Path | None, hardware: Hardware | None = None) -> AsyncIterator[Finding]:
@@ -61,7 +61,7 @@ async def local_checks(*, engine: str, model: Path | None, hardware: Hardware | 
         await made.close()
         yield Finding(check="engine", ok=True, detail=detail)
     except WorkerError as error:
-        yield Finding(check="engine", ok=False, detail=str(error), remedy=_engine_hint(engine))
+        yield Finding(check="engine", ok=False, detail=str(error), hint=_engine_hint(engine))
     if model is not None:
         yield _memory(model, hardware if hardware is not None else await asyncio.to_thread(this_machine))
 
@@ -82,11 +82,11 @@ async def connection_checks(
             token = parse_token(token_text)
             yield Finding(check="token", ok=True, detail="well formed")
         except BadToken as error:
-            yield Finding(check="token", ok=False, detail=str(error), remedy="copy the whole line that was printed")
+            yield Finding(check="token", ok=False, detail=str(error), hint="copy the whole line that was printed")
     try:
         host, port = split_address(address)
     except EnrolFailed as error:
-        yield Finding(check="address", ok=False, detail=str(error), remedy="copy HOST:PORT from the printed line")
+        yield Finding(check="address", ok=False, detail=str(error), hint="copy HOST:PORT from the printed line")
         return
     reached = await check_reach(host, port)
     yield reached
@@ -95,25 +95,25 @@ async def connection_checks(
     try:
         shown = await fetch(host, port)
     except (NotTheRouter, Unreachable) as error:
-        yield Finding(check="certificate", ok=False, detail=str(error), remedy=WRONG_PORT)
+        yield Finding(check="certificate", ok=False, detail=str(error), hint=WRONG_PORT)
         return
     yield check_clock(shown, time.time())
     if elsewhere := wrong_port(shown, host, port):
         right = join_host_port(host, shown.enrol_port) if shown.enrol_port else ""
-        yield Finding(check="port", ok=False, detail=elsewhere, remedy=f"use {right}" if right else WRONG_PORT)
+        yield Finding(check="port", ok=False, detail=elsewhere, hint=f"use {right}" if right else WRONG_PORT)
         return
     files = _files(state_dir or Path(platformdirs.user_state_dir("allsorts")), address, node, token)
     async for finding in _pool_checks(address, token, shown, files):
         yield finding
 
 
-def _files(state_dir: Path, address: str, node: str, token: JoinToken | None) -> PoolFiles | None:
-    """What an earlier join under this name left, in the token's pool. Without a name: under this machine's own, or the
+def _files(state_dir: Path, address: str, node: str, token: JoinToken | None) -> MembershipFiles | None:
+    """What an earlier join under this name left, in the token's fleet. Without a name: under this machine's own, or the
     one it used instead.
     """
     joined = {
         known.node: files
-        for files, known in PoolFiles.joined_at(state_dir, address)
+        for files, known in MembershipFiles.joined_at(state_dir, address)
         if token is None or _pinned(files) == token.authority_sha256
     }
     if node or _node() in joined:
@@ -128,17 +128,17 @@ async def check_reach(host: str, port: int, *, platform: str = sys.platform) -> 
         async with asyncio.timeout(CONNECT_DEADLINE_S):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError):
-        remedy = "check the spelling, or use the head's IP address; .local names need both machines in one network"
-        return Finding(check="address", ok=False, detail=f"the name {host} does not resolve", remedy=remedy)
+        hint = "check the spelling, or use the head's IP address; .local names need both machines in one network"
+        return Finding(check="address", ok=False, detail=f"the name {host} does not resolve", hint=hint)
     ip = str(found[0][4][0])
     try:
         async with asyncio.timeout(CONNECT_DEADLINE_S):
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
-        return Finding(check="address", ok=False, detail=f"{where} does not answer", remedy=silent_remedy(ip, port))
+        return Finding(check="address", ok=False, detail=f"{where} does not answer", hint=silent_hint(ip, port))
     except OSError as error:
         detail = f"{where}: {system_reason(error)}"
-        return Finding(check="address", ok=False, detail=detail, remedy=refused_remedy(error, ip, port, platform))
+        return Finding(check="address", ok=False, detail=detail, hint=refused_hint(error, ip, port, platform))
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -157,45 +157,45 @@ def check_clock(shown: Shown, now: float) -> Finding:
         check="clock",
         ok=False,
         detail=f"this machine's clock is at least {off_s / 60:.0f} min {word} the router's",
-        remedy="set both clocks by network time (macOS: System Settings, Date & Time; Linux: timedatectl set-ntp true)",
+        hint="set both clocks by network time (macOS: System Settings, Date & Time; Linux: timedatectl set-ntp true)",
     )
 
 
 async def _pool_checks(
-    address: str, token: JoinToken | None, shown: Shown, files: PoolFiles | None
+    address: str, token: JoinToken | None, shown: Shown, files: MembershipFiles | None
 ) -> AsyncIterator[Finding]:
     if token is None and files is None:
-        remedy = "run `allsorts token create` on the head and paste its line, or give the doctor its --token"
-        yield Finding(check="token", ok=False, detail="no token, and this machine never joined there", remedy=remedy)
+        hint = "run `allsorts token create` on the head and paste its line, or give the doctor its --token"
+        yield Finding(check="token", ok=False, detail="no token, and this machine never joined there", hint=hint)
         return
     expected = token.authority_sha256 if token is not None else _pinned(files)
     try:
         authority = pin(shown, expected)
     except NotTheRouter as error:
-        remedy = "make a new token on the head you mean; if it is the right one, its state was lost or replaced"
-        yield Finding(check="certificate", ok=False, detail=str(error), remedy=remedy)
+        hint = "make a new token on the head you mean; if it is the right one, its state was lost or replaced"
+        yield Finding(check="certificate", ok=False, detail=str(error), hint=hint)
         return
     yield Finding(check="certificate", ok=True, detail="the router's CA is the expected one")
     with _kept_in_a_file(authority) as file:
-        knock = await _knock(address, token if files is None else None, files, file)
-        yield knock.finding
+        answer = await _ask_router(address, token if files is None else None, files, file)
+        yield answer.finding
         if token is not None and files is not None:
             # a token this very machine has used is no fault: its key is enough from then on
-            spare = await _knock(address, token, None, file)
-            needless = knock.finding.ok and not spare.finding.ok
+            spare = await _ask_router(address, token, None, file)
+            needless = answer.finding.ok and not spare.finding.ok
             said = f"not needed any more, the key from the earlier join is enough ({spare.finding.detail})"
             yield Finding(check="token", ok=True, detail=said) if needless else spare.finding
-    for replica in knock.replicas:
+    for replica in answer.replicas:
         yield await _session_listener(replica, address)
 
 
 @dataclass(frozen=True, slots=True)
-class _Knock:
+class _Answer:
     finding: Finding
     replicas: tuple[str, ...] = ()
 
 
-async def _knock(address: str, token: JoinToken | None, files: PoolFiles | None, authority: Path) -> _Knock:
+async def _ask_router(address: str, token: JoinToken | None, files: MembershipFiles | None, authority: Path) -> _Answer:
     """Ask the router about the token, or about the key from an earlier join."""
     what = "token" if token is not None else "membership"
     known = files.membership() if files is not None else None
@@ -208,9 +208,9 @@ async def _knock(address: str, token: JoinToken | None, files: PoolFiles | None,
                 channel, address, profile, token=token.text() if token else "", certificate_request=request
             )
     except EnrolFailed as failed:
-        return _Knock(Finding(check=what, ok=False, detail=failed.detail, remedy=refusal_remedy(failed.code)))
+        return _Answer(Finding(check=what, ok=False, detail=failed.detail, hint=refusal_hint(failed.code)))
     detail = "good for this machine" if token else f"known as {reply.worker_id}, node {node}"
-    return _Knock(Finding(check=what, ok=True, detail=detail), tuple(one.address for one in reply.replicas))
+    return _Answer(Finding(check=what, ok=True, detail=detail), tuple(one.address for one in reply.replicas))
 
 
 async def _session_listener(replica: str, enrol_address: str) -> Finding:
@@ -221,29 +221,29 @@ async def _session_listener(replica: str, enrol_address: str) -> Finding:
         return Finding(check="session", ok=True, detail=f"{replica} answers")
     same_host = host == split_address(enrol_address)[0]
     if same_host:
-        return Finding(check="session", ok=False, detail=reached.detail, remedy=reached.remedy)
-    remedy = (
+        return Finding(check="session", ok=False, detail=reached.detail, hint=reached.hint)
+    hint = (
         f"wrong interface: the head tells workers to dial {host}, which is not reached from here, though "
         f'{enrol_address} is. Start the router with grpc.advertised_host = "{split_address(enrol_address)[0]}"'
     )
-    return Finding(check="session", ok=False, detail=reached.detail, remedy=remedy)
+    return Finding(check="session", ok=False, detail=reached.detail, hint=hint)
 
 
 def _memory(model: Path, hardware: Hardware) -> Finding:
     if not model.exists():
-        remedy = "check the path; --model takes NAME=PATH"
-        return Finding(check="memory", ok=False, detail=f"{model}: no such file", remedy=remedy)
+        hint = "check the path; --model takes NAME=PATH"
+        return Finding(check="memory", ok=False, detail=f"{model}: no such file", hint=hint)
     files = [model] if model.is_file() else [one for one in model.rglob("*") if one.is_file()]
     needed = sum(one.stat().st_size for one in files) + MODEL_OVERHEAD_BYTES
     usable = hardware.usable_memory_bytes
     detail = f"{model.name} needs about {needed / 2**30:.1f} GiB, {usable / 2**30:.1f} GiB can be taken here"
     if usable and needed > usable:
-        remedy = "take a smaller quantization (`allsorts fit` shows what fits), or close what uses the memory"
-        return Finding(check="memory", ok=False, detail=detail, remedy=remedy)
+        hint = "take a smaller quantization (`allsorts fit` shows what fits), or close what uses the memory"
+        return Finding(check="memory", ok=False, detail=detail, hint=hint)
     return Finding(check="memory", ok=True, detail=detail)
 
 
-def _pinned(files: PoolFiles | None) -> bytes:
+def _pinned(files: MembershipFiles | None) -> bytes:
     assert files is not None
     if not files.authority.exists():
         return b""

@@ -9,7 +9,7 @@ CHOOSE_ENGINE = "choose another with --engine"
 WRONG_PORT = "use the address that `allsorts token create` printed: it is the enrolment port, not the HTTP one"
 
 
-def silent_remedy(ip: str, port: int) -> str:
+def silent_hint(ip: str, port: int) -> str:
     """For an address from which nothing comes back."""
     return (
         f"a firewall drops it, or {ip} is not the head's address in this network: on the head, allow TCP port {port} "
@@ -17,7 +17,7 @@ def silent_remedy(ip: str, port: int) -> str:
     )
 
 
-def refused_remedy(error: OSError, ip: str, port: int, platform: str) -> str:
+def refused_hint(error: OSError, ip: str, port: int, platform: str) -> str:
     """For a connection that the system refused, by its error number."""
     local = ipaddress.ip_address(ip.partition("%")[0]).is_private
     if error.errno == errno.EHOSTUNREACH and platform == "darwin" and local:
@@ -32,11 +32,11 @@ def refused_remedy(error: OSError, ip: str, port: int, platform: str) -> str:
             f"nothing listens on port {port} at {ip}: is the router running, started with --grpc-host 0.0.0.0 (or that "
             "address), and is this the enrolment port?"
         )
-    return silent_remedy(ip, port)
+    return silent_hint(ip, port)
 
 
 _MAKE_ONE = "on the head: allsorts token create"
-_REFUSAL_REMEDIES = {
+_REFUSAL_HINTS = {
     ReasonCode.TOKEN_EXPIRED: f"{_MAKE_ONE} --ttl 1h",
     ReasonCode.TOKEN_USED: f"{_MAKE_ONE} (one per machine, or --uses N)",
     ReasonCode.TOKEN_UNKNOWN: f"{_MAKE_ONE}, and paste its whole line",
@@ -48,6 +48,6 @@ _REFUSAL_REMEDIES = {
 }
 
 
-def refusal_remedy(code: ReasonCode | None) -> str:
+def refusal_hint(code: ReasonCode | None) -> str:
     """For a router's refusal, by its reason; None: it gave none."""
-    return _REFUSAL_REMEDIES.get(code, "look at the router's log") if code else "look at the router's log"
+    return _REFUSAL_HINTS.get(code, "look at the router's log") if code else "look at the router's log"

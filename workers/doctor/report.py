@@ -1,4 +1,4 @@
-"""Showing what the doctor found: one line a check, the remedy below each that failed."""
+"""Showing what the doctor found: one line a check, the hint below each that failed."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,5 +36,5 @@ async def _show(findings: AsyncIterator[Finding], console: Console) -> int:
         console.print(finding.detail, markup=False, soft_wrap=True)
         if not finding.ok:
             failed += 1
-            console.print(f"     → {finding.remedy}", markup=False, soft_wrap=True)
+            console.print(f"     → {finding.hint}", markup=False, soft_wrap=True)
     return failed

@@ -1,1 +1,1 @@
-"""Bringing a machine into a pool, keeping it there over restarts, and taking it out again."""
+"""Bringing a machine into a fleet, keeping it there over restarts, and taking it out again."""

@@ -1,4 +1,4 @@
-"""Joining a pool over TLS: pin the CA, hand over token and certificate request, keep what comes back; and renewing.
+"""Joining a fleet over TLS: pin the CA, hand over token and certificate request, keep what comes back; and renewing.
 
 Nothing here prints; ``workers/cli/join.py`` shows it to people.
 """
@@ -17,7 +17,7 @@ from protos.contract.certificates import BACKDATED_S
 from protos.contract.enrolment import ModelOffer
 from protos.contract.join_token import JoinToken
 from protos.contract.worker import ModelInstance, Profile
-from workers.joining.membership_files import Membership, PoolFiles
+from workers.joining.membership_files import MembershipFiles, MembershipRecord
 from workers.joining.pinning import NotTheRouter, Unreachable, fetch, pin, wrong_port
 from workers.session.channel import open_channel, open_enrolment_channel
 from workers.session.enrolment import EnrolFailed, enrol_over, renew_over
@@ -28,7 +28,7 @@ RENEW_AT = 2 / 3
 """Of a certificate's life."""
 
 RENEW_RETRY_S = 60.0
-SHORTEST_LIFE_S = 60.0
+MIN_LIFE_S = 60.0
 """A router that gives certificates for less is not asked for another one all the time."""
 
 JUMP_S = 300.0
@@ -41,13 +41,13 @@ Say = Callable[[str], None]
 class Joined:
     """A machine that was let in."""
 
-    files: PoolFiles
-    membership: Membership
+    files: MembershipFiles
+    membership: MembershipRecord
     offers: tuple[ModelOffer, ...]
     clock_skew_s: float  # this machine's clock minus the router's
 
 
-async def join_pool(
+async def join_fleet(
     address: str,
     token: JoinToken | None,
     profile: Profile,
@@ -64,10 +64,10 @@ async def join_pool(
     host, port = split_address(address)
     shown = await fetch(host, port)
     if token is not None:
-        files = PoolFiles.of(state_dir, token.authority_sha256, profile.node)
+        files = MembershipFiles.of(state_dir, token.authority_sha256, profile.node)
         authority_pem = pin(shown, token.authority_sha256)
     else:
-        found = PoolFiles.find(state_dir, address, profile.node)
+        found = MembershipFiles.find(state_dir, address, profile.node)
         if found is None:
             if elsewhere := wrong_port(shown, host, port):
                 raise NotTheRouter(elsewhere)
@@ -84,14 +84,14 @@ async def join_pool(
 
 def _not_joined(state_dir: Path, address: str, node: str) -> str:
     line = f"this machine has not joined {address} as '{node}' yet"
-    names = [one.node for _, one in PoolFiles.joined_at(state_dir, address)]
+    names = [one.node for _, one in MembershipFiles.joined_at(state_dir, address)]
     if names:
         return f"{line}, but as {' and '.join(names)}: give --node {names[0]}, or a token to join under another name"
     return f"{line}; get a line to paste with `allsorts token create` on the head"
 
 
 async def _enrol(
-    address: str, token: JoinToken | None, profile: Profile, files: PoolFiles, files_here: Sequence[ModelInstance]
+    address: str, token: JoinToken | None, profile: Profile, files: MembershipFiles, files_here: Sequence[ModelInstance]
 ) -> Joined:
     async with open_enrolment_channel(address, files.authority) as channel:
         reply = await enrol_over(
@@ -102,7 +102,7 @@ async def _enrol(
             certificate_request=files.certificate_request(),
             files=files_here,
         )
-    membership = Membership(
+    membership = MembershipRecord(
         enrol_address=address,
         node=profile.node,
         worker_id=reply.worker_id,
@@ -119,7 +119,7 @@ async def _enrol(
     )
 
 
-async def renew(files: PoolFiles) -> Membership:
+async def renew(files: MembershipFiles) -> MembershipRecord:
     """A fresh certificate for the same key, from any replica. Raises EnrolFailed."""
     membership = files.membership()
     if membership is None:
@@ -134,7 +134,7 @@ async def renew(files: PoolFiles) -> Membership:
                 raise
             failure = failed
             continue
-        fresh = Membership(
+        fresh = MembershipRecord(
             enrol_address=membership.enrol_address,
             node=membership.node,
             worker_id=membership.worker_id,
@@ -147,7 +147,7 @@ async def renew(files: PoolFiles) -> Membership:
     raise failure
 
 
-async def keep_renewed(files: PoolFiles, profile: Profile) -> None:
+async def keep_renewed(files: MembershipFiles, profile: Profile) -> None:
     """Renew at two thirds of each certificate's life, until cancelled or refused for good.
 
     A certificate that ended all the same (the machine slept) is replaced by enrolling again with the same key. This
@@ -164,21 +164,21 @@ async def keep_renewed(files: PoolFiles, profile: Profile) -> None:
             await asyncio.sleep(RENEW_RETRY_S)
 
 
-async def _renew_or_enrol(files: PoolFiles, membership: Membership, profile: Profile) -> None:
+async def _renew_or_enrol(files: MembershipFiles, membership: MembershipRecord, profile: Profile) -> None:
     try:
         await renew(files)
     except EnrolFailed as failed:
         if not failed.retryable:
             raise
         log.info("certificate.enrols_again", reason=str(failed))  # no replica takes it: it may have ended
-        await join_pool(membership.enrol_address, None, profile, files.folder.parent.parent)
+        await join_fleet(membership.enrol_address, None, profile, files.folder.parent.parent)
 
 
 async def _until_due(life_s: float) -> None:
     """Two thirds of ``life_s`` by a clock that cannot be set; at once when the wall clock moved against that one: the
     machine slept, or its clock was set, and nobody knows how old the certificate is.
     """
-    life_s = max(life_s, SHORTEST_LIFE_S)
+    life_s = max(life_s, MIN_LIFE_S)
     began, apart = time.monotonic(), _clocks_apart()
     while (left_s := began + life_s * RENEW_AT - time.monotonic()) > 0 and abs(_clocks_apart() - apart) < JUMP_S:  # noqa: ASYNC110 - nothing announces a jump
         await asyncio.sleep(min(left_s, RENEW_RETRY_S))

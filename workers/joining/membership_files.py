@@ -1,6 +1,6 @@
-"""What a worker keeps of a pool it joined: the CA, its key and certificate, who it is. Private to its owner.
+"""What a worker keeps of a fleet it joined: the CA, its key and certificate, who it is. Private to its owner.
 
-One folder per pool and node name, ``STATE_DIR/pools/<CA's hash>-<node>/``; files 0600, folders 0700. Each file is
+One folder per fleet and node name, ``STATE_DIR/pools/<CA's hash>-<node>/``; files 0600, folders 0700. Each file is
 replaced as a whole, so that a power cut leaves the old one or the new one.
 """
 
@@ -29,8 +29,8 @@ else:  # kind, whence, start, length, process
     _ASKED, _WHOLE_FILE, _KIND_AT, _PROCESS_AT = struct.Struct("hhqqi4x"), (fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0), 0, 4
 
 
-class Membership(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this machine is in the pool."""
+class MembershipRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this machine is in the fleet."""
 
     enrol_address: str
     node: str
@@ -39,8 +39,8 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
     expires_at_unix_s: float
 
 
-class PoolFiles:
-    """One pool's folder."""
+class MembershipFiles:
+    """One fleet's folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,27 +51,27 @@ class PoolFiles:
         self._lock = folder / "lock"  # a POSIX lock: it ends with its process, and the kernel says whose it is
 
     @classmethod
-    def of(cls, state_dir: Path, authority_sha256: bytes, node: str) -> "PoolFiles":
-        """The folder of this pool and node; it may not exist yet."""
+    def of(cls, state_dir: Path, authority_sha256: bytes, node: str) -> "MembershipFiles":
+        """The folder of this fleet and node; it may not exist yet."""
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", node)[:80]
         return cls(state_dir / "pools" / f"{authority_sha256.hex()[:16]}-{name}")
 
     @classmethod
-    def find(cls, state_dir: Path, enrol_address: str, node: str) -> "PoolFiles | None":
-        """The folder of the pool that was joined at this address; None when there is none."""
+    def find(cls, state_dir: Path, enrol_address: str, node: str) -> "MembershipFiles | None":
+        """The folder of the fleet that was joined at this address; None when there is none."""
         return next((files for files, known in cls.joined_at(state_dir, enrol_address) if known.node == node), None)
 
     @classmethod
-    def joined_at(cls, state_dir: Path, enrol_address: str) -> list[tuple["PoolFiles", Membership]]:
+    def joined_at(cls, state_dir: Path, enrol_address: str) -> list[tuple["MembershipFiles", MembershipRecord]]:
         """What was joined at this address, under whatever names, by folder."""
         folders = (cls(file.parent) for file in sorted((state_dir / "pools").glob("*/membership.json")))
         told = ((files, files.membership()) for files in folders)
         return [(files, known) for files, known in told if known is not None and known.enrol_address == enrol_address]
 
-    def membership(self) -> Membership | None:
+    def membership(self) -> MembershipRecord | None:
         """Who this machine is; None before it joined, or when the file cannot be understood."""
         try:
-            return msgspec.json.decode(self._membership.read_bytes(), type=Membership)
+            return msgspec.json.decode(self._membership.read_bytes(), type=MembershipRecord)
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -92,7 +92,7 @@ class PoolFiles:
         """Pin the CA."""
         self._write(self.authority, pem)
 
-    def keep(self, certificate_pem: bytes, membership: Membership) -> None:
+    def keep(self, certificate_pem: bytes, membership: MembershipRecord) -> None:
         """Keep what enrolment or renewal gave."""
         self._write(self.certificate, certificate_pem)
         self._write(self._membership, msgspec.json.encode(membership))

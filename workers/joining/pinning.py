@@ -1,4 +1,4 @@
-"""The pool's CA: fetched over TLS that trusts nobody yet, and trusted only if its hash is the one in the token.
+"""The fleet's CA: fetched over TLS that trusts nobody yet, and trusted only if its hash is the one in the token.
 
 The router's certificate carries the CA's in an extension, so one handshake shows both. Nothing is sent before the
 hash is compared.
@@ -120,7 +120,7 @@ def pin(shown: Shown, expected_sha256: bytes) -> bytes:
     """The CA's certificate as PEM, if it is the expected one. Raises NotTheRouter."""
     if not hmac.compare_digest(shown.authority_sha256, expected_sha256):
         raise NotTheRouter(
-            "the router there has another CA than the token was made for: a different pool, or someone in between; "
+            "the router there has another CA than the token was made for: a different fleet, or someone in between; "
             "nothing was sent. Make a new token on the head you mean to join"
         )
     return x509.load_der_x509_certificate(shown.authority_der).public_bytes(serialization.Encoding.PEM)

@@ -1,6 +1,6 @@
 """Ending the workers that serve under a joined identity, whoever started them: ``allsorts leave``.
 
-The kernel says who holds a pool folder's lock, so that no note of a process id can be out of date.
+The kernel says who holds a fleet folder's lock, so that no note of a process id can be out of date.
 """
 
 import os
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from workers.joining.membership_files import PoolFiles
+from workers.joining.membership_files import MembershipFiles
 
 ENDS_WITHIN_S = 60.0
 """Longer than a worker lets running requests finish (20 s) and its engine close."""
@@ -17,13 +17,13 @@ ENDS_WITHIN_S = 60.0
 POLL_S = 0.1
 
 
-def joined_pools(state_dir: Path) -> list[PoolFiles]:
-    """Every pool this machine joined, under every name."""
-    return [PoolFiles(folder) for folder in sorted((state_dir / "pools").glob("*")) if folder.is_dir()]
+def joined_fleets(state_dir: Path) -> list[MembershipFiles]:
+    """Every fleet this machine joined, under every name."""
+    return [MembershipFiles(folder) for folder in sorted((state_dir / "pools").glob("*")) if folder.is_dir()]
 
 
 def stop_running(
-    files: PoolFiles, *, say: Callable[[str], None] = lambda _: None, within_s: float = ENDS_WITHIN_S
+    files: MembershipFiles, *, say: Callable[[str], None] = lambda _: None, within_s: float = ENDS_WITHIN_S
 ) -> bool:
     """Ask the process that serves under this identity to leave, and wait until it has: it drains and says goodbye.
 

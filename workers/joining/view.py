@@ -76,7 +76,7 @@ class JoinView:
     def _ready(self, name: str, report: ModelInstance) -> None:
         speed = report.speed
         if speed is None:
-            self.say(f"{name} is serving (not measured); Ctrl-C leaves the pool")
+            self.say(f"{name} is serving (not measured); Ctrl-C leaves the fleet")
             return
         step_s = speed.step_s(1, TYPICAL_CONTEXT_TOKENS)
         offer = next((o for o in self.expected if (o.model, o.quantization.lower()) == report.key), None)
@@ -92,4 +92,4 @@ class JoinView:
         self.console.print(table)
         if self._guessed and offer is not None:
             self.say("of a processor the router can only guess: its clock and memory are not known; measured counts")
-        self.say(f"{name} is serving; Ctrl-C leaves the pool")
+        self.say(f"{name} is serving; Ctrl-C leaves the fleet")

@@ -14,7 +14,7 @@ from protos.contract.request import Job
 from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
 from protos.contract.worker import Load
 from workers.engines.base import Engine, EngineFailed, Refused, StepResult
-from workers.serving.precondition import conflict
+from workers.serving.precondition import violation
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +141,7 @@ class JobTable:
         return None
 
     def _stale(self, key: AttemptKey, max_queued_prefill_tokens: int) -> Refusal | None:
-        if max_queued_prefill_tokens > 0 and (why := conflict(max_queued_prefill_tokens, self.load_figures())):
+        if max_queued_prefill_tokens > 0 and (why := violation(max_queued_prefill_tokens, self.load_figures())):
             return _refused(key, RefusalCode.CONFLICT, why)
         return None
 

@@ -3,10 +3,10 @@
 from protos.contract.worker import Load
 
 
-def conflict(max_queued_prefill_tokens: int, figures: Load) -> str:
+def violation(max_queued_prefill_tokens: int, figures: Load) -> str:
     """Why the router's choice does not hold at this load; empty: it does, or there is no precondition (0).
 
-    >>> conflict(800, Load(prefill_tokens_pending=900))
+    >>> violation(800, Load(prefill_tokens_pending=900))
     '900 prompt tokens wait here, the router counted on at most 800'
     """
     queued = figures.prefill_tokens_pending

@@ -26,9 +26,9 @@ from workers.engines.base import EngineError, ModelSpec, StepResult
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
 from workers.serving.engine_host import EngineHost
+from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
 from workers.serving.model_manager import ModelManager
-from workers.serving.pool_identity import PoolIdentity
 from workers.serving.tasks import TaskSet
 from workers.session.session import Introduction, Session
 from workers.session.session_pool import SessionPool
@@ -46,7 +46,7 @@ class WorkerPlan:
     profile: Profile
     models: tuple[ModelSpec, ...]
     drain_s: float = 20.0  # how long a stop lets running requests finish
-    leave_unless_loaded: bool = False  # a worker none of whose models loads at the start has no business in the pool
+    leave_unless_loaded: bool = False  # a worker none of whose models loads at the start has no business in the fleet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Worker:
         self,
         plan: WorkerPlan,
         *,
-        identity: PoolIdentity,
+        identity: FleetIdentity,
         sessions: SessionPool,
         engine: EngineHost,
         models: ModelManager,

@@ -34,7 +34,7 @@ class InsecureAddress(WorkerError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSecurity:
-    """PEM files of a worker that has enrolled: the pool's CA, the worker's certificate, its key.
+    """PEM files of a worker that has enrolled: the fleet's CA, the worker's certificate, its key.
 
     ``server_name`` overrides the name the router's certificate is checked against (empty: the address).
     Files are read at each connect, so that a renewed certificate counts from the next session on.

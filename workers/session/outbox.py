@@ -56,8 +56,8 @@ def merge(parts: list[Delta]) -> Delta:
 
 def estimated_bytes(delta: Delta) -> int:
     """About how large a delta is on the wire; an upper bound for text (4 bytes a character)."""
-    rivals = sum(len(one.top) + 1 for one in delta.logprobs)
-    return 64 + 4 * len(delta.text) + 5 * len(delta.token_ids) + 40 * rivals + 4 * len(delta.error)
+    alternatives = sum(len(one.top) + 1 for one in delta.logprobs)
+    return 64 + 4 * len(delta.text) + 5 * len(delta.token_ids) + 40 * alternatives + 4 * len(delta.error)
 
 
 class Outbox:

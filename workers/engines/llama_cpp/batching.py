@@ -155,12 +155,12 @@ class Batching:
             self._end(sequence, FinishReason.LENGTH)
 
     def _logprob(self, logits: Logits, token: int, piece: bytes, top: int) -> TokenLogprob:
-        value, rivals = log_probabilities(logits, token, top)
+        value, alternatives = log_probabilities(logits, token, top)
         return TokenLogprob(
             token_id=token,
             token=piece,
             logprob=value,
-            top=tuple(TopLogprob(token_id=one, token=self.model.piece(one), logprob=p) for one, p in rivals),
+            top=tuple(TopLogprob(token_id=one, token=self.model.piece(one), logprob=p) for one, p in alternatives),
         )
 
     def _end(self, sequence: Sequence, reason: FinishReason, error: str = "") -> None:

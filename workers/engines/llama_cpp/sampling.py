@@ -95,9 +95,9 @@ def log_probabilities(logits: Logits, token: int, top: int) -> tuple[float, list
     """Log-probability of ``token`` under the model's own distribution, and the ``top`` likeliest, best first."""
     best = float(logits.max())
     total = best + float(np.log(np.exp(logits.astype(np.float64) - best).sum()))
-    rivals: list[tuple[int, float]] = []
+    alternatives: list[tuple[int, float]] = []
     if top:
         indices = np.argpartition(logits, -top)[-top:]
         indices = indices[np.argsort(-logits[indices], kind="stable")]
-        rivals = [(int(i), float(logits[i]) - total) for i in indices]
-    return float(logits[token]) - total, rivals
+        alternatives = [(int(i), float(logits[i]) - total) for i in indices]
+    return float(logits[token]) - total, alternatives

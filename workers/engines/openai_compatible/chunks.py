@@ -88,7 +88,7 @@ def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
             for one in value["content"]
         )
     tokens, numbers = value.get("tokens") or [], value.get("token_logprobs") or []
-    rivals = value.get("top_logprobs") or [None] * len(tokens)
+    alternatives = value.get("top_logprobs") or [None] * len(tokens)
     return tuple(
         TokenLogprob(
             token_id=0,
@@ -96,7 +96,7 @@ def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
             logprob=number or 0.0,
             top=tuple(TopLogprob(token_id=0, token=name.encode(), logprob=p) for name, p in (top or {}).items()),
         )
-        for token, number, top in zip(tokens, numbers, rivals, strict=False)
+        for token, number, top in zip(tokens, numbers, alternatives, strict=False)
     )
 
 

@@ -20,7 +20,7 @@ TOKENS_PER_BYTE = 0.3
 
 MAX_ERROR_BYTES = 64 * 1024
 
-CONTEXT_SIGNS = ("context", "too long", "maximum length", "max_model_len", "exceed")
+CONTEXT_PHRASES = ("context", "too long", "maximum length", "max_model_len", "exceed")
 
 
 def estimated_prompt_tokens(job: Job) -> int:
@@ -41,7 +41,7 @@ def refusal(status: int, body: str, upstream: Upstream, prompt_tokens: int) -> R
     except ValueError:
         parsed = {"error": " ".join(body.split())[:200] or f"status {status}"}
     line = error_line(parsed)
-    if status in (400, 413, 422) and any(sign in line.lower() for sign in CONTEXT_SIGNS):
+    if status in (400, 413, 422) and any(phrase in line.lower() for phrase in CONTEXT_PHRASES):
         # llama-server tells its counts; elsewhere they are in the words alone.
         error = parsed.get("error") if isinstance(parsed, dict) else None
         told: dict[str, Any] = error if isinstance(error, dict) else {}

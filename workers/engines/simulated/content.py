@@ -34,7 +34,7 @@ _NORMAL = NormalDist()
 _CHAT_OVERHEAD = 4
 """Tokens a chat template adds per message: role, separators."""
 
-SHORTEST_ANSWER = 4
+MIN_ANSWER_TOKENS = 4
 
 
 def tokenize(text: str) -> list[str]:
@@ -82,7 +82,7 @@ def answer(key: int, start: int, count: int) -> str:
 def answer_length(key: int, mu: float, sigma: float) -> int:
     """Tokens after which the answer ends by itself: log-normal over prompts, the same for every worker."""
     quantile = (_mix(key ^ 0x5DEECE66D) % (1 << 53) + 0.5) / (1 << 53)
-    return max(round(math.exp(mu + sigma * _NORMAL.inv_cdf(quantile))), SHORTEST_ANSWER)
+    return max(round(math.exp(mu + sigma * _NORMAL.inv_cdf(quantile))), MIN_ANSWER_TOKENS)
 
 
 def count_prompt(job: Job) -> int:

@@ -103,15 +103,15 @@ def _stopped(key: int, start: int, length: int, stops: tuple[str, ...]) -> tuple
     return None
 
 
-def _logprob(token_id: int, rivals: int) -> TokenLogprob:
-    """A distribution that halves from rival to rival: the token drawn is always the likeliest."""
+def _logprob(token_id: int, alternatives: int) -> TokenLogprob:
+    """A distribution that halves from alternative to alternative: the token drawn is always the likeliest."""
     top = tuple(
         TopLogprob(
             token_id=(token_id + place) % (2 * len(content.WORDS)),
             token=content.token_text((token_id + place) % (2 * len(content.WORDS))).encode(),
             logprob=-0.6931471805599453 * (place + 1),
         )
-        for place in range(rivals)
+        for place in range(alternatives)
     )
     text = content.token_text(token_id).encode()
     return TokenLogprob(token_id=token_id, token=text, logprob=-0.6931471805599453, top=top)

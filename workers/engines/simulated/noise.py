@@ -10,7 +10,7 @@ import random
 
 from workers.engines.simulated.parameters import EngineParameters
 
-LEAST = 0.2
+MIN_SHARE = 0.2
 """No step takes less than this share of its time."""
 
 
@@ -29,7 +29,7 @@ class Noise:
         """The mean factor of so many steps from ``now`` on. ``now`` never goes back."""
         if self._drift > 0:
             self._wander(now)
-        return max(self._rng.gauss(1.0, self._step / math.sqrt(steps)), LEAST) * max(1.0 + self._slow, LEAST)
+        return max(self._rng.gauss(1.0, self._step / math.sqrt(steps)), MIN_SHARE) * max(1.0 + self._slow, MIN_SHARE)
 
     def _wander(self, now: float) -> None:
         kept = math.exp(-max(now - self._at, 0.0) / self._drift_s)

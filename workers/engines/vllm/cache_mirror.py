@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-MOST_BLOCKS = 65_536
+MAX_BLOCKS = 65_536
 """Token blocks whose text is remembered; the oldest is forgotten first."""
 
 Digest = bytes
@@ -58,7 +58,7 @@ class CacheMirror:
         self._texts.setdefault(digest, []).append(text)
         if digest in self._resident:
             self._stored.append(text)
-        while len(self._texts) > MOST_BLOCKS:
+        while len(self._texts) > MAX_BLOCKS:
             forgotten, texts = self._texts.popitem(last=False)
             for one in texts:
                 del self._home[one]

@@ -65,12 +65,12 @@ def output_of(result: Any, piece: Callable[[int], bytes], top: int) -> Output:
 
 
 def _logprob(token: int, entry: dict[int, Any], piece: Callable[[int], bytes], top: int) -> TokenLogprob:
-    rivals = sorted(entry.items(), key=lambda one: one[1].rank or 0)[:top]
+    alternatives = sorted(entry.items(), key=lambda one: one[1].rank or 0)[:top]
     return TokenLogprob(
         token_id=token,
         token=piece(token),
         logprob=float(entry[token].logprob),
-        top=tuple(TopLogprob(token_id=one, token=piece(one), logprob=float(p.logprob)) for one, p in rivals),
+        top=tuple(TopLogprob(token_id=one, token=piece(one), logprob=float(p.logprob)) for one, p in alternatives),
     )
 
 

@@ -1,4 +1,4 @@
-"""Rule: a job whose condition does not hold is refused before anything of it is queued, with what was found."""
+"""Rule: a job whose precondition does not hold is refused before anything of it is queued, with what was found."""
 
 import asyncio
 from typing import cast
@@ -10,7 +10,7 @@ from protos.contract.worker import Load
 from tests.support.until import until_changed
 from workers.engines.base import Engine
 from workers.serving.job_table import JobTable
-from workers.serving.precondition import conflict
+from workers.serving.precondition import violation
 
 
 class SlowCounter:
@@ -56,16 +56,16 @@ def job(request_id: str) -> Job:
     return Job(request_id=request_id, attempt=1, model="m", quantization="q8_0")
 
 
-def test_a_condition_holds_up_to_the_number_it_names() -> None:
-    """0 is no condition; one token more is a conflict, which says both figures."""
-    assert conflict(0, Load(prefill_tokens_pending=10**9)) == ""
-    assert conflict(500, Load(prefill_tokens_pending=500)) == ""
-    why = conflict(500, Load(prefill_tokens_pending=501))
+def test_a_precondition_holds_up_to_the_number_it_names() -> None:
+    """0 is no precondition; one token more is a conflict, which says both figures."""
+    assert violation(0, Load(prefill_tokens_pending=10**9)) == ""
+    assert violation(500, Load(prefill_tokens_pending=500)) == ""
+    why = violation(500, Load(prefill_tokens_pending=501))
     assert "501" in why
     assert "500" in why
 
 
-async def test_a_job_whose_condition_is_broken_never_reaches_the_engine() -> None:
+async def test_a_job_whose_precondition_does_not_hold_never_reaches_the_engine() -> None:
     """Refused with its own code, so that the router takes it for no failure."""
     engine, heard = SlowCounter(pending=900), Heard()
     work = jobs(engine)

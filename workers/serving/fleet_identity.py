@@ -1,4 +1,4 @@
-"""The name a worker has in its pool, and asking for one."""
+"""The name a worker has in its fleet, and asking for one."""
 
 import time
 from collections.abc import Callable, Coroutine
@@ -11,8 +11,8 @@ ENROLMENT_HOLDS_S = 5.0
 """A worker turned away so soon after it enrolled is not wanted: asking again would go on for ever."""
 
 
-class PoolIdentity:
-    """``enrol`` asks the pool for an identity: at the start when there is none, and again whenever a router says that
+class FleetIdentity:
+    """``enrol`` asks the fleet for an identity: at the start when there is none, and again whenever a router says that
     it does not know the worker. None: the identity given is the only one.
     """
 
@@ -49,7 +49,7 @@ class PoolIdentity:
         return self._enrol is not None
 
     async def ask(self) -> EnrolReply:
-        """Take the identity that the pool gives. Raises what ``enrol`` raises."""
+        """Take the identity that the fleet gives. Raises what ``enrol`` raises."""
         assert self._enrol is not None
         enrolment = await self._enrol()
         self.worker_id = enrolment.worker_id
