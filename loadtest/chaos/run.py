@@ -255,6 +255,6 @@ async def _record_figures(session: aiohttp.ClientSession, pool: ChaosPool) -> di
 
 @contextlib.asynccontextmanager
 async def _clients() -> AsyncIterator[aiohttp.ClientSession]:
-    connector = aiohttp.TCPConnector(limit=0)
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)  # each is a client of its own
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
         yield session

@@ -14,7 +14,7 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetServicer, FleetStub, add_FleetServicer_to_server
 
 LIES_IN = 8
-"""One step in so many has a lie in it."""
+"""One step in so many of those that bring output has a lie in it."""
 
 KNOWN_REQUESTS = 64
 CALL_DEADLINE_S = 10.0
@@ -83,9 +83,10 @@ class Liar(FleetServicer):
         if step.HasField("load"):
             for field in ("running", "waiting", "context_tokens", "prefill_tokens_pending", "kv_used"):
                 step.load.ClearField(field)
-        self._steps += 1
-        if self._steps % LIES_IN == 0 and step.deltas:
-            self._lie(step)
+        if step.deltas:
+            self._steps += 1
+            if self._steps % LIES_IN == 0:
+                self._lie(step)
         return event
 
     def _lie(self, step: pb.Step) -> None:
