@@ -36,6 +36,7 @@ class Row:
     placed_before: int = 0  # newcomers sent to the victim just before the strike: where none went, none can stop
     expected: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    longest_stall_of: str = ""  # whose it was
     failure: str = ""  # what did not come true, so that the row shows nothing
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -58,7 +59,8 @@ class Row:
         for name in ("longest_stall_s", "stop_placing_s"):
             value, most = getattr(self, name), self.expected.get(name)
             if most is not None and value is not None and value > most:
-                found.append(f"{name} {value:.2f} above {most:g}")
+                whose = f" ({self.longest_stall_of})" if name == "longest_stall_s" else ""
+                found.append(f"{name} {value:.2f} above {most:g}{whose}")
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -105,7 +107,9 @@ def make_row(
     flying = [one for one in streams if one.in_flight(struck_at)]
     later = [one for one in streams if one.sent_at > struck_at]
     by_design = [one for one in flying if not one.completed] if fails_by_design else []
-    watched = [one for one in streams if one.completed]
+    longest = max(
+        (one for one in streams if one.completed), key=lambda one: one.longest_stall_s(struck_at), default=None
+    )
     return Row(
         fault=fault,
         engine=engine,
@@ -115,7 +119,8 @@ def make_row(
         continued=sum(bool(one.moves) for one in flying),
         failed_by_design=len(by_design),
         tokens_wrong=tokens_wrong,
-        longest_stall_s=round(max((one.longest_stall_s(struck_at) for one in watched), default=0.0), 3),
+        longest_stall_s=0.0 if longest is None else round(longest.longest_stall_s(struck_at), 3),
+        longest_stall_of="" if longest is None else longest.in_words(struck_at),
         stop_placing_s=None if stop is None else round(stop.seconds, 3),
         later=len(later),
         later_completed=sum(one.completed for one in later),

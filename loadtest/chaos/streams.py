@@ -66,6 +66,12 @@ class Stream:
         times = self.event_times
         return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
 
+    def in_words(self, since: float) -> str:
+        """Which it is, for whoever looks for it in the logs."""
+        moves = "".join(f", to {move['to_worker']} at token {move['at_token']}" for move in self.moves)
+        sent = f"sent at {self.sent_at - since:+.2f} s"
+        return f"{self.request_id} of {self.max_tokens} tokens, {sent}, {self.worker}{moves}"
+
     def in_flight(self, at: float) -> bool:
         """Sent and not ended at that time."""
         return self.sent_at <= at and (self.ended_at is None or self.ended_at > at)

@@ -70,6 +70,17 @@ def test_stalls_are_counted_from_the_strike_or_from_when_the_request_was_sent() 
     assert newcomer.longest_stall_s(since=10.0) == pytest.approx(3.0)
 
 
+def test_a_stall_above_its_bound_says_whose_it_was() -> None:
+    """So that it can be followed through the logs."""
+    slow, quick = stream(RIGHT, sent_at=4.0, times=(5.0, 9.0)), stream(RIGHT, sent_at=4.0, times=(5.0, 5.5))
+    slow.request_id, slow.worker, slow.moves = "r7", "sim-1", [{"to_worker": "sim-2", "at_token": 3}]
+    row = make_row(
+        fault="f", engine="e", router="uvicorn", streams=[quick, slow], tokens_wrong=0, struck_at=6.0,
+        fails_by_design=False, stop=None, expected={"longest_stall_s": 2.0}, notes={},
+    )  # fmt: skip
+    assert row.misses == ["longest_stall_s 3.00 above 2 (r7 of 12 tokens, sent at -2.00 s, sim-1, to sim-2 at token 3)"]
+
+
 def test_placements_after_the_router_had_noticed_are_probes() -> None:
     """And those after the victim came back are neither."""
     at = [9.0, 10.2, 10.4, 12.0, 30.0]
