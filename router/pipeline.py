@@ -1,12 +1,11 @@
-"""The life of a request: admit, place, send, stream — and go on elsewhere when a worker goes away.
+"""The life of a request: place, admit, send, stream — and go on elsewhere when a worker goes away.
 
-Read this first. A request comes in from ``router.http`` as an ``InferenceRequest``. The scheduler admits it and names a
-worker (``_decided``); it travels over that worker's session (``_send``) and is accepted once the worker has counted its
-prompt exactly (``_first_event``). Then its output streams back (``stream``).
-
-When the worker fails, falls silent or gives the request back, the scheduler places what is left on another worker. That
-one starts from what the client already has, so that the client sees one unbroken stream. Whatever happens, the
-scheduler hears of each attempt's end exactly once, and of a client that leaves (``release``).
+Read this first. A request comes in from ``router.http`` as an ``InferenceRequest``. The scheduler names the worker that
+would serve it best and lets it go there, now or later (``_start``); it travels over that worker's session (``_send``)
+and is accepted once the worker has counted its prompt exactly (``_first_event``). Then its output streams back
+(``stream``). When the worker fails, falls silent or gives the request back, the scheduler places what is left on
+another worker. That one starts from what the client already has, so that the client sees one unbroken stream. Whatever
+happens, the scheduler hears of each attempt's end exactly once, and of a client that leaves (``release``).
 """
 
 import asyncio
@@ -68,11 +67,12 @@ class Pipeline:
 
     # -- before the first token ------------------------------------------------------------------------
 
-    async def _start(self, state: RequestState, event: Event | None) -> None:
-        """Place and send until a worker accepts. ``event`` is what makes the request wait for a decision."""
-        while event is not None:
-            send = await self._queue.ask(event, state.request_id)
-            event = self._send(state, send) or await self._until_accepted(state)
+    async def _start(self, state: RequestState, cause: Event) -> None:
+        """Ask where to go and send, until a worker accepts. ``cause``: why the request waits for a decision."""
+        again: Event | None = cause
+        while again is not None:
+            send = await self._queue.ask(again, state.request_id)
+            again = self._send(state, send) or await self._until_accepted(state)
 
     def _send(self, state: RequestState, send: Send) -> AttemptEnded | None:
         """Send the command; the attempt's end when its worker left in this very moment."""
@@ -228,7 +228,9 @@ class Pipeline:
         if state.attempt is not None:
             state.attempt.abort()
             late = self._clock.now() >= state.request.deadline_at
+            node = state.attempt.placed.node
             outcome = self._close(state, Ending.DEADLINE if late else Ending.ABORTED)
+            log.debug("dispatch.abandoned", request_id=state.request_id, node=node, ending=outcome.ending)
         self._queue.tell(ClientLeft(state.request_id, outcome))
 
     def _arm_deadline(self, state: RequestState) -> asyncio.TimerHandle:

@@ -1,7 +1,8 @@
-"""The asynchronous side of the scheduler: requests wait here for what it decides about them.
+"""The asynchronous side of the scheduler: coroutines wait here for what it decides about their requests.
 
-The scheduler is pure. This queue hands it events, wakes it when the fleet changes or a time it named comes, and turns
-its instructions into the result, or the error, of whoever waits for them.
+The scheduler is pure, and the order of who goes next is its own (``scheduling/admission``). This queue hands it events,
+wakes it when the fleet changes or a time it named comes, and turns its instructions into the result, or the error, of
+whoever waits for them.
 """
 
 import asyncio

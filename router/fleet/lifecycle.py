@@ -1,8 +1,8 @@
 """A worker's life as a pure state machine: an event comes in, the next state and what to do about it come out.
 
-``enrolled → loading → benchmarking → ready ⇄ asleep → draining → gone``. Every transition is in one table;
-anything else raises ``ImpossibleTransition``, so that a hole in the table is a bug found by a test, not a worker
-in limbo. A cordon is not a state: it is an operator's decision that lies beside it and survives restarts.
+``enrolled → loading → benchmarking → ready ⇄ asleep``, ``ready ⇄ draining``, anything ``→ gone``. Every transition is
+in one table; anything else raises ``ImpossibleTransition``, so that a hole in the table is a bug found by a test, not a
+worker in limbo. A cordon is not a state: it is an operator's decision that lies beside it and survives restarts.
 """
 
 from dataclasses import dataclass

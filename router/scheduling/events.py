@@ -55,8 +55,8 @@ class WorkerRefused:
 class AttemptEnded:
     """An attempt is over: its answer is complete, or it broke off and the rest goes on elsewhere.
 
-    ``sent_tokens``: output tokens the client has, over all attempts; ``started``: it has anything at all;
-    ``progressed``: this attempt brought a token; ``complete``: nothing is left to do, however it ended.
+    Where it broke off, ``sent_tokens``: output tokens the client has, over all attempts; ``started``: it has anything;
+    ``progressed``: this attempt brought a token; ``complete``: it broke off with nothing left to do.
     """
 
     request_id: RequestId

@@ -142,7 +142,7 @@ class Scheduler:
         assert request_id not in self._requests, f"{request_id} arrived twice"
         tracked = self._requests[request_id] = TrackedRequest(event.request)
         self._note(tracked, now, "arrived")
-        return self._place(tracked, now)
+        return self._queue_or_give_up(tracked, now)
 
     def _command_sent(self, event: CommandSent, now: float) -> list[Instruction]:
         claim = self._claim_of(event.request_id)
@@ -152,7 +152,8 @@ class Scheduler:
     def _accepted(self, event: WorkerAccepted, now: float) -> list[Instruction]:
         tracked = self._requests[event.request_id]
         claim = self._claim_of(event.request_id)
-        tracked.moves += tracked.taken
+        if tracked.taken:
+            tracked.moves += 1
         tracked.taken, tracked.busy = True, 0
         tracked.prompt_tokens = tracked.prompt_tokens or event.prompt_tokens
         self._note(tracked, now, f"accepted by {claim.placed.node}")
@@ -165,14 +166,14 @@ class Scheduler:
         self._close(tracked, event.outcome, now, refusal.message)
         if event.outcome.ending is Ending.CONFLICT:
             tracked.conflicts += 1
-            return self._place(tracked, now)
+            return self._queue_or_give_up(tracked, now)
         if not tracked.started:
             tried = frozenset(tracked.avoid | {placed.worker_id})
             if is_clients_fault(refusal, tracked.request, self._fleet.snapshot(), tried):
                 self._forget(tracked, now, "rejected: the client must change it")
                 return [Reject(event.request_id, refusal)]
         self._failed(tracked, placed, refusal)
-        return self._place(tracked, now)
+        return self._queue_or_give_up(tracked, now)
 
     def _failed(self, tracked: TrackedRequest, placed: Placed, refusal: Refusal) -> None:
         tracked.failed(placed, refusal.message, busy=refusal.code is RefusalCode.BUSY)
@@ -196,7 +197,7 @@ class Scheduler:
             self._forget(tracked, now, "complete")
             return []
         tracked.failed(claim.placed, event.reason)
-        return self._place(tracked, now)
+        return self._queue_or_give_up(tracked, now)
 
     def _client_left(self, event: ClientLeft, now: float) -> list[Instruction]:
         tracked = self._requests.get(event.request_id)
@@ -237,11 +238,11 @@ class Scheduler:
             if tracked is not None and tracked.backing_off:
                 tracked.backing_off = False
                 self._queue(tracked, now)
-        return self._schedule(now) if self._admission.pending else self._wake()
+        return self._schedule(now) if self._admission.pending else self._wake_instruction()
 
     # -- deciding ----------------------------------------------------------------------------------------------
 
-    def _place(self, tracked: TrackedRequest, now: float) -> list[Instruction]:
+    def _queue_or_give_up(self, tracked: TrackedRequest, now: float) -> list[Instruction]:
         """Queue a request, at once or after its back-off, or give it up."""
         why = self._why_to_give_up(tracked)
         if why:
@@ -252,7 +253,7 @@ class Scheduler:
             tracked.backing_off = True
             self._backoffs += 1
             heapq.heappush(self._backing_off, (now + delay, self._backoffs, tracked.request.request_id))
-            return self._wake()
+            return self._wake_instruction()
         self._queue(tracked, now)
         return self._schedule(now)
 
@@ -279,18 +280,19 @@ class Scheduler:
             decisions = self._admission.schedule(self._fleet.snapshot(), now)
             for decision in decisions:
                 if isinstance(decision, Admitted):
-                    instructions.append(self._send(decision.request_id))
+                    instructions.append(self._send_instruction(decision.request_id))
                 else:
                     self._forget(self._requests[decision.request_id], now, f"shed: {decision.reason}")
                     instructions.append(decision)
             if not self._admission.pending or not any(isinstance(decision, Admitted) for decision in decisions):
-                return instructions + self._wake()
+                return instructions + self._wake_instruction()
 
-    def _send(self, request_id: RequestId) -> Send:
+    def _send_instruction(self, request_id: RequestId) -> Send:
         tracked = self._requests[request_id]
         claim = self._claim_of(request_id)
-        condition = tracked.precondition(claim.placed, tried=claim.attempt - 1 > tracked.conflicts or tracked.started)
-        return Send(claim.request, claim.placed, claim.attempt, condition)
+        tried_before = tracked.started or claim.attempt - 1 > tracked.conflicts  # ``tried``, without this attempt
+        most = tracked.precondition(claim.placed, tried=tried_before)
+        return Send(claim.request, claim.placed, claim.attempt, most)
 
     def _open_claim(self, request: InferenceRequest, placed: Placed, now: float) -> FleetSnapshot:
         tracked = self._requests[request.request_id]
@@ -344,7 +346,7 @@ class Scheduler:
         assert claim is not None, f"{request_id} has no claim"
         return claim
 
-    def _wake(self) -> list[Instruction]:
+    def _wake_instruction(self) -> list[Instruction]:
         """When to look again if nothing else happens."""
         times = [at for at, *_ in self._backing_off[:1]]
         wakeup = self._admission.next_wakeup()

@@ -78,9 +78,9 @@ class Admission:
     ) -> None:
         """Queue a request; at the bounds, refuse it or whoever is least entitled to wait.
 
-        ``continuation``: it is already being answered, so it goes first and is not shed for load, only when its
-        deadline passes. ``again``: it was admitted before and its choice was stale; it goes first too and is not
-        charged twice, but is judged as at first.
+        ``continuation``: it is being answered, or some worker had it before, so it goes first and is not shed for load,
+        only when its deadline passes. ``again``: it was admitted before and its choice was stale; it goes first
+        too and is not charged twice, but is judged as at first.
         """
         limits = self._limits.of(request.tenant)
         tokens = float(max(request.prompt_tokens_estimate, 1)) + self._placer.expected_output(request)
