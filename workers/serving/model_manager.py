@@ -99,13 +99,14 @@ class ModelManager:
             try:
                 async with asyncio.timeout(load_deadline_s(spec.path)):
                     loaded = await self._unless_dead(self._engine.engine.load(spec, self._progress(pending)))
-            except _EngineGone:
-                return False  # said already, and what follows is the restart
+            except _EngineGone as gone:
+                log.info("model.load_failed", model=spec.name, quantization=pending.quantization, reason=str(gone))
+                return False  # told already, and what follows is the restart
             except (LoadError, EngineFailed, TimeoutError) as error:
                 reason = str(error) or f"not loaded within {load_deadline_s(spec.path):.0f} s"
                 return self._failed(pending, reason)
             except Exception as error:
-                log.exception("model.load_failed", model=spec.name)
+                log.exception("model.load_raised", model=spec.name)
                 return self._failed(pending, f"{type(error).__name__}: {error}".splitlines()[0])
             log.info("model.load_complete", model=spec.name, seconds=round(time.monotonic() - started, 2))
             await self._measured(spec, pending, loaded)
@@ -182,7 +183,7 @@ class ModelManager:
     # ------------------------------------------------------------ telling
 
     def _failed(self, report: ModelInstance, reason: str) -> bool:
-        log.error("model.failed", model=report.model, quantization=report.quantization, reason=reason)
+        log.error("model.load_failed", model=report.model, quantization=report.quantization, reason=reason)
         self._set(replace(report, state=InstanceState.FAILED, error=reason, speed=None), 1.0, reason)
         return False
 

@@ -166,6 +166,7 @@ class Worker:
         try:
             await self._engine.restart()
         except EngineError as error:
+            log.error("engine.restart_failed", reason=str(error))
             self._leave(1, f"the engine cannot be started again: {error}")
             return
         self._jobs.attach(self._engine.engine)
