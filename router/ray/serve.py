@@ -1,4 +1,8 @@
-"""Running the Serve application until somebody stops it: on a cluster of its own, or on one that runs already."""
+"""Running the Serve application until somebody stops it: on a cluster of its own, or on one that runs already.
+
+Ray reads its environment as it is imported (which sockets it binds, for one), so nothing here imports it before
+``serve_settings.apply``.
+"""
 
 import os
 import shutil
@@ -9,13 +13,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray import serve as ray_serve
-
 from router.config import RouterConfig
 from router.errors import ConfigError
 from router.ray import settings as serve_settings
-from router.ray.app import APPLICATION, bind
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """The router moves no objects through Ray; the smallest store will do."""
@@ -44,6 +44,11 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
 
 def _run_application(config: RouterConfig, address: str | None) -> None:
+    import ray
+    from ray import serve as ray_serve
+
+    from router.ray.app import APPLICATION, bind
+
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is None:
         options |= {
@@ -64,6 +69,8 @@ def _run_application(config: RouterConfig, address: str | None) -> None:
 
 def _check_cluster() -> None:
     """A cluster that runs without our settings would serve, slowly; say what is missing instead."""
+    import ray
+
     remote: Any = ray.remote(num_cpus=0)(lambda: dict(os.environ))
     missing = serve_settings.missing(ray.get(remote.remote(), timeout=60))
     if missing:
@@ -73,10 +80,17 @@ def _check_cluster() -> None:
 
 
 def _stop_ray(*, own_cluster: bool) -> None:
+    if "ray" not in sys.modules:
+        return
+    import ray
+    from ray import serve as ray_serve
+
     if not ray.is_initialized():
         return
     if own_cluster:
         ray_serve.shutdown()
     else:
+        from router.ray.app import APPLICATION
+
         ray_serve.delete(APPLICATION)
     ray.shutdown()

@@ -59,3 +59,9 @@ def test_two_clusters_on_one_machine_share_no_port(tmp_path: Path) -> None:
     names = [name for name in first if name.endswith("_PORT")]
     assert "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT" in names
     assert all(first[name] != second[name] for name in names)
+
+
+def test_ray_is_not_imported_before_its_settings_are_made() -> None:
+    """It reads them as it is imported: too late, and everything inside Ray listens on every interface."""
+    code = "import sys, router.cli.serve, router.ray.serve; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
