@@ -94,7 +94,7 @@ async def ask(pool: Head, member: Member) -> str:
         model=model,
         quantization=quantization,
         messages=(ChatMessage(role="user", content="What is the capital of France?"),),
-        sampling=Sampling(max_tokens=32),
+        sampling=Sampling(max_tokens=32, temperature=0.0),
     )
     session.send(Generate(job=job))
     await asyncio.wait_for(done, 30)
