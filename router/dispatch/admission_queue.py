@@ -16,6 +16,8 @@ from router.scheduling.events import Event, Instruction, Send, Tick, WakeAt
 from router.scheduling.scheduler import Scheduler
 
 MIN_SLEEP_S = 0.001
+MAX_SLEEP_S = 1.0
+"""While somebody waits: a breaker's pause ends without an event, and the workers of an idle fleet report nothing."""
 
 
 class AdmissionQueue:
@@ -84,5 +86,5 @@ class AdmissionQueue:
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(MIN_SLEEP_S, at - self._clock.now())
+        delay = min(max(MIN_SLEEP_S, at - self._clock.now()), MAX_SLEEP_S)
         self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
