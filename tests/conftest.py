@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from tests.support.leftovers import Leftovers
+from tests.support.processes import command_line
 
 REPOSITORY = Path(__file__).parent.parent
 MODELS = Path(os.environ.get("ALLSORTS_MODELS", REPOSITORY / "build" / "models"))
@@ -53,7 +54,7 @@ def nothing_is_left_running() -> Iterator[None]:
     started = [child for child in here.children(recursive=True) if child.pid not in before]
     _, left = psutil.wait_procs(started, timeout=SETTLE_S)
     left = [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE and not _pythons_own(one)]
-    assert not left, f"left running: {[' '.join(one.cmdline())[:200] for one in left]}"
+    assert not left, f"left running: {[command_line(one)[:200] for one in left]}"
     ports = _listening(here) - listening_before
     assert not ports, f"still listening on {sorted(ports)}"
 
@@ -73,7 +74,7 @@ def _configured(configure: Callable[..., None], **settings: Any) -> None:
 
 def _pythons_own(process: psutil.Process) -> bool:
     """multiprocessing's resource tracker lives as long as the process that first needed it."""
-    return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+    return "multiprocessing.resource_tracker" in command_line(process)
 
 
 def _listening(process: psutil.Process) -> set[int]:

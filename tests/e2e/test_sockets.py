@@ -7,12 +7,12 @@ import psutil
 import pytest
 
 from tests.support.pool import Pool
+from tests.support.processes import family_of
 
 
 def family(pool: Pool) -> list[psutil.Process]:
     """The command and all that came from it, Ray's processes too: those that carry the pool's state or ancestry."""
-    command = psutil.Process(pool.process_id)
-    return [command, *command.children(recursive=True)]
+    return family_of(pool.process_id)
 
 
 def listening(processes: list[psutil.Process]) -> dict[tuple[str, int], str]:

@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.integration.test_error_paths import shown, stream, text_of
 from tests.support.one_pool import PATIENT_S, OnePool, one_pool
+from tests.support.processes import command_line, family_of, name_of
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -138,8 +139,7 @@ def test_memory_that_cannot_be_had_is_one_line(pool: OnePool, awq_folder: Path) 
 
 def core_of(process_id: int) -> psutil.Process:
     """The process in which vLLM computes."""
-    children = psutil.Process(process_id).children(recursive=True)
-    return next(one for one in children if "EngineCore" in " ".join((one.name(), *one.cmdline())))
+    return next(one for one in family_of(process_id) if "EngineCore" in f"{name_of(one)} {command_line(one)}")
 
 
 def test_a_killed_core_is_started_again_and_nobody_waits_for_ever(pool: OnePool, awq_folder: Path) -> None:

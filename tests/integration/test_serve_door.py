@@ -14,6 +14,7 @@ from router.domain.clock import SystemClock
 from router.state.location import open_store
 from router.trust.credentials import StoredCredentials
 from tests.support.pool import free_port
+from tests.support.processes import family_of
 from tests.support.until import until_async
 
 COMMAND = (sys.executable, "-m", "router.cli.main", "serve")
@@ -40,8 +41,8 @@ async def test_beyond_loopback_nothing_starts_without_keys(how: list[str], tmp_p
     async with serving("--host", "0.0.0.0", "--state-dir", str(tmp_path), *ports, *how) as process:
         seen: set[str] = set()
         while process.returncode is None:
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                for one in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+            for one in family_of(process.pid):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                     seen |= {c.status for c in one.net_connections(kind="tcp")}
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), 0.05)

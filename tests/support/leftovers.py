@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
+from tests.support.processes import command_line
 from tests.support.until import until
 
 SETTLE_S = 5.0
@@ -209,6 +210,6 @@ def _pythons_own(child: int) -> bool:
 
 def _command(child: int) -> str:
     try:
-        return " ".join(psutil.Process(child).cmdline())[:200]
-    except psutil.Error:
+        return command_line(psutil.Process(child))[:200]
+    except psutil.NoSuchProcess:
         return ""
