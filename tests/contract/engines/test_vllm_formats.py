@@ -1,9 +1,11 @@
 """The formats of weights that vLLM takes on this device, each really loaded and asked."""
 
 import math
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from protos.contract.models.quantization import canonical
@@ -57,17 +59,32 @@ async def test_a_format_is_read_as_it_is_meant(kind: str, engine: Engine, awq_fo
     assert perplexity < WORSE_AT_MOST[kind] * FULL_PRECISION * 1.02
 
 
-async def test_a_format_the_device_computes_no_numbers_with_is_refused(
+async def test_a_format_without_kernels_for_the_device_is_refused_before_anything_starts(
     engine: Engine, awq_folder: Path, tmp_path: Path
 ) -> None:
-    """FP8 on a CPU: vLLM loads it, and all its logits are NaN. Its first step tells, before anybody is answered."""
+    """FP8 on a CPU: vLLM would load it, and compute no numbers, or for minutes: as the processor is."""
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
         assert (await load(engine, "fp8", awq_folder, tmp_path)).quantization == "fp8"
         return
-    with pytest.raises(LoadError, match="unsupported quantization fp8: what it computes are not numbers"):
+    with pytest.raises(LoadError, match="unsupported quantization fp8: vLLM has no kernels for it on processors"):
         await load(engine, "fp8", awq_folder, tmp_path)
+    assert engine.models == ()
+
+
+async def test_a_model_that_computes_no_numbers_is_refused(engine: Engine, awq_folder: Path, tmp_path: Path) -> None:
+    """It loads, and all its logits are NaN. Its first step tells, before anybody is answered."""
+    from safetensors.numpy import load_file, save_file
+
+    plain = awq_folder.with_name(awq_folder.name.replace("-awq", "-fp16"))
+    folder = shutil.copytree(plain, tmp_path / "nan")
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    tensors["model.norm.weight"] = np.full_like(tensors["model.norm.weight"], np.nan)
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(LoadError, match="what it computes are not numbers"):
+        await engine.load(ModelSpec(name="m", path=str(folder), context_tokens=256, slots=2), lambda *_: None)
     assert engine.models == ()
 
 

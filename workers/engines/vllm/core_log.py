@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 _ERROR = re.compile(r"(?:^|\] |\) )((?:[A-Za-z_]+\.)*[A-Z][A-Za-z]*(?:Error|Exception|Interrupt))(?:: (.*))?$")
-_VAGUE = ("Engine core initialization failed", "WorkerProc initialization failed")
+_VAGUE = ("Engine core initialization failed", "WorkerProc initialization failed", "cancelled")
 TAIL_BYTES = 256 * 1024
 
 _LISTS = re.compile(r"[.;]? (?:Must be one of|Supported dtypes:|Supported quantization|The available parameters).*")

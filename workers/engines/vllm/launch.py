@@ -21,6 +21,10 @@ from workers.engines.vllm.statistics import Statistics, stat_logger
 OVERHEAD_BYTES = 1_500 * 2**20
 """A core process on a CPU before any weights: torch and vLLM's own modules."""
 
+NOT_ON_PROCESSORS = frozenset({"fp8", "mxfp4", "nvfp4", "nf4"})
+"""vLLM's table of supported hardware (docs.vllm.ai, features/quantization). It loads them all the same: FP8 (0.32.0)
+computes no numbers on some processors, and takes minutes for a step on others."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Launched:
@@ -58,6 +62,7 @@ class Launcher:
         on_cpu = await asyncio.to_thread(_on_cpu)
         os.environ.update(environment(options, on_cpu=on_cpu))
         if on_cpu:
+            _check_format(spec, shape)
             _check_memory(spec, shape, options)
         self._number += 1
         publishes = options.publish_cache and options.prefix_caching
@@ -91,13 +96,26 @@ def load_error(launched: Launched, error: Exception) -> LoadError:
     if first.endswith(":") and more:
         first = f"{first} {more[0].strip()}"
     reason = (launched.last_words() if "root cause" in first else "") or first
+    if _DIED in reason:
+        reason = "its core process ended without a reason in its log; see the worker's own output"
     return LoadError(f"{launched.spec.path}: {plainly(reason, launched.model.stated.method)}")
+
+
+_DIED = "EngineCore encountered an issue"  # vLLM's EngineDeadError
 
 
 def _on_cpu() -> bool:
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
+
+
+def _check_format(spec: ModelSpec, shape: ModelShape) -> None:
+    if shape.quantization in NOT_ON_PROCESSORS:
+        raise LoadError(
+            f"{spec.path}: unsupported quantization {shape.quantization}: vLLM has no kernels for it on processors; "
+            "choose awq, gptq, w8a8 or full precision"
+        )
 
 
 def _check_memory(spec: ModelSpec, shape: ModelShape, options: Options) -> None:

@@ -71,8 +71,8 @@ class VllmModel:
     async def warm_up(self) -> None:
         """The first use of each path costs seconds: sampling, log-probabilities, the prompt's log-probabilities.
 
-        Raises what vLLM raises: a model that loads may yet kill the core with its first step, or compute no numbers
-        (FP8 on a CPU, vLLM 0.32.0). Afterwards the core's death is the engine's.
+        Raises what vLLM raises: a model that loads may yet kill the core with its first step, or compute no numbers.
+        Afterwards the core's death is the engine's.
         """
         tokens = self._vocabulary.tokenize("Hello, world", special=False, add_start=False)
         greedy = Sampling(temperature=0.0, logprobs=True, top_logprobs=2)

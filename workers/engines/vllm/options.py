@@ -44,6 +44,15 @@ def context_of(options: Options, shape: ModelShape) -> int:
     return options.context_tokens or min(shape.context_tokens or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
 
 
+def activations(options: Options, shape: ModelShape, *, on_cpu: bool) -> str:
+    """Type of the activations. With eight-bit weights and activations on a processor with AMX, vLLM 0.32.0 has a kernel
+    for bfloat16 alone: asked for another, its core ends with the first step ("scalar path not implemented").
+    """
+    if on_cpu and options.dtype == "auto" and shape.quantization == "int8":
+        return "bfloat16"
+    return options.dtype
+
+
 def engine_arguments(
     spec: ModelSpec, options: Options, shape: ModelShape, *, on_cpu: bool, events_at: str
 ) -> dict[str, Any]:
@@ -53,7 +62,7 @@ def engine_arguments(
         "tokenizer": spec.path,
         "max_model_len": context_of(options, shape),
         "max_num_seqs": options.slots,
-        "dtype": options.dtype,
+        "dtype": activations(options, shape, on_cpu=on_cpu),
         "kv_cache_dtype": options.kv_dtype,
         "enforce_eager": on_cpu or options.eager,
         "enable_prefix_caching": options.prefix_caching,

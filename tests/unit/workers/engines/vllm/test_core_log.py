@@ -18,6 +18,7 @@ def test_the_last_exception_that_says_something_is_the_cause() -> None:
     """The one that only points elsewhere is passed over."""
     assert root_cause(LOG).startswith("To serve at least one request")
     assert root_cause("INFO all is well\n") == ""
+    assert root_cause("RuntimeError: cancelled\n") == "", "what vLLM says of a core that was killed by its own code"
     assert root_cause("(EngineCore pid=1) torch.OutOfMemoryError: no memory") == "no memory"
 
 

@@ -1,12 +1,13 @@
 """What vLLM is told when it loads a model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import LoadError, ModelSpec
-from workers.engines.vllm.options import engine_arguments, environment, options_of
+from workers.engines.vllm.options import activations, engine_arguments, environment, options_of
 
 SHAPE = ModelShape(
     name="m", layers=80, hidden=8192, heads=64, kv_heads=8, head_dim_k=128, head_dim_v=128, feed_forward=28672,
@@ -28,6 +29,23 @@ def test_on_a_gpu_node_the_model_may_be_split_over_several() -> None:
     assert arguments["kv_cache_dtype"] == "fp8"
     assert arguments["enforce_eager"] is False
     assert "quantization" not in arguments, "config.json knows it best"
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "quantization", "wished", "told_dtype"),
+    [
+        (True, "int8", "auto", "bfloat16"),
+        (True, "int8", "float32", "float32"),
+        (True, "awq", "auto", "auto"),
+        (False, "int8", "auto", "auto"),
+    ],
+)
+def test_eight_bit_activations_on_a_processor_are_computed_from_bfloat16(
+    on_cpu: bool, quantization: str, wished: str, told_dtype: str
+) -> None:
+    """The one type that vLLM's kernel for AMX takes; whoever names another gets it."""
+    options = options_of(ModelSpec(name="m", path="m", options={"dtype": wished}))
+    assert activations(options, replace(SHAPE, quantization=quantization), on_cpu=on_cpu) == told_dtype
 
 
 def test_on_a_cpu_there_is_no_gpu_to_share_and_no_compiled_path() -> None:
