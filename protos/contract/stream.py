@@ -59,6 +59,7 @@ class Delta(Struct, frozen=True, kw_only=True, gc=False):
     attempt: int
     position: int  # output tokens of this attempt before this delta
     text: str = ""
+    reasoning: str = ""  # what the model thinks before it answers; whole characters, like ``text``
     token_ids: tuple[int, ...] = ()  # when asked for
     token_count: int = 0
     text_tokens: int = 0

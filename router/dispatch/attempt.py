@@ -61,8 +61,8 @@ class Attempt:
                 event = SessionLost(request_id=event.request_id, attempt=event.attempt, reason=fault, breach=True)
             else:
                 self._tokens += event.token_count
-                self._characters += len(event.text)
-                if not (event.token_count or event.text or event.finish_reason):
+                self._characters += len(event.text) + len(event.reasoning)
+                if not (event.token_count or event.text or event.reasoning or event.finish_reason):
                     return  # says nothing
         self._events.append(event)
         self._wake.set()
@@ -96,7 +96,7 @@ class Attempt:
             return f"the worker spoke at token {delta.position}, expected {self._tokens}"
         if tokens > self._token_budget:
             return f"the worker sent more than the {self._token_budget} tokens it was asked for"
-        if self._characters + len(delta.text) > CHARACTERS_PER_TOKEN * tokens + TEXT_SLACK:
+        if self._characters + len(delta.text) + len(delta.reasoning) > CHARACTERS_PER_TOKEN * tokens + TEXT_SLACK:
             return f"the worker sent more text than {tokens} tokens can have"
         if max(len(delta.token_ids), len(delta.logprobs)) > max(delta.token_count, 1) or delta.text_tokens > tokens:
             return f"the worker sent particulars of more tokens than the {tokens} it produced"

@@ -21,6 +21,7 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
     """Waiting events as one: new output for the client, and what ended the attempt, well or badly."""
 
     text: str = ""
+    reasoning: str = ""
     token_count: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     final: Delta | None = None  # the attempt ended as the client asked
@@ -29,9 +30,9 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def chunk(self) -> Chunk | None:
         """The new output; None when there is none."""
-        if not self.token_count and not self.text:
+        if not (self.token_count or self.text or self.reasoning):
             return None
-        return Chunk(text=self.text, token_count=self.token_count, logprobs=self.logprobs)
+        return Chunk(text=self.text, reasoning=self.reasoning, token_count=self.token_count, logprobs=self.logprobs)
 
 
 @dataclass(slots=True)
@@ -90,6 +91,7 @@ class RequestState:
     def absorb(self, events: list[AttemptEvent], now: float) -> Progress:
         """Merge waiting deltas, up to the one that ends the attempt. ``now``: seconds on the router's clock."""
         text: list[str] = []
+        reasoning: list[str] = []
         logprobs: list[TokenLogprob] = []
         tokens = 0
         trouble: AttemptEvent | None = None
@@ -103,17 +105,26 @@ class RequestState:
                 self._note_first_token(event, now)
                 logprobs.extend(self.transcript.absorb(event))
                 text.append(event.text)
+                reasoning.append(event.reasoning)
                 tokens += event.token_count
                 final = event if event.finish_reason is not None else None
             if trouble is not None or final is not None:
                 break
-        return Progress(text="".join(text), token_count=tokens, logprobs=tuple(logprobs), final=final, trouble=trouble)
+        return Progress(
+            text="".join(text),
+            reasoning="".join(reasoning),
+            token_count=tokens,
+            logprobs=tuple(logprobs),
+            final=final,
+            trouble=trouble,
+        )
 
     def last_chunk(self, progress: Progress, final: Delta) -> Chunk:
         """The chunk that ends the answer, with the usage of all attempts together."""
         counted = final.usage or Usage()
         return Chunk(
             text=progress.text,
+            reasoning=progress.reasoning,
             token_count=progress.token_count,
             logprobs=progress.logprobs,
             finish_reason=final.finish_reason,

@@ -38,6 +38,7 @@ class Chunk(Struct, frozen=True, kw_only=True, gc=False):
     """Whatever output was waiting: one or many tokens. The last chunk has ``finish_reason`` and ``usage``."""
 
     text: str = ""
+    reasoning: str = ""
     token_count: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None  # STOP or LENGTH only

@@ -44,6 +44,7 @@ def merge(parts: list[Delta]) -> Delta:
         attempt=first.attempt,
         position=first.position,
         text="".join(one.text for one in parts),
+        reasoning="".join(one.reasoning for one in parts),
         token_ids=tuple(token for one in parts for token in one.token_ids),
         token_count=sum(one.token_count for one in parts),
         text_tokens=last.text_tokens,
@@ -57,7 +58,13 @@ def merge(parts: list[Delta]) -> Delta:
 def estimated_bytes(delta: Delta) -> int:
     """About how large a delta is on the wire; an upper bound for text (4 bytes a character)."""
     alternatives = sum(len(one.top) + 1 for one in delta.logprobs)
-    return 64 + 4 * len(delta.text) + 5 * len(delta.token_ids) + 40 * alternatives + 4 * len(delta.error)
+    return (
+        64
+        + 4 * (len(delta.text) + len(delta.reasoning))
+        + 5 * len(delta.token_ids)
+        + 40 * alternatives
+        + 4 * len(delta.error)
+    )
 
 
 class Outbox:

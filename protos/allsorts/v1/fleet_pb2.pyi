@@ -805,6 +805,7 @@ class Delta(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     TEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     position: _builtins.int
@@ -820,6 +821,8 @@ class Delta(_message.Message):
     """Output tokens whose text the client may show so far. A stop string or a character that is still open
     holds text back; a continuation restarts from here.
     """
+    reasoning: _builtins.str
+    """what the model thinks before it answers; whole UTF-8 characters only"""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -842,10 +845,11 @@ class Delta(_message.Message):
         logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
         error: _builtins.str = ...,
         text_tokens: _builtins.int = ...,
+        reasoning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "error", b"error", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "position", b"position", "request_id", b"request_id", "text", b"text", "text_tokens", b"text_tokens", "token_count", b"token_count", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "error", b"error", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "position", b"position", "reasoning", b"reasoning", "request_id", b"request_id", "text", b"text", "text_tokens", b"text_tokens", "token_count", b"token_count", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

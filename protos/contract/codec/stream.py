@@ -35,6 +35,8 @@ def encode_delta(value: Delta, add: Callable[..., pb.Delta]) -> None:
         token_count=value.token_count,
         text_tokens=value.text_tokens,
     )
+    if value.reasoning:
+        message.reasoning = value.reasoning
     if value.finish_reason is not None:
         message.finish_reason = FINISH_REASONS.number[value.finish_reason]  # type: ignore[assignment]
         message.error = value.error
@@ -62,6 +64,7 @@ def decode_delta(message: pb.Delta) -> Delta:
         attempt=message.attempt,
         position=message.position,
         text=message.text,
+        reasoning=message.reasoning,
         token_ids=tuple(message.token_ids),
         token_count=message.token_count,
         text_tokens=message.text_tokens,

@@ -143,7 +143,9 @@ class Inference:
         waiting = writer.opening()  # goes out with the first token: alone it would pass for one
         try:
             async for chunk in answer:
-                data = waiting + writer.text(chunk) if chunk.text or chunk.logprobs else b""
+                data = writer.text(chunk)
+                if data:
+                    data = waiting + data
                 if chunk.finish_reason is not None:
                     usage = self._note_end(progress, chunk)
                     data = (data or waiting) + writer.ending(chunk.finish_reason, usage, chunk.continuations)
@@ -163,10 +165,12 @@ class Inference:
 
     async def _whole(self, exchange: Exchange, call: Call, answer: Answer, progress: Progress) -> None:
         texts: list[str] = []
+        thoughts: list[str] = []
         logprobs: list[TokenLogprob] = []
         last: Chunk | None = None
         async for chunk in answer:
             texts.append(chunk.text)
+            thoughts.append(chunk.reasoning)
             logprobs.extend(chunk.logprobs)
             self._note_chunk(progress, chunk)
             if chunk.finish_reason is not None:
@@ -179,6 +183,7 @@ class Inference:
             answer.head,
             created=int(self.clock.wall()),
             text="".join(texts),
+            reasoning="".join(thoughts),
             finish_reason=last.finish_reason,
             usage=self._note_end(progress, last),
             logprobs=_logprobs(call, tuple(logprobs)),
@@ -205,7 +210,7 @@ class Inference:
 
     def _note_chunk(self, progress: Progress, chunk: Chunk) -> None:
         progress.tokens += chunk.token_count
-        if progress.first_token_at is None and (chunk.text or chunk.logprobs):
+        if progress.first_token_at is None and (chunk.text or chunk.reasoning or chunk.logprobs):
             progress.first_token_at = self.clock.now()
 
     def _note_end(self, progress: Progress, chunk: Chunk) -> Usage:

@@ -46,6 +46,7 @@ def answer_body(
     *,
     created: int,
     text: str,
+    reasoning: str,
     finish_reason: FinishReason,
     usage: Usage,
     logprobs: dict[str, Any] | None,
@@ -55,6 +56,8 @@ def answer_body(
     choice: dict[str, Any] = {"index": 0, "logprobs": logprobs, "finish_reason": str(finish_reason)}
     if kind is RequestKind.CHAT:
         choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+        if reasoning:
+            choice["message"]["reasoning_content"] = reasoning
     else:
         choice["text"] = text
     return {

@@ -44,13 +44,19 @@ class SseWriter:
         return self._base + b'[{"index":0,"delta":{"role":"assistant","content":"","refusal":null}' + self._plain[1:]
 
     def text(self, chunk: Chunk) -> bytes:
-        """New text; empty bytes when the chunk brings none."""
+        """New text, after what was thought before it; empty bytes when the chunk brings neither."""
+        if chunk.reasoning and self._chat:
+            return self._reasoning(chunk.reasoning) + self.text(msgspec.structs.replace(chunk, reasoning=""))
         if chunk.logprobs:
             shaped = chat_logprobs(chunk.logprobs) if self._chat else self._offsets.take(chunk.logprobs)
             return b"".join((self._open, _encode(chunk.text), self._middle, _encode(shaped), self._close))
         if not chunk.text:
             return b""
         return b"".join((self._open, _encode(chunk.text), self._plain))
+
+    def _reasoning(self, text: str) -> bytes:
+        """Under the name that most clients read: DeepSeek's."""
+        return self._base + b'[{"index":0,"delta":{"reasoning_content":' + _encode(text) + self._plain
 
     def ending(self, finish_reason: FinishReason, usage: Usage, continuations: Sequence[Continuation]) -> bytes:
         """The finish reason with what we disclose, the usage if asked for, and the end of the stream."""

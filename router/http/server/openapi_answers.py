@@ -77,7 +77,9 @@ SCHEMAS: dict[str, Any] = {
                 _object(
                     {
                         "index": _COUNT,
-                        "message": _object({"role": {"const": "assistant"}, "content": _TEXT}),
+                        "message": _object(
+                            {"role": {"const": "assistant"}, "content": _TEXT}, {"reasoning_content": _TEXT}
+                        ),
                         "logprobs": {"anyOf": [{"type": "null"}, _ref("ChatLogprobs")]},
                         "finish_reason": _FINISH,
                     }

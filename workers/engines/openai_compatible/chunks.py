@@ -1,63 +1,151 @@
-"""Completion chunks as servers send them, and requests as they want them. Pure."""
+"""Completion chunks as servers send them: what is well formed quickly, anything else field by field. Pure.
+
+Whatever a server sends becomes a ``Chunk``: a field of another type than it should have says nothing, an event that is
+no chunk is an error of this one answer.
+"""
 
 import json
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from protos.contract.request import Job, Sampling
-from protos.contract.stream import FinishReason, TokenLogprob, TopLogprob, Usage
+import msgspec
+from msgspec import Struct
+
+from protos.contract.stream import FinishReason, TokenLogprob, Usage
+from workers.engines.openai_compatible.chunk_logprobs import logprobs_of
+
+MOST_TOKENS = 2**31 - 1
+"""What a count may be at most; more is no count."""
 
 
-class Flavor(StrEnum):
-    """Which server answers; they differ beyond OpenAI's parameters."""
-
-    LLAMA_SERVER = "llama-server"
-    OLLAMA = "ollama"
-    LM_STUDIO = "lm-studio"
-    VLLM = "vllm"
-    PLAIN = "plain"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
+class Chunk(Struct, frozen=True, kw_only=True, gc=False):
     """What one streamed event says."""
 
     text: str = ""
+    reasoning: str = ""  # what the model thinks before it answers
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     error: str = ""
 
 
+_NOTHING = Chunk()
 _FINISH = {"length": FinishReason.LENGTH}
 """Everything else a server may say (stop, eos, tool_calls, content_filter) is a stop."""
 
 
-def parse_chunk(data: str) -> Chunk:
+class _Delta(Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None  # DeepSeek's name, vLLM's until 0.11, llama-server's
+    reasoning: str | None = None  # Ollama's, OpenRouter's and vLLM's since
+
+
+class _Choice(Struct, gc=False):
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    logprobs: Any = None
+
+
+class _Event(Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+def parse_chunk(data: bytes) -> Chunk:
     """One event's JSON. An event that cannot be understood becomes an error chunk."""
     try:
-        event = json.loads(data)
-    except json.JSONDecodeError:
-        return Chunk(error=f"the server sent something that is no JSON: {data[:80]!r}")
-    if not isinstance(event, dict):
-        return Chunk(error=f"the server sent something that is no chunk: {data[:80]!r}")
-    if "error" in event:
-        return Chunk(error=error_line(event))
-    usage = _usage(event.get("usage"))
-    choices = event.get("choices") or []
-    if not choices:
-        return Chunk(usage=usage)
-    choice = choices[0]
-    delta = choice.get("delta") or {}
-    text = choice.get("text") or delta.get("content") or delta.get("reasoning_content") or ""
-    reason = choice.get("finish_reason")
+        event = _decode(data)
+    except msgspec.ValidationError:
+        return _field_by_field(data)
+    except (msgspec.DecodeError, RecursionError):
+        return _no_json(data)
+    if event.error is not None:
+        return Chunk(error=error_line({"error": event.error}))
+    usage = usage_of(event.usage) if event.usage is not None else None
+    if not event.choices:
+        return Chunk(usage=usage) if usage is not None else _or_an_error(data)
+    choice = event.choices[0]
+    delta = choice.delta
+    text, reasoning = choice.text or "", ""
+    if delta is not None:
+        text = text or delta.content or ""
+        reasoning = delta.reasoning_content or delta.reasoning or ""
+    reason = choice.finish_reason
     return Chunk(
         text=text,
+        reasoning=reasoning,
         finish_reason=_FINISH.get(reason, FinishReason.STOP) if reason else None,
         usage=usage,
-        logprobs=_logprobs(choice.get("logprobs")),
+        logprobs=logprobs_of(choice.logprobs) if choice.logprobs is not None else (),
     )
+
+
+def _field_by_field(data: bytes) -> Chunk:
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        return _no_json(data)
+    if not isinstance(event, dict):
+        return Chunk(error=f"the server sent something that is no chunk: {_shown(data)}")
+    if event.get("error") is not None:
+        return Chunk(error=error_line(event))
+    choices = event.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return _of_choice(choice if isinstance(choice, dict) else {}, usage_of(event.get("usage")), "delta")
+
+
+def whole_answer(body: Any) -> Chunk:
+    """A completion that came in one piece, as servers send it that do not stream."""
+    if not isinstance(body, dict):
+        return Chunk(error="the server answered with JSON that is no completion")
+    choices = body.get("choices")
+    if body.get("error") is not None or not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
+        return Chunk(error=error_line(body))
+    chunk = _of_choice(choices[0], usage_of(body.get("usage")), "message")
+    return chunk if chunk.finish_reason else msgspec.structs.replace(chunk, finish_reason=FinishReason.STOP)
+
+
+def _of_choice(choice: dict[str, Any], usage: Usage | None, part: str) -> Chunk:
+    said = choice.get(part)
+    said = said if isinstance(said, dict) else {}
+    reason = choice.get("finish_reason")
+    return Chunk(
+        text=text_of(choice.get("text")) or text_of(said.get("content")),
+        reasoning=text_of(said.get("reasoning_content")) or text_of(said.get("reasoning")),
+        finish_reason=_FINISH.get(reason, FinishReason.STOP) if isinstance(reason, str) and reason else None,
+        usage=usage,
+        logprobs=logprobs_of(choice.get("logprobs")),
+    )
+
+
+def text_of(value: Any) -> str:
+    """A text, also where it comes as a list of parts."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()  # half a surrogate pair is no character
+    if isinstance(value, dict):
+        return text_of(value.get("text"))
+    return "".join(map(text_of, value)) if isinstance(value, list) else ""
+
+
+def _or_an_error(data: bytes) -> Chunk:
+    """No choices and no usage: a note some servers begin with, or an error without its wrapping."""
+    event = json.loads(data)
+    said = event.get("message") or event.get("detail")
+    if "choices" not in event and isinstance(said, str) and said:
+        return Chunk(error=error_line(event))
+    return _NOTHING
+
+
+def _no_json(data: bytes) -> Chunk:
+    return Chunk(error=f"the server sent something that is no JSON: {_shown(data)}")
+
+
+def _shown(data: bytes) -> str:
+    return repr(data[:80].decode(errors="replace"))
 
 
 def error_line(body: Any) -> str:
@@ -65,91 +153,25 @@ def error_line(body: Any) -> str:
     error = body.get("error", body) if isinstance(body, dict) else body
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or json.dumps(error)
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:300] or "an error without a word"
 
 
-def _usage(value: Any) -> Usage | None:
+def usage_of(value: Any) -> Usage | None:
+    """Token counts; what is no count is zero. None where nothing is told."""
     if not isinstance(value, dict):
         return None
-    details = value.get("prompt_tokens_details") or {}
+    details = value.get("prompt_tokens_details")
     return Usage(
-        prompt_tokens=int(value.get("prompt_tokens") or 0),
-        completion_tokens=int(value.get("completion_tokens") or 0),
-        cached_tokens=int(details.get("cached_tokens") or 0),
+        prompt_tokens=count_of(value.get("prompt_tokens")),
+        completion_tokens=count_of(value.get("completion_tokens")),
+        cached_tokens=count_of(details.get("cached_tokens") if isinstance(details, dict) else None),
     )
 
 
-def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
-    if not isinstance(value, dict):
-        return ()
-    if isinstance(value.get("content"), list):
-        return tuple(
-            TokenLogprob(**_entry(one), top=tuple(TopLogprob(**_entry(top)) for top in one.get("top_logprobs") or ()))
-            for one in value["content"]
-        )
-    tokens, numbers = value.get("tokens") or [], value.get("token_logprobs") or []
-    alternatives = value.get("top_logprobs") or [None] * len(tokens)
-    return tuple(
-        TokenLogprob(
-            token_id=0,
-            token=token.encode(),
-            logprob=number or 0.0,
-            top=tuple(TopLogprob(token_id=0, token=name.encode(), logprob=p) for name, p in (top or {}).items()),
-        )
-        for token, number, top in zip(tokens, numbers, alternatives, strict=False)
-    )
-
-
-def _entry(one: dict[str, Any]) -> dict[str, Any]:
-    raw = one.get("bytes")
-    token = bytes(raw) if raw else str(one.get("token", "")).encode()
-    return {"token_id": int(one.get("id") or 0), "token": token, "logprob": float(one.get("logprob") or 0.0)}
-
-
-# ---------------------------------------------------------------- requests
-
-
-def request_of(job: Job, *, model: str, flavor: Flavor, room_tokens: int) -> tuple[str, dict[str, Any]]:
-    """Path under the base URL and JSON body. ``room_tokens``: what the context leaves, when no limit was given."""
-    body: dict[str, Any] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
-    body |= _sampling(job.sampling, flavor, chat=bool(job.messages))
-    if job.messages:
-        body["messages"] = [_message(one.role, one.content, one.name) for one in job.messages]
-        if job.continue_from is not None and job.continue_from.text:
-            body["messages"].append(_message("assistant", job.continue_from.text, ""))
-            if flavor is Flavor.VLLM:
-                body |= {"continue_final_message": True, "add_generation_prompt": False}
-        return "chat/completions", body
-    continued = job.continue_from.text if job.continue_from is not None else ""
-    body["prompt"] = job.prompt + continued if isinstance(job.prompt, str) else list(job.prompt)
-    # OpenAI's completions stop after 16 tokens when nothing is said.
-    body.setdefault("max_tokens", max(1, room_tokens))
-    return "completions", body
-
-
-def _message(role: str, content: str, name: str) -> dict[str, str]:
-    return {"role": role, "content": content} | ({"name": name} if name else {})
-
-
-def _sampling(sampling: Sampling, flavor: Flavor, *, chat: bool) -> dict[str, Any]:
-    body: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
-    if sampling.max_tokens is not None:
-        body["max_tokens"] = sampling.max_tokens
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
-    # llama-server's own defaults are top_k 40 and min_p 0.05: "off" has to be said. Others may not know these names.
-    says_all = flavor is Flavor.LLAMA_SERVER
-    for name in ("presence_penalty", "frequency_penalty", "top_k", "min_p"):
-        if says_all or getattr(sampling, name):
-            body[name] = getattr(sampling, name)
-    if says_all or sampling.repetition_penalty != 1.0:
-        body["repetition_penalty" if flavor is Flavor.VLLM else "repeat_penalty"] = sampling.repetition_penalty
-    if sampling.ignore_eos:
-        body["ignore_eos"] = True
-    if sampling.logprobs:
-        body |= (
-            {"logprobs": True, "top_logprobs": sampling.top_logprobs} if chat else {"logprobs": sampling.top_logprobs}
-        )
-    return body
+def count_of(value: Any) -> int:
+    """A number of tokens, also as a text; zero when it is none, or none that can be."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        return 0
+    return int(number) if 0 <= number <= MOST_TOKENS else 0

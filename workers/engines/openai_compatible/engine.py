@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 
-import httpx
 import structlog
 
 from protos.contract.request import Job
@@ -13,16 +13,23 @@ from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
 from protos.contract.worker import Capabilities, Load, ModelInstance
 from workers.engines.base import LoadError, ModelSpec, Progress, Refused, StepResult
 from workers.engines.model_table import ModelTable
-from workers.engines.openai_compatible.chunks import Flavor
-from workers.engines.openai_compatible.discovery import facts_about, new_client
+from workers.engines.openai_compatible.discovery import facts_about
+from workers.engines.openai_compatible.refusals import estimated_prompt_tokens
+from workers.engines.openai_compatible.requests import Flavor
+from workers.engines.openai_compatible.server_client import ServerClient
 from workers.engines.openai_compatible.servers import ServerFacts
+from workers.engines.openai_compatible.slot_gate import SlotGate
+from workers.engines.openai_compatible.slot_window import SlotWindow
 from workers.engines.openai_compatible.spec import OpenAICompatible
-from workers.engines.openai_compatible.stream import Running, deltas_of, estimated_prompt_tokens
+from workers.engines.openai_compatible.stream import Running, deltas_of
 from workers.engines.openai_compatible.upstream import TokenRate, Upstream
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_SLOTS = 4
+SLOTS = {Flavor.OLLAMA: 4, Flavor.LM_STUDIO: 4}
+"""What they work on at once unless their owner sets more (OLLAMA_NUM_PARALLEL, LM Studio's parallel requests)."""
+MOST_SLOTS = 256
+"""Of any other server that does not tell: vLLM's default batch. How many really go there, ``SlotWindow`` finds out."""
 DEFAULT_CONTEXT_TOKENS = 4096
 WAITING_PER_SLOT = 4
 """Jobs that may wait for a slot here; beyond it the answer is BUSY."""
@@ -63,12 +70,12 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
                 f"--model NAME={spec.options.get('upstream_model') or spec.name}"
             )
         key_name = str(spec.options.get("api_key_env", ""))
-        client = new_client(spec.path, os.environ.get(key_name, "") if key_name else "")
+        client = ServerClient(spec.path, os.environ.get(key_name, "") if key_name else "")
         progress(0.1, f"asking {spec.path}")
         try:
             facts = await facts_about(client, str(spec.options.get("upstream_model", "")))
         except BaseException:
-            await client.aclose()
+            await client.close()
             raise
         loaded = _loaded(spec, facts)
         self._version = facts.version or self._version
@@ -77,7 +84,7 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
             model=facts.model,
             flavor=facts.flavor,
             loaded=loaded,
-            slots=asyncio.Semaphore(loaded.slots),
+            slots=SlotGate(SlotWindow(most=loaded.slots, fixed=bool(spec.slots or facts.slots))),
         )
         upstream.watcher = asyncio.create_task(upstream.watch(), name=f"health of {spec.path}")
         progress(1.0, f"{facts.flavor} has {facts.model}")
@@ -94,8 +101,7 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
             held.watcher.cancel()
             tasks.append(held.watcher)
         await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(httpx.HTTPError):
-            await held.client.aclose()
+        await held.client.close()
 
     # ------------------------------------------------------------ jobs
 
@@ -112,7 +118,7 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
         key = (job.request_id, job.attempt)
         self._running[key] = running
         running.task = asyncio.create_task(self._run(key, running), name=f"upstream {job.request_id}")
-        if not upstream.slots.locked():
+        if upstream.slots.open:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ANSWER_GRACE_S):
                     await asyncio.shield(running.taken)
@@ -137,25 +143,34 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
         return prompt_tokens
 
     async def _run(self, key: Key, running: Running) -> None:
+        slots = running.upstream.slots
         try:
-            async with running.upstream.slots:
+            async with slots:
                 running.started = True
                 async with contextlib.aclosing(deltas_of(running)) as deltas:
                     async for delta in deltas:
                         if delta.position == 0 and delta.token_count:
                             self._prefilled += running.prompt_tokens
                         self._emit(delta)
+                slots.window.went_well(slots.running)
         except Refused as refused:
+            if refused.code is RefusalCode.BUSY:
+                slots.window.full(slots.running)
             self._refused(running, refused)
+        except Exception as error:
+            log.exception("upstream.job_failed", request_id=running.job.request_id, base_url=running.upstream.base_url)
+            self._refused(running, Refused(RefusalCode.ENGINE_FAILED, f"{type(error).__name__}: {error}"))
         finally:
             if not running.taken.done():
                 running.taken.set_result(None)
             self._running.pop(key, None)
+            slots.wake()
             self._wake.set()
 
     def _refused(self, running: Running, refused: Refused) -> None:
-        if running.accepted:  # too late for a refusal: it waited for a slot, or the server took its time
-            self._emit(running.delta(reason=FinishReason.ERROR, error=refused.message))
+        if running.accepted or running.taken.done():  # too late for a refusal: it waited for a slot, or had begun
+            if not running.finished:
+                self._emit(running.broke_off(refused.message))
         else:
             running.taken.set_exception(refused)
 
@@ -170,7 +185,8 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
     # ------------------------------------------------------------ results
 
     def _emit(self, delta: Delta) -> None:
-        self._rate.add(delta.token_count)
+        if delta.token_count:
+            self._rate.add(delta.token_count, time.monotonic())
         self._deltas.append(delta)
         self._wake.set()
 
@@ -185,20 +201,21 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
             yield StepResult(deltas=tuple(deltas), load=self.load_figures())
 
     def load_figures(self) -> Load:
-        """The load of what goes through here; what others ask of the server is not seen.
+        """The load of what goes through here, and, where the server tells its own, of all that it has.
 
         ``step_sequence`` also grows with every health check that is answered: a long prefill shows no steps.
         """
         jobs = list(self._running.values())
         started = [one for one in jobs if one.started]
         slots = sum(one.loaded.slots for one in self.held())
+        others = [one.others for one in self.held() if one.others is not None]
         return Load(
-            running=len(started),
-            waiting=len(jobs) - len(started),
+            running=len(started) + sum(one.running for one in others),
+            waiting=len(jobs) - len(started) + sum(one.waiting for one in others),
             prefill_tokens_pending=sum(one.prompt_tokens for one in jobs if one.position == 0),
             context_tokens=sum(one.prompt_tokens + one.position for one in started),
             expected_remaining_tokens=sum(max(0, one.job.expected_output_tokens - one.position) for one in jobs),
-            kv_used=min(1.0, len(started) / slots) if slots else 0.0,
+            kv_used=max((one.kv_used for one in others), default=min(1.0, len(started) / slots) if slots else 0.0),
             step_sequence=self._sequence + sum(one.alive_count for one in self.held()),
             prefill_progress=self._prefilled,
             tokens_per_s=self._rate.now(),
@@ -206,13 +223,13 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
 
 
 def _loaded(spec: ModelSpec, facts: ServerFacts) -> ModelInstance:
-    known = facts.flavor in (Flavor.LLAMA_SERVER, Flavor.VLLM)
+    known = facts.flavor in (Flavor.LLAMA_SERVER, Flavor.VLLM, Flavor.SGLANG)
     return ModelInstance(
         model=spec.name,
         quantization=spec.quantization or facts.quantization or "unknown",
         format="remote",
         context_tokens=spec.context_tokens or facts.context_tokens or DEFAULT_CONTEXT_TOKENS,
-        slots=spec.slots or facts.slots or DEFAULT_SLOTS,
+        slots=spec.slots or facts.slots or SLOTS.get(facts.flavor, MOST_SLOTS),
         capabilities=Capabilities(
             can_continue=known,
             logprobs=known,

@@ -4,18 +4,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from protos.contract.models.model_name import quantization_in
-from workers.engines.openai_compatible.chunks import Flavor
-
-PROBE_TIMEOUT_S = 5.0
+from workers.engines.openai_compatible.requests import Flavor
+from workers.engines.openai_compatible.server_client import ServerClient, Unreachable
 
 DEFAULT_CONTEXT_TOKENS = 4096
 """What Ollama (docs/faq, context window) and LM Studio run a model with when nobody says otherwise."""
 
 _NUM_CTX = re.compile(r"^num_ctx\s+(\d+)", re.MULTILINE)
-_SIZE = re.compile(r"^([\d.]+)\s*([KMBT])$", re.IGNORECASE)
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMBT])$", re.IGNORECASE)
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
@@ -33,29 +30,28 @@ class ServerFacts:
     version: str = ""
 
 
-async def ask(client: httpx.AsyncClient, method: str, path: str, body: Any = None) -> dict[str, Any]:
+async def ask(client: ServerClient, method: str, path: str, body: Any = None) -> dict[str, Any]:
     """An answer of the server outside ``/v1``; empty where there is no such path, or no JSON object."""
-    root = client.base_url.copy_with(raw_path=b"/")
     try:
-        reply = await client.request(method, root.join(path), json=body, timeout=PROBE_TIMEOUT_S)
-        said = reply.json() if reply.status_code == 200 else None
-    except (httpx.HTTPError, ValueError):
+        told = await client.ask(path, method=method, body=body)
+    except Unreachable:
         return {}
+    said = told.json() if told.status == 200 else None
     return said if isinstance(said, dict) else {}
 
 
-async def llama_server(client: httpx.AsyncClient, entry: dict[str, Any]) -> ServerFacts | None:
+async def llama_server(client: ServerClient, entry: dict[str, Any]) -> ServerFacts | None:
     """llama.cpp's own server: ``/props`` and the ``meta`` of its model list."""
     props = await ask(client, "GET", "/props")
     if "default_generation_settings" not in props:
         return None
-    meta = entry.get("meta") or {}
+    meta = _object(entry.get("meta"))
     return ServerFacts(
         flavor=Flavor.LLAMA_SERVER,
         model=entry["id"],
         quantization=_file_type(str(props.get("model_ftype") or meta.get("ftype") or ""))
         or quantization_in(str(props.get("model_path") or "")),
-        context_tokens=_number((props["default_generation_settings"] or {}).get("n_ctx")),
+        context_tokens=_number(_object(props["default_generation_settings"]).get("n_ctx")),
         slots=_number(props.get("total_slots")),
         parameters=_number(meta.get("n_params")),
         weights_bytes=_number(meta.get("size")),
@@ -69,7 +65,7 @@ def _file_type(text: str) -> str:
     return name.strip().lower() + (f"_{size.strip()[:1].lower()}" if size else "")
 
 
-async def ollama(client: httpx.AsyncClient, entry: dict[str, Any]) -> ServerFacts | None:
+async def ollama(client: ServerClient, entry: dict[str, Any]) -> ServerFacts | None:
     """Ollama: ``/api/show`` has the quantization, ``/api/ps`` the context it runs with, ``/api/tags`` the file's size.
 
     What a model was trained with is only a bound of its context: Ollama runs it with what its Modelfile or its owner
@@ -81,7 +77,7 @@ async def ollama(client: httpx.AsyncClient, entry: dict[str, Any]) -> ServerFact
         return None
     running = _named(await ask(client, "GET", "/api/ps"), entry["id"])
     stored = _named(await ask(client, "GET", "/api/tags"), entry["id"])
-    info = shown.get("model_info") or {}
+    info = _object(shown.get("model_info"))
     trained = next((_number(value) for key, value in info.items() if key.endswith(".context_length")), 0)
     chosen = _NUM_CTX.search(str(shown.get("parameters") or ""))
     context = int(chosen[1]) if chosen else DEFAULT_CONTEXT_TOKENS
@@ -103,12 +99,16 @@ def _named(listed: dict[str, Any], name: str) -> dict[str, Any]:
     return next((one for one in named if one["name"].removesuffix(":latest") == name.removesuffix(":latest")), {})
 
 
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _objects(value: Any) -> list[dict[str, Any]]:
     """The JSON objects of a list, if it is one."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-async def lm_studio(client: httpx.AsyncClient, entry: dict[str, Any]) -> ServerFacts | None:
+async def lm_studio(client: ServerClient, entry: dict[str, Any]) -> ServerFacts | None:
     """LM Studio: its own model list has the quantization, and the context a loaded model has."""
     listed = await ask(client, "GET", "/api/v0/models")
     found = next((one for one in _objects(listed.get("data")) if one.get("id") == entry["id"]), {})
@@ -123,15 +123,17 @@ async def lm_studio(client: httpx.AsyncClient, entry: dict[str, Any]) -> ServerF
     )
 
 
-def vllm(entry: dict[str, Any]) -> ServerFacts | None:
-    """vLLM: its model list tells the context; the quantization is in the name or nowhere."""
-    if entry.get("owned_by") != "vllm":
+def batching(entry: dict[str, Any]) -> ServerFacts | None:
+    """VLLM and SGLang: the model list tells the context; the quantization is in the name or nowhere."""
+    flavor = {"vllm": Flavor.VLLM, "sglang": Flavor.SGLANG}.get(str(entry.get("owned_by")))
+    if flavor is None:
         return None
-    return ServerFacts(flavor=Flavor.VLLM, model=entry["id"], context_tokens=_number(entry.get("max_model_len")))
+    return ServerFacts(flavor=flavor, model=entry["id"], context_tokens=_number(entry.get("max_model_len")))
 
 
 def _number(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    """A count; zero when it is none, or none that can be."""
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
 
 
 def _parameters(size: str) -> int:

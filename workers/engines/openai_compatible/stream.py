@@ -4,60 +4,21 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import httpx
+import msgspec
 
 from protos.contract.request import Job
 from protos.contract.stream import Delta, FinishReason, RefusalCode, TokenLogprob, Usage
 from workers.engines.base import Refused
-from workers.engines.openai_compatible.chunks import Chunk, error_line, parse_chunk, request_of
+from workers.engines.openai_compatible.chunks import Chunk, parse_chunk, whole_answer
+from workers.engines.openai_compatible.refusals import MAX_ERROR_BYTES, refusal
+from workers.engines.openai_compatible.requests import request_of
+from workers.engines.openai_compatible.server_client import Reply, Unreachable
 from workers.engines.openai_compatible.sse import DONE, SseError, SseParser
 from workers.engines.openai_compatible.upstream import Upstream
 
-TOKENS_PER_BYTE = 0.3
-"""Rough, for English and code; replaced by the server's own counts at the end of each request."""
-
-MAX_ERROR_BYTES = 64 * 1024
-
-CONTEXT_PHRASES = ("context", "too long", "maximum length", "max_model_len", "exceed")
-
-
-def estimated_prompt_tokens(job: Job) -> int:
-    """About how many tokens the prompt has."""
-    if not isinstance(job.prompt, str):
-        return len(job.prompt)
-    continued = job.continue_from.text if job.continue_from else ""
-    texts = [one.content for one in job.messages] or [job.prompt]
-    return max(
-        1, int(TOKENS_PER_BYTE * sum(len(text.encode()) for text in (*texts, continued))) + 4 * len(job.messages)
-    )
-
-
-def refusal(status: int, body: str, upstream: Upstream, prompt_tokens: int) -> Refused:
-    """A server's 4xx or 5xx as the reason why the job is not taken."""
-    try:
-        parsed = json.loads(body)
-    except ValueError:
-        parsed = {"error": " ".join(body.split())[:200] or f"status {status}"}
-    line = error_line(parsed)
-    if status in (400, 413, 422) and any(phrase in line.lower() for phrase in CONTEXT_PHRASES):
-        # llama-server tells its counts; elsewhere they are in the words alone.
-        error = parsed.get("error") if isinstance(parsed, dict) else None
-        told: dict[str, Any] = error if isinstance(error, dict) else {}
-        return Refused(
-            RefusalCode.CONTEXT_LENGTH,
-            line,
-            prompt_tokens=int(told.get("n_prompt_tokens") or prompt_tokens),
-            context_tokens=int(told.get("n_ctx") or upstream.loaded.context_tokens),
-        )
-    if status in (400, 413, 422):
-        return Refused(RefusalCode.INVALID, line)
-    if status == 404:
-        return Refused(RefusalCode.MODEL_NOT_LOADED, line)
-    if status in (429, 503):
-        return Refused(RefusalCode.BUSY, line)
-    return Refused(RefusalCode.ENGINE_FAILED, f"the server at {upstream.base_url} answered {status}: {line}")
+MAX_WHOLE_BYTES = 8 * 2**20
+"""Of an answer that is not streamed."""
 
 
 @dataclass(slots=True)
@@ -80,6 +41,7 @@ class Running:
         tokens: int = 0,
         reason: FinishReason | None = None,
         *,
+        reasoning: str = "",
         logprobs: tuple[TokenLogprob, ...] = (),
         usage: Usage | None = None,
         error: str = "",
@@ -94,6 +56,7 @@ class Running:
             attempt=self.job.attempt,
             position=at,
             text=text,
+            reasoning=reasoning,
             token_count=tokens,
             text_tokens=self.position,
             finish_reason=reason,
@@ -101,6 +64,10 @@ class Running:
             logprobs=logprobs,
             error=error,
         )
+
+    def broke_off(self, error: str) -> Delta:
+        """The last delta of an answer that did not come to its end."""
+        return self.delta(reason=FinishReason.ERROR, error=error)
 
 
 async def deltas_of(running: Running) -> AsyncGenerator[Delta, None]:
@@ -112,38 +79,51 @@ async def deltas_of(running: Running) -> AsyncGenerator[Delta, None]:
     room = upstream.loaded.context_tokens - running.prompt_tokens - 1
     path, body = request_of(job, model=upstream.model, flavor=upstream.flavor, room_tokens=room)
     try:
-        async with upstream.client.stream("POST", path, json=body) as reply:
-            if reply.status_code != 200:
-                raise refusal(reply.status_code, await _short_body(reply), upstream, running.prompt_tokens)
+        async with upstream.client.stream(path, msgspec.json.encode(body)) as reply:
+            if reply.status != 200:
+                said = (await reply.body(MAX_ERROR_BYTES)).decode(errors="replace")
+                raise refusal(reply.status, said, upstream, running.prompt_tokens)
             if not running.taken.done():
                 running.taken.set_result(None)
             async for delta in _deltas(running, _chunks(reply)):
                 yield delta
-    except httpx.HTTPError as error:
-        upstream.down = f"the server at {upstream.base_url} broke off: {str(error) or type(error).__name__}"
+    except Unreachable as error:
+        reason = f"the server at {upstream.base_url} broke off: {error}"
         if not running.taken.done():
-            raise Refused(RefusalCode.ENGINE_FAILED, upstream.down) from None
-        yield running.delta(reason=FinishReason.ERROR, error=upstream.down)
+            raise Refused(RefusalCode.ENGINE_FAILED, reason) from None
+        yield running.broke_off(reason)
     except SseError as error:
-        yield running.delta(reason=FinishReason.ERROR, error=str(error))
+        yield running.broke_off(str(error))
 
 
-async def _short_body(reply: httpx.Response) -> str:
-    body = b""
-    async for part in reply.aiter_bytes():
-        body += part
-        if len(body) > MAX_ERROR_BYTES:
-            break
-    return body[:MAX_ERROR_BYTES].decode(errors="replace")
-
-
-async def _chunks(reply: httpx.Response) -> AsyncIterator[Chunk]:
+async def _chunks(reply: Reply) -> AsyncIterator[Chunk]:
+    """The stream's chunks; one alone where the server does not stream, or answers with a page."""
+    if reply.content_type == "application/json":
+        yield _whole(await reply.body(MAX_WHOLE_BYTES))
+        return
+    if reply.content_type in ("text/html", "application/xhtml+xml"):
+        page = " ".join((await reply.body(MAX_ERROR_BYTES)).decode(errors="replace").split())
+        yield Chunk(error=f"a page of {reply.content_type} instead of an answer: {page[:100]!r}")
+        return
     parser = SseParser()
-    async for part in reply.aiter_bytes():
-        for data in parser.feed(part):
+    async for part in reply.parts():
+        for data, is_error in parser.feed(part):
             if data == DONE:
+                yield _DONE
                 return
-            yield parse_chunk(data)
+            chunk = parse_chunk(data)
+            yield chunk if not is_error or chunk.error else Chunk(error=data[:300].decode(errors="replace"))
+
+
+_DONE = Chunk()
+"""Told by identity: the server ended the stream itself."""
+
+
+def _whole(body: bytes) -> Chunk:
+    try:
+        return whole_answer(json.loads(body))
+    except (ValueError, RecursionError):
+        return Chunk(error="the server answered with something that calls itself JSON and is none")
 
 
 async def _deltas(running: Running, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Delta]:
@@ -151,16 +131,20 @@ async def _deltas(running: Running, chunks: AsyncIterator[Chunk]) -> AsyncIterat
     usage: Usage | None = None
     async for chunk in chunks:
         if chunk.error:
-            yield running.delta(reason=FinishReason.ERROR, error=f"the server said: {chunk.error}")
+            yield running.broke_off(f"the server said: {chunk.error}")
             return
+        if chunk is _DONE:
+            # some end a stream without a reason: what was said is the answer
+            reason = reason or (FinishReason.STOP if running.position else None)
+            break
         reason = chunk.finish_reason or reason
         usage = chunk.usage or usage
         # A chunk is a token unless its log-probabilities tell otherwise.
-        tokens = len(chunk.logprobs) or (1 if chunk.text else 0)
+        tokens = len(chunk.logprobs) or (1 if chunk.text or chunk.reasoning else 0)
         if tokens:
-            yield running.delta(chunk.text, tokens, logprobs=chunk.logprobs)
+            yield running.delta(chunk.text, tokens, reasoning=chunk.reasoning, logprobs=chunk.logprobs)
     if reason is None:
-        yield running.delta(reason=FinishReason.ERROR, error="the server ended the stream without a finish reason")
+        yield running.broke_off("the server ended the stream without a finish reason")
         return
     # Tokens that came without text of their own (the end token, parts of characters) are counted here.
     late = max(0, usage.completion_tokens - running.position) if usage else 0

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.support.foreign_server import foreign_server
 from workers.engines.base import LoadError, ModelSpec
-from workers.engines.openai_compatible.chunks import Flavor
 from workers.engines.openai_compatible.discovery import facts_about
+from workers.engines.openai_compatible.requests import Flavor
+from workers.engines.openai_compatible.server_client import ServerClient
 from workers.engines.openai_compatible.servers import ServerFacts
 from workers.engines.table import make_engine
 
@@ -24,14 +25,7 @@ def recording(name: str) -> dict[str, Any]:
 
 async def facts(answers: dict[str, Any], model: str = "") -> ServerFacts:
     """Discovery against a server that gives these answers, and 404 to everything else."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        said = answers.get(f"{request.method} {request.url.path}")
-        return httpx.Response(404) if said is None else httpx.Response(200, json=said)
-
-    async with httpx.AsyncClient(
-        transport=httpx.MockTransport(answer), base_url="http://127.0.0.1:11434/v1/"
-    ) as client:
+    async with foreign_server({"GET /v1/models": None} | answers) as url, ServerClient(url) as client:
         return await facts_about(client, model)
 
 
