@@ -129,7 +129,7 @@ def _row(worker: dict[str, Any], model: dict[str, Any]) -> list[str]:
     shown = f"[{style}]{state}[/{style}]" if style else state
     if worker["cordoned"]:
         shown += " (cordoned)"
-    reason = model.get("error") or worker["suspended_reason"]
+    reason = model.get("error") or model.get("suspended_reason") or worker["suspended_reason"]
     speed = model.get("speed") or {}
     rate = speed.get("decode_tokens_per_s")
     return [

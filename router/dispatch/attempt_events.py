@@ -27,11 +27,11 @@ def fault_of(event: AttemptEvent) -> Fault:
         case Returned():
             return Fault.NONE
         case Refusal():
-            return Fault.FAILURE if event.code is RefusalCode.ENGINE_FAILED else Fault.NONE
+            return Fault.MODEL if event.code is RefusalCode.ENGINE_FAILED else Fault.NONE
         case SessionLost():
             return Fault.BREACH if event.breach else Fault.FAILURE
         case Delta():
             erred = event.finish_reason in (FinishReason.ERROR, FinishReason.ABORTED)
-            return Fault.FAILURE if erred else Fault.BREACH
+            return Fault.MODEL if erred else Fault.BREACH
         case _:
             return Fault.FAILURE

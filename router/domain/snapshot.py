@@ -1,6 +1,8 @@
 """The fleet at one instant: all a placement may look at."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from protos.contract.ids import WorkerId
 from protos.contract.worker import Load, ModelInstance
@@ -17,6 +19,18 @@ class Inflight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """One model of a worker that its circuit breaker holds back; the worker's other models go on."""
+
+    until: float  # monotonic
+    reason: str
+    proving: bool = False  # half-open, and the one request that may prove it is under way
+
+
+NOBODY: Mapping[tuple[str, str], SetAside] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView:
     """One worker as this router replica sees it."""
 
@@ -30,6 +44,7 @@ class WorkerView:
     suspended_until: float = 0.0  # circuit breaker: no placements before this monotonic second
     suspended_reason: str = ""
     probing: bool = False  # half-open: takes one request at a time
+    set_aside: Mapping[tuple[str, str], SetAside] = field(default_factory=lambda: NOBODY)  # by model and quantization
 
     @property
     def worker_id(self) -> WorkerId:

@@ -1,10 +1,11 @@
 """One worker as this router replica keeps it: facts, load, breaker, and the view made of them and its claims."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState, Load, ModelInstance
-from router.domain.snapshot import Inflight, WorkerView
+from router.domain.snapshot import NOBODY, Inflight, SetAside, WorkerView
 from router.domain.worker import WorkerProfile, WorkerState
 from router.fleet.breaker import Breaker
 from router.scheduling.claims import Claims
@@ -19,6 +20,7 @@ class Member:
     session_id: int = 0  # of the session that speaks for it now; 0: none
     state: WorkerState = WorkerState.ENROLLED
     models: dict[tuple[str, str], ModelInstance] = field(default_factory=dict)
+    model_breakers: dict[tuple[str, str], Breaker] = field(default_factory=dict)  # of those something stands against
     load: Load = field(default_factory=Load)
     rtt_s: float = 0.0
     cordoned: bool = False
@@ -43,6 +45,7 @@ class Member:
             suspended_until=self.breaker.open_until,
             suspended_reason=self.breaker.reason,
             probing=self.breaker.probing,
+            set_aside=self._set_aside(claims) if self.model_breakers else NOBODY,
         )
 
     def model_summary(self) -> str:
@@ -57,6 +60,14 @@ class Member:
     def forget_load(self) -> None:
         """The session is gone: its load means nothing now."""
         self.load = replace(self.load, running=0, waiting=0, prefill_tokens_pending=0, context_tokens=0, kv_used=0.0)
+
+    def _set_aside(self, claims: Claims) -> Mapping[tuple[str, str], SetAside]:
+        return {
+            key: SetAside(
+                until=breaker.open_until, reason=breaker.reason, proving=claims.count_of(self.worker_id, *key) > 0
+            )
+            for key, breaker in self.model_breakers.items()
+        }
 
     def _inflight(self, claims: Claims) -> Inflight:
         """What its load does not show. While it has to prove itself its own word on what it runs counts for nothing: a

@@ -189,10 +189,17 @@ class Membership:
         member.cordoned = cordoned
         self._changed(member)
 
-    def failed(self, worker_id: WorkerId, reason: str, *, breach: bool = False) -> None:
-        """A request failed there through the worker's fault, or it broke a rule of the contract: open the breaker."""
+    def failed(
+        self, worker_id: WorkerId, reason: str, *, breach: bool = False, model: tuple[str, str] | None = None
+    ) -> None:
+        """A request failed there through the worker's fault, or it broke a rule of the contract: open its breaker, or
+        that of one ``model`` (name, quantization) with which its engine erred.
+        """
         member = self._members.get(worker_id)
         if member is None:
+            return
+        if model is not None:
+            self._model_failed(member, model, reason)
             return
         known, now = member.breaker, self._clock.now()
         member.breaker = known.breached(reason, now) if breach else known.failed(reason, now)
@@ -201,10 +208,25 @@ class Membership:
             self._log.info("breaker.opened", worker=worker_id, reason=reason, **stands)
             self._changed(member)
 
-    def succeeded(self, worker_id: WorkerId, began_at: float) -> None:
-        """A request sent at ``began_at`` (monotonic) went through: close the breaker, or pay of what is owed."""
+    def _model_failed(self, member: Member, model: tuple[str, str], reason: str) -> None:
+        known = member.model_breakers.get(model) or self._fresh_breaker(None)
+        member.model_breakers[model] = known.failed(reason, self._clock.now())
+        if member.model_breakers[model] != known:
+            failures = member.model_breakers[model].failures
+            self._log.info("breaker.opened", worker=member.worker_id, model=model, reason=reason, failures=failures)
+            self._changed(member)
+
+    def succeeded(self, worker_id: WorkerId, began_at: float, *, model: tuple[str, str]) -> None:
+        """A request for ``model`` sent at ``began_at`` (monotonic) went through: close the breakers, or pay of what is
+        owed.
+        """
         member = self._members.get(worker_id)
-        if member is None or not member.breaker.probing:
+        if member is None:
+            return
+        if member.model_breakers.pop(model, None) is not None:
+            self._changed(member)
+            self._log.info("breaker.closed", worker=worker_id, model=model)
+        if not member.breaker.probing:
             return
         member.breaker = member.breaker.succeeded(began_at)
         self._changed(member)
@@ -247,6 +269,8 @@ class Membership:
     def _set_model(self, member: Member, instance: ModelInstance) -> None:
         key = (instance.model, instance.quantization)
         self._stale_views.add(member.worker_id)
+        if instance.state is not InstanceState.READY:  # what is loaded anew has failed nobody yet
+            member.model_breakers.pop(key, None)
         if instance.state is InstanceState.UNLOADED:
             member.models.pop(key, None)
             return

@@ -121,6 +121,11 @@ class Claims:
         """Requests placed on a worker that have not ended."""
         return len(self._on_worker.get(worker_id, ()))
 
+    def count_of(self, worker_id: WorkerId, model: str, quantization: str) -> int:
+        """Those of them that are for one model."""
+        placed = (claim.placed for claim in self._on_worker.get(worker_id, {}).values())
+        return sum(one.model == model and one.quantization == quantization for one in placed)
+
     def inflight(self, worker_id: WorkerId) -> Inflight:
         """What the worker's load does not show yet."""
         waiting = self._unreflected.get(worker_id)

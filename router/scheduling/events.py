@@ -15,7 +15,8 @@ class Fault(StrEnum):
     """What an attempt's end says of its worker."""
 
     NONE = "none"
-    FAILURE = "failure"  # it crashed, hung or erred: forgiven by the next answer
+    FAILURE = "failure"  # it crashed, hung or was cut off: forgiven by the next answer
+    MODEL = "model"  # its engine erred: the same, for this model alone
     BREACH = "breach"  # it broke a rule of the contract: owed for
 
 

@@ -45,6 +45,9 @@ from router.scheduling.placement.interfaces import Placer
 from router.scheduling.refusals import is_clients_fault
 from router.scheduling.tracked_request import TrackedRequest
 
+ATTEMPTS_WITHOUT_ELSEWHERE = 2
+"""Engines may err this often in a row once nobody is left who has not tried: the client hears the reason soon."""
+
 MAX_STORIES = 1024
 """Stories kept of requests that have ended."""
 
@@ -68,12 +71,16 @@ class Fleet(Protocol):
         """Whether a command would reach the worker."""
         ...
 
-    def failed(self, worker_id: WorkerId, reason: str, *, breach: bool) -> None:
-        """A request failed there through the worker's fault, or it broke a rule of the contract."""
+    def failed(
+        self, worker_id: WorkerId, reason: str, *, breach: bool = False, model: tuple[str, str] | None = None
+    ) -> None:
+        """A request failed there through the worker's fault, or it broke a rule of the contract. ``model``: name and
+        quantization of the one with which its engine erred; None: the worker itself failed.
+        """
         ...
 
-    def succeeded(self, worker_id: WorkerId, began_at: float) -> None:
-        """A request sent at ``began_at`` went through."""
+    def succeeded(self, worker_id: WorkerId, began_at: float, *, model: tuple[str, str]) -> None:
+        """A request for ``model`` sent at ``began_at`` went through."""
         ...
 
 
@@ -178,7 +185,8 @@ class Scheduler:
     def _failed(self, tracked: TrackedRequest, placed: Placed, refusal: Refusal) -> None:
         tracked.failed(placed, refusal.message, busy=refusal.code is RefusalCode.BUSY)
         if refusal.code is RefusalCode.ENGINE_FAILED:
-            self._fleet.failed(placed.worker_id, refusal.message, breach=False)
+            tracked.engine_failures += 1
+            self._fleet.failed(placed.worker_id, refusal.message, model=_model_of(placed))
 
     # -- how attempts end ------------------------------------------------------------------------------------
 
@@ -187,9 +195,12 @@ class Scheduler:
         claim = self._claim_of(event.request_id)
         tracked.sent_tokens, tracked.started = event.sent_tokens, tracked.started or event.started
         if event.progressed:
-            tracked.failures = 0
+            tracked.failures = tracked.engine_failures = 0
         if event.outcome.ending.natural:
-            self._fleet.succeeded(claim.worker_id, claim.sent_at)
+            self._fleet.succeeded(claim.worker_id, claim.sent_at, model=_model_of(claim.placed))
+        elif event.fault is Fault.MODEL:
+            tracked.engine_failures += 1
+            self._fleet.failed(claim.worker_id, event.reason, model=_model_of(claim.placed))
         elif event.fault is not Fault.NONE:
             self._fleet.failed(claim.worker_id, event.reason, breach=event.fault is Fault.BREACH)
         self._close(tracked, event.outcome, now, event.reason)
@@ -258,7 +269,8 @@ class Scheduler:
         return self._schedule(now)
 
     def _why_to_give_up(self, tracked: TrackedRequest) -> str:
-        if tracked.failures >= self._retries.max_attempts:
+        alone = tracked.engine_failures >= ATTEMPTS_WITHOUT_ELSEWHERE and not self._avoidable(tracked)
+        if alone or tracked.failures >= self._retries.max_attempts:
             return f"gave up after {tracked.failures} attempts; the last one: {tracked.last_failure}"
         if tracked.moves >= self._retries.max_moves:
             return f"gave up after {self._retries.max_moves} moves; the last one: {tracked.last_failure}"
@@ -378,3 +390,7 @@ class Scheduler:
 
     def _note(self, tracked: TrackedRequest, now: float, line: str) -> None:
         tracked.story.append((now, line))
+
+
+def _model_of(placed: Placed) -> tuple[str, str]:
+    return placed.model, placed.quantization

@@ -29,6 +29,7 @@ class TrackedRequest:
     avoid: set[WorkerId] = field(default_factory=set)  # workers that failed it
     attempts: int = 0
     failures: int = 0  # attempts since the last token that failed otherwise than by a busy worker
+    engine_failures: int = 0  # those of them in which a worker's engine erred
     busy: int = 0  # refusals in a row because the worker was full
     conflicts: int = 0  # stale choices; no failures
     moves: int = 0  # workers that took it after another had taken it

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from protos.contract.worker import Hardware, ModelInstance, Speed
-from router.domain.snapshot import FleetSnapshot, WorkerView
+from router.domain.snapshot import FleetSnapshot, SetAside, WorkerView
 
 
 def fleet_body(fleet: FleetSnapshot) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def _worker(view: WorkerView, now: float) -> dict[str, Any]:
         "protocol_version": profile.protocol_version,
         "hardware": _hardware(profile.hardware),
         "labels": dict(profile.labels),
-        "models": [_model(instance) for instance in view.models],
+        "models": [_model(instance, view.set_aside.get(instance.key), now) for instance in view.models],
         "running": load.running,
         "waiting": load.waiting,
         "inflight": view.inflight.requests,
@@ -61,12 +61,14 @@ def _hardware(hardware: Hardware) -> dict[str, Any]:
     }
 
 
-def _model(instance: ModelInstance) -> dict[str, Any]:
+def _model(instance: ModelInstance, held: SetAside | None, now: float) -> dict[str, Any]:
     return {
         "model": instance.model,
         "quantization": instance.quantization,
         "state": str(instance.state),
         "error": instance.error,
+        "suspended_s": max(0.0, held.until - now) if held is not None else 0.0,
+        "suspended_reason": held.reason if held is not None and held.until > now else "",
         "slots": instance.slots,
         "context": instance.context_tokens,
         "format": instance.format,

@@ -139,6 +139,8 @@ SCHEMAS: dict[str, Any] = {
                                     "quantization": _TEXT,
                                     "state": _TEXT,
                                     "error": _TEXT,
+                                    "suspended_s": _NUMBER,
+                                    "suspended_reason": _TEXT,
                                     "slots": _COUNT,
                                     "context": _COUNT,
                                     "speed": _MAYBE_OBJECT,

@@ -1,10 +1,11 @@
-"""How full each worker's own queue is, kept up to date from snapshots by the views that changed.
+"""Who should get nothing now, kept up to date from snapshots by the views that changed.
 
 The router lets only so many requests wait inside an engine: what waits there cannot be moved to a worker that
-frees up, nor ordered fairly.
+frees up, nor ordered fairly. And a circuit breaker's pause ends by the clock alone: nothing in the fleet changes then.
 """
 
 from itertools import compress
+from math import inf
 from operator import is_not
 
 from protos.contract.ids import WorkerId
@@ -22,6 +23,12 @@ class Backpressure:
         self._full: set[WorkerId] = set()
         self._frozen: frozenset[WorkerId] | None = frozenset()
         self._snapshot: FleetSnapshot | None = None
+        self._pauses: dict[WorkerId, float] = {}  # when the next pause of each worker or of its models ends
+
+    @property
+    def next_return(self) -> float | None:
+        """When the next pause ends (monotonic seconds); None: nobody pauses."""
+        return min(self._pauses.values(), default=None)
 
     @property
     def full(self) -> frozenset[WorkerId]:
@@ -30,10 +37,14 @@ class Backpressure:
             self._frozen = frozenset(self._full)
         return self._frozen
 
-    def see(self, snapshot: FleetSnapshot) -> bool:
-        """Take in a snapshot; True when anything in it differs from what was last seen."""
+    def see(self, snapshot: FleetSnapshot, now: float) -> bool:
+        """Take in a snapshot; True when anything in it differs from what was last seen, or somebody's pause is over."""
+        returned = [worker_id for worker_id, until in self._pauses.items() if until <= now] if self._pauses else []
+        for worker_id in returned:
+            del self._pauses[worker_id]
         if snapshot is self._snapshot:
-            return False
+            self._note_pauses(returned, now)
+            return bool(returned)
         self._snapshot = snapshot
         old, new = self._views, snapshot.workers
         self._views = new
@@ -41,14 +52,32 @@ class Backpressure:
         if moved is None or any(new[i].worker_id != old[i].worker_id for i in moved):
             self._position = {view.worker_id: i for i, view in enumerate(new)}
             self._full, self._frozen = set(), None
+            self._pauses.clear()
             moved = list(range(len(new)))
         for i in moved:
             self._judge(new[i])
-        return bool(moved) or len(new) != len(old)
+            self._note_pause(new[i], now)
+        self._note_pauses(returned, now)
+        return bool(moved or returned) or len(new) != len(old)
 
     def claimed(self, snapshot: FleetSnapshot, worker_id: WorkerId) -> None:
         """A claim on that worker was just opened; the rest of ``snapshot`` is as it was last seen."""
         self._judge(snapshot.workers[self._position[worker_id]])
+
+    def _note_pauses(self, returned: list[WorkerId], now: float) -> None:
+        """Of those that returned: another of their models may still pause."""
+        for worker_id in returned:
+            position = self._position.get(worker_id)
+            if position is not None:
+                self._note_pause(self._views[position], now)
+
+    def _note_pause(self, view: WorkerView, now: float) -> None:
+        ends = [view.suspended_until, *(one.until for one in view.set_aside.values())]
+        until = min((one for one in ends if now < one < inf), default=None)
+        if until is None:
+            self._pauses.pop(view.worker_id, None)
+        else:
+            self._pauses[view.worker_id] = until
 
     def _judge(self, view: WorkerView) -> None:
         slots = sum(m.slots for m in view.models if m.state is InstanceState.READY)

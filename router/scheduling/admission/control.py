@@ -117,7 +117,7 @@ class Admission:
         self._expire(now, decisions)
         if self._queue and self._waits.due(now):
             self._refuse_hopeless(now, decisions)
-        if self._backpressure.see(snapshot):
+        if self._backpressure.see(snapshot, now):
             heads = self._queue.heads()
         else:  # nothing moved since the last time: only lanes with newcomers can have an answer
             heads = [h for lane in self._fresh_lanes if (h := self._queue.head_of(lane)) is not None]
@@ -143,12 +143,15 @@ class Admission:
         self._refused = [shed for shed in self._refused if shed.request_id != request_id]
 
     def next_wakeup(self) -> float | None:
-        """When the next waiting request runs out of time or patience."""
+        """When the next waiting request runs out of time or patience, or somebody it may wait for is back."""
         if self._refused:
             return 0.0
         while self._expiries and self._expiries[0][2].gone:
             heapq.heappop(self._expiries)
-        return self._expiries[0][0] if self._expiries else None
+        times = [at for at, *_ in self._expiries[:1]]
+        if self._queue and (back := self._backpressure.next_return) is not None:
+            times.append(back)
+        return min(times, default=None)
 
     # -- one request ------------------------------------------------------------------------------------
 

@@ -271,11 +271,18 @@ class FleetTable:
         busy = load.running + load.waiting > 0
         self.data[PROGRESS.at, row] = (average if busy else 0.0, *slack)
 
+    def _set_aside_until(self, row: int, view: WorkerView) -> float:
+        key = self._layout.keys[row]
+        held = view.set_aside.get((key.model, key.quantization))
+        return 0.0 if held is None else _FOREVER if held.proving else held.until
+
     def _write_load(self, row: int, view: WorkerView) -> None:
         load, claims = view.load, view.inflight
         suspended = view.suspended_until
         if view.probing and load.running + load.waiting + claims.requests > 0:
             suspended = _FOREVER
+        if view.set_aside:
+            suspended = max(suspended, self._set_aside_until(row, view))
         held = load.context_tokens + claims.prompt_tokens
         # An empty worker takes whatever its context admits, so that nothing waits for room that cannot come.
         free = self.data.item(Column.KV_CAPACITY, row) - held if held > 0 else _FOREVER

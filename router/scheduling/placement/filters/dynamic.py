@@ -55,7 +55,7 @@ class DynamicFilter(NamedTuple):
     name: FilterName
     bound: Bound
     why: Callable[[WorkerView, ModelInstance, float, Demand, float], str]  # of view, instance, figure, demand, time
-    concerns: Callable[[WorkerView, float], bool] | None = None  # of view and time
+    concerns: Callable[[WorkerView, ModelInstance, float], bool] | None = None  # of view, instance and time
 
 
 def all_pass(data: Floats, demand: Demand, now: float) -> bool:
@@ -81,8 +81,17 @@ def _too_long(_view: WorkerView, instance: ModelInstance, limit: float, demand: 
     return f"needs about {demand.context:.0f} tokens, its {what} takes {limit:.0f}"
 
 
-def _suspended(view: WorkerView, _instance: ModelInstance, _until: float, _demand: Demand, now: float) -> str:
-    return f"set aside for another {view.suspended_until - now:.1f} s: {view.suspended_reason or 'it failed'}"
+def _suspended(view: WorkerView, instance: ModelInstance, _until: float, _demand: Demand, now: float) -> str:
+    until, reason = _suspension(view, instance)
+    return f"set aside for another {until - now:.1f} s: {reason or 'it failed'}"
+
+
+def _suspension(view: WorkerView, instance: ModelInstance) -> tuple[float, str]:
+    """Until when, and why: the worker as a whole, or this model of it."""
+    held = view.set_aside.get(instance.key)
+    if held is not None and held.until > view.suspended_until:
+        return held.until, held.reason
+    return view.suspended_until, view.suspended_reason
 
 
 def _probing(_view: WorkerView, _instance: ModelInstance, _until: float, _demand: Demand, _now: float) -> str:
@@ -106,7 +115,9 @@ _ROOM = Bound(
 
 DYNAMIC_FILTERS = (
     DynamicFilter(FilterName.CONTEXT, _CONTEXT, _too_long),
-    DynamicFilter(FilterName.SUSPENDED, _IN_SERVICE, _suspended, lambda view, now: view.suspended_until > now),
+    DynamicFilter(
+        FilterName.SUSPENDED, _IN_SERVICE, _suspended, lambda view, instance, now: _suspension(view, instance)[0] > now
+    ),
     DynamicFilter(FilterName.PROBING, _IN_SERVICE, _probing),
     DynamicFilter(FilterName.KV, _ROOM, _no_room),
 )

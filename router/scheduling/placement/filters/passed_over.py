@@ -61,7 +61,7 @@ class PassedOver:
             beyond = left & ~one.bound.kept(self._figures, self._demand, self._now, 1.0)
             numbers = np.flatnonzero(beyond).tolist()
             if one.concerns is not None:
-                numbers = [number for number in numbers if one.concerns(self._instances[number][0], self._now)]
+                numbers = [number for number in numbers if one.concerns(*self._instances[number], self._now)]
             if numbers:
                 found[one.name] = numbers
                 left[numbers] = False

@@ -38,11 +38,11 @@ def test_every_ending_has_a_reason_in_words(event: AttemptEvent, reason: str) ->
     ("event", "fault"),
     [
         (refusal(RefusalCode.BUSY), Fault.NONE),
-        (refusal(RefusalCode.ENGINE_FAILED), Fault.FAILURE),
+        (refusal(RefusalCode.ENGINE_FAILED), Fault.MODEL),
         (Returned(request_id=R, attempt=1, reason="drains"), Fault.NONE),
         (SessionLost(request_id=R, attempt=1, reason="gone"), Fault.FAILURE),
         (SessionLost(request_id=R, attempt=1, reason="spoke at token 3", breach=True), Fault.BREACH),
-        (Delta(request_id=R, attempt=1, position=0, finish_reason=FinishReason.ERROR), Fault.FAILURE),
+        (Delta(request_id=R, attempt=1, position=0, finish_reason=FinishReason.ERROR), Fault.MODEL),
         (Delta(request_id=R, attempt=1, position=0, token_count=1, text="too early"), Fault.BREACH),
     ],
 )

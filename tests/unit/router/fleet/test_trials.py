@@ -86,7 +86,7 @@ async def test_neither_a_new_session_nor_a_new_process_wipes_a_breach_off() -> N
     pool.clock.advance(60.0)
     for _ in range(OWED_FOR_A_BREACH):
         assert member.breaker.probing
-        pool.membership.succeeded(WORKER, pool.clock.now())
+        pool.membership.succeeded(WORKER, pool.clock.now(), model=("m", "q8_0"))
     assert not member.breaker.probing
 
 

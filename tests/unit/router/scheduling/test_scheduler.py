@@ -207,22 +207,44 @@ def test_a_prompt_too_long_for_one_worker_is_tried_at_one_that_goes_further() ->
     assert isinstance(instructions[0], Reject)
 
 
-def test_a_failing_engine_opens_the_breaker_and_an_answer_closes_it() -> None:
-    """The fleet hears of both from the scheduler alone."""
+def test_a_failing_engine_sets_its_model_aside_and_an_answer_brings_it_back() -> None:
+    """The fleet hears of both from the scheduler alone; the worker's other models go on."""
     pool = Pool("a", "b")
     (send,) = sends(pool.arrive(request(1)))
     pool.send(send)
     (elsewhere,) = sends(pool.refuse(send, RefusalCode.ENGINE_FAILED))
+    assert elsewhere.placed.node != send.placed.node
     member = pool.membership.member(send.placed.worker_id)
     assert member is not None
-    assert member.breaker.probing
-    pool.finish(elsewhere)
-    pool.clock.set(100.0)
-    (proof,) = sends(pool.arrive(request(2, model=ModelRef(name="m")))) if elsewhere.placed.node == "b" else [None]
-    if proof is not None and proof.placed.worker_id == send.placed.worker_id:
-        pool.accept(proof)
-        pool.finish(proof)
-        assert not member.breaker.probing
+    assert set(member.model_breakers) == {(send.placed.model, send.placed.quantization)}
+    assert not member.breaker.probing
+    pool.leave(elsewhere.placed.node)
+    pool.lose(elsewhere, fault=Fault.NONE)
+    pool.clock.set(5.0)
+    (proof,) = sends(pool.tell(Tick()))
+    assert proof.placed.worker_id == send.placed.worker_id
+    assert sends(pool.arrive(request(2))) == [], "one at a time, until it has proved itself"
+    pool.accept(proof)
+    assert len(sends(pool.finish(proof))) == 1
+    assert member.model_breakers == {}
+
+
+@pytest.mark.parametrize(("nodes", "attempts"), [(("a",), 2), (("a", "b"), 2), (("a", "b", "c"), 3)])
+def test_where_there_is_no_elsewhere_a_failing_engines_reason_is_told_soon(
+    nodes: tuple[str, ...], attempts: int
+) -> None:
+    """Each engine once, a lone one twice: the same engine will not do otherwise the sixth time."""
+    pool = Pool(*nodes, limits=AdmissionLimits(patience_s=1000.0))
+    instructions = pool.arrive(request(1))
+    for _ in range(attempts):
+        (send,) = sends(instructions) or sends(pool.tell(Tick()))
+        pool.accept(send)
+        instructions = pool.lose(send, fault=Fault.MODEL)
+        pool.clock.advance(2.0)
+    (shed,) = instructions
+    assert isinstance(shed, Shed)
+    assert shed.code is ShedCode.GAVE_UP
+    assert shed.reason.startswith(f"gave up after {attempts} attempts")
 
 
 def test_a_worker_that_goes_takes_its_cache_along_and_its_requests_move() -> None:
@@ -296,3 +318,18 @@ def test_requests_of_one_moment_spread_over_idle_workers() -> None:
     pool = Pool("a", "b")
     placed: list[Send] = [send for number in range(6) for send in sends(pool.arrive(request(number)))]
     assert sorted(one.placed.node for one in placed) == ["a"] * 3 + ["b"] * 3
+
+
+def test_a_pause_that_ends_lets_who_waits_go_though_nothing_else_happens() -> None:
+    """The scheduler asks to be woken then: no load report comes from a fleet that does nothing."""
+    pool = Pool("a", limits=AdmissionLimits(patience_s=1000.0))
+    pool.membership.failed(WorkerId("a"), "it hung")
+    instructions = pool.arrive(request(1))
+    (wake,) = [one for one in instructions if isinstance(one, WakeAt)]
+    assert wake.at == 1.0
+    pool.clock.set(0.5)
+    assert sends(pool.tell(Tick())) == []
+    pool.clock.set(wake.at)
+    (send,) = sends(pool.tell(Tick()))
+    assert send.placed.node == "a"
+    pool.finish(send)
