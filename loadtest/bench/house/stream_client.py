@@ -1,6 +1,6 @@
 """A client in a process of its own: so many chat streams, so many at once; every token of each is counted.
 
-Prints one JSON object; exits with 1 and a line where a stream is short or fails.
+Prints one JSON object; exits with 1 and a line where a stream is short or fails, unless failures are counted.
 """
 
 import argparse
@@ -70,21 +70,34 @@ def read_events(lines: list[bytes]) -> tuple[str, int, int]:
 
 
 async def many_streams(
-    url: str, model: str, *, streams: int, concurrent: int, tokens: int, first: int = 0
+    url: str, model: str, *, streams: int, concurrent: int, tokens: int, first: int = 0, tolerate: bool = False
 ) -> list[Heard]:
-    """All of them, each of ``concurrent`` clients sending its next as its last has ended. Raises ShortStream."""
+    """All of them, each of ``concurrent`` clients sending its next as its last has ended. Raises ShortStream, unless
+    those that fail are to be left out.
+    """
     numbers = iter(range(first, first + streams))
     timeout = aiohttp.ClientTimeout(total=STREAM_DEADLINE_S)
     connector = aiohttp.TCPConnector(limit=concurrent)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_client(session, url, model, numbers, tokens)) for _ in range(concurrent)]
+        tasks = [
+            group.create_task(_client(session, url, model, numbers, tokens, tolerate=tolerate))
+            for _ in range(concurrent)
+        ]
     return [heard for task in tasks for heard in task.result()]
 
 
 async def _client(
-    session: aiohttp.ClientSession, url: str, model: str, numbers: Iterator[int], tokens: int
+    session: aiohttp.ClientSession, url: str, model: str, numbers: Iterator[int], tokens: int, *, tolerate: bool
 ) -> list[Heard]:
-    return [await one_stream(session, url, model, number, tokens) for number in numbers]
+    heard = []
+    for number in numbers:
+        try:
+            heard.append(await one_stream(session, url, model, number, tokens))
+        except (ShortStream, aiohttp.ClientError, TimeoutError) as failed:
+            if not tolerate:
+                raise
+            print(failed, file=sys.stderr)
+    return heard
 
 
 def main() -> None:
@@ -96,6 +109,7 @@ def main() -> None:
     parser.add_argument("--concurrent", type=int, required=True)
     parser.add_argument("--tokens", type=int, required=True)
     parser.add_argument("--first", type=int, default=0, help="number of the first prompt: no two are alike")
+    parser.add_argument("--tolerate", action="store_true", help="streams that fail are named and counted")
     options = parser.parse_args()
     began = time.monotonic()
     try:
@@ -107,6 +121,7 @@ def main() -> None:
                 concurrent=options.concurrent,
                 tokens=options.tokens,
                 first=options.first,
+                tolerate=options.tolerate,
             )
         )
     except* (ShortStream, aiohttp.ClientError, TimeoutError) as failed:

@@ -1,0 +1,1 @@
+"""What machines and servers do behind us, measured: ``make bench-machines``."""
