@@ -34,6 +34,9 @@ DEFAULT_CONTEXT_TOKENS = 4096
 WAITING_PER_SLOT = 4
 """Jobs that may wait for a slot here; beyond it the answer is BUSY."""
 
+GATHER_S = 0.005
+"""How long output in the middle of an answer may wait for that of other streams."""
+
 ANSWER_GRACE_S = 1.0
 """How long acceptance waits for the server's status: a refusal comes at once, a stream only after its prefill."""
 
@@ -50,6 +53,7 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
         self._running: dict[Key, Running] = {}
         self._deltas: list[Delta] = []
         self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()  # something came that somebody waits for
         self._rate = TokenRate()
         self._version = ""
         self._sequence = 0
@@ -188,14 +192,23 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
         if delta.token_count:
             self._rate.add(delta.token_count, time.monotonic())
         self._deltas.append(delta)
+        if delta.position == 0 or delta.finish_reason is not None:
+            self._urgent.set()
         self._wake.set()
 
     async def steps(self) -> AsyncIterator[StepResult]:
-        """Whatever came since the last one; one result for chunks that arrive together."""
+        """Whatever came since the last one. A first token or an end goes on at once; in between, what many streams
+        bring within GATHER_S makes one result: each costs this process and the router as much as its tokens.
+        """
         while True:
             await self._wake.wait()
             self._wake.clear()
             await asyncio.sleep(0)  # chunks of one server step arrive in one turn of the loop
+            if not self._urgent.is_set() and len(self._running) > 1:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GATHER_S):
+                        await self._urgent.wait()
+            self._urgent.clear()
             deltas, self._deltas = self._deltas, []
             self._sequence += 1
             yield StepResult(deltas=tuple(deltas), load=self.load_figures())

@@ -82,18 +82,20 @@ class TokenRate:
     """Output tokens a second over the last seconds."""
 
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
+    _sum: int = 0  # of those: a busy server brings tens of thousands in a window
 
     def add(self, tokens: int, now: float) -> None:
         """Tokens came at ``now`` (monotonic seconds)."""
         self._seen.append((now, tokens))
+        self._sum += tokens
         self._forget(now)
 
     def now(self) -> float:
         """Tokens a second; zero once nothing came for the whole window."""
         self._forget(time.monotonic())
-        return sum(tokens for _, tokens in self._seen) / RATE_WINDOW_S
+        return self._sum / RATE_WINDOW_S
 
     def _forget(self, now: float) -> None:
         limit = now - RATE_WINDOW_S
         while self._seen and self._seen[0][0] < limit:
-            self._seen.popleft()
+            self._sum -= self._seen.popleft()[1]
