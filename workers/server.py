@@ -27,6 +27,7 @@ from workers.serving.engine_host import EngineHost
 from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
 from workers.serving.model_manager import Measure, ModelManager
+from workers.serving.owner_pause import OwnerWatch, PauseFile
 from workers.serving.tasks import TaskSet
 from workers.serving.worker import Ended, Worker, WorkerPlan
 from workers.session.channel import ChannelSecurity, Dial, grpc_dial
@@ -73,6 +74,7 @@ async def serve(
             measure=_benchmark(config, profile.hardware),
             load_options=_options(config, engine),
             on_progress=on_progress,
+            pause=PauseFile(Path(config.state_dir)),
         )
         if signals:
             _listen_to_signals(worker)
@@ -93,9 +95,11 @@ def build_worker(
     measure: Measure | None = None,
     load_options: Mapping[str, Option] | None = None,
     on_progress: Callable[[ModelProgress], None] | None = None,
+    pause: PauseFile | None = None,
 ) -> Worker:
     """A worker and all that it is made of. ``routers``: addresses to dial first; ``load_options``: of models that a
-    router loads; ``on_progress``: hears of loads and benchmarks, for whoever watches.
+    router loads; ``on_progress``: hears of loads and benchmarks, for whoever watches; ``pause``: where this machine's
+    owner says that no work is to be taken.
     """
     sessions = SessionPool(routers, partial(Session, dial=dial, limits=limits))
 
@@ -108,6 +112,7 @@ def build_worker(
     models = ModelManager(host, announce=announce, measure=measure)
     jobs = JobTable(why_not_ready=models.why_not_ready)
     tasks = TaskSet()
+    availability = Availability(jobs, sessions, tasks)
     return Worker(
         plan,
         identity=FleetIdentity(worker_id, enrol),
@@ -116,7 +121,8 @@ def build_worker(
         models=models,
         jobs=jobs,
         control=ControlCommands(engine=host, models=models, load_options=load_options or {}),
-        availability=Availability(jobs, sessions, tasks),
+        availability=availability,
+        owner=OwnerWatch(pause, availability, drain_s=plan.drain_s) if pause is not None else None,
         tasks=tasks,
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from router.domain.worker import WorkerState
-from tests.support.join_process import LEAVE, ask, joining, ready, run_to_end
+from tests.support.join_process import LEAVE, PAUSE, RESUME, ask, joining, ready, run_to_end
 from tests.support.plain_openai import ANSWER, plain_openai
 from tests.support.tls_pool import Head, head
 from workers.joining import service_units
@@ -138,6 +138,48 @@ async def test_leave_stops_the_join_that_serves_and_forgets_its_keys_only_then(
     async with joining(*state, environment=home, program=LEAVE) as leaving:
         out, _ = await asyncio.wait_for(leaving.communicate(), 60)
     assert (leaving.returncode, b"nothing serves here now" in out) == (0, True)
+
+
+async def said_by(program: tuple[str, ...], *arguments: str, environment: dict[str, str]) -> tuple[int | None, str]:
+    async with joining(*arguments, environment=environment, program=program) as process:
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+        return process.returncode, (out + err).decode()
+
+
+async def test_an_owner_pauses_and_resumes_the_join_that_serves(
+    pool: Head, upstream: str, tmp_path: Path, home: dict[str, str]
+) -> None:
+    """The head sees it drained, also when it starts anew, and ready after the resume; ``leave`` ends a pause."""
+    base = tmp_path / "mac"
+    state = ("--state-dir", str(base))
+    more = (*state, "--engine", "openai", "--base-url", upstream, "--node", "mac", "--no-benchmark")
+    async with joining(pool.enrol_address, "--token", await pool.token(), *more) as process:
+        member = await ready(pool, process)
+        code, told = await said_by(PAUSE, *state, environment=home)
+        assert (code, "-mac: takes nothing new" in told) == (0, True), told
+        await pool.until(member.worker_id, WorkerState.DRAINING)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 30)
+    await pool.until(member.worker_id, WorkerState.GONE)
+    async with joining(pool.enrol_address, *more) as process:
+        await pool.until(member.worker_id, WorkerState.DRAINING)
+        code, told = await said_by(RESUME, *state, environment=home)
+        assert (code, "-mac: takes work again" in told) == (0, True), told
+        again = await ready(pool, process)
+        assert await ask(pool, again) == ANSWER
+        assert await said_by(RESUME, *state, environment=home) == (0, "nothing was paused\n")
+        await said_by(PAUSE, *state, environment=home)
+        code, told = await said_by(LEAVE, *state, environment=home)
+        assert (code, "the pause is over too" in told) == (0, True), told
+    assert not (base / "paused").exists()
+
+
+async def test_a_pause_that_cannot_be_written_is_one_clear_line(tmp_path: Path, home: dict[str, str]) -> None:
+    """A state directory that is a file."""
+    (tmp_path / "file").write_text("")
+    for program in (PAUSE, RESUME):
+        code, told = await said_by(program, "--state-dir", str(tmp_path / "file"), environment=home)
+        assert (code, told.count("\n"), str(tmp_path / "file") in told) == (1, 1, True), told
 
 
 async def test_an_own_model_is_served_and_compared_with_what_is_expected_of_it(

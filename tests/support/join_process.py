@@ -23,6 +23,8 @@ MODULE = (sys.executable, "-m", "workers.cli.join")
 COMMAND = (str(Path(sys.executable).with_name("allsorts")), "join")
 """As the printed line has it."""
 LEAVE = (sys.executable, "-m", "workers.cli.leave")
+PAUSE = (sys.executable, "-m", "workers.cli.pause")
+RESUME = (sys.executable, "-m", "workers.cli.resume")
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,7 @@
-"""Whether this worker takes work: always, but for a drain, sleep, or its end. Routers are told of every change."""
+"""Whether this worker takes work: always, but for its owner's wish, a drain, sleep, or its end.
+
+Routers are told of every change.
+"""
 
 import asyncio
 
@@ -13,7 +16,9 @@ ASLEEP = "the machine goes to sleep"
 
 
 class Availability:
-    """Accepts jobs or not, and says so. A drain outlasts a sleep: only an operator takes it back."""
+    """Accepts jobs or not, and says so. A drain outlasts a sleep: only an operator takes it back. What the owner
+    closed, only the owner opens.
+    """
 
     def __init__(self, jobs: JobTable, sessions: SessionPool, tasks: TaskSet) -> None:
         self._jobs = jobs
@@ -22,7 +27,8 @@ class Availability:
         self._stopping = False
         self._asleep = False
         self._drained = False
-        self._drain: asyncio.Task[None] | None = None
+        self._owner_reason = ""  # why the owner wants no work taken; empty: it may be
+        self._returns: dict[str, asyncio.Task[None]] = {}  # by reason: what is not finished then goes back
 
     @property
     def stopping(self) -> bool:
@@ -51,12 +57,35 @@ class Availability:
         if self._asleep:
             return  # nothing runs, and nothing new comes before it wakes up
         self._close(LeavingKind.DRAINING, DRAINED)
-        self._forget_drain()
-        self._drain = self._tasks.spawn(self._return_after(deadline_s), "drain")
+        self._return_later(DRAINED, deadline_s)
 
     def undrain(self) -> None:
-        """Take work again."""
-        self._open("undrained by the operator")
+        """Take work again, unless the owner wants none taken."""
+        self._drained = self._asleep = False
+        self._forget_return(DRAINED)
+        self._settle("undrained by the operator")
+
+    def close_for_owner(self, reason: str, deadline_s: float) -> None:
+        """Take no more work until the owner opens again; what is not finished after ``deadline_s`` goes back. Told the
+        same again, nothing changes.
+        """
+        if reason == self._owner_reason:
+            return
+        self._forget_return(self._owner_reason)
+        self._owner_reason = reason
+        if self._asleep or self._stopping:
+            return  # nothing runs, or what runs has its deadline
+        self._close(LeavingKind.DRAINING, reason)
+        self._return_later(reason, deadline_s)
+
+    def open_for_owner(self) -> None:
+        """The owner wants work taken; a drain or a sleep stays what it is."""
+        if not self._owner_reason:
+            return
+        self._forget_return(self._owner_reason)
+        self._owner_reason = ""
+        if not self._asleep:
+            self._settle("resumed by its owner")
 
     def toggle_sleep(self) -> None:
         """Announce sleep and give back what runs; a second time: awake again."""
@@ -68,32 +97,36 @@ class Availability:
         self._jobs.return_all(ASLEEP)
 
     def wake(self) -> None:
-        """Take work again, unless an operator had drained it."""
+        """Take work again, unless its owner paused it or an operator had drained it."""
         if not self._asleep:
             return
-        if self._drained:
-            self._asleep = False
-            self._close(LeavingKind.DRAINING, DRAINED)
-        else:
-            self._open("the machine is awake")
+        self._asleep = False
+        self._settle("the machine is awake")
 
-    async def _return_after(self, deadline_s: float) -> None:
+    def _return_later(self, reason: str, deadline_s: float) -> None:
+        self._forget_return(reason)
+        self._returns[reason] = self._tasks.spawn(self._return_after(reason, deadline_s), f"return: {reason}")
+
+    async def _return_after(self, reason: str, deadline_s: float) -> None:
         if not await self._jobs.drained(deadline_s):
-            self._jobs.return_all(f"not finished {deadline_s:g} s after the drain began")
+            self._jobs.return_all(f"not finished {deadline_s:g} s after this: {reason}")
 
     def _close(self, kind: LeavingKind, reason: str) -> None:
         self._jobs.closed_because = f"the worker is {kind}: {reason}"
         self._sessions.broadcast(Leaving(kind=kind, reason=reason))
 
-    def _open(self, reason: str) -> None:
+    def _settle(self, opened: str) -> None:
+        """Something that kept the door shut is gone: what still does is told, else ``opened``."""
         if self._stopping:
             return
-        self._forget_drain()
-        self._asleep = self._drained = False
+        still = self._owner_reason or (DRAINED if self._drained else "")
+        if still:
+            self._close(LeavingKind.DRAINING, still)
+            return
         self._jobs.closed_because = ""
-        self._sessions.broadcast(Leaving(kind=LeavingKind.AWAKE, reason=reason))
+        self._sessions.broadcast(Leaving(kind=LeavingKind.AWAKE, reason=opened))
 
-    def _forget_drain(self) -> None:
-        if self._drain is not None:
-            self._drain.cancel()
-            self._drain = None
+    def _forget_return(self, reason: str) -> None:
+        task = self._returns.pop(reason, None)
+        if task is not None:
+            task.cancel()

@@ -29,6 +29,7 @@ from workers.serving.engine_host import EngineHost
 from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
 from workers.serving.model_manager import ModelManager
+from workers.serving.owner_pause import OwnerWatch
 from workers.serving.tasks import TaskSet
 from workers.session.session import Introduction, Session
 from workers.session.session_pool import SessionPool
@@ -71,6 +72,7 @@ class Worker:
         jobs: JobTable,
         control: ControlCommands,
         availability: Availability,
+        owner: OwnerWatch | None,
         tasks: TaskSet,
     ) -> None:
         self._plan = plan
@@ -81,6 +83,7 @@ class Worker:
         self._jobs = jobs
         self._control = control
         self.availability = availability
+        self._owner = owner
         self._tasks = tasks
         self._incarnation = uuid.uuid4().hex
         self._ended: asyncio.Future[Ended] | None = None
@@ -103,6 +106,9 @@ class Worker:
         try:
             if self._identity.missing:
                 self._follow(await self._identity.ask())
+            if self._owner is not None:
+                self._owner.look()
+                self._tasks.spawn(self._owner.follow(), "owner watch")
             self._sessions.open_all(self)
             self._tasks.spawn(self._load_all(), "loads")
             ended = await self._ended

@@ -12,6 +12,7 @@ from tests.support.echo_engine import EchoEngine
 from tests.support.socketless import Session, SocketlessRouter
 from workers.engines.base import Engine, ModelSpec
 from workers.server import build_worker
+from workers.serving.owner_pause import PauseFile
 from workers.serving.worker import Ended, Worker, WorkerPlan
 from workers.session.session import SessionLimits
 
@@ -31,6 +32,7 @@ class Rig:
         make_engine: Callable[[], Engine] | None = None,
         drain_s: float = 20.0,
         leave_unless_loaded: bool = False,
+        pause: PauseFile | None = None,
     ) -> None:
         self.router = SocketlessRouter()
         self.engines: list[EchoEngine] = []
@@ -42,6 +44,7 @@ class Rig:
             enrol=enrol,  # type: ignore[arg-type]
             dial=self.router.dial,
             limits=QUICK,
+            pause=pause,
         )
 
     def _make(self) -> EchoEngine:
