@@ -98,8 +98,8 @@ format: $(READY)/dev ## format all code
 protos: $(READY)/dev ## regenerate the stubs of protos/allsorts/v1
 	@PATH=$(abspath $(BIN)):$$PATH bash deploy/build/protos.sh $(PY) .
 
-locks: $(READY)/dev ## write requirements/*.lock anew
-	@PATH=$(abspath $(BIN)):$$PATH bash deploy/build/locks.sh
+locks: $(READY)/dev ## write requirements/*.lock from pyproject.toml, keeping the pins that stand (ARGS=--upgrade: the newest)
+	@PATH=$(abspath $(BIN)):$$PATH bash deploy/build/locks.sh $(ARGS)
 
 # ---------------------------------------------------------------- measure
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Writes one lock per role into requirements/: pins and hashes, no addresses. Run by `make locks`.
 # All roles but vllm, whose torch and transformers want versions of their own, are resolved together first, so that any of them can share an environment.
+# Pins that stand are kept, so that a new package brings itself alone; `make locks ARGS=--upgrade` takes the newest of everything.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 compile() { # compile OUTPUT [pip-compile arguments]
@@ -12,6 +13,11 @@ compile() { # compile OUTPUT [pip-compile arguments]
 }
 together=$(mktemp -d)
 trap 'rm -rf "$together"' EXIT
+case "${1:-}" in
+  --upgrade) sed -i -n '/^#/p' requirements/{base,router,llama,loadtest,dev,vllm}.lock ;;
+  "") sed -nE 's/^([A-Za-z0-9_.-]+==[^ ;]+).*/\1/p' requirements/{base,router,llama,loadtest,dev}.lock | sort -u > "$together/all.txt" ;;
+  *) echo "locks.sh: $1 is not an argument of it; --upgrade is" >&2; exit 2 ;;
+esac
 python -m piptools compile -q --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
   --no-emit-options --no-header --no-annotate --extra router --extra llama --extra loadtest --extra dev \
   --output-file "$together/all.txt" pyproject.toml
