@@ -18,6 +18,9 @@ from router.errors import (
 )
 from router.scheduling.events import Reject, Shed, ShedCode
 
+LIMIT = "This model's maximum context length is"
+"""How OpenAI begins it: LiteLLM and others recognise a prompt that is too long by these words."""
+
 
 def error_of(refused: Shed | Reject) -> AllsortsError:
     """The error a client sees; that of a shed request carries what placement said of every worker."""
@@ -30,10 +33,26 @@ def error_of(refused: Shed | Reject) -> AllsortsError:
 
 def _rejected(refusal: Refusal) -> AllsortsError:
     if refusal.code is RefusalCode.CONTEXT_LENGTH:
-        return ContextLengthExceeded(refusal.message, param=refusal.parameter or "messages")
+        return ContextLengthExceeded(_too_long(refusal), param=refusal.parameter or "messages")
     if refusal.code is RefusalCode.UNSUPPORTED:
         return UnsupportedParameter(refusal.message, param=refusal.parameter or None)
     return InvalidRequest(refusal.message, param=refusal.parameter or None)
+
+
+def _too_long(refusal: Refusal) -> str:
+    """In OpenAI's words, alike whatever engine counted; the worker's own where it gave no counts."""
+    prompt, answer, limit = refusal.prompt_tokens, refusal.max_tokens, refusal.context_tokens
+    if not (prompt and limit):
+        return f"{LIMIT} exceeded: {refusal.message}"
+    where = "prompt" if refusal.parameter == "prompt" else "messages"
+    if not answer:
+        asked = f"your {where} resulted in {prompt} tokens. Please reduce the length of the {where}."
+    else:
+        asked = (
+            f"you requested {prompt + answer} tokens ({prompt} in the {where}, {answer} in the completion). "
+            f"Please reduce the length of the {where} or completion."
+        )
+    return f"{LIMIT} {limit} tokens. However, {asked}"
 
 
 def _no_worker(shed: Shed) -> AllsortsError:
@@ -46,7 +65,11 @@ def _no_worker(shed: Shed) -> AllsortsError:
         return UnknownModel(f"no worker serves the model as it is asked for: {shed.reason}", param="model")
     left = {one for one in filters if not one.from_model_name} - {FilterName.LABELS}
     if left == {FilterName.CONTEXT}:  # by the estimate, with room for its error: a worker would say the same
-        return ContextLengthExceeded(f"prompt and max_tokens are too long for every worker: {shed.reason}")
+        longest = shed.no_candidate.longest_context if shed.no_candidate is not None else 0
+        limit = (
+            f"{longest} tokens; prompt and max_tokens need more" if longest else "less than prompt and max_tokens need"
+        )
+        return ContextLengthExceeded(f"{LIMIT} {limit}: {shed.reason}", param="max_tokens")
     if left == {FilterName.CAPABILITY}:
         return UnsupportedParameter(f"no worker of this model can do that: {shed.reason}")
     return OutOfReach(shed.reason)

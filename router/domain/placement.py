@@ -194,6 +194,7 @@ class NoCandidate:
     exclusions: Exclusions = field(default_factory=Exclusions)
     known_model: bool = True  # False: no worker ever served this model
     returning: bool = False  # the router has just started, and workers of the model may not be back yet
+    longest_context: int = 0  # tokens that the longest context among those asked takes; 0: none was asked, or unbounded
 
     def reasons(self) -> str:
         """Why, in one line of bounded length, for an error message: each worker's reason in a small pool, in a large

@@ -179,6 +179,8 @@ class Scheduler:
             if is_clients_fault(refusal, tracked.request, self._fleet.snapshot(), tried):
                 self._forget(tracked, now, "rejected: the client must change it")
                 return [Reject(event.request_id, refusal)]
+        if refusal.code is RefusalCode.CONTEXT_LENGTH and refusal.prompt_tokens > 0:
+            tracked.prompt_tokens = tracked.prompt_tokens or refusal.prompt_tokens  # no guess any more
         self._failed(tracked, placed, refusal)
         return self._queue_or_give_up(tracked, now)
 

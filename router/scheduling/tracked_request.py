@@ -57,9 +57,13 @@ class TrackedRequest:
         return min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2.0 ** min(self.busy, 10)) if self.busy else 0.0
 
     def remaining(self) -> InferenceRequest:
-        """The request as placement should see it now: after a move a longer prompt and fewer tokens to go."""
+        """The request as placement should see it now: counted, once somebody has counted it; after a move a longer
+        prompt and fewer tokens to go.
+        """
         if not self.started:
-            return self.request
+            return (
+                replace(self.request, prompt_tokens_estimate=self.prompt_tokens) if self.prompt_tokens else self.request
+            )
         return replace(
             self.request,
             continues=True,

@@ -20,7 +20,6 @@ from router.scheduling.explain.record import DecisionRecord
 from router.scheduling.placement.candidates import Floats
 from router.scheduling.placement.columns import COLUMNS, Column
 from router.scheduling.placement.factory import build_placer
-from router.scheduling.placement.filters.dynamic import ESTIMATE_SLACK
 from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.placement.policies import PolicyTable
 from tests.support.fleets import instance, request, snapshot, worker
@@ -139,7 +138,7 @@ def why_not(view: WorkerView, held: ModelInstance, asked: InferenceRequest) -> s
     Written without the filters' code, so that both would have to be wrong in the same way.
     """
     limits = [held.context_tokens] + ([held.kv_capacity_tokens] if held.kv_capacity_tokens else [])
-    least_tokens = ESTIMATE_SLACK * asked.prompt_tokens_estimate + max(asked.sampling.max_tokens or 0, 1)
+    least_tokens = max(asked.sampling.max_tokens or 0, 1)  # the prompt's are a guess, and nobody is refused by one
     busy = view.load.running + view.load.waiting + view.inflight.requests > 0
     ref, able = asked.model, held.capabilities
     broken = {

@@ -18,7 +18,7 @@ from router.errors import AllsortsError, RateLimited, Unavailable, WorkerFailed
 from router.http.admin.rejection_log import RejectionLog
 from router.http.dialects.logprobs import CompletionLogprobs, chat_logprobs
 from router.http.dialects.openai_bodies import answer_body, disclosure
-from router.http.dialects.prompt_size import PromptSizes
+from router.http.dialects.prompt_size import PromptSizes, TextFacts
 from router.http.dialects.schemas import ChatRequest, CompletionRequest
 from router.http.dialects.sse import SseWriter
 from router.http.dialects.translate import Arrival, Call, chat_call, completion_call
@@ -108,7 +108,7 @@ class Inference:
             try:
                 progress.head = answer.head
                 progress.model = answer.head.model
-                self._learn(request, answer.head.prompt_tokens)
+                self._learn(call, answer.head.prompt_tokens)
                 if call.stream:
                     await self._stream(exchange, call, answer, progress)
                 else:
@@ -124,12 +124,12 @@ class Inference:
         expected = round(self.expect_output(call.request))
         return replace(call, request=replace(call.request, expected_output_tokens=expected)) if expected else call
 
-    def _estimate(self, model: str, prompt_bytes: int, messages: int) -> int:
-        return self.sizes.estimate(model, prompt_bytes, messages, self.fleet.snapshot())
+    def _estimate(self, model: str, text: TextFacts) -> int:
+        return self.sizes.estimate(model, text, self.fleet.snapshot())
 
-    def _learn(self, request: InferenceRequest, prompt_tokens: int) -> None:
-        if not isinstance(request.prompt, tuple):  # token ids were counted, not guessed
-            self.sizes.learn(request.model.name, request.prompt_bytes, len(request.messages), prompt_tokens)
+    def _learn(self, call: Call, prompt_tokens: int) -> None:
+        if not isinstance(call.request.prompt, tuple):  # token ids were counted, not guessed
+            self.sizes.learn(call.request.model.name, call.text, prompt_tokens)
 
     # -- answers -----------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from router.domain.principal import Principal
 from router.domain.request import InferenceRequest, ModelRef, RequestKind, SloTargets
 from router.errors import InvalidRequest, UnsupportedParameter
 from router.http.dialects.model_name import parse_floor, parse_model
+from router.http.dialects.prompt_size import TextFacts, facts_of
 from router.http.dialects.schemas import ChatRequest, CompletionRequest, GenerationFields, Message, Slo
 from router.http.dialects.unsupported import refuse_unsupported, refuse_unsupported_in_message
 from router.scheduling.placement.quality import Quality
@@ -29,6 +30,7 @@ class Call:
     request: InferenceRequest
     stream: bool
     include_usage: bool
+    text: TextFacts  # of the prompt, for whoever learns from its exact count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class Arrival:
     arrived_at: float  # monotonic
     longest_s: float  # the server's own deadline
     quality_header: str | None = None
-    estimate: Callable[[str, int, int], int]  # tokens of a prompt: model, bytes, messages
+    estimate: Callable[[str, TextFacts], int]  # tokens of a prompt for a model
     model_floors: Mapping[str, str] = field(default_factory=dict)  # canonical, of models that have a default
 
 
@@ -56,7 +58,7 @@ def chat_call(body: ChatRequest, arrival: Arrival, quality: Quality) -> Call:
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     sampling = _sampling(body, limit, body.top_logprobs or 0 if body.logprobs else None)
     messages = tuple(_message(message, f"messages[{index}]") for index, message in enumerate(body.messages))
-    return _call(body, _request(body, arrival, quality, sampling, messages))
+    return _call(body, arrival, quality, sampling, messages)
 
 
 def completion_call(body: CompletionRequest, arrival: Arrival, quality: Quality) -> Call:
@@ -64,14 +66,24 @@ def completion_call(body: CompletionRequest, arrival: Arrival, quality: Quality)
     refuse_unsupported(body)
     # OpenAI's default for this endpoint, unlike the chat's, is a short answer.
     limit = 16 if body.max_tokens is None else body.max_tokens
-    return _call(body, _request(body, arrival, quality, _sampling(body, limit, body.logprobs), _prompt(body.prompt)))
+    return _call(body, arrival, quality, _sampling(body, limit, body.logprobs), _prompt(body.prompt))
 
 
-def _call(body: GenerationFields, request: InferenceRequest) -> Call:
+def _call(
+    body: GenerationFields,
+    arrival: Arrival,
+    quality: Quality,
+    sampling: Sampling,
+    content: tuple[ChatMessage, ...] | str | tuple[int, ...],
+) -> Call:
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("'stream_options' needs 'stream': true", param="stream_options")
     options = body.stream_options
-    return Call(request=request, stream=bool(body.stream), include_usage=bool(options and options.include_usage))
+    serial = serialise(content)
+    text = facts_of(serial, len(content) if isinstance(body, ChatRequest) else 0)
+    request = _request(body, arrival, quality, sampling, content, serial, text)
+    include_usage = bool(options and options.include_usage)
+    return Call(request=request, stream=bool(body.stream), include_usage=include_usage, text=text)
 
 
 def _request(
@@ -80,11 +92,12 @@ def _request(
     quality: Quality,
     sampling: Sampling,
     content: tuple[ChatMessage, ...] | str | tuple[int, ...],
+    serial: bytes,
+    text: TextFacts,
 ) -> InferenceRequest:
     principal = arrival.principal
     longest = arrival.longest_s if body.deadline_s is None else min(body.deadline_s, arrival.longest_s)
     model = _model(body, arrival, quality)
-    serial = serialise(content)
     chat = isinstance(body, ChatRequest)
     counted = not chat and isinstance(content, tuple)  # token ids
     return InferenceRequest(
@@ -100,9 +113,7 @@ def _request(
         required_labels=principal.required_labels,
         prompt_bytes=len(serial),
         block_hashes=hash_chain(serial),
-        prompt_tokens_estimate=len(content)
-        if counted
-        else arrival.estimate(model.name, len(serial), len(content) if chat else 0),
+        prompt_tokens_estimate=len(content) if counted else arrival.estimate(model.name, text),
         arrived_at=arrival.arrived_at,
         deadline_at=arrival.arrived_at + longest,
         never_quantized=principal.never_quantized,

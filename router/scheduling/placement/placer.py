@@ -23,7 +23,7 @@ from router.scheduling.placement.candidates import Candidates, Floats, InstanceK
 from router.scheduling.placement.columns import DECODE, Column
 from router.scheduling.placement.cost import CostWeights
 from router.scheduling.placement.cost import score as cost_score
-from router.scheduling.placement.filters.dynamic import ESTIMATE_SLACK, Demand, all_pass, passing
+from router.scheduling.placement.filters.dynamic import KV_SLACK, Demand, all_pass, passing
 from router.scheduling.placement.filters.eligibility import Eligible
 from router.scheduling.placement.filters.passed_over import PassedOver
 from router.scheduling.placement.filters.static import rules_of
@@ -116,6 +116,7 @@ class ComposedPlacer:
                 exclusions=exclusions,
                 known_model=self._table.knows(model) or returning,
                 returning=returning,
+                longest_context=self._longest_context(eligible),
             )
         inputs = self._policy.inputs(candidates, facts)
         scores = self._policy.score(candidates, facts, inputs)
@@ -271,10 +272,11 @@ class ComposedPlacer:
         index_rows, keys, nodes = eligible.index_rows, eligible.keys, eligible.nodes
         passed_over: PassedOver | None = None
         if avoid or not all_pass(data, demand, now):
+            tried = np.fromiter((key.worker_id in avoid for key in keys), dtype=bool, count=len(rows))
+            demand = demand.within(_longest(data, tried))
             passes = passing(data, demand, now)
             if not passes.any():
-                passes = passing(data, demand, now, slack=ESTIMATE_SLACK)
-            tried = np.fromiter((key.worker_id in avoid for key in keys), dtype=bool, count=len(rows))
+                passes = passing(data, demand, now, slack=KV_SLACK)
             out = np.flatnonzero(~passes | tried)
             if len(out):
                 instances = [self._table.at(row) for row in rows[out].tolist()]
@@ -286,6 +288,10 @@ class ComposedPlacer:
             keys, nodes = tuple([keys[i] for i in kept.tolist()]), tuple([nodes[i] for i in kept.tolist()])
         self._write_cached(data, request, index_rows)
         return Candidates(keys, nodes, data), Exclusions(eligible.exclusions, passed_over)
+
+    def _longest_context(self, eligible: Eligible) -> int:
+        limits = self._table.data[Column.CONTEXT_LIMIT].take(eligible.rows)
+        return int(limits.max()) if len(limits) and np.isfinite(limits.max()) else 0
 
     def _write_cached(self, data: Floats, request: InferenceRequest, index_rows: NDArray[np.intp]) -> None:
         """Tokens of the prompt that each candidate holds."""
@@ -350,6 +356,12 @@ def _tpot_alone(column: Floats, facts: RequestFacts) -> float:
     context = facts.prompt_tokens + 0.5 * facts.output_tokens
     base, per_sequence, per_context = column[DECODE.at].tolist()
     return float(base + per_sequence + per_context * context)
+
+
+def _longest(data: Floats, tried: NDArray[np.bool_]) -> float:
+    """The longest context of those that are left, or of all where none is: then nobody is asked."""
+    limits = data[Column.CONTEXT_LIMIT]
+    return float((limits if tried.all() else limits[~tried]).max())
 
 
 def _margin(cost: Floats, index: int) -> float:

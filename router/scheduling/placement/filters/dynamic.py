@@ -12,12 +12,9 @@ from router.domain.snapshot import WorkerView
 from router.scheduling.placement.candidates import Floats
 from router.scheduling.placement.columns import Column
 
-ESTIMATE_SLACK = 0.5
-"""The router estimates prompt tokens from bytes. When by the estimate nobody has the context, those who would have
-it at half the estimate are asked: the worker counts exactly and answers with the counts. Half, because plain prose
-has 5.4 bytes a token where mixed text has 3.7, and a prompt that fits must never be refused by a guess."""
 KV_SLACK = 0.8
-"""The same for free KV cache, where asking in vain costs a refusal and a retry."""
+"""The router estimates prompt tokens from bytes. When by the estimate nobody has the KV cache free, those who would
+have it at so much of the estimate are asked: in vain, that costs a refusal and a retry."""
 
 
 class Demand(NamedTuple):
@@ -31,6 +28,15 @@ class Demand(NamedTuple):
     def context(self) -> float:
         """Prompt plus the output the client insists on, at least one token."""
         return self.prompt_tokens + max(self.max_tokens, 1.0)
+
+    def within(self, longest: float) -> "Demand":
+        """The demand as far as ``longest`` tokens, the longest context there is, can hold it.
+
+        An estimate never refuses: a prompt that by its bytes is too long for everybody goes to the longest context,
+        where it is counted exactly. Only ``max_tokens``, which is no estimate, can be beyond everybody.
+        """
+        prompt = min(self.prompt_tokens, max(longest - max(self.max_tokens, 1.0), 0.0))
+        return Demand(prompt, self.max_tokens, min(self.expected_tokens, max(longest - prompt, 1.0)))
 
 
 class Bound(NamedTuple):
@@ -71,7 +77,7 @@ def all_pass(data: Floats, demand: Demand, now: float) -> bool:
 
 
 def passing(data: Floats, demand: Demand, now: float, *, slack: float = 1.0) -> NDArray[np.bool_]:
-    """Which candidates pass the dynamic filters, when the prompt is only ``slack`` as long as estimated."""
+    """Which candidates pass the dynamic filters, when the prompt takes only ``slack`` of the KV cache it should."""
     passes: NDArray[np.bool_] = np.logical_and.reduce([bound.kept(data, demand, now, slack) for bound in BOUNDS])
     return passes
 
@@ -103,15 +109,9 @@ def _no_room(_view: WorkerView, _instance: ModelInstance, free: float, demand: D
     return f"needs about {needed:.0f} tokens of KV cache, {max(free, 0):.0f} are free"
 
 
-_CONTEXT = Bound(
-    Column.CONTEXT_LIMIT, True, lambda demand, _now, slack: demand.prompt_tokens * slack + max(demand.max_tokens, 1.0)
-)
+_CONTEXT = Bound(Column.CONTEXT_LIMIT, True, lambda demand, _now, _slack: demand.context)
 _IN_SERVICE = Bound(Column.SUSPENDED_UNTIL, False, lambda _demand, now, _slack: now)
-_ROOM = Bound(
-    Column.KV_FREE,
-    True,
-    lambda demand, _now, slack: demand.prompt_tokens * max(slack, KV_SLACK) + demand.expected_tokens,
-)
+_ROOM = Bound(Column.KV_FREE, True, lambda demand, _now, slack: demand.prompt_tokens * slack + demand.expected_tokens)
 
 DYNAMIC_FILTERS = (
     DynamicFilter(FilterName.CONTEXT, _CONTEXT, _too_long),

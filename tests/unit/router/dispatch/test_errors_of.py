@@ -75,7 +75,6 @@ def test_every_code_has_its_error(code: ShedCode) -> None:
     ("code", "says"),
     [
         (RefusalCode.INVALID, "invalid_value"),
-        (RefusalCode.CONTEXT_LENGTH, "context_length_exceeded"),
         (RefusalCode.UNSUPPORTED, "unsupported_parameter"),
     ],
 )
@@ -84,3 +83,44 @@ def test_what_a_worker_says_the_client_must_change_is_a_400_in_its_words(code: R
     refusal = Refusal(request_id=RequestId("r"), attempt=1, code=code, message="too much", parameter="max_tokens")
     error = error_of(Reject(RequestId("r"), refusal))
     assert (error.http_status, error.code, error.message) == (400, says, "too much")
+
+
+@pytest.mark.parametrize(
+    ("counts", "parameter", "says"),
+    [
+        (
+            (1990, 100, 2048),
+            "messages",
+            (
+                "This model's maximum context length is 2048 tokens. However, you requested 2090 tokens "
+                "(1990 in the messages, 100 in the completion). Please reduce the length of the messages or completion."
+            ),
+        ),
+        (
+            (3000, 0, 2048),
+            "prompt",
+            (
+                "This model's maximum context length is 2048 tokens. However, your prompt resulted in 3000 tokens. "
+                "Please reduce the length of the prompt."
+            ),
+        ),
+        ((0, 0, 0), "", "This model's maximum context length is exceeded: too much"),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_told_in_openais_words(
+    counts: tuple[int, int, int], parameter: str, says: str
+) -> None:
+    """Clients cut their history when they read them; the worker counted."""
+    prompt, answer, limit = counts
+    refusal = Refusal(
+        request_id=RequestId("r"), attempt=1, code=RefusalCode.CONTEXT_LENGTH, message="too much", parameter=parameter,
+        prompt_tokens=prompt, max_tokens=answer, context_tokens=limit,
+    )  # fmt: skip
+    error = error_of(Reject(RequestId("r"), refusal))
+    assert (error.http_status, error.code, error.message) == (400, "context_length_exceeded", says)
+
+
+def test_a_limit_that_every_worker_lacks_is_told_in_the_same_words() -> None:
+    why = NoCandidate(model="m", exclusions=shed("no_worker", "context").no_candidate.exclusions, longest_context=512)  # type: ignore[union-attr]
+    error = error_of(Shed(request_id=RequestId("r"), code=ShedCode.NO_WORKER, reason="why", no_candidate=why))
+    assert error.message.startswith("This model's maximum context length is 512 tokens")
