@@ -73,6 +73,8 @@ class DispatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_attempts: _AtLeastOne = 6  # in a row that bring no token
     max_moves: _Count = 32  # of one stream, however well it goes on in between
     accept_deadline_s: _Seconds = 30.0  # from sending a request to the worker's exact count
+    answer_limit_bytes: _AtLeastOne = 32 * 1024 * 1024  # what one worker may answer one request with
+    answers_limit_bytes: _AtLeastOne = 128 * 1024 * 1024  # all answers under way together: past it the largest ends
     return_token_ids: bool = True  # lets a continuation on the same tokenizer start from the very tokens
 
 

@@ -175,3 +175,15 @@ class ClientGone(AllsortsError):
 
     code = "client_gone"
     http_status = 499
+
+
+class TooMuchHeld(Unavailable):
+    """Answers under way took more memory than they may together, and this one held most."""
+
+    code = "answer_memory_exhausted"
+
+    def __init__(self, limit_bytes: int, held_bytes: int) -> None:
+        super().__init__(
+            f"answers under way take the {limit_bytes} bytes this router keeps for them, and this one took most "
+            f"({held_bytes}); read faster, or ask for less at a time"
+        )

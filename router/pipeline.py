@@ -17,6 +17,7 @@ import structlog
 from protos.contract.stream import Accepted, Delta, Refusal, RefusalCode, Returned, Usage
 from router.config import DispatchConfig
 from router.dispatch.admission_queue import AdmissionQueue
+from router.dispatch.answer_memory import AnswerMemory
 from router.dispatch.attempt import Attempt
 from router.dispatch.attempt_events import fault_of, reason_of
 from router.dispatch.request_state import RequestState
@@ -49,6 +50,7 @@ class Pipeline:
     def __init__(
         self, *, queue: AdmissionQueue, sender: Sender, config: DispatchConfig, metrics: Metrics, clock: Clock
     ) -> None:
+        self._memory = AnswerMemory(config.answers_limit_bytes)
         self._queue = queue
         self._sender = sender
         self._config = config
@@ -57,11 +59,12 @@ class Pipeline:
 
     async def answer(self, request: InferenceRequest) -> "LiveAnswer":
         """Returns once a worker has accepted the request. Raises AllsortsError before that."""
-        state = RequestState(request)
+        state = RequestState(request, self._memory.open())
         try:
             await self._start(state, Arrived(request))
         except BaseException:
             self.release(state)
+            state.account.close()
             raise
         return LiveAnswer(self, state)
 
@@ -77,7 +80,9 @@ class Pipeline:
     def _send(self, state: RequestState, send: Send) -> AttemptEnded | None:
         """Send the command; the attempt's end when its worker left in this very moment."""
         placed = send.placed
-        attempt = self._sender.send(send, max_tokens=state.tokens_left, resume=state.transcript.resume())
+        attempt = self._sender.send(
+            send, max_tokens=state.tokens_left, resume=state.transcript.resume(), account=state.account
+        )
         if attempt is None:
             state.failed(placed, "left just before dispatch")
             log.info("dispatch.failed", request_id=state.request_id, node=placed.node, reason=state.last_failure)
@@ -270,6 +275,7 @@ class LiveAnswer:
     async def aclose(self) -> None:
         """Stop: aborts at the worker if it still runs. Idempotent."""
         self._pipeline.release(self._state)
+        self._state.account.close()
         if isinstance(self._chunks, AsyncGenerator):
             with contextlib.suppress(RuntimeError):
                 await self._chunks.aclose()

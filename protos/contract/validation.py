@@ -5,13 +5,13 @@ what an honest worker says.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.message import Message
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.printable import UNPRINTABLE
 
 MAX_MODELS = 256  # on one worker
 MAX_TEXT = 4096  # of any text field; errors of engines can be long
@@ -19,6 +19,10 @@ MAX_NAME = 200  # of node, worker, model and quantization
 MAX_ENTRIES = 64  # of labels, hardware details
 MAX_LISTED = 4096
 MAX_BLOCKS = 65_536  # in one cache event
+MAX_CONTEXT = 2**24  # tokens; what a context allows is what an answer may fill memory with
+
+MAX_COUNTED = 2.0**50
+"""Of anything that is summed up over requests."""
 
 FASTEST_STEP_S = 1e-6
 """A step is a pass over the weights. A worker that claims less would win every comparison; 0 says: not measured."""
@@ -36,6 +40,8 @@ MAX_VALUES: Mapping[str, float] = {
     "perplexity_ratio": 1e6,
     "kv_used": 100.0,
     **dict.fromkeys(("memory_bytes", "usable_memory_bytes", "weights_bytes", "kv_capacity_tokens"), 2.0**50),
+    "context_tokens": float(MAX_CONTEXT),
+    "load.context_tokens": MAX_COUNTED,  # of all that run there
     "parameters": 1e15,
     "active_parameters": 1e15,
     **dict.fromkeys(("slots", "count"), 65_536.0),
@@ -43,10 +49,7 @@ MAX_VALUES: Mapping[str, float] = {
 """The largest believable value of a field, by its name."""
 
 _FREE_TEXT = ("error", "message", "reason")
-"""What engines say in their own words may have several lines; ``one_line`` makes it fit to be shown."""
-
-_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
-"""Control characters and those that turn the direction of writing: no business in a table or a log."""
+"""What engines say in their own words may have several lines; ``printable.one_line`` makes it fit to be shown."""
 
 
 class OutOfBounds(ValueError):
@@ -80,14 +83,12 @@ def check_load(load: pb.Load) -> None:
         (load.kv_used, MAX_VALUES["kv_used"]),
         (load.tokens_per_s, MAX_VALUES["tokens_per_s"]),
         (load.last_step_s, MAX_VALUES["last_step_s"]),
+        (load.prefill_tokens_pending, MAX_COUNTED),
+        (load.context_tokens, MAX_COUNTED),
+        (load.expected_remaining_tokens, MAX_COUNTED),
     ):
         if not 0.0 <= value <= most or value == math.inf:
             raise OutOfBounds(f"load has the number {value}")
-
-
-def one_line(text: str, limit: int = MAX_TEXT) -> str:
-    """A worker's own words as they may be logged and shown to a client: one line, printable, not too long."""
-    return _UNPRINTABLE.sub(" ", text[:limit]).strip() if text else text
 
 
 def _check_message(message: Message, where: str) -> None:
@@ -115,10 +116,10 @@ def _check_value(value: Any, name: str) -> None:
         limit = MAX_NAME if name.endswith((".model", ".quantization")) else MAX_TEXT
         if len(value) > limit:
             raise OutOfBounds(f"{name} is longer than {limit} characters")
-        if not name.endswith(_FREE_TEXT) and _UNPRINTABLE.search(value):
+        if not name.endswith(_FREE_TEXT) and UNPRINTABLE.search(value):
             raise OutOfBounds(f"{name} has characters that cannot be printed")
     elif isinstance(value, (float, int)):
-        most = MAX_VALUES.get(name.rpartition(".")[2], math.inf)
+        most = MAX_VALUES.get(".".join(name.rsplit(".", 2)[-2:]), MAX_VALUES.get(name.rpartition(".")[2], math.inf))
         if not 0.0 <= value <= most or value == math.inf:
             raise OutOfBounds(f"{name} is {value}")
 
@@ -137,7 +138,7 @@ def _check_table(table: Any, name: str) -> None:
     for key, value in table.items():
         if len(key) > MAX_TEXT or len(value) > MAX_TEXT:
             raise OutOfBounds(f"{name} has an entry longer than {MAX_TEXT} characters")
-        if _UNPRINTABLE.search(key) or _UNPRINTABLE.search(value):
+        if UNPRINTABLE.search(key) or UNPRINTABLE.search(value):
             raise OutOfBounds(f"{name} has an entry with characters that cannot be printed")
 
 

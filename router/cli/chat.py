@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import httpx
 import msgspec
 import typer
-from rich.console import Console
 
 from router.cli.fleet import URL
+from router.cli.support.terminal import Terminal
 from router.errors import ConfigError
 
 CONNECT_S = 10.0
@@ -82,7 +82,7 @@ def _first_model(client: httpx.Client) -> str:
 
 def _answer(client: httpx.Client, messages: list[dict[str, str]], settings: dict[str, Any]) -> str:
     """Stream one answer to the terminal; returns its text."""
-    out, notes = Console(), Console(stderr=True)
+    out, notes = Terminal(), Terminal(stderr=True)
     body = {**settings, "messages": messages, "stream": True}
     parts: list[str] = []
     try:
@@ -98,7 +98,7 @@ def _answer(client: httpx.Client, messages: list[dict[str, str]], settings: dict
                 reply.headers.get("x-allsorts-quantization", "?"),
                 reply.headers.get("x-request-id", "?"),
             )
-            notes.print(f"answered by {who[0]} at {who[1]}, request {who[2]}", style="dim")
+            notes.print(f"answered by {who[0]} at {who[1]}, request {who[2]}", style="dim", markup=False)
     except httpx.HTTPError as error:
         raise ConfigError(f"{client.base_url}: {error or type(error).__name__}") from None
     return "".join(parts)

@@ -8,6 +8,7 @@ import typer
 
 from router.cli.support.admin_client import AdminClient
 from router.cli.support.durations import parse_duration
+from router.cli.support.terminal import say
 
 _Node = Annotated[str, typer.Argument(help="Node name or worker id, as `allsorts fleet` shows it.")]
 _Url = Annotated[str, typer.Option(envvar="ALLSORTS_URL", help="Where the router listens.")]
@@ -30,19 +31,19 @@ def drain(
 
     """
     _post("/admin/drain", {"node": node, "deadline_s": parse_duration(deadline, "--deadline")}, url, key)
-    typer.echo(f"{node} drains; within {deadline} what is left moves to other machines")
+    say(f"{node} drains; within {deadline} what is left moves to other machines")
 
 
 def undrain(node: _Node, url: _Url = _ROUTER, key: _Key = "") -> None:
     """Let a drained or cordoned machine take work again."""
     _post("/admin/undrain", {"node": node}, url, key)
-    typer.echo(f"{node} takes work again")
+    say(f"{node} takes work again")
 
 
 def cordon(node: _Node, url: _Url = _ROUTER, key: _Key = "") -> None:
     """Place nothing new on a machine, across restarts, until `allsorts undrain`."""
     _post("/admin/cordon", {"node": node}, url, key)
-    typer.echo(f"{node} is cordoned; `allsorts undrain {node}` lifts it")
+    say(f"{node} is cordoned; `allsorts undrain {node}` lifts it")
 
 
 def revoke(
@@ -60,7 +61,7 @@ def revoke(
 
     """
     _post("/admin/revoke", {"node": node, "reason": reason}, url, key)
-    typer.echo(f"{node} is cut off; its key is refused from now on")
+    say(f"{node} is cut off; its key is refused from now on")
 
 
 def _post(path: str, body: Mapping[str, Any], url: str, key: str) -> None:

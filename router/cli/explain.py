@@ -14,6 +14,7 @@ from rich.markup import escape
 from protos.contract.ids import WorkerId
 from router.cli.support.decision_sources import Explanation, Refused, read_records
 from router.cli.support.tables import Row, Sheet, wide_console
+from router.cli.support.terminal import say
 from router.domain.placement import FilterName
 from router.errors import ConfigError
 from router.scheduling.explain.record import DecisionRecord
@@ -55,7 +56,7 @@ def explain(
         _fail(f"{url}: the reply is no decision record ({error}); is this an allsorts router?")
     if as_json:
         for one in found.records if found.refused is None else [found]:
-            print(msgspec.json.encode(one).decode())
+            say(msgspec.json.encode(one).decode())
         return
     for record in found.records:
         _show(record)
@@ -94,7 +95,7 @@ def replay(
     console = wide_console()
     if changes or without:
         for number, (record, again) in enumerate(replayed):
-            console.print(_verdict(record, again), highlight=False, soft_wrap=True)
+            console.print(_verdict(record, again), highlight=False, markup=False, soft_wrap=True)
             if number < COMPARED:
                 console.print(_comparison(record, again), "", sep="\n")
         if len(replayed) > COMPARED:
@@ -102,9 +103,9 @@ def replay(
         return
     wrong = [line for record, again in replayed for line in differences(record, again)]
     for record, again in replayed:
-        console.print(_verdict(record, again), highlight=False, soft_wrap=True)
+        console.print(_verdict(record, again), highlight=False, markup=False, soft_wrap=True)
     for line in wrong:
-        console.print(line, style="red", highlight=False, soft_wrap=True)
+        console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
     if wrong or not all(again.same for _, again in replayed):
         raise typer.Exit(1)
 
@@ -202,7 +203,7 @@ def _show(record: DecisionRecord) -> None:
         console.print(
             f"on condition that at most {record.max_queued_prefill_tokens} prompt tokens wait there", highlight=False
         )
-    console.print(_what_happened(record.outcome), highlight=False)
+    console.print(_what_happened(record.outcome), highlight=False, markup=False)
 
 
 def _table(record: DecisionRecord) -> Sheet:
@@ -252,5 +253,5 @@ def _number(value: float | None) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
+    say(message, err=True)
     raise typer.Exit(1)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from router.cli.support.admin_client import as_admin
 from router.cli.support.durations import parse_duration, parse_pairs
 from router.cli.support.tables import Row, Sheet, wide_console
+from router.cli.support.terminal import say
 
 app = typer.Typer(help="API keys.", no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 
@@ -62,10 +63,8 @@ def create(
     }
     rules = {name: value for name, value in rules.items() if value not in (None, {})}
     made = as_admin(lambda admin: admin.create_key(rules), url=url, key=key, state_dir=state_dir)
-    typer.echo(
-        f"{made['key_id']} for {made['name']} ({', '.join(made['scopes'])}); keep it, it is not shown again:", err=True
-    )
-    typer.echo(made["key"])
+    say(f"{made['key_id']} for {made['name']} ({', '.join(made['scopes'])}); keep it, it is not shown again:", err=True)
+    say(made["key"])
 
 
 @app.command("list")
@@ -115,4 +114,4 @@ def delete(
 ) -> None:
     """Forget a key; a running router refuses it from a second later on."""
     as_admin(lambda admin: admin.delete_key(key_id), url=url, key=key, state_dir=state_dir)
-    typer.echo(f"deleted {key_id}")
+    say(f"deleted {key_id}")

@@ -90,12 +90,13 @@ _root.__doc__ = _HELP
 
 def main() -> None:
     """Run the command line; errors raised on purpose are one line, without a traceback."""
+    from protos.contract.printable import plain_text
     from router.errors import AllsortsError
 
     try:
         app()
     except AllsortsError as error:
-        typer.echo(f"allsorts: {error.message}", err=True)
+        typer.echo(plain_text(f"allsorts: {error.message}"), err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -7,6 +7,7 @@ import typer
 
 from router.cli.support.admin_client import as_admin
 from router.cli.support.durations import parse_duration, parse_pairs
+from router.cli.support.terminal import say
 
 app = typer.Typer(help="Join tokens.", no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 
@@ -48,4 +49,4 @@ def create(
     until = time.strftime("%Y-%m-%d %H:%M", time.localtime(made["expires_at"]))
     machines = "one machine" if uses == 1 else f"{uses} machines"
     typer.echo(f"Paste on the other machine (good for {machines} until {until}):", err=True)
-    typer.echo(made["line"])
+    say(made["line"])

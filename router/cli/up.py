@@ -11,19 +11,19 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
 from rich.status import Status
 
 from router.cli.fleet import fleet_table
 from router.cli.support.processes import Child, stop_all
 from router.cli.support.tables import wide_console
+from router.cli.support.terminal import Terminal
 from router.errors import ConfigError
 from router.ray.settings import port_taken
 
 MODEL = "smollm2-135m"
 READY_DEADLINE_S = 180.0
 
-console = Console(stderr=True)
+console = Terminal(stderr=True)
 
 
 def up(
@@ -161,7 +161,7 @@ def _ask(url: str) -> None:
                 "messages": [{"role": "user", "content": "What is the capital of France?"}]}  # fmt: skip
     reply = httpx.post(f"{url}/v1/chat/completions", json=question, timeout=60)
     reply.raise_for_status()
-    Console().print(reply.json()["choices"][0]["message"]["content"], markup=False)
+    Terminal().print(reply.json()["choices"][0]["message"]["content"], markup=False)
 
 
 def _watch(children: list[Child], stop: threading.Event) -> None:
@@ -171,6 +171,6 @@ def _watch(children: list[Child], stop: threading.Event) -> None:
         for child in children:
             if not child.alive and child.name not in reported:
                 reported.add(child.name)
-                console.print(f"{child.name} ended; the end of {child.log}:\n{child.tail()}", style="red")
+                console.print(f"{child.name} ended; the end of {child.log}:\n{child.tail()}", style="red", markup=False)
         if not children[0].alive:
             raise ConfigError("the router ended")

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from protos.contract.ids import RequestId
 from protos.contract.stream import Accepted, Delta, FinishReason, TokenLogprob, Usage
+from router.dispatch.answer_memory import AnswerAccount
 from router.dispatch.attempt import Attempt
 from router.dispatch.transcript import Transcript
 from router.domain.answer import AnswerHead, Chunk, Continuation
@@ -40,6 +41,7 @@ class RequestState:
     """The state of one request, over all its attempts."""
 
     request: InferenceRequest
+    account: AnswerAccount
     transcript: Transcript = field(default_factory=Transcript)
     attempt: Attempt | None = None
     head: AnswerHead | None = None
@@ -130,11 +132,16 @@ class RequestState:
             finish_reason=final.finish_reason,
             usage=Usage(
                 prompt_tokens=self.prompt_tokens,
-                completion_tokens=self.transcript.settled_tokens + counted.completion_tokens,
-                cached_tokens=counted.cached_tokens,
+                completion_tokens=self._charged(counted.completion_tokens),
+                cached_tokens=min(counted.cached_tokens, self.prompt_tokens),
             ),
             continuations=tuple(self.transcript.moves),
         )
+
+    def _charged(self, tokens: int) -> int:
+        """Output tokens of the whole answer; servers may count end markers, the client pays for what it asked for."""
+        limit, charged = self.request.sampling.max_tokens, self.transcript.settled_tokens + tokens
+        return charged if limit is None else min(charged, limit)
 
     def cut_at_limit(self) -> Chunk:
         """The last chunk when every token the client asked for is with it and only the final delta was lost."""

@@ -6,6 +6,8 @@ from protos.contract.commands import Generate
 from protos.contract.request import ContinueFrom, Job
 from protos.contract.worker import ModelInstance
 from router.config import DispatchConfig
+from router.dispatch.answer_bounds import AnswerBounds, most_prompt_tokens
+from router.dispatch.answer_memory import AnswerAccount
 from router.dispatch.attempt import Attempt
 from router.domain.clock import Clock
 from router.domain.placement import Placed
@@ -13,8 +15,8 @@ from router.domain.request import RequestKind
 from router.fleet.membership import Membership
 from router.scheduling.events import Send
 
-BUDGET_UNKNOWN = 1 << 20
-"""Token budget when the client gave none and the model's context is not known."""
+LONGEST_ANSWER_TOKENS = 1 << 20
+"""Nobody gets a longer answer, whatever context a worker claims and whatever limit a client gives."""
 
 MAX_DEADLINE_S = 86_400.0
 
@@ -27,20 +29,30 @@ class Sender:
         self._config = config
         self._clock = clock
 
-    def send(self, send: Send, *, max_tokens: int | None, resume: ContinueFrom | None) -> Attempt | None:
+    def send(
+        self, send: Send, *, max_tokens: int | None, resume: ContinueFrom | None, account: AnswerAccount
+    ) -> Attempt | None:
         """Send the command; None when the worker's session is gone already. ``max_tokens``: what is left of the
-        client's budget.
+        client's budget; ``account``: what the answer holds.
         """
         request, placed = send.request, send.placed
         session = self._membership.session_of(placed.worker_id)
         if session is None:
             return None
+        budget = min(LONGEST_ANSWER_TOKENS, self._context(placed) if max_tokens is None else max_tokens)
+        told = max_tokens if max_tokens is None and budget < LONGEST_ANSWER_TOKENS else budget
+        continued_bytes = 0 if resume is None else len(resume.text.encode("utf-8", "surrogatepass"))
         attempt = Attempt(
             request_id=request.request_id,
             number=send.attempt,
             placed=placed,
             session=session,
-            token_budget=self._context(placed) if max_tokens is None else max_tokens,
+            bounds=AnswerBounds(
+                token_budget=budget,
+                prompt_tokens=most_prompt_tokens(request, continued_bytes),
+                answer_bytes=self._config.answer_limit_bytes,
+            ),
+            account=account,
             conditional=send.max_queued_prefill_tokens > 0,
         )
         now = self._clock.now()
@@ -52,7 +64,7 @@ class Sender:
             quantization=placed.quantization,
             messages=request.messages if chat else (),
             prompt="" if chat else request.prompt,
-            sampling=replace(request.sampling, max_tokens=max_tokens),
+            sampling=replace(request.sampling, max_tokens=told),
             block_hashes=request.block_hashes,
             expected_output_tokens=request.expected_output_tokens,
             continue_from=resume,
@@ -78,4 +90,4 @@ class Sender:
 
     def _context(self, placed: Placed) -> int:
         instance = self.instance(placed)
-        return (instance.context_tokens if instance else 0) or BUDGET_UNKNOWN
+        return (instance.context_tokens if instance else 0) or LONGEST_ANSWER_TOKENS

@@ -5,11 +5,19 @@ of its text. Only tokens whose text was released count as sent: the next worker 
 no token is lost and none doubled, also in the middle of a character or of a stop string.
 """
 
+from array import array
 from dataclasses import dataclass, field
 
 from protos.contract.request import ContinueFrom
 from protos.contract.stream import Delta, TokenLogprob
 from router.domain.answer import Continuation
+
+JOINED = 64
+"""Pieces of text that are made one: a piece of a few letters takes ten times its size."""
+
+
+def _ids() -> "array[int]":
+    return array("I")  # four bytes each: an answer's ids are kept for as long as it lasts
 
 
 @dataclass(slots=True)
@@ -17,20 +25,21 @@ class Transcript:
     """The output of all attempts so far, as the client received it."""
 
     text: list[str] = field(default_factory=list)
-    settled_ids: list[int] = field(default_factory=list)  # of earlier attempts
+    settled_ids: "array[int]" = field(default_factory=_ids)  # of earlier attempts
     settled_tokens: int = 0  # of earlier attempts, charged to the client
     moves: list[Continuation] = field(default_factory=list)
     fingerprint: str = ""  # tokenizer of the current attempt
-    _ids: list[int] = field(default_factory=list)  # of the current attempt
+    _ids: "array[int]" = field(default_factory=_ids)  # of the current attempt
     _ids_complete: bool = True
     _tokens: int = 0  # of the current attempt
+    _loose: int = 0  # pieces of text at its end that were not joined
     _released: int = 0  # of the current attempt, text with the client
     _held_logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def absorb(self, delta: Delta) -> tuple[TokenLogprob, ...]:
         """Add a delta. Returns the log-probabilities of tokens whose text is now with the client."""
         if delta.text:
-            self.text.append(delta.text)
+            self._keep(delta.text)
         self._tokens += delta.token_count
         if len(delta.token_ids) == delta.token_count:
             self._ids.extend(delta.token_ids)
@@ -42,6 +51,13 @@ class Transcript:
         self._released = max(self._released, released)
         due, self._held_logprobs = self._held_logprobs[:newly], self._held_logprobs[newly:]
         return tuple(due)
+
+    def _keep(self, text: str) -> None:
+        self.text.append(text)
+        self._loose += 1
+        if self._loose == JOINED:
+            self.text[-JOINED:] = ["".join(self.text[-JOINED:])]
+            self._loose = 0
 
     @property
     def output_tokens(self) -> int:
@@ -58,7 +74,7 @@ class Transcript:
         if self._ids_complete:
             self.settled_ids.extend(self._ids[: self._released])
         self.settled_tokens += self._released
-        self._ids.clear()
+        self._ids = _ids()
         self._held_logprobs.clear()
         self._tokens = self._released = 0
 

@@ -5,11 +5,15 @@ import sys
 
 import structlog
 
+from protos.contract.printable import printable_event
+
 
 def configure_logging(level: str = "info") -> None:
     """Set structlog up once per process. ``level`` is debug, info, warning or error."""
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(colors=True) if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    renderers: tuple[structlog.types.Processor, ...] = (
+        (printable_event, structlog.dev.ConsoleRenderer(colors=True))
+        if sys.stderr.isatty()
+        else (structlog.processors.JSONRenderer(),)
     )
     structlog.configure(
         processors=[
@@ -17,7 +21,7 @@ def configure_logging(level: str = "info") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),

@@ -13,6 +13,7 @@ import platformdirs
 import typer
 
 from protos.contract.join_token import BadToken, JoinToken, parse_token
+from protos.contract.printable import plain_text
 from protos.contract.worker import Profile
 from workers.cli.alone import run_alone
 from workers.cli.log_setup import set_up_logging
@@ -86,7 +87,7 @@ def join(
     except KeyboardInterrupt:
         code, reason = 130, "interrupted"
     if code != 0:
-        typer.echo(f"allsorts join: {reason}", err=True)
+        typer.echo(plain_text(f"allsorts join: {reason}"), err=True)
     raise typer.Exit(code)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from protos.contract.printable import plain_text
 from workers.cli.alone import run_alone
 from workers.cli.log_setup import set_up_logging
 from workers.config import WorkerConfig, parse_labels, parse_model, read_config
@@ -69,7 +70,7 @@ def worker(
     except EXPECTED as error:
         code, reason = 1, str(error).splitlines()[0]
     if code != 0:
-        print(f"allsorts worker: {reason}", file=sys.stderr)
+        print(plain_text(f"allsorts worker: {reason}"), file=sys.stderr)
     raise typer.Exit(code)
 
 

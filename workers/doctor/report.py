@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from protos.contract.printable import plain_text
 from workers.doctor.checks import Finding, connection_checks, local_checks
 from workers.engines.table import DEFAULT_ENGINE
 
@@ -33,8 +34,8 @@ async def _show(findings: AsyncIterator[Finding], console: Console) -> int:
     async for finding in findings:
         mark = "[green]ok  [/green]" if finding.ok else "[red]FAIL[/red]"
         console.print(f"{mark} {finding.check:<12}", end="")
-        console.print(finding.detail, markup=False, soft_wrap=True)
+        console.print(plain_text(finding.detail), markup=False, soft_wrap=True)
         if not finding.ok:
             failed += 1
-            console.print(f"     → {finding.hint}", markup=False, soft_wrap=True)
+            console.print(plain_text(f"     → {finding.hint}"), markup=False, soft_wrap=True)
     return failed

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from protos.contract.enrolment import ModelOffer
 from protos.contract.events import ModelProgress
+from protos.contract.printable import plain_text
 from protos.contract.worker import Hardware, InstanceState, ModelInstance
 from workers.joining.model_selection import Option
 
@@ -27,11 +28,11 @@ class JoinView:
 
     def say(self, line: str) -> None:
         """A step is done."""
-        self.console.print(f"[green]·[/green] {escape(line)}", soft_wrap=True)
+        self.console.print(f"[green]·[/green] {escape(plain_text(line))}", soft_wrap=True)
 
     def warn(self, line: str) -> None:
         """Something its owner should know."""
-        self.console.print(f"[yellow]![/yellow] {escape(line)}", soft_wrap=True)
+        self.console.print(f"[yellow]![/yellow] {escape(plain_text(line))}", soft_wrap=True)
 
     def hardware(self, hardware: Hardware) -> None:
         """What was detected."""
@@ -50,7 +51,9 @@ class JoinView:
             offer = option.offer
             speed = f"{offer.tokens_per_s:.1f}" if offer else "-"
             why = offer.reason if offer else "not among the router's offers"
-            table.add_row(str(number), escape(option.name), option.quantization or "?", speed, escape(why))
+            table.add_row(
+                str(number), escape(plain_text(option.name)), option.quantization or "?", speed, escape(plain_text(why))
+            )
         self.console.print(table)
         choices = [str(number) for number in range(1, min(20, len(options)) + 1)]
         return IntPrompt.ask("serve which", console=self.console, choices=choices, show_choices=False, default=1) - 1

@@ -20,6 +20,7 @@ from protos.contract.events import (
     Step,
     WorkerEvent,
 )
+from protos.contract.printable import one_line
 from protos.contract.stream import Accepted, Delta, Refusal, Returned
 from protos.contract.validation import (
     OutOfBounds,
@@ -27,7 +28,6 @@ from protos.contract.validation import (
     check_hello,
     check_instance,
     check_load,
-    one_line,
 )
 from protos.contract.worker import Load
 

@@ -7,6 +7,7 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.codec.records import Names, Record
 from protos.contract.codec.worker import LOAD
 from protos.contract.ids import RequestId
+from protos.contract.printable import one_line
 from protos.contract.stream import (
     Accepted,
     Delta,
@@ -18,7 +19,7 @@ from protos.contract.stream import (
     TopLogprob,
     Usage,
 )
-from protos.contract.validation import MAX_NAME, one_line
+from protos.contract.validation import MAX_NAME
 
 FINISH_REASONS = Names(FinishReason, pb.FinishReason.DESCRIPTOR, unknown=None)
 REFUSAL_CODES = Names(RefusalCode, pb.RefusalCode.DESCRIPTOR, unknown=RefusalCode.BUSY)

@@ -4,7 +4,7 @@ from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.codec.records import Names, Record
-from protos.contract.validation import one_line
+from protos.contract.printable import one_line
 from protos.contract.worker import (
     Capabilities,
     Hardware,

@@ -11,6 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from router.cli.support.terminal import Terminal
+
 GAP = 2
 """Spaces between two columns."""
 
@@ -86,8 +88,8 @@ class Sheet:
 
 def wide_console() -> Console:
     """The terminal, or what COLUMNS says; where there is neither, wide enough for most tables."""
-    console = Console()
-    return console if console.is_terminal or os.environ.get("COLUMNS") else Console(width=PLAIN_WIDTH)
+    console = Terminal()
+    return console if console.is_terminal or os.environ.get("COLUMNS") else Terminal(width=PLAIN_WIDTH)
 
 
 def _width(cell: str) -> int:

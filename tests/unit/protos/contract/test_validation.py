@@ -5,7 +5,8 @@ import pytest
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.codec.stream import REFUSAL, RETURNED, decode_delta
 from protos.contract.codec.worker import INSTANCE
-from protos.contract.validation import MAX_TEXT, OutOfBounds, check_hello, check_instance, check_load, one_line
+from protos.contract.printable import one_line
+from protos.contract.validation import MAX_TEXT, OutOfBounds, check_hello, check_instance, check_load
 
 FAST = pb.Speed(base_s=1e-4, per_sequence_s=1e-6, per_context_token_s=1e-9, prefill_tokens_per_s=1e6, measured=True)
 

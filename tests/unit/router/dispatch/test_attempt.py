@@ -5,13 +5,23 @@ from typing import Any, cast
 import pytest
 
 from protos.contract.ids import AttemptKey, RequestId, WorkerId
-from protos.contract.stream import Delta, FinishReason, TokenLogprob, Usage
-from router.dispatch.attempt import CHARACTERS_PER_TOKEN, MAX_ALTERNATIVES, TEXT_SLACK, USAGE_SLACK, Attempt
+from protos.contract.stream import Delta, FinishReason, TokenLogprob, TopLogprob, Usage
+from router.dispatch.answer_bounds import (
+    CHARACTERS_PER_TOKEN,
+    MAX_ALTERNATIVES,
+    MAX_TOKEN_BYTES,
+    TEXT_SLACK,
+    USAGE_SLACK,
+    AnswerBounds,
+)
+from router.dispatch.answer_memory import AnswerMemory
+from router.dispatch.attempt import Attempt
 from router.domain.placement import Placed
 from router.domain.stream import SessionLost
 from router.fleet.session import Session
 
 BUDGET = 10
+PROMPT = 100
 
 
 class _Session:
@@ -31,7 +41,8 @@ def attempt(session: _Session) -> Attempt:
         number=1,
         placed=placed,
         session=cast("Session", session),
-        token_budget=BUDGET,
+        bounds=AnswerBounds(token_budget=BUDGET, prompt_tokens=PROMPT, answer_bytes=2**20),
+        account=AnswerMemory(2**20).open(),
     )
 
 
@@ -39,7 +50,7 @@ def delta(position: int = 0, **more: Any) -> Delta:
     return Delta(request_id=RequestId("r"), attempt=1, position=position, **more)
 
 
-ALTERNATIVE = (1, b"x", -1.0)
+ALTERNATIVE = TopLogprob(token_id=1, token=b"x", logprob=-1.0)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +70,13 @@ ALTERNATIVE = (1, b"x", -1.0)
                 ),
             ),
             "alternatives",
+        ),
+        (
+            delta(
+                token_count=1,
+                logprobs=(TokenLogprob(token_id=1, token=b"x" * (MAX_TOKEN_BYTES + 1), logprob=-1.0),),
+            ),
+            "a token of more than",
         ),
         (
             delta(

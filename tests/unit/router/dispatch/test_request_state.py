@@ -5,6 +5,7 @@ from typing import cast
 from protos.contract.ids import RequestId, WorkerId
 from protos.contract.request import Sampling
 from protos.contract.stream import Accepted, Delta, FinishReason, Usage
+from router.dispatch.answer_memory import AnswerMemory
 from router.dispatch.request_state import RequestState
 from router.domain.placement import Placed
 from router.domain.request import InferenceRequest
@@ -18,7 +19,7 @@ class _Asked:
 
 
 def state() -> RequestState:
-    return RequestState(cast("InferenceRequest", _Asked()))
+    return RequestState(cast("InferenceRequest", _Asked()), AnswerMemory(2**20).open())
 
 
 def placed(name: str, quantization: str) -> Placed:

@@ -9,9 +9,9 @@ from router.scheduling.refusals import is_clients_fault
 from tests.support.fleets import instance, request, snapshot, worker
 
 
-def refusal(code: RefusalCode) -> Refusal:
+def refusal(code: RefusalCode, context_tokens: int = 2048) -> Refusal:
     """Worker ``a``, whose context is 2,048 tokens, says no."""
-    return Refusal(request_id=RequestId("r"), attempt=1, code=code, message="no", context_tokens=2048)
+    return Refusal(request_id=RequestId("r"), attempt=1, code=code, message="no", context_tokens=context_tokens)
 
 
 def fleet(*contexts: int) -> FleetSnapshot:
@@ -34,6 +34,12 @@ def test_a_limit_is_the_clients_fault_only_when_nobody_goes_further(code: Refusa
     """An untried worker with a longer context may still take it; one as short may not."""
     assert not is_clients_fault(refusal(code), request(), fleet(2048, 8192), TRIED)
     assert is_clients_fault(refusal(code), request(), fleet(2048, 2048), TRIED)
+
+
+@pytest.mark.parametrize("claimed", [2049, 8192, 2**32 - 1])
+def test_a_worker_that_claims_more_context_than_it_announced_turns_nobody_away(claimed: int) -> None:
+    """Its word would otherwise be the client's 400, with another worker there that takes the prompt."""
+    assert not is_clients_fault(refusal(RefusalCode.CONTEXT_LENGTH, claimed), request(), fleet(2048, 8192), TRIED)
 
 
 @pytest.mark.parametrize("code", [RefusalCode.BUSY, RefusalCode.DRAINING, RefusalCode.ENGINE_FAILED])
