@@ -64,7 +64,7 @@ class WaitEstimator:
         for waiting in in_order:
             name = waiting.request.model.name
             before = ahead.get(name, 0.0)
-            wait = self._rates[name].wait_s(now, before)
+            wait = self._rates[name].least_wait_s(now, before)
             latest = min(waiting.expires_at, waiting.late_at) if shed_late else waiting.expires_at
             if not waiting.continuation and wait > DOUBT * (latest - now):
                 yield waiting, wait

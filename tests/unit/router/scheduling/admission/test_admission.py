@@ -253,6 +253,26 @@ def test_who_would_wait_in_vain_is_refused_while_there_is_time(patience: dict[st
     assert len([second for second, _ in refused if second >= 29.0]) <= 35
 
 
+@pytest.mark.parametrize("first_answer_s", [4.0, 6.0, 9.0])
+def test_a_burst_is_not_judged_by_the_first_answer_alone(first_answer_s: float) -> None:
+    """More requests than slots on a slow machine: for seconds nobody leaves the queue, then one, then the others.
+    Nobody is refused, and everybody is served, though one departure in so many seconds looks like a standing queue.
+    """
+    gate = admission(longest_wait_s=60.0)
+    for number in range(24):
+        gate.arrive(request(number, arrived_at=0.0), 0.0)
+    busy = pool(replace(FULL, running=SLOTS, waiting=SLOTS))
+    decisions = gate.pump(busy, 0.0)
+    now = 0.0
+    while gate.queued and now < 60.0:
+        now += 0.25
+        room = now >= first_answer_s and (now < first_answer_s + 0.25 or now >= first_answer_s + 2.0)
+        load = replace(FULL, running=SLOTS, waiting=0 if room else SLOTS, observed_at=now)
+        decisions += gate.pump(pool(load), now)
+    assert shed(decisions) == []
+    assert len(sent(decisions)) == 24
+
+
 def test_who_is_held_back_for_those_who_run_is_not_refused_for_the_queue() -> None:
     """There is room for it, so the queue of those who may only go to a full worker is not before it: it waits until
     those who run can spare it, or its own target has passed.

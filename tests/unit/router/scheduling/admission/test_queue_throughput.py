@@ -49,3 +49,27 @@ def test_nothing_known_and_nobody_waiting_are_no_wait() -> None:
     rate.gave_up(TOKENS)
     assert rate.empty
     assert rate.wait_s(100.0) == 0.0
+
+
+@pytest.mark.parametrize(("departures", "share"), [(1, 0.40), (4, 0.65), (100, 0.95)])
+def test_few_departures_are_little_evidence_of_a_slow_queue(departures: int, share: float) -> None:
+    """Slots that have just filled let nobody in until the first answer ends: one departure in six seconds is no pace.
+    The more were seen, the nearer the least wait is to the one expected; it is never the longer one.
+    """
+    rate = QueueThroughput()
+    for _ in range(1000):
+        rate.queued(TOKENS, 0.0)
+    for number in range(1, departures + 1):
+        rate.left(TOKENS, 6.0 * number / departures, waited=True)
+    expected, least = rate.wait_s(6.0, 1800.0), rate.least_wait_s(6.0, 1800.0)
+    assert 0.0 < least < share * expected
+
+
+def test_a_long_queue_is_known_well() -> None:
+    """Ten a second for four minutes: most of the wait expected is certain."""
+    rate = QueueThroughput()
+    for _ in range(3000):
+        rate.queued(TOKENS, 0.0)
+    for tenth in range(1, 2401):
+        rate.left(TOKENS, tenth / 10.0, waited=True)
+    assert rate.least_wait_s(240.0, 18_000.0) > 0.85 * rate.wait_s(240.0, 18_000.0)
