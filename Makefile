@@ -17,7 +17,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .PHONY: help up env env-dev env-vllm model test test-quick test-vllm check format protos locks clean \
-        bench-decision bench-engine bench-house bench-machines bench-placement bench-simfidelity chaos
+        bench-decision bench-engine bench-house bench-join bench-machines bench-placement bench-simfidelity chaos
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -111,6 +111,9 @@ bench-decision: $(READY)/dev ## time of a placement decision; what the prefix in
 
 bench-machines: $(READY)/dev ## a server that already runs behind us: who fails, what is added, what it costs
 	@$(PY) -m loadtest.bench.machines $(ARGS)
+
+bench-join: $(READY)/dev ## joining, measured: what the fleet table tells against what a lone stream gets (ARGS=--part)
+	@$(PY) -m loadtest.bench.join $(ARGS)
 
 bench-simfidelity: $(READY)/dev ## the simulated engine, given a join benchmark's profile, against that real worker
 	@$(PY) -m loadtest.bench.simfidelity $(ARGS)

@@ -12,6 +12,7 @@ import structlog
 
 from tests.support.leftovers import Leftovers
 from tests.support.processes import command_line
+from workers.neighbours.place import VARIABLE as MACHINE
 
 REPOSITORY = Path(__file__).parent.parent
 MODELS = Path(os.environ.get("ALLSORTS_MODELS", REPOSITORY / "build" / "models"))
@@ -42,6 +43,12 @@ def awq_folder() -> Path:
     folder = MODELS / "smollm2-135m-awq"
     assert (folder / "config.json").exists(), f"{folder} is missing; make it with: make env-vllm"
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_machine_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Workers of this run take turns with one another, not with whatever else is measured on this machine."""
+    os.environ.setdefault(MACHINE, str(tmp_path_factory.mktemp("machine")))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,8 @@ from workers.engines.base import Engine, ModelSpec
 from workers.engines.spec import EngineSpec
 from workers.engines.table import engine_spec
 from workers.joining.profile import profile_of
+from workers.neighbours.place import meeting_place
+from workers.neighbours.turns import MachineTurns
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
 from workers.serving.engine_host import EngineHost
@@ -62,6 +64,7 @@ async def serve(
             engine, node=config.node, threads=_threads(config), labels=config.labels, model=next(iter(models), None)
         )
     specs = tuple(_spec(config, engine, one) for one in models)
+    turns = MachineTurns(meeting_place()) if engine.computes_here(config.base_url) else None
     identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in specs))
     try:
         worker = build_worker(
@@ -71,7 +74,8 @@ async def serve(
             worker_id=worker_id or identity.read(),
             enrol=None if worker_id else partial(_enrol, config, profile, identity, security),
             dial=grpc_dial(security),
-            measure=_benchmark(config, profile.hardware),
+            measure=_benchmark(config, profile.hardware, turns),
+            turns=turns,
             load_options=_options(config, engine),
             on_progress=on_progress,
             pause=PauseFile(Path(config.state_dir)),
@@ -93,13 +97,14 @@ def build_worker(
     dial: Dial,
     limits: SessionLimits | None = None,
     measure: Measure | None = None,
+    turns: MachineTurns | None = None,
     load_options: Mapping[str, Option] | None = None,
     on_progress: Callable[[ModelProgress], None] | None = None,
     pause: PauseFile | None = None,
 ) -> Worker:
-    """A worker and all that it is made of. ``routers``: addresses to dial first; ``load_options``: of models that a
-    router loads; ``on_progress``: hears of loads and benchmarks, for whoever watches; ``pause``: where this machine's
-    owner says that no work is to be taken.
+    """A worker and all that it is made of. ``routers``: addresses to dial first; ``turns``: of this machine, where the
+    engine computes on it; ``load_options``: of models that a router loads; ``on_progress``: hears of loads and
+    benchmarks, for whoever watches; ``pause``: where this machine's owner says that no work is to be taken.
     """
     sessions = SessionPool(routers, partial(Session, dial=dial, limits=limits))
 
@@ -109,7 +114,7 @@ def build_worker(
             on_progress(progress)
 
     host = EngineHost(make_engine)
-    models = ModelManager(host, announce=announce, measure=measure)
+    models = ModelManager(host, announce=announce, measure=measure, turns=turns)
     jobs = JobTable(why_not_ready=models.why_not_ready)
     tasks = TaskSet()
     availability = Availability(jobs, sessions, tasks)
@@ -148,10 +153,11 @@ async def _enrol(
     return enrolment
 
 
-def _benchmark(config: WorkerConfig, hardware: Hardware) -> JoinBenchmark | None:
+def _benchmark(config: WorkerConfig, hardware: Hardware, turns: MachineTurns | None) -> JoinBenchmark | None:
     if config.benchmark == "off":
         return None
-    return JoinBenchmark(hardware, Effort(config.benchmark), BenchmarkStore(Path(config.cache_dir) / "benchmarks"))
+    store = BenchmarkStore(Path(config.cache_dir) / "benchmarks")
+    return JoinBenchmark(hardware, Effort(config.benchmark), store, turns)
 
 
 async def _models(config: WorkerConfig, engine: EngineSpec) -> tuple[ModelConfig, ...]:

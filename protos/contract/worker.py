@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+STREAM_CONTEXT_TOKENS = 256
+"""Held by the one stream whose speed is told, expected or measured, wherever it is told: a question and its answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
@@ -41,6 +44,14 @@ class Speed:
     def step_s(self, batch: float, context_tokens: float) -> float:
         """Seconds of one decode step of ``batch`` sequences that hold ``context_tokens`` together."""
         return self.base_s + self.per_sequence_s * batch + self.per_context_token_s * context_tokens
+
+    @property
+    def stream_tokens_per_s(self) -> float:
+        """Output tokens per second of one stream that holds STREAM_CONTEXT_TOKENS: the one figure that people are
+        shown of a decode speed. 0: not known.
+        """
+        step_s = self.step_s(1, STREAM_CONTEXT_TOKENS)
+        return 1.0 / step_s if step_s > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,6 @@ MAX_MODELS = 64
 MIN_CONTEXT_TOKENS = 4096
 MIN_BATCH = 4
 """What must fit before a model is recommended: so many sequences of such a context at once."""
-TYPICAL_CONTEXT_TOKENS = 512
-"""Held by the one sequence whose speed is told; the join benchmark is compared at the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +122,7 @@ def _ranked(
     model: str, shape: ModelShape, plan: Plan, way: Option, machine: Machine, reason: str, *, best: bool
 ) -> _Ranked:
     speed = predicted(shape, way.format, plan, way.engine, machine, offloaded=way.fit.offloaded)
-    rate = 1.0 / speed.step_s(1, TYPICAL_CONTEXT_TOKENS)
+    rate = speed.stream_tokens_per_s
     offer = ModelOffer(
         model=model,
         quantization=way.format.name,

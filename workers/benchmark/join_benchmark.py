@@ -8,6 +8,7 @@ and kept in a file, keyed by machine, engine, model file and quantization.
 """
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +22,7 @@ from workers.benchmark.speed_fit import fit_speed, median_relative_error
 from workers.benchmark.store import BenchmarkStore, benchmark_key
 from workers.engines.base import Engine, ModelSpec, Refused
 from workers.engines.step_reader import StepReader
+from workers.neighbours.turns import MachineTurns, Say
 
 log = structlog.get_logger(__name__)
 
@@ -99,22 +101,37 @@ PLANS = {
 
 
 class JoinBenchmark:
-    """Measures a loaded model, or reads what was measured before. Has the shape of ``model_manager.Measure``."""
+    """Measures a loaded model, or reads what was measured before. Has the shape of ``model_manager.Measure``.
 
-    def __init__(self, hardware: Hardware, effort: Effort, store: BenchmarkStore | None) -> None:
+    ``turns``: of the machine that it computes on; None: nothing that is measured here runs on this machine.
+    """
+
+    def __init__(
+        self, hardware: Hardware, effort: Effort, store: BenchmarkStore | None, turns: MachineTurns | None = None
+    ) -> None:
         self._hardware = hardware
         self._plan = PLANS[effort]
         self._store = store
         self._effort = effort
+        self._turns = turns
 
     async def __call__(
-        self, engine: Engine, reader: StepReader, loaded: ModelInstance, spec: ModelSpec
+        self, engine: Engine, reader: StepReader, loaded: ModelInstance, spec: ModelSpec, say: Say = lambda _: None
     ) -> MeasuredSpeed | None:
-        """The model's speed; None when it could not be measured, which is logged and harms nothing."""
+        """The model's speed; None when it could not be measured, which is logged and harms nothing. ``say`` hears of
+        a wait for its turn.
+        """
         key = benchmark_key(self._hardware, engine.kind, engine.version, loaded, spec, self._effort)
         if key and self._store is not None and (speed := self._store.read(key)) is not None:
             log.info("benchmark.cached", model=loaded.model, prefill_tokens_per_s=round(speed.prefill_tokens_per_s))
             return speed
+        async with contextlib.nullcontext(True) if self._turns is None else self._turns.measuring(say) as alone:
+            speed = await self._measured(engine, reader, loaded)
+        if speed is not None and key and self._store is not None and alone:  # among others: true today alone
+            self._store.write(key, speed)
+        return speed
+
+    async def _measured(self, engine: Engine, reader: StepReader, loaded: ModelInstance) -> MeasuredSpeed | None:
         log.info("benchmark.started", model=loaded.model, effort=self._effort)
         started = time.monotonic()
         try:
@@ -127,14 +144,12 @@ class JoinBenchmark:
         if speed is None:
             log.warning("benchmark.failed", model=loaded.model, reason="no decode step was seen")
             return None
-        if key and self._store is not None:
-            self._store.write(key, speed)
         log.info(
             "benchmark.complete",
             model=loaded.model,
             seconds=round(time.monotonic() - started, 2),
             samples=len(samples),
-            tokens_per_s=round(1 / speed.step_s(1, 64), 1),
+            tokens_per_s=round(speed.stream_tokens_per_s, 1),
             prefill_tokens_per_s=round(speed.prefill_tokens_per_s),
             fit_error=round(median_relative_error(speed), 3),
         )

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from protos.contract.addresses import is_loopback
 from protos.contract.worker import Hardware, ModelInstance
 from workers.engines.base import Engine, LoadError
 
@@ -51,6 +53,10 @@ class EngineSpec(ABC):
     def accelerates(self) -> bool:
         """Whether it computes, as it is installed here, on the machine's GPU; true when that cannot be told."""
         return True
+
+    def computes_here(self, base_url: str) -> bool:
+        """Whether its models compute on this machine, whose other workers then notice; a server's by its address."""
+        return not self.asks_server or is_loopback(urlsplit(base_url).hostname or "")
 
     def with_threads(self, hardware: Hardware, asked: int) -> Hardware:
         """A processor together with how many threads compute on it; other hardware as it is."""

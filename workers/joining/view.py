@@ -13,9 +13,6 @@ from protos.contract.printable import plain_text
 from protos.contract.worker import Hardware, InstanceState, ModelInstance
 from workers.joining.model_selection import Option
 
-TYPICAL_CONTEXT_TOKENS = 512
-"""At which the decode speed of one stream is shown."""
-
 
 class JoinView:
     """Writes to ``console``; keeps the router's expectations to show them beside what was measured."""
@@ -24,7 +21,7 @@ class JoinView:
         self.console = console or Console(stderr=True, highlight=False)
         self.expected: tuple[ModelOffer, ...] = ()
         self._guessed = False  # what the router expects of a processor
-        self._said: dict[tuple[str, str], tuple[InstanceState, int]] = {}
+        self._said: dict[tuple[str, str], tuple[InstanceState, int, str]] = {}
 
     def say(self, line: str) -> None:
         """A step is done."""
@@ -61,7 +58,8 @@ class JoinView:
     def progress(self, progress: ModelProgress) -> None:
         """A load or a benchmark moved on: a line per stage and per tenth of it."""
         report = progress.model
-        step = (report.state, int(progress.fraction * 10))
+        measuring = report.state is InstanceState.BENCHMARKING  # says what it waits for
+        step = (report.state, int(progress.fraction * 10), progress.message if measuring else "")
         if self._said.get(report.key) == step:
             return
         self._said[report.key] = step
@@ -81,11 +79,10 @@ class JoinView:
         if speed is None:
             self.say(f"{name} is serving (not measured); Ctrl-C leaves the fleet")
             return
-        step_s = speed.step_s(1, TYPICAL_CONTEXT_TOKENS)
         offer = next((o for o in self.expected if (o.model, o.quantization.lower()) == report.key), None)
         table = Table("", "router expected", "measured here", "ratio", box=None)
         measured = (
-            ("tokens/s, one stream", 1 / step_s if step_s > 0 else 0.0),
+            ("tokens/s, one stream", speed.stream_tokens_per_s),
             ("prefill tokens/s", speed.prefill_tokens_per_s),
         )
         expected = (offer.tokens_per_s, offer.prefill_tokens_per_s) if offer else (0.0, 0.0)

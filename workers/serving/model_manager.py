@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +17,15 @@ from protos.contract.models.model_name import quantization_in
 from protos.contract.worker import InstanceState, ModelInstance, Speed
 from workers.engines.base import Engine, EngineFailed, LoadError, ModelSpec
 from workers.engines.step_reader import StepReader
+from workers.neighbours.turns import MachineTurns, Say
 from workers.serving.engine_host import EngineHost
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-Measure = Callable[[Engine, StepReader, ModelInstance, ModelSpec], Coroutine[Any, Any, Speed | None]]
-"""The join benchmark: None when the engine cannot be measured."""
+Measure = Callable[[Engine, StepReader, ModelInstance, ModelSpec, Say], Coroutine[Any, Any, Speed | None]]
+"""The join benchmark: None when the engine cannot be measured. It says what it waits for."""
 
 LOAD_DEADLINE_S = 300.0
 LOAD_DEADLINE_S_PER_GIB = 20.0
@@ -42,15 +45,22 @@ class _EngineGone(EngineFailed):
 class ModelManager:
     """Every model this worker was asked to serve, with its state. Loads and measures one at a time.
 
-    ``announce`` hears of every change; ``measure`` is the join benchmark, None: models are not measured.
+    ``announce`` hears of every change; ``measure`` is the join benchmark, None: models are not measured; ``turns`` are
+    those of the machine that they are loaded on, None: none of them computes here.
     """
 
     def __init__(
-        self, engine: EngineHost, *, announce: Callable[[ModelProgress], None], measure: Measure | None = None
+        self,
+        engine: EngineHost,
+        *,
+        announce: Callable[[ModelProgress], None],
+        measure: Measure | None = None,
+        turns: MachineTurns | None = None,
     ) -> None:
         self._engine = engine
         self._announce = announce
         self._measure = measure
+        self._turns = turns
         self._reports: dict[tuple[str, str], ModelInstance] = {}
         self._specs: dict[tuple[str, str], ModelSpec] = {}
         self._turn = asyncio.Lock()
@@ -94,11 +104,8 @@ class ModelManager:
         async with self._turn:
             if deferred or life != self._life:
                 return True  # with all the others, once there is an engine
-            log.info("model.load_started", model=spec.name, path=spec.path)
-            started = time.monotonic()
             try:
-                async with asyncio.timeout(load_deadline_s(spec.path)):
-                    loaded = await self._unless_dead(self._engine.engine.load(spec, self._progress(pending)))
+                loaded = await self._loaded(spec, pending)
             except _EngineGone as gone:
                 log.info("model.load_failed", model=spec.name, quantization=pending.quantization, reason=str(gone))
                 return False  # told already, and what follows is the restart
@@ -108,9 +115,22 @@ class ModelManager:
             except Exception as error:
                 log.exception("model.load_raised", model=spec.name)
                 return self._failed(pending, f"{type(error).__name__}: {error}".splitlines()[0])
-            log.info("model.load_complete", model=spec.name, seconds=round(time.monotonic() - started, 2))
             await self._measured(spec, pending, loaded)
         return True
+
+    async def _loaded(self, spec: ModelSpec, pending: ModelInstance) -> ModelInstance:
+        """Once nobody is measured on this machine."""
+        turn = self._turns.loading(partial(self._set, pending, 0.0)) if self._turns is not None else nullcontext(True)
+        life = self._life
+        async with turn:
+            if life != self._life:
+                raise _EngineGone("the engine died")
+            log.info("model.load_started", model=spec.name, path=spec.path)
+            started = time.monotonic()
+            async with asyncio.timeout(load_deadline_s(spec.path)):
+                loaded = await self._unless_dead(self._engine.engine.load(spec, self._progress(pending)))
+        log.info("model.load_complete", model=spec.name, seconds=round(time.monotonic() - started, 2))
+        return loaded
 
     async def _measured(self, spec: ModelSpec, pending: ModelInstance, loaded: ModelInstance) -> None:
         report = replace(loaded, file=loaded.file or pending.file, state=InstanceState.BENCHMARKING)
@@ -123,7 +143,9 @@ class ModelManager:
         if self._measure is not None:
             self._set(report, 0.0, "measuring")
             try:
-                speed = await self._unless_dead(self._measure(self._engine.engine, self._engine.reader, loaded, spec))
+                say = partial(self._set, report, 0.0)
+                measuring = self._measure(self._engine.engine, self._engine.reader, loaded, spec, say)
+                speed = await self._unless_dead(measuring)
             except EngineFailed:
                 return  # said already, and what follows is the restart
         self._set(replace(report, state=InstanceState.READY, speed=speed), 1.0, "ready")

@@ -90,7 +90,6 @@ def _model(instance: ModelInstance, held: SetAside | None, now: float) -> dict[s
 def _speed(speed: Speed | None) -> dict[str, Any] | None:
     if speed is None:
         return None
-    alone_s = speed.step_s(1, 0)
     return {
         "measured": speed.measured,
         "base_s": speed.base_s,
@@ -98,5 +97,5 @@ def _speed(speed: Speed | None) -> dict[str, Any] | None:
         "per_context_token_s": speed.per_context_token_s,
         "prefill_tokens_per_s": speed.prefill_tokens_per_s,
         "prefill_base_s": speed.prefill_base_s,
-        "decode_tokens_per_s": 1.0 / alone_s if alone_s > 0 else None,
+        "decode_tokens_per_s": speed.stream_tokens_per_s or None,
     }

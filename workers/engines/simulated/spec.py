@@ -17,6 +17,11 @@ class Simulated(EngineSpec):
         """The profile can be read."""
         self.hardware_of(path, "")
 
+    def computes_here(self, base_url: str) -> bool:
+        """It computes nothing: a hundred on one machine are a hundred machines."""
+        del base_url
+        return False
+
     def hardware_of(self, path: str, quantization: str) -> Hardware:
         """Hardware of kind "simulated", named "simulated H100 SXM": what the fleet table shows."""
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.echo_engine import EchoEngine
 from tests.support.until import until_changed
 from workers.engines.base import Engine, LoadError, ModelSpec, Progress
 from workers.engines.step_reader import StepReader
+from workers.neighbours.turns import MachineTurns, Say
 from workers.serving import model_manager
 from workers.serving.engine_host import EngineHost
 from workers.serving.model_manager import Measure, ModelManager
@@ -41,7 +43,7 @@ class Loader(EchoEngine):
 class Models:
     """A manager over a host whose engines are ours; what it announced, in order."""
 
-    def __init__(self, measure: Measure | None = None) -> None:
+    def __init__(self, measure: Measure | None = None, turns: MachineTurns | None = None) -> None:
         self.loads: list[str] = []
         self.door = asyncio.Event()
         self.door.set()
@@ -51,7 +53,7 @@ class Models:
         self.announced = asyncio.Event()
         self.failures: list[str] = []
         self.host = EngineHost(self._make)
-        self.manager = ModelManager(self.host, announce=self._announce, measure=measure)
+        self.manager = ModelManager(self.host, announce=self._announce, measure=measure, turns=turns)
         self.host.start(on_step=lambda _: None, on_failed=self.failures.append)
 
     def _make(self) -> Engine:
@@ -122,6 +124,22 @@ async def test_models_load_one_after_the_other(models: Models) -> None:
     assert models.loads == ["one", "two"]
 
 
+async def test_a_model_loads_once_nobody_is_measured_on_this_machine(tmp_path: Path) -> None:
+    """Who waits says so; an engine that dies meanwhile loads it with all else, once."""
+    turns = MachineTurns(tmp_path)
+    models = Models(turns=turns)
+    async with turns.measuring():
+        first = asyncio.create_task(models.manager.load(ONE))
+        await models.until(lambda: any("being measured: waiting" in message for *_, message in models.said))
+        assert not models.loads
+        models.manager.engine_failed("a bug")
+    assert not await first
+    await models.manager.reload()
+    assert models.loads == ["one"]
+    assert models.states == {"one": InstanceState.READY}
+    await models.host.close()
+
+
 async def test_an_unloaded_model_is_gone_from_engine_and_reports(models: Models) -> None:
     """One that failed is not in the engine; one that nobody knows is ignored."""
     await models.manager.load(ONE)
@@ -139,7 +157,12 @@ async def test_a_measured_model_is_reported_with_its_speed() -> None:
     for speed in (SPEED, None):
 
         async def measure(
-            engine: Engine, _reader: StepReader, loaded: ModelInstance, _spec: ModelSpec, told: Speed | None = speed
+            engine: Engine,
+            _reader: StepReader,
+            loaded: ModelInstance,
+            _spec: ModelSpec,
+            _say: Say,
+            told: Speed | None = speed,
         ) -> Speed | None:
             assert loaded in engine.models
             return told

@@ -1,0 +1,1 @@
+"""Joining, measured: ``make bench-join``."""
