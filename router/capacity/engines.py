@@ -88,7 +88,7 @@ class LlamaCpp(Engine):
     def overhead_bytes(self, shape: ModelShape, machine: Machine) -> float:
         """By where it computes."""
         del shape
-        if machine.discrete:
+        if machine.accelerated:
             return float(machine.devices * self.DEVICE_BYTES)
         return float(self.METAL_BYTES if machine.hardware.kind == "apple" else self.host_bytes)
 
@@ -119,8 +119,8 @@ class Vllm(Engine):
     """vLLM's table of supported hardware (docs.vllm.ai, features/quantization)."""
 
     def suits(self, machine: Machine) -> bool:
-        """On accelerators with memory of their own."""
-        return machine.discrete
+        """On NVIDIA's GPUs, and on AMD's with memory of their own."""
+        return machine.discrete or machine.hardware.kind == "nvidia"
 
     def not_served(self, shape: ModelShape, fmt: Format, machine: Machine) -> str:
         """By kernels, and by heads that must divide among the devices."""
@@ -146,7 +146,7 @@ class Vllm(Engine):
         total = self.usable_bytes(machine)
         taken = max(0.0, total - machine.hardware.usable_memory_bytes)  # by others
         least, most = self.GRAPH_BYTES
-        if not machine.discrete:
+        if not machine.accelerated:
             return max(taken, machine.devices * float(least))
         graphs = machine.devices * (least + (most - least) * min(1.0, shape.layers / 80))
         return max(taken, (1 - self.UTILIZATION) * total, graphs)

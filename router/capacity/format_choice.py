@@ -87,11 +87,11 @@ class _Rules:
         small = self._small() if self._shape.parameters < SMALL_PARAMETERS else None
         if small is not None:
             return small
-        if self._purpose is Purpose.EXPERIMENT and self._machine.discrete:
+        if self._purpose is Purpose.EXPERIMENT and self._machine.accelerated:
             tried = self._pick("nf4")
             if tried:
                 return tried, ("an experiment: bitsandbytes quantizes any model while loading, nothing to prepare",)
-        if self._machine.discrete and self._purpose is not Purpose.LOCAL:
+        if self._machine.accelerated and self._purpose is not Purpose.LOCAL:
             served = self._gpu_serving()
             if served is not None:
                 return served
@@ -123,7 +123,7 @@ class _Rules:
         size = f"{self._shape.parameters / 1e9:.2g}B parameters"
         why = f"{size}: under 7B, four bits lose 2-3% or more"
         whole, eight = self._pick(*_WHOLE), self._pick("q8_0")
-        if whole and (self._machine.discrete or not eight):
+        if whole and (self._machine.accelerated or not eight):
             return whole, (f"{why}, and full precision fits: not quantized",)
         if eight:
             return eight, (f"{why}; Q8_0 loses next to nothing and decodes nearly twice as fast as 16 bits here",)
@@ -214,7 +214,7 @@ class _Rules:
     def _gguf_where(self) -> str:
         if self._machine.hardware.kind == "apple":
             return "a Mac: GGUF on llama.cpp's Metal backend"
-        if self._machine.discrete:
+        if self._machine.accelerated:
             return "GGUF on llama.cpp: " + (
                 "a local machine" if self._purpose is Purpose.LOCAL else "no four-bit safetensors format fits the GPU"
             )

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from protos.contract.worker import Hardware
-from router.capacity.chips import CHIPS, Chip, find_chip, words_of
+from router.capacity.chips import CHIPS, Chip, MemoryKind, find_chip, nearest_chip, unexplained
 from router.capacity.speed import chip_of
 from router.errors import ConfigError
 
@@ -29,6 +29,14 @@ _FULL_CHIPS: dict[str, tuple[int, frozenset[int]]] = {
 CPU_SHARE = 0.9
 """Of a processor's memory what models may take when nothing was reported: the rest is the system's."""
 
+MIG = "MIG"
+"""Behind a card's name: a slice of it."""
+UNIFIED = "unified"
+"""In a machine's details under ``memory``: its accelerator computes in the host's memory, which is counted once."""
+UNIFIED_SHARES = {"nvidia": 0.88, "amd": 0.75}
+"""Of a box with one memory, by whose chip: a GB10 of 128 GB had 113.1 GiB to take (XuehaiPan/nvitop pull request 208);
+of a Strix Halo's 128 GB firmware sets aside 96 at most, and owners give GTT as much (noamsto/nix-amd-ai issue 42)."""
+
 MAX_DEVICES = 64
 
 
@@ -43,9 +51,14 @@ class Machine:
     notes: tuple[str, ...] = ()
 
     @property
+    def accelerated(self) -> bool:
+        """By GPUs that are no Mac's."""
+        return self.hardware.kind in ("nvidia", "amd")
+
+    @property
     def discrete(self) -> bool:
         """Accelerators with memory of their own."""
-        return self.hardware.kind in ("nvidia", "amd")
+        return self.accelerated and self.hardware.details.get("memory") != UNIFIED
 
     @property
     def devices(self) -> int:
@@ -56,7 +69,9 @@ class Machine:
 def machine_of(hardware: Hardware) -> Machine:
     """A machine that reported itself."""
     told = hardware.details.get("host_memory_bytes", "")
-    reported = hardware.usable_memory_bytes or round(CPU_SHARE * hardware.memory_bytes)
+    memory = hardware.memory_bytes
+    guessed = mac_working_set(memory) if hardware.kind == "apple" else CPU_SHARE * memory
+    reported = hardware.usable_memory_bytes or round(guessed)  # 0: not known, and nothing is said to fit
     return Machine(
         name=hardware.name,
         hardware=Hardware(
@@ -74,20 +89,33 @@ def machine_of(hardware: Hardware) -> Machine:
     )
 
 
-_COUNT = re.compile(r"\s*([-+]?[\d.,_]+)\s*[x×]\s*(?=[A-Za-z])", re.IGNORECASE)  # noqa: RUF001 - people paste it
+_COUNT = re.compile(r"\s*([-+]?[\d.,_]+)\s*[x×]\s*(?=[A-Za-z]|\d{4}\b)", re.IGNORECASE)  # noqa: RUF001 - people paste it
 _MEMORY = re.compile(r"\b(\d{1,5}(?:\.\d)?)\s*(GB|GiB|G|TB|TiB)\b", re.IGNORECASE)
 _CORES = re.compile(r"\b\d{1,3}\s*-?\s*(?:gpu\s*)?(?:c|cores?)\b", re.IGNORECASE)
 _TIER = re.compile(r"\b(?:pro|max|ultra)\b")
 _BESIDE = re.compile(r"\s*(?:of|host|system|ram|memory|ddr\d|\s)*", re.IGNORECASE)
 """What may stand around the memory behind ``+``."""
-_SAYS_NOTHING = frozenset(
-    {
-        "mac", "macbook", "imac", "studio", "mini", "air", "with", "and", "of", "memory", "ram", "vram", "unified",
-        "cpu", "pcie", "sxm", "hbm2", "hbm2e", "hbm3", "hbm3e", "gddr6", "gddr6x",
-    }
-)  # fmt: skip
-"""Words people write beside a chip's name that change nothing of what the catalogue knows."""
+_PLUS_OF_A_NAME = re.compile(r"(?<=\bmax)\+(?=\s*(?:pro\b\s*)?\d)", re.IGNORECASE)
+"""Ryzen AI Max+ 395, Ryzen AI Max+ PRO 395: a plus that is part of a name, and behind which a model's number comes."""
 _PROCESSOR = re.compile(r"\b(cpu|xeon|epyc|ryzen|threadripper|core i\d|graviton)\b", re.IGNORECASE)
+_SAYS_MORE = re.compile(r"[\s()]*(?:[\d.]+\s*(?:GB|GiB|G|TB|TiB)|\d{1,3}\s*-?\s*(?:gpu\s*)?cores?(?:\s*gpu)?|\+.*|"
+                        r"(?:unified\s+)?(?:memory|ram)|\s)+[\s()]*", re.IGNORECASE)  # fmt: skip
+"""A part between commas that says more of the machine before it: ``M4 Max, 40-core GPU, 128GB``."""
+
+
+def parse_machines(text: str) -> tuple[Machine, ...]:
+    """Machines between commas. A comma inside a machine (``M1 Max, 64GB``) is none between two. Raises ConfigError.
+
+    >>> [machine.name for machine in parse_machines("H100, 4090, M1 16GB")]
+    ['H100', '4090', 'M1 16GB']
+    """
+    parts: list[str] = []
+    for part in text.split(","):
+        if parts and _SAYS_MORE.fullmatch(part):
+            parts[-1] = f"{parts[-1]} {part.strip()}"
+        elif part.strip() or not parts:
+            parts.append(part)
+    return tuple(parse_machine(part) for part in parts)
 
 
 def parse_machine(text: str) -> Machine:
@@ -97,15 +125,18 @@ def parse_machine(text: str) -> Machine:
     >>> mac.hardware.kind, round(mac.hardware.usable_memory_bytes / 2**30, 1)
     ('apple', 107.5)
     """
-    counted = _COUNT.match(text)
+    counted = None if find_chip(_bare_number(text)) else _COUNT.match(text)  # 7900 XTX are not so many TX
     count = _devices(text, counted.group(1)) if counted else 1
-    body, plus, beside = text[counted.end() if counted else 0 :].partition("+")
+    named = _PLUS_OF_A_NAME.sub(" ", text[counted.end() if counted else 0 :])
+    body, plus, beside = named.partition("+")
     host = _memory(beside)
     if plus and not (host and _BESIDE.fullmatch(_MEMORY.sub("", beside, count=1))):
         raise ConfigError(f"--on {text!r}: after + comes the memory beside the accelerators, for example + 64GB")
+    if (slice_of := find_chip(body)) is not None and MIG in body.upper().split():
+        return _known(text, slice_of, count, slice_of.memory_bytes, host)
     if len(_MEMORY.findall(body)) > 1:
         raise ConfigError(f"--on {text!r}: two sizes of memory; that of one device, and the host's after +")
-    chip = find_chip(body)
+    chip = nearest_chip(_bare_number(body))
     memory = _memory(body)
     # "M4 Ultra" is no M4: a tier that the chip's name lacks is a chip that does not exist
     if chip is not None and _tiers(body) <= _tiers(chip.name, *chip.aliases):
@@ -122,6 +153,16 @@ def parse_machine(text: str) -> Machine:
     raise ConfigError(f"--on {text!r}: no such chip in the catalogue; {hint} (a processor: 'cpu 64GB')")
 
 
+def _bare_number(body: str) -> str:
+    """``4090`` as ``RTX 4090``: with its maker's word, where that makes a chip of it and without it there is none."""
+    if nearest_chip(body) is None and (found := re.search(r"\b\d{4}\b", _MEMORY.sub(" ", body))):
+        for maker in ("RTX", "RX"):
+            named = f"{body[: found.start()]}{maker} {body[found.start() :]}"
+            if nearest_chip(named) is not None:
+                return named
+    return body
+
+
 def _devices(text: str, number: str) -> int:
     if not number.isascii() or not number.isdigit() or not 1 <= int(number[:9]) <= MAX_DEVICES:
         raise ConfigError(f"--on {text!r}: {number} devices; write a number between 1 and {MAX_DEVICES}")
@@ -130,9 +171,7 @@ def _devices(text: str, number: str) -> int:
 
 def _nothing_else(text: str, body: str, chip: Chip) -> None:
     """Raises ConfigError for words that the chip's name does not explain: they may mean another chip, or more of it."""
-    rest = _CORES.sub(" ", _MEMORY.sub(" ", body))
-    known = {word for name in (chip.name, *chip.aliases) for word in words_of(name)}
-    odd = [word for word in words_of(rest) if word not in known and word not in _SAYS_NOTHING]
+    odd = unexplained(body, chip)
     if re.search(r"(?:^|\s)[-–]\s*\w", body):  # noqa: RUF001 - a minus, as people paste it
         odd.insert(0, "-")
     if not odd:
@@ -147,18 +186,17 @@ def _known(text: str, chip: Chip, count: int, memory: float, host: float) -> Mac
     each = memory or chip.memory_bytes
     if not each:
         raise ConfigError(f"--on {text!r}: {chip.name} is sold with several sizes; add it: '{chip.name} 64GB'")
-    unified = chip.kind == "apple"
+    unified = chip.memory_kind is MemoryKind.UNIFIED
     cores, sizes = _FULL_CHIPS.get(chip.name, (0, frozenset()))
     if round(each / GIB) in sizes and not _CORES.search(text):
         chip = find_chip(chip.name, cores=cores) or chip
     if unified and count > 1:
-        raise ConfigError(f"--on {text!r}: a Mac is one machine; give --on once for each")
-    notes: tuple[str, ...] = ()
-    usable = each * count
-    if unified:
-        usable = mac_working_set(each)
-        seen = any(abs(each / GIB - size) < 0.5 for size, _ in MAC_WORKING_SETS)
-        notes = (f"{usable / GIB:.0f} GiB for the GPU {'as others reported' if seen else 'is an estimate'}",)
+        what = "a Mac" if chip.kind == "apple" else f"a {chip.name}"
+        raise ConfigError(f"--on {text!r}: {what} is one machine; give --on once for each")
+    if unified and host:
+        raise ConfigError(f"--on {text!r}: a {chip.name} has one memory for all; write it once: '{chip.name} 128GB'")
+    usable, notes = _usable(chip, each) if unified else (each * count, ())
+    details = {"gpu_cores": str(chip.gpu_cores)} if chip.gpu_cores else {}
     return Machine(
         name=" ".join(text.split()),
         hardware=Hardware(
@@ -168,12 +206,24 @@ def _known(text: str, chip: Chip, count: int, memory: float, host: float) -> Mac
             memory_bytes=round(each * count),
             usable_memory_bytes=round(usable),
             cores=chip.gpu_cores,
-            details={"gpu_cores": str(chip.gpu_cores)} if chip.gpu_cores else {},
+            details=details | ({"memory": UNIFIED} if unified and chip.kind != "apple" else {}),
         ),
         chip=chip,
         host_memory_bytes=round(host),
         notes=notes,
     )
+
+
+def _usable(chip: Chip, memory_bytes: float) -> tuple[float, tuple[str, ...]]:
+    """What models may take of memory that the processor needs a part of."""
+    if chip.kind == "apple":
+        usable = mac_working_set(memory_bytes)
+        seen = any(abs(memory_bytes / GIB - size) < 0.5 for size, _ in MAC_WORKING_SETS)
+        return usable, (f"{usable / GIB:.0f} GiB for the GPU {'as others reported' if seen else 'is an estimate'}",)
+    usable = UNIFIED_SHARES[chip.kind] * memory_bytes
+    if chip.kind == "amd":
+        return usable, (f"{usable / GIB:.0f} GiB for the GPU once it is told (ttm.pages_limit); Linux gives it half",)
+    return usable, (f"{usable / GIB:.0f} GiB for the GPU, the rest is the system's",)
 
 
 def _processor(text: str, body: str, memory: float) -> Machine:

@@ -12,7 +12,7 @@ from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import FORMATS, find_format, unknown_format
 from router.capacity.fit import FitResult, Plan
 from router.capacity.format_choice import FormatChoice, Purpose, Question, choose_format
-from router.capacity.machines import GIB, Machine, parse_machine
+from router.capacity.machines import GIB, Machine, parse_machines
 from router.capacity.options import USUAL, Option, options
 from router.cli.support.model_files import read_model
 from router.cli.support.tables import Row, Sheet, wide_console
@@ -38,7 +38,7 @@ _STYLES = {
 
 def fit(
     model: Annotated[str, typer.Argument(help="A GGUF file, a config.json or its folder, a name, or a size: 70B.")],
-    on: Annotated[list[str], typer.Option("--on", help="A machine: 'M4 Max 128GB', '2x H100'. May be repeated.")],
+    on: Annotated[list[str], typer.Option("--on", help="Machines: 'M4 Max 128GB, 2x H100'. May be repeated.")],
     context: Annotated[int, typer.Option(help="Tokens of one sequence: prompt and output. 0: up to 8192.")] = 0,
     batch: Annotated[int, typer.Option(help="Sequences that run together.")] = 1,
     kv: Annotated[str, typer.Option(help="KV cache format: f16, fp8, q8_0 or q4_0.")] = "f16",
@@ -52,7 +52,7 @@ def fit(
     """Show what fits, how fast it should be, at what quality, and what to run; with reasons.
 
     Examples:
-      allsorts fit 70B --on "M4 Max 128GB" --on "2x RTX 4090 + 64GB" --on H100
+      allsorts fit 70B --on "M4 Max 128GB, 2x RTX 4090 + 64GB, H100" --on "Ryzen AI Max+ 395 128GB"
 
       allsorts fit model.Q4_K_M.gguf --on "RTX 3090" --context 32768 --batch 8
 
@@ -62,7 +62,8 @@ def fit(
     shape = read_model(model)
     plan = _plan(shape, context, batch, kv)
     names = _formats(shape, formats)
-    found = [_Found.of(shape, parse_machine(text), plan, names, purpose, quality_first) for text in on]
+    machines = [machine for text in on for machine in parse_machines(text)]
+    found = [_Found.of(shape, machine, plan, names, purpose, quality_first) for machine in machines]
     if as_json:
         print(json.dumps({"model": _model(shape), "plan": _asked(plan), "machines": [one.body() for one in found]}))
         return

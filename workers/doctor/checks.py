@@ -236,11 +236,18 @@ def _memory(model: Path, hardware: Hardware) -> Finding:
     files = [model] if model.is_file() else [one for one in model.rglob("*") if one.is_file()]
     needed = sum(one.stat().st_size for one in files) + MODEL_OVERHEAD_BYTES
     usable = hardware.usable_memory_bytes
-    detail = f"{model.name} needs about {needed / 2**30:.1f} GiB, {usable / 2**30:.1f} GiB can be taken here"
+    known = f"{usable / 2**30:.1f} GiB can be taken here"
+    there = known if usable else f"what can be taken here is {_unknown(hardware)}"
+    detail = f"{model.name} needs about {needed / 2**30:.1f} GiB, {there}"
     if usable and needed > usable:
         hint = "take a smaller quantization (`allsorts fit` shows what fits), or close what uses the memory"
         return Finding(check="memory", ok=False, detail=detail, hint=hint)
     return Finding(check="memory", ok=True, detail=detail)
+
+
+def _unknown(hardware: Hardware) -> str:
+    told = hardware.details.get("memory", "")
+    return told if told.startswith("unknown") else "unknown"
 
 
 def _pinned(files: MembershipFiles | None) -> bytes:

@@ -14,13 +14,13 @@ UNLIMITED_BYTES = 2**60
 
 _V1_MEMORY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
 _V1_CPU = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-_V2 = ("memory.max", "memory.current", "memory.stat", "cpu.max")
+_V2 = ("memory.max", "memory.high", "memory.current", "memory.stat", "cpu.max")
 _HEADING = re.compile(r"^==> (?P<path>.+) <==$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a group allows; 0: no limit. ``free_bytes``: below the tightest limit, reclaimable page cache counted."""
+    """What a group allows; 0: no limit. ``free_bytes``: below the tightest limit, with what can be dropped."""
 
     memory_bytes: int = 0
     free_bytes: int = 0
@@ -75,13 +75,20 @@ def _sections(text: str) -> list[tuple[str, str]]:
     return [(head["path"], text[head.end() : end].strip()) for head, end in zip(heads, ends, strict=False)]
 
 
+_RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+"""Page cache, read once or often, and caches of names and inodes: dropped before anything is refused. Files in memory
+(shmem) lie with the anonymous pages and are none of it."""
+
+
 def _memory(group: Mapping[str, str]) -> Limits:
-    limit = _number(group.get("memory.max", "") or group.get("memory.limit_in_bytes", ""))
-    if not 0 < limit < UNLIMITED_BYTES:
+    told = [_number(group.get(name, "")) for name in ("memory.max", "memory.high", "memory.limit_in_bytes")]
+    limit = min((one for one in told if 0 < one < UNLIMITED_BYTES), default=0)
+    if not limit:
         return Limits()
     used = _number(group.get("memory.current", "") or group.get("memory.usage_in_bytes", ""))
     stat = dict(line.split(maxsplit=1) for line in group.get("memory.stat", "").splitlines() if " " in line)
-    reclaimable = _number(stat.get("total_inactive_file", "") or stat.get("inactive_file", ""))
+    # version 1 counts a group's own pages apart from those with what is below it, as version 2 always does
+    reclaimable = sum(_number(stat.get(f"total_{name}", "") or stat.get(name, "")) for name in _RECLAIMABLE)
     return Limits(memory_bytes=limit, free_bytes=max(limit - max(used - reclaimable, 0), 0))
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from protos.contract.worker import Hardware
 from workers.hardware.cgroup import parse_cgroup
@@ -22,6 +22,9 @@ ARM_PARTS = {
 }  # fmt: skip
 """Implementer and part, as util-linux's lscpu-arm.c names them. Others are shown by their numbers."""
 
+MAX_PROCESSORS = 8192
+"""Linux is built for no more (CONFIG_NR_CPUS on x86-64)."""
+
 _FLAGS = re.compile(r"^(?:flags|Features)\s*:\s*(?P<words>.*)$", re.MULTILINE)
 
 
@@ -30,11 +33,13 @@ def parse_linux(outputs: Mapping[str, str]) -> Hardware:
     cpuinfo = outputs.get("cpuinfo", "")
     limits = parse_cgroup(outputs.get("cgroup", ""))
     total, available = parse_meminfo(outputs.get("meminfo", ""))
-    allowed = parse_allowed(outputs.get("status", "")) or cpuinfo_processors(cpuinfo)
+    mine = parse_allowed(outputs.get("status", ""))
+    allowed = len(mine) or cpuinfo_processors(cpuinfo)
     cores = min(allowed, math.ceil(limits.cpus)) if limits.cpus and allowed else allowed
+    physical = physical_cores(cpuinfo, mine)
     details = {
         "vector": " ".join(vector_extensions(cpuinfo)),
-        "physical_cores": str(physical_cores(cpuinfo) or ""),
+        "physical_cores": str(min(physical, cores) if cores else physical) if physical else "",
         "cpu_quota": f"{limits.cpus:g}" if limits.cpus else "",
         "memory_limit_bytes": str(limits.memory_bytes or ""),
     }
@@ -71,12 +76,16 @@ def cpuinfo_processors(cpuinfo: str) -> int:
     return len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE))
 
 
-def physical_cores(cpuinfo: str) -> int:
-    """Cores, hyperthreads counted once; 0 where the kernel does not tell (ARM)."""
+def physical_cores(cpuinfo: str, allowed: Collection[int] = ()) -> int:
+    """Cores, hyperthreads counted once, of the processors ``allowed`` (none: of all); 0 where the kernel does not tell
+    (ARM, whose server cores have one thread each).
+    """
     cores = set()
     for block in cpuinfo.split("\n\n"):
         fields = _fields(block)
-        if "core id" in fields:
+        number = fields.get("processor", "")
+        mine = not allowed or not number.isdigit() or int(number) in allowed
+        if "core id" in fields and mine:
             cores.add((fields.get("physical id", "0"), fields["core id"]))
     return len(cores)
 
@@ -87,14 +96,15 @@ def parse_meminfo(meminfo: str) -> tuple[int, int]:
     return kib.get("MemTotal", 0) * 1024, kib.get("MemAvailable", kib.get("MemFree", 0)) * 1024
 
 
-def parse_allowed(status: str) -> int:
-    """How many processors this process may run on, by ``Cpus_allowed_list`` (``0-3,8``)."""
+def parse_allowed(status: str) -> frozenset[int]:
+    """The processors this process may run on, by ``Cpus_allowed_list`` (``0-3,8``)."""
     found = re.search(r"^Cpus_allowed_list:\s*([\d,-]+)$", status, re.MULTILINE)
-    count = 0
+    allowed: set[int] = set()
     for part in found[1].split(",") if found else ():
         first, _, last = part.partition("-")
-        count += int(last or first) - int(first) + 1 if first.isdigit() else 0
-    return count
+        if first.isdigit() and int(first) < MAX_PROCESSORS:
+            allowed |= set(range(int(first), min(int(last or first), MAX_PROCESSORS) + 1))
+    return frozenset(allowed)
 
 
 def _fields(cpuinfo: str) -> dict[str, str]:

@@ -7,9 +7,11 @@ compute capability, CUDA cores or NVLinks.
 import re
 from collections.abc import Mapping
 
-from workers.hardware.nvidia import Gpu, Gpus
+from workers.hardware.nvidia import MIG, Gpu, Gpus
 
 MIB = 2**20
+_TOTAL = "FB Memory Usage/Total"
+_MIG_DEVICE = re.compile(r"^    MIG Device *\n", re.MULTILINE)
 Fields = Mapping[str, str]
 
 
@@ -26,14 +28,17 @@ def parse_nvidia_smi(text: str) -> Gpus:
 
 def _gpu(block: str) -> Gpu | None:
     bus, _, rest = block.partition("\n")
-    fields = _flatten(rest)
+    card, *slices = _MIG_DEVICE.split(rest)
+    if slices:  # what follows the last slice's own lines is the card's again
+        slices[-1], card = _until_dedent(slices[-1], card)
+    fields = _flatten(card)
     name = fields.get("Product Name", "")
     if not name:
         return None
     return Gpu(
         name=name,
         uuid=_told(fields, "GPU UUID"),
-        memory_bytes=_mib(fields, "FB Memory Usage/Total"),
+        memory_bytes=_mib(fields, _TOTAL),
         free_bytes=_mib(fields, "FB Memory Usage/Free"),
         board_part_number=_told(fields, "Board Part Number"),
         bus=bus.strip(),
@@ -43,7 +48,29 @@ def _gpu(block: str) -> Gpu | None:
             _number(fields, "GPU Power Readings/Current Power Limit") or _number(fields, "Power Readings/Power Limit")
         ),
         mig=fields.get("MIG Mode/Current") == "Enabled",
+        memory_error="" if _mib(fields, _TOTAL) else _why_not(fields.get(_TOTAL, "")),
+        slices=tuple(_slice(name, _flatten(one)) for one in slices),
     )
+
+
+def _until_dedent(text: str, card: str) -> tuple[str, str]:
+    lines = text.splitlines(keepends=True)
+    end = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith(" " * 8)), None)
+    return ("".join(lines[:end]), card + "".join(lines[end:])) if end is not None else (text, card)
+
+
+def _slice(card: str, fields: Fields) -> Gpu:
+    """The report names no profile and no UUID of it."""
+    return Gpu(
+        name=f"{card} {MIG}",
+        memory_bytes=_mib(fields, _TOTAL),
+        free_bytes=_mib(fields, "FB Memory Usage/Free"),
+        told_multiprocessors=_number(fields, "Device Attributes/Shared/Multiprocessor count"),
+    )
+
+
+def _why_not(said: str) -> str:
+    return said or "nvidia-smi does not tell it"
 
 
 def _flatten(text: str) -> dict[str, str]:

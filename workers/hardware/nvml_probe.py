@@ -1,6 +1,7 @@
 """Asks NVML for every GPU and prints what it says as JSON. A program: a driver that hangs or crashes ends here.
 
-What a device does not support is null, as NVML says. Serial numbers are not asked for.
+What a device does not support is null, as NVML says; of its memory the reason is kept, since a container that may not
+ask and a chip that has none of its own are different machines. Serial numbers are not asked for.
 """
 
 import json
@@ -11,6 +12,8 @@ from typing import Any
 
 MAX_LINKS = 18
 """NVLinks of one GPU: NVML_NVLINK_MAX_LINKS."""
+MAX_SLICES = 16
+"""MIG slices of one GPU that are asked for; cards have up to seven."""
 
 
 def main() -> int:
@@ -26,29 +29,31 @@ def main() -> int:
         print(f"NVML: {error}", file=sys.stderr)  # noqa: T201 - a program
         return 1
     try:
-        count = pynvml.nvmlDeviceGetCount()
-        said = {
-            "driver": _said(pynvml, pynvml.nvmlSystemGetDriverVersion),
-            "cuda": _said(pynvml, pynvml.nvmlSystemGetCudaDriverVersion_v2),
-            "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
-            "devices": [_device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)) for index in range(count)],
-        }
+        print(json.dumps(report(pynvml)))  # noqa: T201 - a program
     finally:
         pynvml.nvmlShutdown()
-    print(json.dumps(said))  # noqa: T201 - a program
     return 0
 
 
+def report(nvml: Any) -> dict[str, Any]:
+    """What the initialised library says of driver and devices."""
+    count = nvml.nvmlDeviceGetCount()
+    return {
+        "driver": _said(nvml, nvml.nvmlSystemGetDriverVersion),
+        "cuda": _said(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2),
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "devices": [_device(nvml, nvml.nvmlDeviceGetHandleByIndex(index)) for index in range(count)],
+    }
+
+
 def _device(nvml: Any, handle: Any) -> dict[str, Any]:
-    memory = _said(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
     pci = _said(nvml, nvml.nvmlDeviceGetPciInfo, handle)
     mig = _said(nvml, nvml.nvmlDeviceGetMigMode, handle)
     limit = _said(nvml, nvml.nvmlDeviceGetPowerManagementLimit, handle)
     return {
         "name": _said(nvml, nvml.nvmlDeviceGetName, handle),
         "uuid": _said(nvml, nvml.nvmlDeviceGetUUID, handle),
-        "memory_total": memory.total if memory is not None else None,
-        "memory_free": memory.free if memory is not None else None,
+        **_memory(nvml, handle),
         "compute_capability": _said(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle),
         "cuda_cores": _said(nvml, nvml.nvmlDeviceGetNumGpuCores, handle),
         "board_part_number": _said(nvml, nvml.nvmlDeviceGetBoardPartNumber, handle),
@@ -57,8 +62,40 @@ def _device(nvml: Any, handle: Any) -> dict[str, Any]:
         "pcie_width": _said(nvml, nvml.nvmlDeviceGetMaxPcieLinkWidth, handle),
         "power_limit_w": limit / 1000.0 if limit is not None else None,
         "mig": bool(mig[0]) if mig is not None else None,
+        "slices": _slices(nvml, handle) if mig is not None and mig[0] else [],
         "nvlinks": _links(nvml, handle),
     }
+
+
+def _memory(nvml: Any, handle: Any) -> dict[str, Any]:
+    """Total and free, or why not: "Not Supported" where memory is the host's, "Insufficient Permissions" in a
+    container that was given a slice and may not look at the card.
+    """
+    try:
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError as error:
+        return {"memory_total": None, "memory_free": None, "memory_error": str(error)}
+    return {"memory_total": memory.total, "memory_free": memory.free, "memory_error": None}
+
+
+def _slices(nvml: Any, handle: Any) -> list[dict[str, Any]]:
+    """The MIG slices of a card, each a device of its own; none where they may not be listed."""
+    most = _said(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0
+    found = []
+    for index in range(min(most, MAX_SLICES)):
+        part = _said(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
+        if part is None:
+            continue
+        attributes = _said(nvml, nvml.nvmlDeviceGetAttributes, part)
+        found.append(
+            {
+                "name": _said(nvml, nvml.nvmlDeviceGetName, part),
+                "uuid": _said(nvml, nvml.nvmlDeviceGetUUID, part),
+                **_memory(nvml, part),
+                "multiprocessors": attributes.multiprocessorCount if attributes is not None else None,
+            }
+        )
+    return found
 
 
 def _links(nvml: Any, handle: Any) -> int | None:

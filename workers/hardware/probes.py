@@ -64,6 +64,19 @@ def _module(name: str) -> tuple[str, ...]:
 NVIDIA_SIGNS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "nvidia-smi")
 """Of a driver, on Linux and in WSL: without one, NVML is not asked."""
 
+AMD_SIGNS = ("/dev/kfd", "/sys/module/amdgpu", "amd-smi")
+AMD_FILES = (
+    "vendor", "device", "revision", "product_name", "uevent", "mem_info_vram_total", "mem_info_vram_used",
+    "mem_info_gtt_total", "mem_info_gtt_used",
+)  # fmt: skip
+"""Of a card's folder in /sys/class/drm."""
+
+
+def _amd_files() -> list[str]:
+    cards = sorted(Path("/sys/class/drm").glob("card[0-9]*/device"))
+    return [f"{card}/{name}" for card in cards if card.parent.name[4:].isdigit() for name in AMD_FILES]
+
+
 LINUX = (
     Probe(name="cpuinfo", files=lambda: ("/proc/cpuinfo",)),
     Probe(name="meminfo", files=lambda: ("/proc/meminfo",)),
@@ -71,6 +84,9 @@ LINUX = (
     Probe(name="cgroup", files=lambda: cgroup_files(_text("/proc/self/cgroup"))),
     Probe(name="nvml", command=_module("nvml_probe"), only_with=NVIDIA_SIGNS),
     Probe(name="nvidia_smi", command=("nvidia-smi", "-q"), only_with=("nvidia-smi",), instead_of="nvml"),
+    Probe(name="amd_sysfs", files=_amd_files, only_with=AMD_SIGNS),
+    Probe(name="amd_smi", command=("amd-smi", "static", "--asic", "--bus", "--vram", "--json"), only_with=("amd-smi",)),
+    Probe(name="amdgpu_ids", files=lambda: ("/usr/share/libdrm/amdgpu.ids",), only_with=AMD_SIGNS),
 )
 DARWIN = (
     Probe(name="sysctl", command=("sysctl", "-i", *SYSCTLS)),

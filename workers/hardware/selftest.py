@@ -71,10 +71,11 @@ def agreements(system: str, readings: Sequence[Reading], found: Hardware) -> Ite
     """What can be compared on such a machine. Pure."""
     outputs = {one.name: one.output for one in readings}
     usable, memory = found.usable_memory_bytes, found.memory_bytes
+    told = found.details.get("memory", "")
     yield Agreement(
         what="memory",
         ok=0 < usable <= memory,
-        detail=f"{usable / GIB:.2f} GiB for models of {memory / GIB:.2f} GiB",
+        detail=f"{usable / GIB:.2f} GiB for models of {memory / GIB:.2f} GiB" + (f"; {told}" if told else ""),
     )
     yield Agreement(what="name", ok=bool(found.name), detail=found.name or "nobody named the chip")
     if system == "darwin":

@@ -36,6 +36,8 @@ class JoinView:
         self._guessed = hardware.kind == "cpu"
         count = f"{hardware.count} x " if hardware.count > 1 else ""
         usable = f", {hardware.usable_memory_bytes / 2**30:.1f} GiB for models" if hardware.usable_memory_bytes else ""
+        if (told := hardware.details.get("memory", "")) and not usable:
+            usable = f", its memory is {told}"
         cores = f", {hardware.cores} cores" if hardware.cores else ""
         power = ", on battery" if hardware.on_battery else ""
         power += ", in low-power mode" if hardware.low_power else ""

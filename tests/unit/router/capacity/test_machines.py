@@ -3,7 +3,7 @@
 import pytest
 
 from protos.contract.worker import Hardware
-from router.capacity.machines import GIB, mac_working_set, machine_of, parse_machine
+from router.capacity.machines import GIB, mac_working_set, machine_of, parse_machine, parse_machines
 from router.errors import ConfigError
 
 
@@ -24,6 +24,17 @@ from router.errors import ConfigError
         ("Apple M4 Max (40-core GPU) 128 GB", "apple", 1, 128, 546e9),
         ("Mac Studio M2 Ultra 192GB", "apple", 1, 192, 800e9),
         ("2xH100", "nvidia", 2, 160, 3350e9),
+        ("2x H100 NVL", "nvidia", 2, 188, 3938e9),
+        ("Ryzen AI Max+ 395 128GB", "amd", 1, 128, 256e9),
+        ("AMD RYZEN AI MAX+ 395 w/ Radeon 8060S 128GB", "amd", 1, 128, 256e9),
+        ("ryzen ai max+ pro 395 64gb", "amd", 1, 64, 256e9),
+        ("4090", "nvidia", 1, 24, 1008e9),
+        ("2x 3090", "nvidia", 2, 48, 936e9),
+        ("7900 XTX", "amd", 1, 24, 960e9),
+        ("RTX 4090 Laptop GPU", "nvidia", 1, 16, 576e9),
+        ("DGX Spark", "nvidia", 1, 128, 273e9),
+        ("Jetson AGX Orin 32GB", "nvidia", 1, 32, 204.8e9),
+        ("A100 40GB MIG 3g.20gb", "nvidia", 1, 20, 1555e9 / 2),
     ],
 )
 def test_machines_are_read(text: str, kind: str, count: int, memory: float, bandwidth: float) -> None:
@@ -68,6 +79,10 @@ def test_memory_beside_the_accelerators_is_the_hosts() -> None:
         ("H100 + 64GB + 32GB", "+ 64GB"),
         ("H100 +", "+ 64GB"),
         ("2x cpu 64GB", "write it all at once"),
+        ("RTX 4080 Ti", "'ti' says nothing of a RTX 4080"),
+        ("DGX Spark + 64GB", "one memory for all"),
+        ("2x DGX Spark", "--on once for each"),
+        ("Ryzen AI Max+ 395 + lots", "+ 64GB"),
     ],
 )
 def test_what_is_no_machine_is_one_line_that_helps(text: str, hint: str) -> None:
@@ -96,3 +111,46 @@ def test_a_worker_with_cards_reports_its_hosts_memory_too() -> None:
         details={"host_memory_bytes": str(64 * 2**30)},
     )  # fmt: skip
     assert machine_of(card).host_memory_bytes == 64 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("H100, 4090, M1 16GB", ["H100", "4090", "M1 16GB"]),
+        ("H100", ["H100"]),
+        ("M1 Max, 64GB", ["M1 Max 64GB"]),
+        ("Apple M4 Max, 40-core GPU, 128 GB memory,H100", ["Apple M4 Max 40-core GPU 128 GB memory", "H100"]),
+        ("2x RTX 4090 + 64GB,Ryzen AI Max+ 395 128GB", ["2x RTX 4090 + 64GB", "Ryzen AI Max+ 395 128GB"]),
+        ("RTX 4090, + 64GB", ["RTX 4090 + 64GB"]),
+    ],
+)
+def test_a_comma_parts_machines_unless_it_stands_inside_one(text: str, names: list[str]) -> None:
+    """A size of memory or a number of cores alone is no machine."""
+    assert [one.name for one in parse_machines(text)] == names
+
+
+@pytest.mark.parametrize("text", ["", ",", "H100,,M1 16GB,foo"])
+def test_a_list_with_no_machine_in_it_is_refused(text: str) -> None:
+    """One line, as for one machine."""
+    with pytest.raises(ConfigError, match="no such chip"):
+        parse_machines(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "usable"), [("DGX Spark", 112.6), ("Ryzen AI Max+ 395 128GB", 96.0), ("Jetson AGX Orin 64GB", 56.3)]
+)
+def test_one_memory_for_all_is_counted_once_and_not_given_whole(text: str, usable: float) -> None:
+    """The processor lives there too, and no layers can be offloaded to it."""
+    machine = parse_machine(text)
+    assert machine.hardware.usable_memory_bytes / GIB == pytest.approx(usable, abs=0.1)
+    assert machine.host_memory_bytes == 0
+    assert machine.accelerated
+    assert not machine.discrete
+
+
+def test_what_nobody_told_of_a_machine_is_not_made_up() -> None:
+    """A slice whose size the driver keeps to itself has none to plan with; a Mac's working set is no share of it."""
+    silent = Hardware(kind="nvidia", name="NVIDIA H100 80GB HBM3 MIG", details={"memory": "unknown: no permission"})
+    assert machine_of(silent).hardware.usable_memory_bytes == 0
+    mac = Hardware(kind="apple", name="Apple M1", memory_bytes=16 * 2**30)
+    assert machine_of(mac).hardware.usable_memory_bytes == pytest.approx(10.67 * GIB)

@@ -53,7 +53,7 @@ def test_an_extension_that_only_some_processors_have_is_not_counted_on() -> None
 @pytest.mark.parametrize(("text", "count"), [("0-1", 2), ("0,2-3,8", 4), ("5", 1)])
 def test_allowed_processors_are_counted(text: str, count: int) -> None:
     """A process pinned to some has only those."""
-    assert parse_allowed(f"Name:\tx\nCpus_allowed_list:\t{text}\n") == count
+    assert len(parse_allowed(f"Name:\tx\nCpus_allowed_list:\t{text}\n")) == count
 
 
 def test_an_old_kernel_without_memavailable() -> None:
@@ -105,3 +105,50 @@ def test_garbage_is_nothing_said(garbage: str) -> None:
     """A parser never raises over what a file holds."""
     found = parse_linux({"cpuinfo": garbage, "meminfo": garbage, "status": garbage, "cgroup": garbage})
     assert (found.kind, found.memory_bytes, found.cores) == ("cpu", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("stat", "free_gib"),
+    [
+        ("inactive_file 536870912\nactive_file 7516192768\n", 7.9),  # 7.0 active, 0.5 inactive
+        ("inactive_file 7516192768\nactive_file 536870912\n", 7.9),
+        ("inactive_file 0\nactive_file 0\nslab_reclaimable 1073741824\n", 1.4),
+        ("inactive_file 536870912\nactive_file 7516192768\nshmem 7516192768\n", 7.9),
+        ("anon 8053063680\ninactive_anon 8053063680\n", 0.4),
+        ("", 0.4),
+    ],
+)
+def test_page_cache_is_free_however_often_it_was_read(stat: str, free_gib: float) -> None:
+    """Of 8 GiB, 7.6 in use: what of it is cache can be dropped, active or not; files in memory and programs cannot."""
+    text = (
+        f"==> /sys/fs/cgroup/memory.max <==\n{8 * GIB}\n==> /sys/fs/cgroup/memory.current <==\n{int(7.6 * GIB)}\n"
+        f"==> /sys/fs/cgroup/memory.stat <==\n{stat}"
+    )
+    assert parse_cgroup(text).free_bytes / GIB == pytest.approx(free_gib, abs=0.11)
+
+
+def test_a_group_is_slowed_before_it_is_stopped() -> None:
+    """memory.high is the limit that counts where it is the lower."""
+    text = (
+        f"==> /sys/fs/cgroup/memory.max <==\n{8 * GIB}\n==> /sys/fs/cgroup/memory.high <==\n{6 * GIB}\n"
+        "==> /sys/fs/cgroup/memory.current <==\n0\n"
+    )
+    assert parse_cgroup(text).memory_bytes == 6 * GIB
+    assert parse_cgroup(text.replace(str(6 * GIB), "max")).memory_bytes == 8 * GIB
+
+
+def test_a_container_that_read_much_on_an_h100_machine() -> None:
+    """128 GiB, 7.4 in use, of them 2.1 page cache; 5.3 GiB of files in memory stay."""
+    found = parse_linux(outputs("nvidia-h100-sxm-container"))
+    assert found.memory_bytes == parse_meminfo(outputs("nvidia-h100-sxm-container")["meminfo"])[0]
+    limits = parse_cgroup(outputs("nvidia-h100-sxm-container")["cgroup"])
+    assert limits.free_bytes == 137438953472 - (7985549312 - 1997852672 - 183877632 - 31995272)
+    assert found.details["physical_cores"] == "16"
+
+
+@pytest.mark.parametrize(("allowed", "cores"), [("0-3", "2"), ("0,2", "2"), ("0-1", "1"), ("3", "1")])
+def test_cores_are_counted_once_and_only_those_one_may_use(allowed: str, cores: str) -> None:
+    """Two cores of two threads each."""
+    cpu = "\n\n".join(f"processor : {n}\nphysical id : 0\ncore id : {n // 2}\nmodel name : x" for n in range(4))
+    found = parse_linux({"cpuinfo": cpu, "status": f"Cpus_allowed_list:\t{allowed}\n"})
+    assert found.details["physical_cores"] == cores

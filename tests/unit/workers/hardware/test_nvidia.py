@@ -1,13 +1,18 @@
 """NVIDIA GPUs, from NVML and from nvidia-smi: see recordings/*/recording.toml for where each output comes from."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
-from workers.hardware.detect import understand
+from protos.contract.worker import Hardware
+from workers.hardware.detect import understand, understood
 from workers.hardware.nvidia import Gpu, Gpus, describe, parse_nvml, visible_devices
 from workers.hardware.nvidia_smi import parse_nvidia_smi
+from workers.hardware.nvml_probe import report
 from workers.hardware.recording import read_recording
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -108,6 +113,7 @@ def test_unequal_cards_are_named_after_most_and_all_listed() -> None:
     assert found is not None
     assert (found.name, found.count, found.memory_bytes) == ("B", 3, 5)
     assert found.details["devices"] == "1 x A, 2 x B"
+    assert found.details["devices_memory_bytes"] == "1, 2"
 
 
 def test_links_that_only_some_have_are_no_nvlink() -> None:
@@ -136,3 +142,169 @@ def test_an_engine_without_cuda_sees_the_processor() -> None:
     """A CPU build of an engine on a GPU machine is a CPU worker."""
     readings = read_recording(RECORDINGS / "nvidia-h100-sxm-x8").readings
     assert understand("linux", readings, gpu=False).kind == "cpu"
+
+
+def recorded(name: str) -> Hardware:
+    return understand("linux", read_recording(RECORDINGS / name).readings)
+
+
+def test_of_a_card_that_is_cut_a_process_has_one_slice() -> None:
+    """Its memory, its multiprocessors; the card itself is nobody's."""
+    found = recorded("nvidia-a100-mig")
+    assert (found.name, found.count) == ("NVIDIA A100-SXM4-40GB MIG", 1)
+    assert found.memory_bytes == 19968 * MIB
+    assert found.usable_memory_bytes == 19948 * MIB
+    assert (found.cores, found.details["mig"]) == (42, "enabled")
+    (card,) = parse_nvidia_smi(text("nvidia-a100-mig", "nvidia_smi")).devices
+    assert (card.memory_bytes, card.uuid[:4], card.pcie_generation, len(card.slices)) == (40960 * MIB, "GPU-", 4, 2)
+
+
+def test_a_slice_whose_memory_may_not_be_asked_is_of_unknown_size() -> None:
+    """A container that was given one: the GPU is there, the host's memory is not taken for it, and why is said."""
+    found = recorded("nvidia-h100-mig-container")
+    assert (found.kind, found.name) == ("nvidia", "NVIDIA H100 80GB HBM3 MIG")
+    assert (found.memory_bytes, found.usable_memory_bytes) == (0, 0)
+    assert found.details["memory"] == "unknown: Insufficient Permissions"
+    assert understood(found).memory_bytes == 0
+
+
+def cut(visible: str | None) -> Gpus:
+    """Two cards, the first cut in slices of two sizes, as NVML lists them."""
+    slices = [
+        {"name": "NVIDIA A100-SXM4-40GB MIG 3g.20gb", "uuid": "MIG-aaaa-1", "memory_total": 20 << 30},
+        {"name": "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "uuid": "MIG-bbbb-2", "memory_total": 5 << 30},
+    ]
+    card = {"name": "NVIDIA A100-SXM4-40GB", "uuid": "GPU-1", "memory_total": 40 << 30, "mig": True, "slices": slices}
+    whole = {"name": "NVIDIA A100-SXM4-40GB", "uuid": "GPU-2", "memory_total": 40 << 30, "mig": False}
+    return replace(parse_nvml(json.dumps({"devices": [card, whole]})), visible=visible)
+
+
+@pytest.mark.parametrize(
+    ("visible", "names", "gib"),
+    [
+        (None, ["NVIDIA A100-SXM4-40GB"], 40),
+        ("MIG-aaaa-1", ["NVIDIA A100-SXM4-40GB MIG 3g.20gb"], 20),
+        ("MIG-bbbb-2", ["NVIDIA A100-SXM4-40GB MIG 1g.5gb"], 5),
+        ("MIG-bbbb", ["NVIDIA A100-SXM4-40GB MIG 1g.5gb"], 5),
+        ("MIG-bbbb-2,MIG-aaaa-1", ["NVIDIA A100-SXM4-40GB MIG 1g.5gb"], 5),
+        ("0", ["NVIDIA A100-SXM4-40GB MIG 3g.20gb"], 20),
+        ("GPU-1", ["NVIDIA A100-SXM4-40GB MIG 3g.20gb"], 20),
+        ("1", ["NVIDIA A100-SXM4-40GB"], 40),
+        ("MIG-cccc-3", ["NVIDIA A100-SXM4-40GB MIG"], 0),
+        ("MIG-GPU-1/3/0", ["NVIDIA A100-SXM4-40GB MIG"], 0),
+    ],
+)
+def test_slices_are_named_as_cuda_names_them(visible: str | None, names: list[str], gib: int) -> None:
+    """By UUID, by the card's number or UUID; one nobody lists is of unknown size, never another one's."""
+    devices = visible_devices(cut(visible))
+    assert [one.name for one in devices] == names
+    assert sum(one.memory_bytes for one in devices) == gib << 30
+
+
+def test_slices_that_are_all_alike_need_no_list() -> None:
+    """nvidia-smi tells no UUIDs."""
+    gpus = replace(parse_nvidia_smi(text("nvidia-a100-mig", "nvidia_smi")), visible="MIG-whichever")
+    (one,) = visible_devices(gpus)
+    assert one.memory_bytes == 19968 * MIB
+
+
+def test_a_box_with_one_memory_has_it_once() -> None:
+    """GB10: NVML says not supported, the kernel tells; nothing beside it to offload to."""
+    found = recorded("nvidia-gb10")
+    assert (found.kind, found.name, found.count) == ("nvidia", "NVIDIA GB10", 1)
+    assert found.memory_bytes == 127600748 * 1024
+    assert found.usable_memory_bytes == 118566368 * 1024
+    assert found.details["memory"] == "unified"
+    assert "host_memory_bytes" not in found.details
+
+
+@pytest.mark.parametrize("name", ["Orin (nvgpu)", "NVIDIA Thor", "Xavier (nvgpu)", "NVIDIA GB10", "NVIDIA N1X"])
+def test_chips_without_memory_of_their_own_are_known_by_name(name: str) -> None:
+    """Also one that tells a part of it (N1X)."""
+    host = Hardware(kind="cpu", name="", memory_bytes=64 << 30, usable_memory_bytes=60 << 30)
+    found = describe(Gpus(devices=(Gpu(name=name, memory_bytes=8 << 30, free_bytes=7 << 30),)), host)
+    assert found is not None
+    assert (found.memory_bytes, found.usable_memory_bytes) == (64 << 30, 60 << 30)
+
+
+def test_a_superchip_has_memory_of_its_own() -> None:
+    """GH200: HBM beside the processor's."""
+    host = Hardware(kind="cpu", name="", memory_bytes=480 << 30, usable_memory_bytes=470 << 30)
+    gpu = Gpu(name="NVIDIA GH200 480GB", memory_bytes=96 << 30, free_bytes=95 << 30)
+    found = describe(Gpus(devices=(gpu,)), host)
+    assert found is not None
+    assert (found.memory_bytes, found.details.get("memory")) == (96 << 30, None)
+
+
+def test_a_jetson_by_its_own_two_reports() -> None:
+    """Its memory is the board's."""
+    found = recorded("nvidia-jetson-orin")
+    assert (found.kind, found.name, found.details["memory"]) == ("nvidia", "Orin (nvgpu)", "unified")
+    assert found.memory_bytes == 7801405 * 1024
+
+
+def test_a_laptop_says_so() -> None:
+    """By name and form; its power limit is told."""
+    found = recorded("nvidia-rtx-4070-laptop")
+    assert (found.name, found.details["form_factor"]) == ("NVIDIA GeForce RTX 4070 Laptop GPU", "mobile")
+    assert (found.memory_bytes, found.details["power_limit_w"]) == (8188 * MIB, "61")
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"), [("GRID P40-24Q", "24Q"), ("NVIDIA A40-8Q", "8Q"), ("NVIDIA A100-40C", "40C")]
+)
+def test_a_virtual_card_names_its_profile(name: str, profile: str) -> None:
+    """What else runs on the card is not known."""
+    found = describe(Gpus(devices=(Gpu(name=name, memory_bytes=1, free_bytes=1),)))
+    assert found is not None
+    assert found.details["vgpu"] == profile
+
+
+def test_one_card_that_does_not_tell_its_memory_makes_the_sum_unknown() -> None:
+    """A part is not the whole."""
+    found = describe(Gpus(devices=(Gpu(name="A", memory_bytes=1 << 30), Gpu(name="A", memory_error="Not Supported"))))
+    assert found is not None
+    assert (found.memory_bytes, found.details["memory"]) == (0, "unknown: Not Supported")
+
+
+class Nvml:
+    """A library with one card cut in two, as pynvml speaks; what it was not given is not supported."""
+
+    NVML_FEATURE_ENABLED = 1
+
+    class NVMLError(Exception):
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*arguments: Any) -> Any:
+            answer = self.answers.get((name, *arguments))
+            if answer is None:
+                raise self.NVMLError("Insufficient Permissions" if "Memory" in name else "Not Supported")
+            return answer
+
+        return ask
+
+    answers: ClassVar[dict[tuple[Any, ...], Any]] = {
+        ("nvmlDeviceGetCount",): 1,
+        ("nvmlSystemGetDriverVersion",): b"550.1",
+        ("nvmlDeviceGetHandleByIndex", 0): "card",
+        ("nvmlDeviceGetName", "card"): "NVIDIA A100-SXM4-40GB",
+        ("nvmlDeviceGetMigMode", "card"): (1, 1),
+        ("nvmlDeviceGetMaxMigDeviceCount", "card"): 7,
+        ("nvmlDeviceGetMigDeviceHandleByIndex", "card", 1): "slice",
+        ("nvmlDeviceGetName", "slice"): "NVIDIA A100-SXM4-40GB MIG 3g.20gb",
+        ("nvmlDeviceGetUUID", "slice"): "MIG-1",
+        ("nvmlDeviceGetMemoryInfo", "slice"): SimpleNamespace(total=20937965568, free=20917000000),
+        ("nvmlDeviceGetAttributes", "slice"): SimpleNamespace(multiprocessorCount=42),
+    }
+
+
+def test_the_probe_lists_slices_and_keeps_the_reason_of_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it prints is what the parser reads."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
+    gpus = parse_nvml(json.dumps(report(Nvml())))
+    (card,) = gpus.devices
+    assert (card.memory_error, gpus.driver, gpus.visible) == ("Insufficient Permissions", "550.1", "MIG-1")
+    found = describe(gpus)
+    assert found is not None
+    assert (found.name, found.memory_bytes, found.cores) == ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 20937965568, 42)
