@@ -24,6 +24,7 @@ from router.domain.worker import WorkerState
 from router.errors import AllsortsError, ConfigError
 from router.fleet.control import Control
 from router.fleet.membership import Membership
+from router.http.access.origins import AllowedOrigins
 from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
 from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_without_keys
@@ -266,6 +267,7 @@ class _Running:
 def check_config(config: RouterConfig) -> None:
     """What only rooms above the configuration can tell of it. Raises ConfigError; ``allsorts serve`` asks first."""
     default_floors(config.http.quality_floors)
+    AllowedOrigins(config.http.cors_origins)
     try:
         build_policy(config.placement.policy, random.Random(0))
     except ConfigError as error:

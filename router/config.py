@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -38,6 +38,12 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     body_deadline_s: _Seconds = 30.0
     stall_s: _Seconds = 30.0  # a client that reads nothing for so long is cut off
     request_deadline_s: _Seconds = 600.0  # from arrival to the last token
+    sign_of_life_s: _Seconds = 10.0  # between two comments on a stream that has no token yet
+    unknown_fields: Literal["ignore", "refuse"] = "ignore"  # of requests; ignored ones are named in a header
+    cors_origins: list[_Name] = []  # pages that may use the endpoint from a browser, beside those of this machine
+    allowed_hosts: list[
+        _Name
+    ] = []  # names under which it answers without keys, beside this machine's own; .domain: all
     quality_floors: dict[str, str] = {}  # model -> lowest quantization, for requests that name none, e.g. "q6_k"
 
 

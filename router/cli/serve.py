@@ -79,6 +79,7 @@ def serve_uvicorn(config: RouterConfig) -> None:
         port=config.http.port,
         log_level="warning",
         access_log=False,
+        server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=5,
         backlog=4096,

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts HAProxy with Ray Serve's configuration, changed in four places. $ALLSORTS_HAPROXY is the real program. Where
+# Starts HAProxy with Ray Serve's configuration, changed in five places. $ALLSORTS_HAPROXY is the real program. Where
 # the system can (Linux), it ends with whoever started it: orphaned, it would keep the endpoint's port and answer 503.
 #
 # - No splicing: with it, HAProxy 2.8 does not notice a client that leaves while its answer is awaited when the
@@ -7,6 +7,7 @@
 # - A deadline for a request's head: without one, a client that sends half a line holds its connection for an hour.
 # - With $ALLSORTS_LOOPBACK set, the statistics and metrics listeners bind to loopback; Serve's template binds them
 #   to every interface. The frontend already binds where it was told to.
+# - Whose server it is: ours, not the one inside that Serve's replica runs.
 # - One x-request-id in an answer, ours: Serve's middleware adds one of its own behind it, which `allsorts explain` does
 #   not know.
 previous=""
@@ -19,6 +20,10 @@ for argument in "$@"; do
     if ! grep -q 'set-header x-request-id %\[res' "$argument"; then
       one='http-response set-header x-request-id %[res.fhdr(x-request-id,1)] if { res.fhdr_cnt(x-request-id) gt 1 }'
       sed -i -E "/^frontend http_frontend/,/^[[:space:]]+bind /s/^([[:space:]]+)bind .*/&\n\1$one/" "$argument"
+    fi
+    if ! grep -q 'set-header server allsorts' "$argument"; then
+      name='http-response set-header server allsorts'
+      sed -i -E "/^frontend http_frontend/,/^[[:space:]]+bind /s/^([[:space:]]+)bind .*/&\n\1$name/" "$argument"
     fi
     if [ -n "$ALLSORTS_LOOPBACK" ]; then
       sed -i -E 's/^([[:space:]]*bind )\*?:([0-9]+)/\1127.0.0.1:\2/' "$argument"

@@ -312,6 +312,7 @@ async def on_loopback(app: HttpApp | RouterNode) -> AsyncIterator[str]:
             port=0,
             lifespan="off",
             log_config=None,
+            server_header=False,
             timeout_graceful_shutdown=2,
         )
     )

@@ -64,9 +64,12 @@ class AllowedOrigins:
             allowed.append((b"access-control-allow-private-network", b"true"))
         return tuple(allowed)
 
-    def refuse_foreign(self, origin: str | None) -> None:
-        """Raises NotAllowed for what a browser sends on behalf of another page, to a router without keys."""
-        if origin is None or self.allows(origin):
+    def refuse_foreign(self, origin: str | None, *, own_only: bool = False) -> None:
+        """Raises NotAllowed for what a browser sends on behalf of another page, to a router without keys.
+
+        ``own_only``: listed origins do not count, as where the fleet is administered.
+        """
+        if origin is None or (_on_this_machine(origin) if own_only else self.allows(origin)):
             return
         raise NotAllowed(
             f"without an API key this router serves pages of this machine only, not of '{origin[:100]}'; "

@@ -151,20 +151,6 @@ async def refuse_exposed_without_keys(store: Store, host: str) -> None:
         )
 
 
-def refuse_foreign_host(host: str | None) -> None:
-    """Raises NotAllowed for a keyless request under another name than this machine's own.
-
-    A web page can point its own domain at 127.0.0.1 and then counts as the same origin to the browser; its name in
-    the Host header gives it away.
-    """
-    if host is None or is_loopback(host) or is_loopback(host.rpartition(":")[0]):
-        return
-    raise NotAllowed(
-        f"without an API key this router answers only to localhost and 127.0.0.1, not to '{host[:100]}'; "
-        "make a key: allsorts key create"
-    )
-
-
 def _duration(seconds: float) -> str:
     """As OpenAI writes it: ``12ms``, ``1.2s``, ``6m0s``."""
     if seconds < 1.0:

@@ -20,11 +20,12 @@ from router.http.dialects.logprobs import CompletionLogprobs, chat_logprobs
 from router.http.dialects.openai_bodies import answer_body, disclosure
 from router.http.dialects.prompt_size import PromptSizes, TextFacts
 from router.http.dialects.schemas import ChatRequest, CompletionRequest
-from router.http.dialects.sse import SseWriter
+from router.http.dialects.sse import SIGN_OF_LIFE, SseWriter
 from router.http.dialects.translate import Arrival, Call, chat_call, completion_call
-from router.http.server.decoding import decode
+from router.http.server.decoding import MAX_NAME_CHARS, BodyDecoder
 from router.http.server.errors import error_event
 from router.http.server.exchange import EVENT_STREAM, Exchange, Headers
+from router.http.server.heartbeat import Heartbeat
 from router.http.server.interfaces import Authenticator, FleetReader, Pipeline
 from router.scheduling.placement.quality import Quality
 from router.telemetry.metrics import Metrics
@@ -65,10 +66,13 @@ class Inference:
     model_floors: Mapping[str, str]
     rejections: RejectionLog
     sizes: PromptSizes = field(default_factory=PromptSizes)
-    _chat: msgspec.json.Decoder[ChatRequest] = field(default_factory=lambda: msgspec.json.Decoder(ChatRequest))
-    _completion: msgspec.json.Decoder[CompletionRequest] = field(
-        default_factory=lambda: msgspec.json.Decoder(CompletionRequest)
-    )
+    _chat: BodyDecoder[ChatRequest] = field(init=False)
+    _completion: BodyDecoder[CompletionRequest] = field(init=False)
+
+    def __post_init__(self) -> None:
+        strict = self.config.unknown_fields == "refuse"
+        object.__setattr__(self, "_chat", BodyDecoder(ChatRequest, strict=strict))
+        object.__setattr__(self, "_completion", BodyDecoder(CompletionRequest, strict=strict))
 
     async def serve(
         self, exchange: Exchange, kind: RequestKind, principal: Principal, request_id: RequestId, arrived_at: float
@@ -98,7 +102,7 @@ class Inference:
             estimate=self._estimate,
             model_floors=self.model_floors,
         )
-        call = self._understand(kind, body, arrival)
+        call = self._understand(exchange, kind, body, arrival)
         request = call.request
         del body
         if request.model.name in self.fleet.known_models():
@@ -116,11 +120,15 @@ class Inference:
             finally:
                 await answer.aclose()
 
-    def _understand(self, kind: RequestKind, body: bytes, arrival: Arrival) -> Call:
+    def _understand(self, exchange: Exchange, kind: RequestKind, body: bytes, arrival: Arrival) -> Call:
         if kind is RequestKind.CHAT:
-            call = chat_call(decode(self._chat, body), arrival, self.quality)
+            chat, ignored = self._chat.decode(body)
+            _name_ignored(exchange, ignored)
+            call = chat_call(chat, arrival, self.quality)
         else:
-            call = completion_call(decode(self._completion, body), arrival, self.quality)
+            completion, ignored = self._completion.decode(body)
+            _name_ignored(exchange, ignored)
+            call = completion_call(completion, arrival, self.quality)
         expected = round(self.expect_output(call.request))
         return replace(call, request=replace(call.request, expected_output_tokens=expected)) if expected else call
 
@@ -142,21 +150,24 @@ class Inference:
         await exchange.start(200, headers)
         waiting = writer.opening()  # goes out with the first token: alone it would pass for one
         try:
-            async for chunk in answer:
-                data = writer.text(chunk)
-                if data:
-                    data = waiting + data
-                if chunk.finish_reason is not None:
-                    usage = self._note_end(progress, chunk)
-                    data = (data or waiting) + writer.ending(chunk.finish_reason, usage, chunk.continuations)
-                    await exchange.write(data, more=False)
+            async with Heartbeat(exchange, SIGN_OF_LIFE, self.config.sign_of_life_s) as beating:
+                async for chunk in answer:
+                    data = writer.text(chunk)
+                    if data:
+                        data = waiting + data
+                    if chunk.finish_reason is not None:
+                        usage = self._note_end(progress, chunk)
+                        data = (data or waiting) + writer.ending(chunk.finish_reason, usage, chunk.continuations)
+                        await beating.stop()
+                        await exchange.write(data, more=False)
+                        self._note_chunk(progress, chunk)
+                        return
+                    if data:
+                        waiting = b""
+                        await beating.stop()
+                        await exchange.write(data)
                     self._note_chunk(progress, chunk)
-                    return
-                if data:
-                    waiting = b""
-                    await exchange.write(data)
-                self._note_chunk(progress, chunk)
-            raise WorkerFailed("the answer broke off without an end")
+                raise WorkerFailed("the answer broke off without an end")
         except AllsortsError as error:
             progress.broke = True
             log.info("stream.failed", request_id=answer.head.request_id, code=error.code, reason=error.message)
@@ -240,6 +251,13 @@ def _logprobs(call: Call, tokens: tuple[TokenLogprob, ...]) -> dict[str, Any] | 
     if not call.request.sampling.logprobs:
         return None
     return chat_logprobs(tokens) if call.request.kind is RequestKind.CHAT else CompletionLogprobs().take(tokens)
+
+
+def _name_ignored(exchange: Exchange, names: tuple[str, ...]) -> None:
+    """Fields that had no effect, in the answer's headers: also where the answer is an error."""
+    if names:
+        shown = ", ".join(name[:MAX_NAME_CHARS] for name in names)
+        exchange.more_headers = (*exchange.more_headers, (b"x-allsorts-ignored", _header_value(shown)))
 
 
 def _header_value(text: str) -> bytes:

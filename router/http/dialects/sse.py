@@ -12,6 +12,8 @@ from router.http.dialects.logprobs import CompletionLogprobs, chat_logprobs
 from router.http.dialects.openai_bodies import disclosure, usage_body
 
 DONE = b"data: [DONE]\n\n"
+SIGN_OF_LIFE = b": the prompt is being read\n\n"
+"""A comment: clients pass over it."""
 
 _encode = msgspec.json.encode
 

@@ -32,6 +32,7 @@ SCHEMAS: dict[str, Any] = {
         {"replica": _TEXT, "replicas": _COUNT},  # who had no decision record, of how many
     ),
     "Status": _object({"status": _TEXT}, {"reason": _TEXT}),
+    "Version": _object({"version": _TEXT}),
     "Usage": _object(
         {
             "prompt_tokens": _COUNT,

@@ -13,7 +13,7 @@ from router.http.dialects.schemas import (
     RevokeRequest,
     TokenRequest,
 )
-from router.http.server import openapi_answers as answers
+from router.http.openapi import answers
 from router.state.api_keys import KeyRules
 
 _REQUESTS = (ChatRequest, CompletionRequest, DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules)
@@ -52,10 +52,10 @@ def _paths() -> dict[str, Any]:
         "/v1/models": {"get": _operation("listModels", "The models there are.", "ModelList")},
         "/v1/models/{model}": {"get": _operation("getModel", "One model.", "Model", names=("model",), also=("404",))},
         "/healthz": {"get": _open("health", "The process lives.", _json(_ref("Status")))},
-        "/readyz": {
-            "get": _open("ready", "Requests can be served.", _json(_ref("Status")))
-            | {"responses": {"200": _answer("Ready.", "Status"), "503": _answer("Not ready, and why.", "Status")}}
-        },
+        "/ping": {"get": _open("ping", "The process lives.", _json(_ref("Status")))},
+        "/readyz": {"get": _ready("ready")},
+        "/health": {"get": _ready("healthy")},
+        "/version": {"get": _open("version", "The router's version.", _json(_ref("Version")))},
         "/openapi.json": {"get": _open("openapi", "This document.", _json({"type": "object"}))},
         "/metrics": {"get": _metrics()},
         "/admin/fleet": {"get": _operation("fleet", "Every worker and what it does.", "Fleet")},
@@ -126,6 +126,12 @@ def _open(name: str, summary: str, content: dict[str, Any]) -> dict[str, Any]:
         "summary": summary,
         "security": [],
         "responses": {"200": {"description": "Done.", "content": content}},
+    }
+
+
+def _ready(name: str) -> dict[str, Any]:
+    return _open(name, "Requests can be served.", _json(_ref("Status"))) | {
+        "responses": {"200": _answer("Ready.", "Status"), "503": _answer("Not ready, and why.", "Status")}
     }
 
 

@@ -7,6 +7,7 @@ No framework: a request costs one route look-up, and a streamed token one ``send
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from typing import Any
 
 import msgspec
@@ -18,17 +19,19 @@ from router.domain.clock import Clock
 from router.domain.ids import new_request_id
 from router.domain.principal import Principal, Scope
 from router.domain.request import RequestKind
-from router.errors import AllsortsError, ClientGone, MethodNotAllowed, NotFound, UnknownModel
+from router.errors import AllsortsError, ClientGone, UnknownModel
+from router.http.access.hosts import AllowedHosts
+from router.http.access.origins import AllowedOrigins
 from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
-from router.http.auth.authenticator import refuse_foreign_host
 from router.http.dialects.inference import Inference
 from router.http.dialects.openai_bodies import model_bodies
+from router.http.openapi.document import document
 from router.http.server import exchange as wire
 from router.http.server.errors import error_body, error_event, error_headers, unexpected
 from router.http.server.exchange import Exchange
 from router.http.server.interfaces import Authenticator, FleetReader
-from router.http.server.openapi import document
+from router.http.server.routing import Routes
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 
 log = structlog.get_logger()
@@ -72,7 +75,10 @@ class HttpApp:
         self._ready = ready
         self._started_at = int(clock.wall())
         self._openapi = msgspec.json.encode(document())
-        self._exact, self._prefixed = self._routes(admin)
+        self.routes = self._all_routes(admin)
+        self._hosts = AllowedHosts(config.allowed_hosts)
+        self._origins = AllowedOrigins(config.cors_origins)
+        self._version = msgspec.json.encode({"version": metadata.version("allsorts")})
         metrics.watch_fleet(fleet.snapshot)
 
     async def __call__(self, scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
@@ -82,8 +88,12 @@ class HttpApp:
         arrived_at = self._clock.now()
         exchange = Exchange(scope, receive, send, stall_s=self._config.stall_s)
         request_id = new_request_id()
+        exchange.more_headers = self._origins.headers(exchange.header(b"origin"))
         try:
-            route, rest = self._find(exchange)
+            route, rest, methods = self.routes.find(exchange.method, exchange.path)
+            if route is None:
+                await self._preflight(exchange, methods)
+                return
             if route.inference is not None:
                 prefix = "chatcmpl" if route.inference is RequestKind.CHAT else "cmpl"
                 request_id = new_request_id(prefix)
@@ -108,8 +118,21 @@ class HttpApp:
             exchange.header(b"authorization"), route.scope, counted=route.inference is not None
         )
         if not principal.key_id:
-            refuse_foreign_host(exchange.header(b"host"))
+            self._hosts.refuse_foreign(exchange.header(b"host"))
+            self._origins.refuse_foreign(exchange.header(b"origin"), own_only=route.scope is not Scope.SERVE)
         return principal
+
+    async def _preflight(self, exchange: Exchange, methods: tuple[str, ...]) -> None:
+        """OPTIONS, on every path: what may be asked, and by which pages."""
+        headers: list[tuple[bytes, bytes]] = [(b"allow", ", ".join(methods).encode())]
+        origin = exchange.header(b"origin")
+        if origin is not None and self._origins.allows(origin):
+            headers += self._origins.preflight(
+                methods,
+                exchange.header(b"access-control-request-headers"),
+                private_network=exchange.header(b"access-control-request-private-network") == "true",
+            )
+        await exchange.respond(200, b"", content_type=b"text/plain", headers=headers)
 
     async def _infer(
         self, exchange: Exchange, kind: RequestKind, principal: Principal, request_id: RequestId, arrived_at: float
@@ -143,35 +166,16 @@ class HttpApp:
 
     # -- routes ------------------------------------------------------------------------------------------
 
-    def _find(self, exchange: Exchange) -> tuple[Route, str]:
-        """The route, and what follows the prefix. Raises NotFound or MethodNotAllowed."""
-        path = exchange.path
-        methods, rest = self._exact.get(path), ""
-        if methods is None:
-            for prefix, candidates in self._prefixed.items():
-                if path.startswith(prefix) and len(path) > len(prefix):
-                    methods, rest = candidates, path[len(prefix) :]
-                    break
-        if methods is None:
-            raise NotFound(
-                f"Unknown request URL: {exchange.method} {path[:200]}. GET /openapi.json lists what there is."
-            )
-        route = methods.get(exchange.method)
-        if route is None:
-            raise MethodNotAllowed(
-                f"Not allowed to {exchange.method} on {path[:200]}; allowed: {', '.join(sorted(methods))}",
-                allowed=tuple(sorted(methods)),
-            )
-        return route, rest
-
-    def _routes(self, admin: Admin) -> tuple[dict[str, dict[str, Route]], dict[str, dict[str, Route]]]:
-        """Exact paths, and prefixes that an identifier follows."""
+    def _all_routes(self, admin: Admin) -> Routes[Route]:
         serve, observe, change = (partial(Route, scope) for scope in (Scope.SERVE, Scope.OBSERVE, Scope.ADMIN))
         exact = {
             "/v1/chat/completions": {"POST": serve(inference=RequestKind.CHAT)},
             "/v1/completions": {"POST": serve(inference=RequestKind.COMPLETION)},
             "/v1/models": {"GET": serve(self._models)},
             "/healthz": {"GET": Route(None, self._healthz)},
+            "/health": {"GET": Route(None, self._readyz)},
+            "/ping": {"GET": Route(None, self._healthz)},
+            "/version": {"GET": Route(None, self._version_json)},
             "/readyz": {"GET": Route(None, self._readyz)},
             "/openapi.json": {"GET": Route(None, self._openapi_json)},
             "/metrics": {"GET": observe(self._metrics_text)},
@@ -188,7 +192,7 @@ class HttpApp:
             "/admin/keys/": {"DELETE": change(admin.delete_key)},
             "/admin/explain/": {"GET": observe(admin.explain)},
         }
-        return exact, prefixed
+        return Routes(exact, prefixed)
 
     async def _models(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
         return {"object": "list", "data": list(self._model_bodies().values())}
@@ -211,6 +215,9 @@ class HttpApp:
         ready, reason = self._ready()
         body = msgspec.json.encode({"status": "ready" if ready else "not ready", "reason": reason})
         return (200 if ready else 503), body, wire.JSON
+
+    async def _version_json(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
+        return 200, self._version, wire.JSON
 
     async def _metrics_text(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         return 200, self._metrics.render(), CONTENT_TYPE

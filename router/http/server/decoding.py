@@ -1,11 +1,12 @@
 """JSON bodies into typed requests; whatever is wrong comes out as one InvalidRequest that names the parameter."""
 
 import re
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from router.errors import InvalidRequest, UnknownParameter
+from router.http.server.unknown_fields import Lenient
 
 T = TypeVar("T")
 
@@ -17,6 +18,31 @@ _SURROGATES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a
 
 MAX_NAME_CHARS = 100
 """Characters of a client's own words that an error repeats."""
+
+
+class BodyDecoder(Generic[T]):
+    """Decodes bodies of one type. Unless ``strict``, fields it does not know are left out, and named.
+
+    What has none, as nearly every request, is decoded once, straight into the type.
+    """
+
+    def __init__(self, kind: type[T], *, strict: bool) -> None:
+        self._decoder = msgspec.json.Decoder(kind)
+        self._kind = kind
+        self._lenient = None if strict else Lenient(kind)
+
+    def decode(self, body: bytes) -> tuple[T, tuple[str, ...]]:
+        """The typed request and the names of ignored fields. Raises InvalidRequest."""
+        try:
+            return decode(self._decoder, body), ()
+        except UnknownParameter:
+            if self._lenient is None:
+                raise
+        value, ignored = self._lenient.strip(msgspec.json.decode(body))
+        try:
+            return msgspec.convert(value, self._kind), ignored
+        except msgspec.ValidationError as error:
+            raise _explain(str(error)) from None
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

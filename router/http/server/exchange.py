@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from router.errors import BodyTooLarge, BodyTooSlow, ClientGone, UnsupportedMedia
+from router.http.server.compression import ENCODINGS, unpacked
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -21,6 +22,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 JSON = b"application/json"
 READ_AWAY_FACTOR = 8
 READ_AWAY_S = 5.0
+SERVER = (b"server", b"allsorts")
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 
@@ -33,6 +35,7 @@ class Exchange:
         "finished",
         "headers",
         "method",
+        "more_headers",
         "path",
         "query",
         "sending_since",
@@ -47,6 +50,7 @@ class Exchange:
         self.query: bytes = scope.get("query_string", b"")
         self.headers: dict[bytes, bytes] = {name.lower(): value for name, value in scope.get("headers", ())}
         self.stall_s = stall_s
+        self.more_headers: tuple[tuple[bytes, bytes], ...] = ()  # of the answer, whatever it will be
         self.started = False  # the status line is out
         self.streaming = False
         self.finished = False  # the last byte was handed over
@@ -60,8 +64,15 @@ class Exchange:
         return None if value is None else value.decode("latin-1")
 
     async def body(self, limit_bytes: int, deadline_s: float) -> bytes:
-        """The whole body. Raises UnsupportedMedia, BodyTooLarge, BodyTooSlow or ClientGone."""
+        """The whole body, unpacked.
+
+        Raises UnsupportedMedia, BodyTooLarge, BodyTooSlow, InvalidRequest or ClientGone.
+        """
         self._expect_json()
+        body = await self._read(limit_bytes, deadline_s)
+        return body if self._encoding == "identity" else unpacked(body, self._encoding, limit_bytes)
+
+    async def _read(self, limit_bytes: int, deadline_s: float) -> bytes:
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > limit_bytes:
             await self._read_away(limit_bytes)
@@ -104,8 +115,14 @@ class Exchange:
             raise UnsupportedMedia(
                 f"the content type must be application/json in UTF-8, not '{self.header(b'content-type') or ''}'"
             )
-        if (self.header(b"content-encoding") or "identity").lower() != "identity":
-            raise UnsupportedMedia("compressed request bodies are not accepted; send plain JSON")
+        if self._encoding not in ("identity", *ENCODINGS):
+            raise UnsupportedMedia(
+                f"request bodies are read plain or packed by {', '.join(ENCODINGS)}, not '{self._encoding[:50]}'"
+            )
+
+    @property
+    def _encoding(self) -> str:
+        return (self.header(b"content-encoding") or "identity").strip().lower()
 
     async def respond(self, status: int, body: bytes, *, content_type: bytes = JSON, headers: Headers = ()) -> None:
         """A whole response. Raises ClientGone when the client does not take it."""
@@ -115,14 +132,17 @@ class Exchange:
                     status, ((b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers)
                 )
                 self.finished = True
-                await self._send({"type": "http.response.body", "body": body, "more_body": False})
+                shown = b"" if self.method == "HEAD" else body
+                await self._send({"type": "http.response.body", "body": shown, "more_body": False})
         except TimeoutError:
             raise ClientGone(f"the client took nothing for {self.stall_s:g} s") from None
 
     async def start(self, status: int, headers: Headers) -> None:
         """Status line and headers."""
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *self.more_headers, SERVER]}
+        )
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """One piece of a streamed body. Use within ``watch``, which gives up on a client that stalls."""

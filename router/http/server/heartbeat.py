@@ -6,6 +6,7 @@ A timer per request, nothing per token: the task exists only where the first tok
 
 import asyncio
 from types import TracebackType
+from typing import Self
 
 from router.http.server.exchange import Exchange
 
@@ -22,7 +23,7 @@ class Heartbeat:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "Heartbeat":
+    async def __aenter__(self) -> Self:
         if self._sign:
             self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._begin)
         return self
@@ -42,6 +43,8 @@ class Heartbeat:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # the client is gone: whoever watches the exchange says so
 
     def _begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._beat())

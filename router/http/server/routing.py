@@ -1,6 +1,6 @@
 """Which route a method and path lead to, as lenient as other servers are: slashes at the end, no /v1, HEAD for GET."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from router.errors import MethodNotAllowed, NotFound
@@ -26,6 +26,12 @@ class Routes(Generic[R]):
         self._exact = exact
         self._prefixed = prefixed
 
+    def all(self) -> Iterator[tuple[str, str]]:
+        """Every path (or prefix, with its slash at the end) and method there is."""
+        for table in (self._exact, self._prefixed):
+            for path, methods in table.items():
+                yield from ((path, method) for method in methods)
+
     def find(self, method: str, path: str) -> Found[R]:
         """Raises NotFound or MethodNotAllowed."""
         methods, rest = self._lookup(path)
@@ -45,7 +51,7 @@ class Routes(Generic[R]):
         if methods is not None:
             return methods, ""
         bare = path.rstrip("/") or "/"
-        for candidate in (bare, PREFIX + bare, bare.removeprefix(PREFIX) if bare.startswith(PREFIX * 2) else bare):
+        for candidate in (bare, PREFIX + bare, bare.removeprefix(PREFIX)):
             methods = self._exact.get(candidate)
             if methods is not None:
                 return methods, ""

@@ -71,7 +71,6 @@ async def test_a_body_that_is_not_proper_json_is_a_400(body: bytes) -> None:
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "messages[0].content[0]",
         ),
-        ({"messages": [{"role": "user", "content": "hi", "mood": 1}]}, "messages[0].mood"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": -1}, "temperature"),
         ({"temperature": 2.1}, "temperature"),
@@ -105,7 +104,6 @@ async def test_a_body_that_is_not_proper_json_is_a_400(body: bytes) -> None:
         ({"grammar": "root ::= x"}, "grammar"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"tools": [{"type": "function"}]}, "tools"),
-        ({"unheard_of": 1}, "unheard_of"),
     ],
 )
 async def test_a_wrong_parameter_is_a_400_that_names_it(change: dict[str, Any], param: str) -> None:
@@ -132,8 +130,9 @@ async def test_a_wrong_prompt_is_a_400(prompt: Any, param: str) -> None:
     assert (status, error["param"]) == (400, param)
 
 
-async def test_an_unknown_field_is_named_as_openai_names_it() -> None:
-    _, error = await post(surface(), {"model": "m", "messages": MESSAGES, "foo": 1})
+async def test_an_unknown_field_is_named_as_openai_names_it_where_the_operator_wants_it_refused() -> None:
+    strict = surface(config=HttpConfig(unknown_fields="refuse"))
+    _, error = await post(strict, {"model": "m", "messages": MESSAGES, "foo": 1})
     assert error["message"] == "Unrecognized request argument supplied: foo"
     assert error["code"] == "unknown_parameter"
 
@@ -171,7 +170,7 @@ async def test_unknown_paths_are_a_404_and_wrong_methods_a_405_that_says_what_is
         lost = await client.get("/v2/nothing")
         wrong = await client.get(CHAT)
     assert (lost.status_code, lost.json()["error"]["code"]) == (404, "not_found")
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "OPTIONS, POST")
 
 
 async def test_no_capacity_is_a_503_with_retry_after_and_the_reasons() -> None:
