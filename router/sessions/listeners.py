@@ -36,6 +36,11 @@ log = structlog.get_logger()
 SERVICE = "allsorts.v1.Fleet"
 
 SESSION_MESSAGE_BYTES = 16 * 2**20
+"""To a worker: a prompt of the largest body, and what the client has of its answer."""
+
+EVENT_MESSAGE_BYTES = 8 * 2**20
+"""From a worker: it cuts its steps at half of that."""
+
 ENROL_MESSAGE_BYTES = 256 * 2**10
 ENROL_CONCURRENT = 64
 STOP_GRACE_S = 2.0
@@ -48,7 +53,7 @@ _COMMON: tuple[tuple[str, int], ...] = (
 
 SESSION_OPTIONS: tuple[tuple[str, int], ...] = (
     *_COMMON,
-    ("grpc.max_receive_message_length", SESSION_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", EVENT_MESSAGE_BYTES),
     ("grpc.max_send_message_length", SESSION_MESSAGE_BYTES),
     # Workers ping every 4 s; a router notices a vanished one by its own pings even sooner (``FleetConfig``).
     ("grpc.keepalive_time_ms", 4000),

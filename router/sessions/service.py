@@ -29,6 +29,7 @@ from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.sessions.enrolment import enrol, renew
 from router.sessions.events import EventHandler, ProtocolViolation, Tell
+from router.sessions.parts import parts_of
 from router.sessions.peers import certificate_end, peer_of
 from router.sessions.session import WorkerSession
 from router.sessions.watchdog import (
@@ -47,6 +48,13 @@ from router.trust.session_authorizer import Admitted, SessionAuthorizer
 log = structlog.get_logger()
 
 HELLO_DEADLINE_S = 10.0
+HELLO_BYTES = 2**20
+"""256 models with all they can say; more is broken or hostile."""
+
+SHORT_HELLO_BYTES = 32 * 1024
+"""Up to this size a hello is read on the event loop: some milliseconds."""
+
+HELLOS_AT_ONCE = 2
 LAST_WRITE_S = 1.0
 ENDING_S = 3.0
 """How long a router that stops waits for its sessions."""
@@ -85,6 +93,7 @@ class FleetService(pb_grpc.FleetServicer):
         self._ids = itertools.count(1)
         self._sessions: set[WorkerSession] = set()
         self._closing = ""
+        self._reading_hello = asyncio.Semaphore(HELLOS_AT_ONCE)
         self.replicas: tuple[Replica, ...] = ()
 
     async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
@@ -104,12 +113,8 @@ class FleetService(pb_grpc.FleetServicer):
         if self._closing:
             await context.abort(grpc.StatusCode.UNAVAILABLE, self._closing)
         try:
-            async with asyncio.timeout(HELLO_DEADLINE_S):
-                first = await context.read()
-            hello = None if first is grpc.aio.EOF else decode_event(first, self._clock.now())
-            if not isinstance(hello, Hello):
-                raise ProtocolViolation("the first event must be hello")
-            await self._serve(hello, context)
+            admitted, hello = await self._let_in(context)
+            await self._serve(hello, admitted, context)
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {HELLO_DEADLINE_S:.0f} s")
         except NotAllowed as error:
@@ -138,15 +143,40 @@ class FleetService(pb_grpc.FleetServicer):
 
     # -- one session -----------------------------------------------------------------------------------
 
-    async def _serve(self, hello: Hello, context: Any) -> None:
+    async def _let_in(self, context: Any) -> tuple[Admitted, Hello]:
+        """The gate first, and by the certificate alone where there is one: a worker that may not come in is not
+        listened to. Raises NotAllowed, ProtocolViolation, OutOfBounds, TimeoutError.
+        """
+        certified = peer_of(context).worker_id
+        if certified is not None:
+            await self._authorizer.admit("", certified)
+        async with asyncio.timeout(HELLO_DEADLINE_S):
+            first = await context.read()
+        if first is grpc.aio.EOF or first.WhichOneof("event") != "hello":
+            raise ProtocolViolation("the first event must be hello")
+        admitted = await self._authorizer.admit(first.hello.worker_id, certified)
+        return admitted, await self._read_hello(first)
+
+    async def _read_hello(self, first: pb.WorkerEvent) -> Hello:
+        """Beside the event loop where it is long, and few at a time: the checks look at every field."""
+        size = first.ByteSize()
+        if size > HELLO_BYTES:
+            raise OutOfBounds(f"hello has {size} bytes, more than {HELLO_BYTES}")
+        if size <= SHORT_HELLO_BYTES:
+            hello = decode_event(first, self._clock.now())
+        else:
+            async with self._reading_hello:
+                hello = await asyncio.to_thread(decode_event, first, self._clock.now())
+        assert isinstance(hello, Hello)
+        return hello
+
+    async def _serve(self, hello: Hello, admitted: Admitted, context: Any) -> None:
         version = agreed_version(hello.protocol_version, hello.oldest_protocol_version)
         if version is None:
             raise ProtocolViolation(
                 f"the worker speaks protocol {hello.oldest_protocol_version}-{hello.protocol_version}, this router "
                 f"{OLDEST_PROTOCOL_VERSION}-{PROTOCOL_VERSION}; update the older one"
             )
-        peer = peer_of(context)
-        admitted = await self._authorizer.admit(hello.worker_id, peer.worker_id)
         session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
         session.valid_until = self._valid_until(certificate_end(context))
         profile = _profile(hello, admitted)
@@ -208,11 +238,12 @@ class FleetService(pb_grpc.FleetServicer):
             event = await context.read()
             if event is grpc.aio.EOF:
                 return
-            began = self._clock.now()
-            handler.handle(event)
-            took = self._clock.now() - began
-            if took > HEAVY_EVENT_S:
-                await asyncio.sleep(min(3.0 * took, MAX_PAUSE_S))
+            for part in parts_of(event):
+                began = self._clock.now()
+                handler.handle(part)
+                took = self._clock.now() - began
+                if took > HEAVY_EVENT_S:
+                    await asyncio.sleep(min(3.0 * took, MAX_PAUSE_S))
 
     async def _watch(self, session: WorkerSession, member: Member) -> None:
         while True:

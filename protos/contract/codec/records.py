@@ -91,7 +91,8 @@ class Record(Generic[V, M]):
         """As a value; ``given``: fields whose value is known already."""
         content = {name: getattr(message, name) for name in self._plain}
         for name, read in self._readers:
-            content[name] = read(message)
+            if name not in given:
+                content[name] = read(message)
         for name in self._optional:
             content[name] = getattr(message, name) if message.HasField(name) else None
         if self._clean is not None:

@@ -1,0 +1,181 @@
+"""Who comes to a session's door: the gate comes first, then a hello within its bounds."""
+
+import asyncio
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.ids import WorkerId
+from protos.contract.validation import MAX_MODELS
+from router.config import FleetConfig
+from router.domain.clock import SystemClock
+from router.domain.ids import ReplicaId
+from router.errors import NotAllowed
+from router.fleet.membership import Membership
+from router.scheduling.claims import Claims
+from router.sessions.service import HELLO_BYTES, FleetService
+from router.trust.session_authorizer import Admitted
+
+
+class _Gate:
+    """Lets everybody in but the revoked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+
+    async def admit(self, claimed: str, peer_worker_id: str | None) -> Admitted:
+        self.asked.append((claimed, peer_worker_id))
+        if "revoked" in (claimed, peer_worker_id):
+            raise NotAllowed("this worker was revoked: sold")
+        return Admitted(worker_id=WorkerId(peer_worker_id or claimed))
+
+
+class _Ended(Exception):
+    """What gRPC raises in a call that was aborted."""
+
+
+class _Call:
+    """A worker's call: its certificate, what it says, and how it was ended."""
+
+    def __init__(self, *said: pb.WorkerEvent, certificate: str = "") -> None:
+        self._said = list(said)
+        self._certificate = certificate
+        self.read_events = 0
+        self.written: list[pb.RouterCommand] = []
+        self.status: grpc.StatusCode | None = None
+        self.details = ""
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {"x509_common_name": [self._certificate.encode()]} if self._certificate else {}
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    async def read(self) -> Any:
+        self.read_events += 1
+        return self._said.pop(0) if self._said else grpc.aio.EOF
+
+    async def write(self, command: pb.RouterCommand) -> None:
+        self.written.append(command)
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.status, self.details = code, details
+        raise _Ended(details)
+
+
+def service(gate: _Gate) -> tuple[FleetService, Membership]:
+    clock = SystemClock()
+    fleet = Membership(FleetConfig(), clock, Claims())
+    made = FleetService(
+        replica_id=ReplicaId("router-0"),
+        membership=fleet,
+        tell=lambda _: None,
+        authorizer=gate,
+        enroller=cast("Any", None),
+        config=FleetConfig(),
+        clock=clock,
+    )
+    return made, fleet
+
+
+def hello(worker_id: str = "w", *, models: int = 1, size: int = 0) -> pb.WorkerEvent:
+    """A hello; ``size`` bytes in all, if that is more than it needs."""
+    event = pb.WorkerEvent()
+    event.hello.worker_id = worker_id
+    event.hello.protocol_version = event.hello.oldest_protocol_version = 1
+    event.hello.profile.node = "n"
+    for number in range(models):
+        event.hello.models.add(model=f"m{number}", quantization="q8_0", error="")
+    number = 0
+    while size - event.ByteSize() > 0:  # what is free text may be long; each model has room for some
+        room = size - event.ByteSize()
+        fill = min(4000, room)
+        one = event.hello.models[number % models]
+        name = ("error", "lineage", "tokenizer_fingerprint", "file")[number // models]
+        setattr(one, name, "x" * fill)
+        over = event.ByteSize() - size
+        if over > 0:
+            setattr(one, name, "x" * (fill - over))
+            if event.ByteSize() > size:
+                setattr(one, name, "x" * (fill - over - (event.ByteSize() - size)))
+            break
+        number += 1
+    return event
+
+
+async def call(made: FleetService, one: _Call) -> None:
+    try:
+        async with asyncio.timeout(5):
+            await made.Session(None, one)
+    except _Ended:
+        pass
+
+
+async def test_a_revoked_certificate_is_refused_before_a_word_is_read() -> None:
+    """Whatever it would have sent costs nothing."""
+    gate = _Gate()
+    made, fleet = service(gate)
+    one = _Call(hello("revoked", models=200, size=HELLO_BYTES), certificate="revoked")
+    await call(made, one)
+    assert one.status is grpc.StatusCode.PERMISSION_DENIED
+    assert one.read_events == 0
+    assert one.written[0].dismiss.permanent
+    assert fleet.member(WorkerId("revoked")) is None
+
+
+async def test_without_certificates_nothing_but_the_id_is_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On loopback the id is in the hello; the rest of it is read once the gate has opened."""
+
+    def unread(*_: Any) -> Any:
+        raise AssertionError("the hello of a worker that may not come in was read")
+
+    monkeypatch.setattr("router.sessions.service.decode_event", unread)
+    made, _ = service(_Gate())
+    one = _Call(hello("revoked", models=200))
+    await call(made, one)
+    assert one.status is grpc.StatusCode.PERMISSION_DENIED
+    assert "revoked: sold" in one.details
+
+
+@pytest.mark.parametrize("size", [0, 40_000, HELLO_BYTES])
+async def test_a_hello_within_its_bounds_is_served(size: int) -> None:
+    """Short ones on the loop, long ones beside it."""
+    made, fleet = service(_Gate())
+    event = hello(models=MAX_MODELS, size=size)
+    assert event.ByteSize() == size or not size
+    one = _Call(event)
+    await call(made, one)
+    assert one.status is None
+    assert one.written[0].HasField("welcome")
+    member = fleet.member(WorkerId("w"))
+    assert member is not None
+    assert len(member.models) == MAX_MODELS
+
+
+@pytest.mark.parametrize(
+    ("event", "names"),
+    [
+        (hello(models=MAX_MODELS, size=HELLO_BYTES + 1), f"hello has {HELLO_BYTES + 1} bytes"),
+        (hello(models=MAX_MODELS + 1), f"hello names {MAX_MODELS + 1} models"),
+        (pb.WorkerEvent(pong=pb.Pong(sequence=1)), "first event must be hello"),
+        (pb.WorkerEvent(), "first event must be hello"),
+    ],
+)
+async def test_a_hello_over_a_bound_is_refused_by_its_name(event: pb.WorkerEvent, names: str) -> None:
+    """Nobody joins."""
+    made, fleet = service(_Gate())
+    one = _Call(event)
+    await call(made, one)
+    assert one.status is grpc.StatusCode.INVALID_ARGUMENT
+    assert names in one.details
+    assert fleet.member(WorkerId("w")) is None
+
+
+async def test_a_hello_under_another_name_than_its_certificate_is_asked_about() -> None:
+    """The gate hears both."""
+    gate = _Gate()
+    made, _ = service(gate)
+    await call(made, _Call(hello("other"), certificate="w"))
+    assert gate.asked == [("", "w"), ("other", "w")]
