@@ -31,6 +31,7 @@ from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_w
 from router.http.dialects.inference import Inference
 from router.http.dialects.model_name import default_floors
 from router.http.server.asgi import HttpApp
+from router.http.server.body_budget import BodyBudget
 from router.pipeline import Pipeline
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
 from router.scheduling.claims import Claims
@@ -201,6 +202,7 @@ class RouterNode:
             expect_output=placer.expected_output,
             model_floors=default_floors(config.http.quality_floors),
             rejections=rejections,
+            bodies=BodyBudget(config.http.bodies_limit_bytes),
         )
         admin = Admin(
             fleet=membership,

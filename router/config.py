@@ -35,6 +35,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     host: _Name = "127.0.0.1"
     port: _Port = 8000
     body_limit_bytes: _AtLeastOne = 8 * 1024 * 1024
+    bodies_limit_bytes: _AtLeastOne = 96 * 1024 * 1024  # all requests' together, until each has its answer
     body_deadline_s: _Seconds = 30.0
     stall_s: _Seconds = 30.0  # a client that reads nothing for so long is cut off
     request_deadline_s: _Seconds = 600.0  # from arrival to the last token

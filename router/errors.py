@@ -102,6 +102,20 @@ class BodyTooLarge(AllsortsError):
     http_status = 413
 
 
+class BodiesFull(AllsortsError):
+    """The bodies of all requests together take what this server keeps for them."""
+
+    code = "bodies_full"
+    http_status = 503
+    retryable = True
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"the prompts of all requests together take the {limit_bytes} bytes this server keeps for them; try again",
+            retry_after_s=1.0,
+        )
+
+
 class UnsupportedMedia(AllsortsError):
     """The body is not JSON by its own account."""
 

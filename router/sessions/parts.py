@@ -5,6 +5,7 @@ two parts the loop serves others.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.validation import OutOfBounds, check_cache
@@ -58,12 +59,10 @@ def _entries(delta: pb.Delta) -> int:
 def _cache_events(cache: pb.CacheEvents) -> Iterator[pb.WorkerEvent]:
     """In order: what was cleared, what went, what came."""
     check_cache(cache)
-    about = {"model": cache.model, "quantization": cache.quantization}
+    about = partial(pb.CacheEvents, model=cache.model, quantization=cache.quantization)
     if cache.cleared:
-        yield pb.WorkerEvent(cache=pb.CacheEvents(cleared=True, **about))
+        yield pb.WorkerEvent(cache=about(cleared=True))
     for start in range(0, len(cache.evicted), PART_ENTRIES):
-        gone = cache.evicted[start : start + PART_ENTRIES]
-        yield pb.WorkerEvent(cache=pb.CacheEvents(evicted=gone, **about))
+        yield pb.WorkerEvent(cache=about(evicted=cache.evicted[start : start + PART_ENTRIES]))
     for start in range(0, len(cache.stored), PART_ENTRIES):
-        come = cache.stored[start : start + PART_ENTRIES]
-        yield pb.WorkerEvent(cache=pb.CacheEvents(stored=come, **about))
+        yield pb.WorkerEvent(cache=about(stored=cache.stored[start : start + PART_ENTRIES]))

@@ -25,6 +25,7 @@ from router.http.admin.rejection_log import RejectionLog
 from router.http.dialects.inference import Inference
 from router.http.dialects.model_name import default_floors
 from router.http.server.asgi import HttpApp
+from router.http.server.body_budget import BodyBudget
 from router.http.server.bounded_connection import BoundedConnection
 from router.http.server.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
 from router.scheduling.placement.quality import TabulatedQuality
@@ -226,6 +227,7 @@ def http_app(
         expect_output=lambda request: 0.0,
         model_floors=default_floors(config.quality_floors),
         rejections=rejections,
+        bodies=BodyBudget(config.bodies_limit_bytes),
     )
     admin = Admin(
         fleet=fleet,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from router.domain.answer import Answer, AnswerHead, Chunk
 from router.domain.clock import Clock
 from router.domain.principal import Principal
 from router.domain.request import InferenceRequest, RequestKind
+from router.domain.snapshot import FleetSnapshot
 from router.errors import AllsortsError, RateLimited, Unavailable, WorkerFailed
 from router.http.admin.rejection_log import RejectionLog
 from router.http.dialects.logprobs import CompletionLogprobs, chat_logprobs
@@ -22,11 +24,13 @@ from router.http.dialects.prompt_size import PromptSizes, TextFacts
 from router.http.dialects.schemas import ChatRequest, CompletionRequest
 from router.http.dialects.sse import SIGN_OF_LIFE, SseWriter
 from router.http.dialects.translate import Arrival, Call, chat_call, completion_call
+from router.http.server.body_budget import BodyBudget, BodyShare
 from router.http.server.decoding import MAX_NAME_CHARS, BodyDecoder
 from router.http.server.errors import error_event
 from router.http.server.exchange import EVENT_STREAM, Exchange, Headers
 from router.http.server.heartbeat import Heartbeat
 from router.http.server.interfaces import Authenticator, FleetReader, Pipeline
+from router.http.server.large_bodies import LargeBodies
 from router.scheduling.placement.quality import Quality
 from router.telemetry.metrics import Metrics
 
@@ -65,6 +69,8 @@ class Inference:
     expect_output: Callable[[InferenceRequest], float]
     model_floors: Mapping[str, str]
     rejections: RejectionLog
+    bodies: BodyBudget
+    large: LargeBodies = field(default_factory=LargeBodies)
     sizes: PromptSizes = field(default_factory=PromptSizes)
     _chat: BodyDecoder[ChatRequest] = field(init=False)
     _completion: BodyDecoder[CompletionRequest] = field(init=False)
@@ -92,19 +98,27 @@ class Inference:
             self._account(progress, status)
 
     async def _serve(self, exchange: Exchange, kind: RequestKind, request_id: RequestId, progress: Progress) -> None:
-        body = await exchange.body(self.config.body_limit_bytes, self.config.body_deadline_s)
+        with self.bodies.open() as share:
+            await self._serve_within(exchange, kind, request_id, progress, share)
+
+    async def _serve_within(
+        self, exchange: Exchange, kind: RequestKind, request_id: RequestId, progress: Progress, share: BodyShare
+    ) -> None:
+        body = await exchange.body(self.config.body_limit_bytes, self.config.body_deadline_s, share)
         arrival = Arrival(
             request_id=request_id,
             principal=progress.principal,
             arrived_at=progress.arrived_at,
             longest_s=self.config.request_deadline_s,
             quality_header=exchange.header(b"x-allsorts-quality"),
-            estimate=self._estimate,
+            estimate=partial(self._estimate, self.fleet.snapshot()),
             model_floors=self.model_floors,
         )
-        call = self._understand(exchange, kind, body, arrival)
+        read = partial(self._understand, exchange, kind, body, arrival)
+        call = await self.large.understand(body, read)
         request = call.request
         del body
+        share.settle(request)
         if request.model.name in self.fleet.known_models():
             progress.model = request.model.name
         async with exchange.watch():
@@ -132,8 +146,9 @@ class Inference:
         expected = round(self.expect_output(call.request))
         return replace(call, request=replace(call.request, expected_output_tokens=expected)) if expected else call
 
-    def _estimate(self, model: str, text: TextFacts) -> int:
-        return self.sizes.estimate(model, text, self.fleet.snapshot())
+    def _estimate(self, fleet: FleetSnapshot, model: str, text: TextFacts) -> int:
+        """The fleet as it was when the body had come: a large one is understood beside the event loop."""
+        return self.sizes.estimate(model, text, fleet)
 
     def _learn(self, call: Call, prompt_tokens: int) -> None:
         if not isinstance(call.request.prompt, tuple):  # token ids were counted, not guessed

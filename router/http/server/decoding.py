@@ -16,6 +16,9 @@ _WRONG = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
 _SURROGATES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)", re.DOTALL)
 """Escaped backslashes and whole pairs, passed over; what is left in the group is half of a pair."""
 
+_PIECE_BYTES = 64 * 1024
+_LONGEST_MATCH = 12  # bytes: a whole pair
+
 MAX_NAME_CHARS = 100
 """Characters of a client's own words that an error repeats."""
 
@@ -63,10 +66,27 @@ def _unreadable(body: bytes, error: Exception) -> str:
         body.decode()
     except UnicodeDecodeError as found:
         return f"it is not UTF-8: byte 0x{body[found.start]:02x} at position {found.start}"
-    lone = next((found[1] for found in _SURROGATES.finditer(body) if found[1]), None)
+    lone = _half_pair(body)
     if lone is not None:
         return f"{lone.decode('ascii', 'replace')} is half of a surrogate pair, which is no character"
     return _clip(str(error))
+
+
+def _half_pair(body: bytes) -> bytes | None:
+    """The first half of a surrogate pair that stands alone. Piece by piece: one search through a large body would let
+    nobody else run for half a second.
+    """
+    place = 0
+    while place < len(body):
+        end = place + _PIECE_BYTES
+        for found in _SURROGATES.finditer(body, place, end + _LONGEST_MATCH):
+            if found.start() >= end:
+                break
+            if found[1]:
+                return found[1]
+            end = max(end, found.end())
+        place = end
+    return None
 
 
 def _explain(problem: str) -> InvalidRequest:

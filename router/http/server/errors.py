@@ -4,7 +4,7 @@ import math
 
 import msgspec
 
-from router.errors import AllsortsError, BodyTooLarge, BodyTooSlow, MethodNotAllowed, NotAuthenticated, RateLimited
+from router.errors import AllsortsError, MethodNotAllowed, NotAuthenticated, RateLimited
 from router.http.server.exchange import Headers
 
 _UNEXPECTED = AllsortsError("The router failed to handle this request; its log has the details under this request id.")
@@ -23,9 +23,7 @@ def error_event(error: AllsortsError) -> bytes:
 
 
 def error_headers(error: AllsortsError) -> Headers:
-    """Retry-After where trying again makes sense and it is known when, the caller's limits where they were reached;
-    ``connection: close`` where a body was left unread.
-    """
+    """Retry-After where trying again makes sense and it is known when, the caller's limits where they were reached."""
     headers: list[tuple[bytes, bytes]] = []
     if error.retryable and (error.http_status in (429, 503) or error.retry_after_s is not None):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s or 1.0))))
@@ -37,8 +35,6 @@ def error_headers(error: AllsortsError) -> Headers:
         headers.append((b"www-authenticate", b'Bearer realm="allsorts"'))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
-    if isinstance(error, (BodyTooLarge, BodyTooSlow)):
-        headers.append((b"connection", b"close"))
     return headers
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from router.errors import BodyTooLarge, BodyTooSlow, ClientGone, UnsupportedMedia
+from router.http.server.body_budget import BodyShare
 from router.http.server.compression import ENCODINGS, unpacked
 
 Scope = MutableMapping[str, Any]
@@ -20,8 +21,10 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
-READ_AWAY_FACTOR = 8
+READ_AWAY_BYTES = 64 * 1024 * 1024
 READ_AWAY_S = 5.0
+"""Of a body that is refused: most clients only listen once they have sent all."""
+
 SERVER = (b"server", b"allsorts")
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
@@ -32,6 +35,7 @@ class Exchange:
     __slots__ = (
         "_receive",
         "_send",
+        "_unread",
         "finished",
         "headers",
         "method",
@@ -57,25 +61,30 @@ class Exchange:
         self.sending_since = 0.0  # loop time; 0: nothing is being sent
         self._receive = receive
         self._send = send
+        self._unread = self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
 
     def header(self, name: bytes) -> str | None:
         """A header's value; bytes that are no ASCII text come out as they can."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def body(self, limit_bytes: int, deadline_s: float) -> bytes:
-        """The whole body, unpacked.
+    async def body(self, limit_bytes: int, deadline_s: float, share: BodyShare | None = None) -> bytes:
+        """The whole body, unpacked; charged to ``share`` as it comes.
 
-        Raises UnsupportedMedia, BodyTooLarge, BodyTooSlow, InvalidRequest or ClientGone.
+        Raises UnsupportedMedia, BodyTooLarge, BodiesFull, BodyTooSlow, InvalidRequest or ClientGone.
         """
         self._expect_json()
-        body = await self._read(limit_bytes, deadline_s)
-        return body if self._encoding == "identity" else unpacked(body, self._encoding, limit_bytes)
+        body = await self._read(limit_bytes, deadline_s, share)
+        if self._encoding == "identity":
+            return body
+        plain = await asyncio.to_thread(unpacked, body, self._encoding, limit_bytes)
+        if share is not None:
+            share.take(len(plain))
+        return plain
 
-    async def _read(self, limit_bytes: int, deadline_s: float) -> bytes:
+    async def _read(self, limit_bytes: int, deadline_s: float, share: BodyShare | None) -> bytes:
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > limit_bytes:
-            await self._read_away(limit_bytes)
             raise _too_large(limit_bytes)
         parts: list[bytes] = []
         size = 0
@@ -87,25 +96,32 @@ class Exchange:
                         raise ClientGone("the client hung up while sending its request")
                     part = message.get("body", b"")
                     size += len(part)
+                    self._unread = message.get("more_body", False)
                     if size > limit_bytes:
-                        await self._read_away(limit_bytes)
                         raise _too_large(limit_bytes)
+                    if share is not None:
+                        share.take(len(part))
                     parts.append(part)
-                    if not message.get("more_body", False):
+                    if not self._unread:
                         return b"".join(parts)
         except TimeoutError:
+            self._receive = _nothing_more  # what has not come by now is not waited for
             raise BodyTooSlow(f"the request body did not arrive within {deadline_s:g} s") from None
 
-    async def _read_away(self, limit_bytes: int) -> None:
-        """Take the rest of a body that is refused, within bounds: most clients only listen once they have sent all."""
-        left = READ_AWAY_FACTOR * limit_bytes
+    async def _read_away(self) -> None:
+        """Take the rest of a body that is refused, within bounds; what is left is cut off with the connection."""
+        announced = self.headers.get(b"content-length", b"")
+        left = READ_AWAY_BYTES
+        if announced.isdigit() and int(announced) > left:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READ_AWAY_S):
-                while left > 0:
+                while self._unread and left > 0:
                     message = await self._receive()
                     left -= len(message.get("body", b""))
-                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    if message["type"] == "http.disconnect":
                         return
+                    self._unread = message.get("more_body", False)
 
     def _expect_json(self) -> None:
         """Also keeps web pages of other origins out: they cannot send this type unasked."""
@@ -126,6 +142,8 @@ class Exchange:
 
     async def respond(self, status: int, body: bytes, *, content_type: bytes = JSON, headers: Headers = ()) -> None:
         """A whole response. Raises ClientGone when the client does not take it."""
+        if self._unread:
+            await self._read_away()
         try:
             async with asyncio.timeout(self.stall_s):
                 await self.start(
@@ -138,11 +156,12 @@ class Exchange:
             raise ClientGone(f"the client took nothing for {self.stall_s:g} s") from None
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Status line and headers."""
+        """Status line and headers. A connection whose body was not read to its end has no further use."""
         self.started = True
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [*headers, *self.more_headers, SERVER]}
-        )
+        sent = [*headers, *self.more_headers, SERVER]
+        if self._unread:
+            sent.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": status, "headers": sent})
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """One piece of a streamed body. Use within ``watch``, which gives up on a client that stalls."""
@@ -204,6 +223,10 @@ class Watch:
         if not self._reason:
             self._reason = reason
             self._task.cancel()
+
+
+async def _nothing_more() -> Message:
+    return {"type": "http.disconnect"}
 
 
 def _too_large(limit_bytes: int) -> BodyTooLarge:

@@ -1,0 +1,77 @@
+"""What the bodies of all requests take of the router's memory together: a budget, and 503 for what does not fit.
+
+A request is charged for each byte as it comes, then for what its prompt takes, until its answer has ended: a prompt is
+kept for as long as the request may have to go on at another worker.
+"""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from router.domain.request import InferenceRequest
+from router.errors import BodiesFull
+
+TOKEN_ID_BYTES = 40
+"""Of one token id in a tuple: its place there and the number itself."""
+
+
+class BodyShare:
+    """What one request takes. Use as a context: at its end everything is given back."""
+
+    __slots__ = ("_budget", "held")
+
+    def __init__(self, budget: "BodyBudget") -> None:
+        self._budget = budget
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """So many bytes more. Raises BodiesFull when they do not fit; then nothing was taken."""
+        self._budget.take(count)
+        self.held += count
+
+    def settle(self, request: InferenceRequest) -> None:
+        """The body became a request: from now on that counts, and the body no longer. Raises BodiesFull."""
+        kept = weight_of(request)
+        if kept > self.held:
+            self.take(kept - self.held)
+        else:
+            self._budget.give(self.held - kept)
+            self.held = kept
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget.give(self.held)
+        self.held = 0
+
+
+class BodyBudget:
+    """Of one router replica."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.held = 0
+
+    def open(self) -> BodyShare:
+        """A share for a request that arrives."""
+        return BodyShare(self)
+
+    def take(self, count: int) -> None:
+        """Raises BodiesFull."""
+        if self.held + count > self.limit_bytes:
+            raise BodiesFull(self.limit_bytes)
+        self.held += count
+
+    def give(self, count: int) -> None:
+        """Back."""
+        self.held -= count
+
+
+def weight_of(request: InferenceRequest) -> int:
+    """Bytes its prompt takes in memory: one letter beyond the common ones makes a text up to four times its size."""
+    if isinstance(request.prompt, tuple):
+        return TOKEN_ID_BYTES * len(request.prompt)
+    return sys.getsizeof(request.prompt) + sum(sys.getsizeof(message.content) for message in request.messages)

@@ -1,0 +1,161 @@
+"""Large bodies: what is just within a bound is served, what is just over it is refused by its name."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protos.contract.request import ChatMessage
+from router.config import HttpConfig
+from router.errors import BodiesFull, InvalidRequest
+from router.http.server import decoding, large_bodies
+from router.http.server.body_budget import BodyBudget, weight_of
+from router.http.server.exchange import Exchange
+from router.http.server.large_bodies import MAX_VALUES, commas_beside_texts, refuse_many_values
+from tests.support.fleets import request
+from tests.support.http_surface import surface
+
+CHAT = "/v1/chat/completions"
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('a,"\\é\n😀'), max_size=12),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(st.sampled_from('a,"\\'), max_size=4), inner),
+    max_leaves=30,
+)
+
+
+def separators(value: Any) -> int:
+    """Commas JSON needs between the values of ``value``."""
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return max(0, len(inner) - 1) + sum(map(separators, inner))
+
+
+@given(value=JSON, ascii_only=st.booleans(), piece=st.integers(1, 20))
+def test_only_commas_between_values_are_counted(value: Any, ascii_only: bool, piece: int) -> None:
+    """Wherever the pieces end, in the middle of a text or of an escape."""
+    body = json.dumps(value, ensure_ascii=ascii_only).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large_bodies, "_PIECE_BYTES", piece)
+        assert commas_beside_texts(body) == separators(value)
+
+
+def test_so_many_values_and_no_more() -> None:
+    """A prompt of token ids at the bound passes; commas in a text are no values."""
+    refuse_many_values(b'{"prompt":[' + b",".join([b"1"] * MAX_VALUES) + b"]}")
+    refuse_many_values(b'{"prompt":"' + b"1," * (2 * MAX_VALUES) + b'"}')
+    with pytest.raises(InvalidRequest, match=f"more than {MAX_VALUES} values"):
+        refuse_many_values(b'{"prompt":[' + b",".join([b"1"] * (MAX_VALUES + 1)) + b"]}")
+
+
+@pytest.mark.parametrize("count", [MAX_VALUES - 1, MAX_VALUES + 2])
+async def test_a_prompt_of_token_ids_is_served_up_to_the_bound(count: int) -> None:
+    """Through the whole HTTP edge."""
+    on = surface()
+    body = b'{"model":"m","prompt":[' + b",".join([b"7"] * count) + b"]}"
+    async with on.client() as client:
+        reply = await client.post("/v1/completions", content=body, headers={"content-type": "application/json"})
+    if count < MAX_VALUES:
+        assert reply.status_code == 200, reply.text[:300]
+    else:
+        assert reply.status_code == 400
+        assert f"{MAX_VALUES} values" in reply.json()["error"]["message"]
+
+
+@given(
+    parts=st.lists(st.sampled_from([rb"\\", rb"\"", rb"\u0041", rb"\ud83d\ude00", b"a", b"aaaaaaaaaaa"]), max_size=30),
+    lone=st.sampled_from([b"", rb"\ud800", rb"\udc00", rb"\ud800\u0041"]),
+    rest=st.lists(st.sampled_from([rb"\\", rb"\ud83d\ude00", b"b"]), max_size=10),
+    piece=st.integers(1, 16),
+)
+def test_half_a_pair_is_found_wherever_the_pieces_end(
+    parts: list[bytes], lone: bytes, rest: list[bytes], piece: int
+) -> None:
+    """And only half a pair: not an escaped backslash before a u."""
+    body = b"".join(parts) + lone + b"".join(rest)
+    whole = next((found[1] for found in decoding._SURROGATES.finditer(body) if found[1]), None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "_PIECE_BYTES", piece)
+        assert decoding._half_pair(body) == whole
+
+
+@given(limit=st.integers(1, 10_000), sizes=st.lists(st.integers(0, 3000), max_size=20))
+def test_bodies_together_stay_within_the_budget(limit: int, sizes: list[int]) -> None:
+    """What fits is taken, what does not is refused and takes nothing; at the end all is back."""
+    budget = BodyBudget(limit)
+    held: list[int] = []
+    with pytest.MonkeyPatch.context():
+        shares = [budget.open() for _ in sizes]
+        for share, size in zip(shares, sizes, strict=True):
+            if sum(held) + size <= limit:
+                share.take(size)
+                held.append(size)
+            else:
+                with pytest.raises(BodiesFull, match=str(limit)):
+                    share.take(size)
+            assert budget.held == sum(held)
+        for share in shares:
+            with share:
+                pass
+    assert budget.held == 0
+
+
+@given(text=st.text(max_size=300))
+def test_a_prompt_is_charged_what_it_takes(text: str) -> None:
+    """A single rare letter makes every letter of a text as large as itself."""
+    assert weight_of(request(messages=(ChatMessage(role="user", content=text),))) >= len(text)
+    assert weight_of(request(messages=(ChatMessage(role="user", content="a" * 1000 + "😀"),))) > 4000
+    assert weight_of(request(prompt=tuple(range(100)))) == 4000
+
+
+async def test_where_the_budget_is_used_up_others_hear_503_and_are_served_afterwards() -> None:
+    """The first request still waits for its answer: its prompt counts until then."""
+    on = surface(config=HttpConfig(bodies_limit_bytes=3000))
+    on.pipeline.accept.clear()
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 1800}]}).encode()
+    headers = {"content-type": "application/json"}
+    async with on.client() as client:
+        first = asyncio.create_task(client.post(CHAT, content=body, headers=headers))
+        await on.pipeline.started.wait()
+        second = await client.post(CHAT, content=body, headers=headers)
+        assert second.status_code == 503
+        assert second.json()["error"]["code"] == "bodies_full"
+        assert second.headers["retry-after"] == "1"
+        on.pipeline.accept.set()
+        assert (await first).status_code == 200
+        assert (await client.post(CHAT, content=body, headers=headers)).status_code == 200
+
+
+@settings(max_examples=20, deadline=None)
+@given(pieces=st.integers(0, 6), total=st.integers(1, 6))
+async def test_a_body_that_was_not_read_to_its_end_closes_its_connection(pieces: int, total: int) -> None:
+    """Else its rest would trickle in for as long as its sender likes."""
+    sent: list[dict[str, Any]] = []
+    left = [{"type": "http.request", "body": b"x", "more_body": number < total - 1} for number in range(pieces)][:total]
+
+    async def receive() -> dict[str, Any]:
+        return left.pop(0) if left else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"method": "POST", "path": "/nowhere", "headers": [(b"content-length", b"%d" % total)]}
+    await Exchange(scope, receive, send, stall_s=1.0).respond(404, b"{}")
+    assert ((b"connection", b"close") in sent[0]["headers"]) == (pieces < total)
+
+
+async def test_a_body_too_large_to_be_read_away_is_not_waited_for() -> None:
+    """Eight gigabytes that come a byte a second: answered at once, and the connection is over."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("nothing of it is read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"method": "POST", "path": "/nowhere", "headers": [(b"content-length", b"8000000000")]}
+    await Exchange(scope, receive, send, stall_s=1.0).respond(404, b"{}")
+    assert (b"connection", b"close") in sent[0]["headers"]
