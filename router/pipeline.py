@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import structlog
 
-from protos.contract.stream import Accepted, Delta, Refusal, RefusalCode, Returned, Usage
+from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
 from router.config import DispatchConfig
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.answer_memory import AnswerMemory
@@ -27,7 +27,7 @@ from router.domain.clock import Clock
 from router.domain.placement import Ending, Outcome
 from router.domain.request import InferenceRequest
 from router.domain.stream import AttemptEvent, SessionLost
-from router.errors import AllsortsError, DeadlineExceeded
+from router.errors import AllsortsError, DeadlineExceeded, WorkerFailed
 from router.scheduling.events import (
     Arrived,
     AttemptEnded,
@@ -184,7 +184,8 @@ class Pipeline:
 
     def _complete(self, state: RequestState, final: Delta) -> None:
         node = state.attempt.placed.node if state.attempt is not None else ""
-        outcome = self._close(state, Ending(str(final.finish_reason)), final.usage or Usage())
+        ending = Ending.LENGTH if final.finish_reason is FinishReason.LENGTH else Ending.STOP
+        outcome = self._close(state, ending, final.usage or Usage())
         self._queue.tell(self._ended(state, outcome, "", Fault.NONE))
         state.finished = True
         log.debug("dispatch.complete", request_id=state.request_id, node=node, ending=outcome.ending)
@@ -204,6 +205,8 @@ class Pipeline:
         if ended.complete:
             self._queue.tell(ended)
             state.finished = True
+            if state.transcript.unreadable:
+                raise WorkerFailed(f"the answer broke off in a call that no other worker can go on with: {reason}")
             return state.cut_at_limit()
         await self._start(state, ended)
         return None
@@ -221,8 +224,16 @@ class Pipeline:
             sent_tokens=state.transcript.settled_tokens,
             started=state.transcript.started,
             progressed=outcome.ttft_s is not None,
-            complete=state.transcript.started and left is not None and left <= 0,
+            complete=state.transcript.unreadable or (state.transcript.started and left is not None and left <= 0),
+            output_format=self._output_format(state),
         )
+
+    def _output_format(self, state: RequestState) -> str:
+        """How what the client has is marked, where it is."""
+        if not state.transcript.marked or state.last_placed is None:
+            return ""
+        instance = self._sender.instance(state.last_placed)
+        return state.request.output_format if instance is None else instance.output_format
 
     def release(self, state: RequestState) -> None:
         """Nobody reads any more, or time is up: abort what runs, and let the scheduler forget it. Idempotent."""

@@ -47,16 +47,6 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Embed:
-    """A vector for a text."""
-
-    request_id: RequestId
-    model: str
-    quantization: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadModel:
     """Load a model from a path on this machine."""
 
@@ -129,7 +119,6 @@ RouterCommand = (
     | Generate
     | Abort
     | Score
-    | Embed
     | LoadModel
     | UnloadModel
     | Drain

@@ -77,32 +77,10 @@ class ScoreResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedResult:
-    """The answer to Embed; ``error`` when there is none."""
-
-    request_id: RequestId
-    values: tuple[float, ...] = ()
-    prompt_tokens: int = 0
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Pong:
     """The answer to Ping."""
 
     sequence: int
 
 
-WorkerEvent = (
-    Hello
-    | Step
-    | Accepted
-    | Refusal
-    | Returned
-    | ModelProgress
-    | CacheChange
-    | Leaving
-    | ScoreResult
-    | EmbedResult
-    | Pong
-)
+WorkerEvent = Hello | Step | Accepted | Refusal | Returned | ModelProgress | CacheChange | Leaving | ScoreResult | Pong

@@ -6,14 +6,16 @@ from enum import StrEnum
 from msgspec import Struct
 
 from protos.contract.ids import RequestId
+from protos.contract.tools import ToolCallDelta
 from protos.contract.worker import Load
 
 
 class FinishReason(StrEnum):
-    """Why a stream ended. ``stop`` and ``length`` are OpenAI's; the others never reach a client as such."""
+    """Why a stream ended. The first three are OpenAI's; the others never reach a client as such."""
 
     STOP = "stop"
     LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
     ABORTED = "aborted"
     ERROR = "error"
 
@@ -67,6 +69,12 @@ class Delta(Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage | None = None  # with the finish reason
     logprobs: tuple[TokenLogprob, ...] = ()
     error: str = ""  # one line, with FinishReason.ERROR
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    raw: str = ""  # the model's own output, where ``text`` does not say all of it; a continuation starts from it
+    stopped_by: str = ""  # the stop string that ended it, with FinishReason.STOP
+    echo: str = ""  # the prompt's text, when it is to be repeated: with the first delta that says anything
+    echo_logprobs: tuple[TokenLogprob, ...] = ()  # of the prompt's tokens; the first has none, and says 0
+    vectors: tuple[tuple[float, ...], ...] = ()  # the answer to an embedding, one for each input: with the last delta
 
 
 class RefusalCode(StrEnum):

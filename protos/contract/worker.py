@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from protos.contract.grammar import GrammarKind
+
 STREAM_CONTEXT_TOKENS = 256
 """Held by the one stream whose speed is told, expected or measured, wherever it is told: a question and its answer."""
 
@@ -61,13 +63,18 @@ class Capabilities:
     can_continue: bool = False
     can_score: bool = False
     can_embed: bool = False
-    structured_output: bool = False
     logprobs: bool = False
     seed: bool = False
     can_load: bool = False
     publishes_cache: bool = False
     chat: bool = True
     exact_prompt_count: bool = True
+    tools: bool = False  # offers tools to the model, and tells its calls from its text
+    vision: bool = False  # takes images
+    reasoning: bool = False  # tells what the model thinks from its answer
+    prompt_logprobs: bool = False  # repeats the prompt, with log-probabilities where they are asked for
+    embeds_only: bool = False  # has vectors and writes nothing
+    grammars: tuple[GrammarKind, ...] = ()  # that it keeps its output to
 
 
 class InstanceState(StrEnum):
@@ -109,6 +116,7 @@ class ModelInstance:
     state: InstanceState = InstanceState.READY
     error: str = ""  # why it failed: one line
     tokens_per_byte: float = 0.0
+    output_format: str = ""  # how its own output marks thoughts and calls; where equal, one goes on for the other
 
     @property
     def key(self) -> tuple[str, str]:

@@ -26,8 +26,23 @@ MESSAGE_TOKENS = 64
 dates and rules, some hundreds. The allowance also takes the few characters that a tokenizer writes as several (NFC).
 """
 
+TOOL_TOKENS = 512
+"""What a template adds to a tool's JSON at most, and once for all of them."""
+
+IMAGE_TOKENS = 16_384
+"""The largest images of the largest models (Qwen2.5-VL's bound)."""
+
+MAX_VECTOR = 65_536
+"""Numbers in one embedding."""
+
 DELTA_BYTES = 256
 """What a delta weighs in memory beside its text."""
+
+CALL_BYTES = 256
+"""What a piece of a call weighs beside its arguments."""
+
+NUMBER_BYTES = 32
+"""What a number of a vector weighs."""
 
 LOGPROB_BYTES = 128
 """What one log-probability weighs beside its token's bytes."""
@@ -35,7 +50,11 @@ LOGPROB_BYTES = 128
 
 def most_prompt_tokens(request: InferenceRequest, continued_bytes: int = 0) -> int:
     """Tokens a prompt can have at most: a token has a byte at least, and the template adds a few."""
-    template = TEMPLATE_TOKENS + MESSAGE_TOKENS * len(request.messages)
+    template = TEMPLATE_TOKENS + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * request.images
+    if request.tooling is not None:
+        template += TOOL_TOKENS * (1 + len(request.tooling.tools))
+    if request.embedding is not None:
+        template += MESSAGE_TOKENS * len(request.embedding.inputs)
     given = len(request.prompt) if isinstance(request.prompt, tuple) else request.prompt_bytes
     return given + continued_bytes + template
 
@@ -47,21 +66,35 @@ def weight_of(delta: Delta) -> int:
         weight += sys.getsizeof(delta.reasoning)
     if delta.logprobs:
         weight += sum(_logprob_weight(one) for one in delta.logprobs)
+    if delta.raw or delta.tool_calls or delta.echo or delta.vectors:
+        weight += sys.getsizeof(delta.raw) + sys.getsizeof(delta.echo)
+        weight += sum(CALL_BYTES + sys.getsizeof(one.arguments) for one in delta.tool_calls)
+        weight += sum(_logprob_weight(one) for one in delta.echo_logprobs)
+        weight += sum(NUMBER_BYTES * len(one) for one in delta.vectors)
     return weight
+
+
+def characters_of(delta: Delta) -> int:
+    """Of everything that it says, the prompt's echo apart: thoughts and calls come as such, and as they were written."""
+    said = len(delta.text) + len(delta.reasoning)
+    if delta.raw or delta.tool_calls:
+        said += len(delta.raw) + sum(len(one.arguments) + len(one.name) + len(one.id) for one in delta.tool_calls)
+    return said
 
 
 class AnswerBounds:
     """The bounds of one attempt, and how much of them is used.
 
     ``token_budget``: output tokens asked for; ``prompt_tokens``: those its prompt can have; ``answer_bytes``: what its
-    output may weigh.
+    output may weigh; ``vectors``: how many were asked for.
     """
 
-    def __init__(self, *, token_budget: int, prompt_tokens: int, answer_bytes: int) -> None:
+    def __init__(self, *, token_budget: int, prompt_tokens: int, answer_bytes: int, vectors: int = 0) -> None:
         self.token_budget = token_budget
         self.tokens = 0
         self._prompt_tokens = prompt_tokens
         self._answer_bytes = answer_bytes
+        self._vectors = vectors
         self._characters = 0
         self._weight = 0
 
@@ -70,7 +103,7 @@ class AnswerBounds:
         fault = self._fault(delta, weight)
         if not fault:
             self.tokens += delta.token_count
-            self._characters += len(delta.text) + len(delta.reasoning)
+            self._characters += characters_of(delta)
             self._weight += weight
         return fault
 
@@ -84,7 +117,7 @@ class AnswerBounds:
             return f"the worker spoke at token {delta.position}, expected {self.tokens}"
         if tokens > self.token_budget:
             return f"the worker sent more than the {self.token_budget} tokens it was asked for"
-        if self._characters + len(delta.text) + len(delta.reasoning) > CHARACTERS_PER_TOKEN * tokens + TEXT_SLACK:
+        if self._characters + characters_of(delta) > CHARACTERS_PER_TOKEN * tokens + TEXT_SLACK:
             return f"the worker sent more text than {tokens} tokens can have"
         if self._weight + weight > self._answer_bytes:
             return f"the worker sent an answer of more than the {self._answer_bytes} bytes one may have"
@@ -92,6 +125,13 @@ class AnswerBounds:
             return f"the worker sent particulars of more tokens than the {tokens} it produced"
         if delta.logprobs and (fault := _fault_of_logprobs(delta.logprobs)):
             return fault
+        if delta.echo_logprobs or delta.vectors:
+            if len(delta.echo_logprobs) > self._prompt_tokens:
+                return f"the worker repeats a prompt of more than {self._prompt_tokens} tokens"
+            if len(delta.vectors) > self._vectors or any(len(one) > MAX_VECTOR for one in delta.vectors):
+                return f"the worker sent more than {self._vectors} vectors, or one of more than {MAX_VECTOR} numbers"
+            if fault := _fault_of_logprobs(delta.echo_logprobs):
+                return fault
         usage = delta.usage
         if usage is None:
             return ""

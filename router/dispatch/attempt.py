@@ -9,7 +9,7 @@ import asyncio
 
 from protos.contract.ids import AttemptKey, RequestId
 from protos.contract.stream import Accepted, Delta
-from router.dispatch.answer_bounds import DELTA_BYTES, AnswerBounds, weight_of
+from router.dispatch.answer_bounds import DELTA_BYTES, AnswerBounds, characters_of, weight_of
 from router.dispatch.answer_memory import AnswerAccount
 from router.domain.placement import Placed
 from router.domain.stream import AttemptEvent, SessionLost
@@ -53,7 +53,7 @@ class Attempt:
         if isinstance(event, Delta):
             weight = weight_of(event)
             fault = self._bounds.take(event, weight)
-            if not fault and not (event.token_count or event.text or event.reasoning or event.finish_reason):
+            if not fault and not (event.token_count or event.finish_reason or characters_of(event)):
                 return  # says nothing
         elif isinstance(event, Accepted):
             weight = 0

@@ -71,8 +71,20 @@ def _no_worker(shed: Shed) -> AllsortsError:
         )
         return ContextLengthExceeded(f"{LIMIT} {limit}: {shed.reason}", param="max_tokens")
     if left == {FilterName.CAPABILITY}:
-        return UnsupportedParameter(f"no worker of this model can do that: {shed.reason}")
+        return UnsupportedParameter(f"{_needs(shed)}: {shed.reason}")
     return OutOfReach(shed.reason)
+
+
+def _needs(shed: Shed) -> str:
+    """What nobody has of what the request needs."""
+    found = shed.no_candidate
+    if found is None:
+        return "no worker of this model can do that"
+    lacking = dict.fromkeys(what for one in found.exclusions for what in one.lacks)
+    if not lacking:
+        return f"nobody serving {found.model} can do that"
+    them = "all of that" if len(lacking) > 1 else "them" if next(iter(lacking)).endswith("s") else "it"
+    return f"needs {' and '.join(lacking)}; nobody serving {found.model} has {them}"
 
 
 def _unavailable(shed: Shed) -> AllsortsError:

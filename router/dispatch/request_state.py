@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from protos.contract.ids import RequestId
 from protos.contract.stream import Accepted, Delta, FinishReason, TokenLogprob, Usage
+from protos.contract.tools import ToolCallDelta
 from router.dispatch.answer_memory import AnswerAccount
 from router.dispatch.attempt import Attempt
 from router.dispatch.transcript import Transcript
@@ -25,15 +26,26 @@ class Progress(Struct, frozen=True, kw_only=True, gc=False):
     reasoning: str = ""
     token_count: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    echo: str = ""
+    echo_logprobs: tuple[TokenLogprob, ...] = ()
     final: Delta | None = None  # the attempt ended as the client asked
     trouble: AttemptEvent | None = None  # it ended otherwise
 
     @property
     def chunk(self) -> Chunk | None:
         """The new output; None when there is none."""
-        if not (self.token_count or self.text or self.reasoning):
+        if not (self.token_count or self.text or self.reasoning or self.tool_calls or self.echo):
             return None
-        return Chunk(text=self.text, reasoning=self.reasoning, token_count=self.token_count, logprobs=self.logprobs)
+        return Chunk(
+            text=self.text,
+            reasoning=self.reasoning,
+            token_count=self.token_count,
+            logprobs=self.logprobs,
+            tool_calls=self.tool_calls,
+            echo=self.echo,
+            echo_logprobs=self.echo_logprobs,
+        )
 
 
 @dataclass(slots=True)
@@ -50,6 +62,7 @@ class RequestState:
     last_failure: str = ""
     last_placed: Placed | None = None
     early: list[AttemptEvent] = field(default_factory=list)  # came together with the acceptance
+    echoed: bool = False  # the client has its prompt back
     finished: bool = False
 
     @property
@@ -95,6 +108,8 @@ class RequestState:
         text: list[str] = []
         reasoning: list[str] = []
         logprobs: list[TokenLogprob] = []
+        calls: list[ToolCallDelta] = []
+        echo: Delta | None = None
         tokens = 0
         trouble: AttemptEvent | None = None
         final: Delta | None = None
@@ -108,6 +123,9 @@ class RequestState:
                 logprobs.extend(self.transcript.absorb(event))
                 text.append(event.text)
                 reasoning.append(event.reasoning)
+                calls.extend(event.tool_calls)
+                if event.echo and not self.echoed:
+                    self.echoed, echo = True, event
                 tokens += event.token_count
                 final = event if event.finish_reason is not None else None
             if trouble is not None or final is not None:
@@ -117,6 +135,9 @@ class RequestState:
             reasoning="".join(reasoning),
             token_count=tokens,
             logprobs=tuple(logprobs),
+            tool_calls=tuple(calls),
+            echo="" if echo is None else echo.echo,
+            echo_logprobs=() if echo is None else echo.echo_logprobs,
             final=final,
             trouble=trouble,
         )
@@ -129,6 +150,11 @@ class RequestState:
             reasoning=progress.reasoning,
             token_count=progress.token_count,
             logprobs=progress.logprobs,
+            tool_calls=progress.tool_calls,
+            echo=progress.echo,
+            echo_logprobs=progress.echo_logprobs,
+            vectors=final.vectors,
+            stopped_by=final.stopped_by,
             finish_reason=final.finish_reason,
             usage=Usage(
                 prompt_tokens=self.prompt_tokens,

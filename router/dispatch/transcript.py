@@ -22,13 +22,15 @@ def _ids() -> "array[int]":
 
 @dataclass(slots=True)
 class Transcript:
-    """The output of all attempts so far, as the client received it."""
+    """The output of all attempts so far, as the client received it; ``text`` as the model wrote it."""
 
     text: list[str] = field(default_factory=list)
     settled_ids: "array[int]" = field(default_factory=_ids)  # of earlier attempts
     settled_tokens: int = 0  # of earlier attempts, charged to the client
     moves: list[Continuation] = field(default_factory=list)
     fingerprint: str = ""  # tokenizer of the current attempt
+    marked: bool = False  # some of it is marked as thoughts or calls: who goes on must read such marks
+    unreadable: bool = False  # calls are with the client whose text nobody told: nobody can go on
     _ids: "array[int]" = field(default_factory=_ids)  # of the current attempt
     _ids_complete: bool = True
     _tokens: int = 0  # of the current attempt
@@ -38,7 +40,12 @@ class Transcript:
 
     def absorb(self, delta: Delta) -> tuple[TokenLogprob, ...]:
         """Add a delta. Returns the log-probabilities of tokens whose text is now with the client."""
-        if delta.text:
+        if delta.raw:
+            self._keep(delta.raw)
+            self.marked = True
+        elif delta.tool_calls:
+            self.unreadable = True
+        elif delta.text:
             self._keep(delta.text)
         self._tokens += delta.token_count
         if len(delta.token_ids) == delta.token_count:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from protos.contract.ids import RequestId, WorkerId
 from protos.contract.stream import FinishReason, TokenLogprob, Usage
+from protos.contract.tools import ToolCallDelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,12 @@ class Chunk(Struct, frozen=True, kw_only=True, gc=False):
     reasoning: str = ""
     token_count: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
-    finish_reason: FinishReason | None = None  # STOP or LENGTH only
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    echo: str = ""  # the prompt, when it was to be repeated; with the first chunk
+    echo_logprobs: tuple[TokenLogprob, ...] = ()  # of the prompt's tokens; the first has none, and says 0
+    vectors: tuple[tuple[float, ...], ...] = ()  # of an embedding, with the last chunk
+    stopped_by: str = ""  # the stop string that ended it, with the last chunk
+    finish_reason: FinishReason | None = None  # STOP, LENGTH or TOOL_CALLS only
     usage: Usage | None = None  # of the whole request, over all attempts
     continuations: tuple[Continuation, ...] = ()  # with the last chunk
 

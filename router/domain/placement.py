@@ -77,6 +77,7 @@ class Exclusion:
     filter: FilterName
     reason: str  # one line, for people
     quantization: str = ""
+    lacks: tuple[str, ...] = ()  # of what the request needs, by CAPABILITY
 
 
 class Unwritten(Protocol):

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from protos.contract.grammar import Grammar
 from protos.contract.ids import RequestId
-from protos.contract.request import ChatMessage, Sampling
+from protos.contract.request import ChatMessage, EmbeddingInputs, Sampling
+from protos.contract.tools import Tooling
 from router.domain.ids import ANONYMOUS, Tenant
 
 
@@ -13,6 +15,7 @@ class RequestKind(StrEnum):
 
     CHAT = "chat"
     COMPLETION = "completion"
+    EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,11 @@ class InferenceRequest:
     model: ModelRef
     messages: tuple[ChatMessage, ...] = ()  # for chat
     prompt: str | tuple[int, ...] = ""  # for completion: text or token ids
+    embedding: EmbeddingInputs | None = None  # for embedding
+    images: int = 0  # in the messages
+    tooling: Tooling | None = None  # of a chat
+    grammar: Grammar | None = None
+    template_arguments: str = ""  # JSON object of what the chat template is given beside the messages
     sampling: Sampling = field(default_factory=Sampling)
     tenant: Tenant = ANONYMOUS
     priority: int = 0  # higher goes first
@@ -59,4 +67,5 @@ class InferenceRequest:
     arrived_at: float = 0.0  # monotonic
     deadline_at: float = float("inf")  # monotonic
     continues: bool = False  # part of the answer is already with the client: only workers that can_continue
+    output_format: str = ""  # what of it is with the client is marked like this: only workers that read it
     never_quantized: bool = False  # the tenant's rule: full precision only

@@ -68,6 +68,7 @@ class AttemptEnded:
     started: bool = False
     progressed: bool = False
     complete: bool = False
+    output_format: str = ""  # how thoughts and calls are marked in what the client has; empty: there are none
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,7 @@ class Scheduler:
         tracked = self._requests[event.request_id]
         claim = self._claim_of(event.request_id)
         tracked.sent_tokens, tracked.started = event.sent_tokens, tracked.started or event.started
+        tracked.output_format = event.output_format or tracked.output_format
         if event.progressed:
             tracked.failures = tracked.engine_failures = 0
         if event.outcome.ending.natural:

@@ -37,6 +37,7 @@ class TrackedRequest:
     started: bool = False  # the client has something of the answer
     sent_tokens: int = 0  # output tokens the client has
     prompt_tokens: int = 0  # exact, once a worker has counted
+    output_format: str = ""  # how thoughts and calls are marked in what the client has
     last_failure: str = ""
     story: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=MAX_CHAPTERS))
 
@@ -67,6 +68,7 @@ class TrackedRequest:
         return replace(
             self.request,
             continues=True,
+            output_format=self.output_format,
             prompt_tokens_estimate=(self.prompt_tokens or self.request.prompt_tokens_estimate) + self.sent_tokens,
             expected_output_tokens=max(1, self.request.expected_output_tokens - self.sent_tokens),
         )

@@ -9,7 +9,6 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.codec.events import decode_event
 from protos.contract.events import (
     CacheChange,
-    EmbedResult,
     Leaving,
     LeavingKind,
     ModelProgress,
@@ -64,7 +63,6 @@ class EventHandler:
             CacheChange: self._cache,
             Leaving: self._leaving,
             ScoreResult: lambda _: None,
-            EmbedResult: lambda _: None,
         }
 
     def handle(self, message: pb.WorkerEvent) -> None:

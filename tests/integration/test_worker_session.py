@@ -197,15 +197,13 @@ async def test_the_replica_list_opens_and_closes_sessions(fleet: Fleet) -> None:
         assert len(fleet.sessions) == 1
 
 
-async def test_ping_is_answered_and_score_and_embed_answer_beside_the_jobs(fleet: Fleet) -> None:
-    """Ping at once; score with log-probabilities; embed with the engine's refusal as its error."""
+async def test_ping_is_answered_and_score_answers_beside_the_jobs(fleet: Fleet) -> None:
+    """Ping at once; score with log-probabilities."""
     rig = Rig(fleet)
     async with running(rig):
         session = await ready(fleet)
         session.send(ping=pb.Ping(sequence=7))
         session.send(score=pb.Score(request_id="s", model="echo", quantization="none", text="abc"))
-        session.send(embed=pb.Embed(request_id="e", model="echo", quantization="none", text="abc"))
-        await session.until(lambda one: one.of("pong") and one.of("score") and one.of("embed"))
+        await session.until(lambda one: one.of("pong") and one.of("score"))
         assert session.of("pong")[0].sequence == 7
         assert len(session.of("score")[0].logprobs) == 2
-        assert "no embeddings" in session.of("embed")[0].error

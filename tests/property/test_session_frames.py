@@ -76,7 +76,6 @@ events = st.one_of(
     ),
     st.builds(lambda s: pb.WorkerEvent(pong=pb.Pong(sequence=s)), u64),
     st.builds(lambda r: pb.WorkerEvent(score=pb.ScoreResult(request_id=r, logprobs=[0.5])), request_ids),
-    st.builds(lambda r: pb.WorkerEvent(embed=pb.EmbedResult(request_id=r, values=[0.5])), request_ids),
     st.just(pb.WorkerEvent()),
 )  # fmt: skip
 frames = st.lists(st.binary(max_size=200) | events.map(lambda one: one.SerializeToString()), min_size=1, max_size=12)

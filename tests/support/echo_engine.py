@@ -4,10 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from protos.contract.request import Job
+from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode, Usage
 from protos.contract.worker import Capabilities, Load, ModelInstance
-from workers.engines.base import Embedded, EngineFailed, LoadError, ModelSpec, Progress, Refused, Scored, StepResult
+from workers.engines.base import (
+    Counted,
+    Embedded,
+    EngineFailed,
+    LoadError,
+    ModelSpec,
+    Progress,
+    Refused,
+    Scored,
+    StepResult,
+)
 
 
 @dataclass(slots=True)
@@ -52,7 +62,7 @@ class EchoEngine:
             format="echo",
             context_tokens=spec.context_tokens or self._context_tokens,
             slots=spec.slots or 64,
-            capabilities=Capabilities(can_score=True, can_load=True),
+            capabilities=Capabilities(can_score=True, can_load=True, can_embed=True),
         )
         self._models[loaded.model, loaded.quantization] = loaded
         return loaded
@@ -70,7 +80,7 @@ class EchoEngine:
     async def submit(self, job: Job) -> Accepted:
         if self._dead:
             raise EngineFailed(self._dead)
-        text = job.messages[-1].content if job.messages else str(job.prompt)
+        text = job.messages[-1].text if job.messages else str(job.prompt)
         if len(text) > self._context_tokens:
             raise Refused(
                 RefusalCode.CONTEXT_LENGTH,
@@ -138,8 +148,17 @@ class EchoEngine:
         ids = token_ids or tuple(map(ord, text))
         return Scored(token_ids=ids[1:], logprobs=tuple(-float(one % 7) for one in ids[1:]))
 
-    async def embed(self, model: str, quantization: str, text: str) -> Embedded:
-        raise Refused(RefusalCode.UNSUPPORTED, "the echo engine has no embeddings")
+    async def embed(self, model: str, quantization: str, asked: EmbeddingInputs, counted: Counted) -> Embedded:
+        if self._dead:
+            raise EngineFailed(self._dead)
+        if any(not one for one in asked.inputs):
+            raise Refused(RefusalCode.INVALID, "an input is empty", parameter="input")
+        counted(sum(len(one) for one in asked.inputs))
+        await self.gate.wait()
+        return Embedded(
+            vectors=tuple((float(len(one)), 1.0) for one in asked.inputs),
+            prompt_tokens=sum(len(one) for one in asked.inputs),
+        )
 
     async def close(self) -> None:
         self.closed = True

@@ -70,7 +70,7 @@ class ScriptedWorker(WorkerSession):
     def refuse(self, job: Job, code: RefusalCode, message: str = "no") -> None:
         self._say(job, Refusal(**_key(job), code=code, message=message))
 
-    def write(self, job: Job, *words: str, end: FinishReason | None = None) -> None:
+    def write(self, job: Job, *words: str, end: FinishReason | None = None, **more: Any) -> None:
         """One token for each word, in one delta."""
         key = (job.request_id, job.attempt)
         said = self._said.get(key, 0)
@@ -84,6 +84,7 @@ class ScriptedWorker(WorkerSession):
             text_tokens=told,
             finish_reason=end,
             usage=usage,
+            **more,
         )
         self._say(job, delta)
 

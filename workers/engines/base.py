@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from protos.contract.events import CacheChange
-from protos.contract.request import Job
+from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, RefusalCode
 from protos.contract.worker import Load, ModelInstance
 from workers.errors import WorkerError
@@ -84,14 +84,18 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """One vector for one text."""
+    """One vector for each input, at unit length, and the tokens of all inputs together."""
 
-    values: tuple[float, ...]
+    vectors: tuple[tuple[float, ...], ...]
     prompt_tokens: int
 
 
 Progress = Callable[[float, str], None]
 """Called with the fraction done (0..1) and one line for people; from any thread."""
+
+
+Counted = Callable[[int], None]
+"""Called with a request's prompt tokens, once it is certain that it will be served."""
 
 
 class Engine(Protocol):
@@ -140,8 +144,10 @@ class Engine(Protocol):
         """Log-probabilities of a text's (or of given) tokens. Raises Refused when not able."""
         ...
 
-    async def embed(self, model: str, quantization: str, text: str) -> Embedded:
-        """Embed a text. Raises Refused when not able."""
+    async def embed(self, model: str, quantization: str, asked: EmbeddingInputs, counted: Counted) -> Embedded:
+        """Embed texts; ``counted`` is told their tokens once they fit. Raises Refused before that, when not able; is
+        cancelled when nobody waits any more.
+        """
         ...
 
     async def close(self) -> None:

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
+from protos.contract.request import EmbeddingInputs
 from protos.contract.stream import RefusalCode
 from protos.contract.worker import ModelInstance
-from workers.engines.base import Embedded, LoadError, ModelSpec, Progress, Refused, Scored
+from workers.engines.base import Counted, Embedded, LoadError, ModelSpec, Progress, Refused, Scored
 
 
 class Held(Protocol):
@@ -86,9 +87,9 @@ class ModelTable(ABC, Generic[H]):
         del text, token_ids
         raise Refused(RefusalCode.UNSUPPORTED, f"{self._called(model, quantization)} cannot score given tokens")
 
-    async def embed(self, model: str, quantization: str, text: str) -> Embedded:
+    async def embed(self, model: str, quantization: str, asked: EmbeddingInputs, counted: Counted) -> Embedded:
         """Refused, unless an engine can."""
-        del text
+        del asked, counted
         raise Refused(RefusalCode.UNSUPPORTED, f"{self._called(model, quantization)} has no embeddings")
 
     def _called(self, model: str, quantization: str) -> str:

@@ -1,16 +1,16 @@
-"""What a router asks beside the stream of jobs and takes its time: scores, embeddings, loads and unloads."""
+"""What a router asks beside the stream of jobs and takes its time: scores, loads and unloads."""
 
 from collections.abc import Mapping
 
-from protos.contract.commands import Embed, LoadModel, Score, UnloadModel
-from protos.contract.events import EmbedResult, ScoreResult, WorkerEvent
+from protos.contract.commands import LoadModel, Score, UnloadModel
+from protos.contract.events import ScoreResult, WorkerEvent
 from workers.engines.base import EngineError, ModelSpec
 from workers.serving.engine_host import EngineHost
 from workers.serving.model_manager import ModelManager
 from workers.serving.tasks import TaskSet
 from workers.session.session import Session
 
-ControlCommand = Score | Embed | LoadModel | UnloadModel
+ControlCommand = Score | LoadModel | UnloadModel
 
 MAX_CONTROL_COMMANDS = 64
 """So many may be under way at once; beyond it the answer is an error where one is awaited."""
@@ -50,8 +50,6 @@ class ControlCommands:
         match command:
             case Score():
                 session.put_event(await self._score(command))
-            case Embed():
-                session.put_event(await self._embed(command))
             case LoadModel():
                 await self._models.load(
                     ModelSpec(
@@ -74,21 +72,11 @@ class ControlCommands:
             return ScoreResult(request_id=command.request_id, error=str(error))
         return ScoreResult(request_id=command.request_id, logprobs=scored.logprobs, token_ids=scored.token_ids)
 
-    async def _embed(self, command: Embed) -> EmbedResult:
-        try:
-            embedded = await self._engine.engine.embed(command.model, command.quantization, command.text)
-        except EngineError as error:
-            return EmbedResult(request_id=command.request_id, error=str(error))
-        values, prompt_tokens = embedded.values, embedded.prompt_tokens
-        return EmbedResult(request_id=command.request_id, values=values, prompt_tokens=prompt_tokens)
-
 
 def _turned_away(command: ControlCommand) -> WorkerEvent | None:
     """The answer to one too many; None where nobody waits for one."""
     match command:
         case Score():
             return ScoreResult(request_id=command.request_id, error=TOO_MANY)
-        case Embed():
-            return EmbedResult(request_id=command.request_id, error=TOO_MANY)
         case _:
             return None

@@ -13,7 +13,7 @@ from protos.contract.ids import AttemptKey, RequestId
 from protos.contract.request import Job
 from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
 from protos.contract.worker import Load
-from workers.engines.base import Engine, EngineFailed, Refused, StepResult
+from workers.engines.base import Engine, EngineError, EngineFailed, Refused, StepResult
 from workers.serving.precondition import violation
 
 log = structlog.get_logger(__name__)
@@ -120,8 +120,13 @@ class JobTable:
 
     def abort(self, request_id: RequestId, attempt: int) -> None:
         """Stop a job; its last delta says so. Unknown: ignored."""
-        record = self._records.get((request_id, attempt))
+        key = (request_id, attempt)
+        record = self._records.get(key)
         if self._engine is None or record is None:
+            return
+        if record.job.embedding is not None:
+            self._cancel(record)
+            self._forward(key, record, _last_words(key, record, FinishReason.ABORTED))
             return
         if record.accepted is None:  # the engine may not know it yet: it is aborted once it does
             record.aborted = True
@@ -150,6 +155,9 @@ class JobTable:
         log.debug("job.started", request_id=key[0], attempt=key[1])
         engine = self._engine
         try:
+            if record.job.embedding is not None:
+                await self._embed(engine, key, record)
+                return
             accepted = await engine.submit(record.job)
         except Refused as refused:
             self._refuse(
@@ -185,6 +193,26 @@ class JobTable:
         early, record.early = record.early, []
         for delta in early:
             self._forward(key, record, delta)
+
+    async def _embed(self, engine: Engine, key: AttemptKey, record: _Record) -> None:
+        """Vectors come all at once, with the last delta and the only one."""
+        assert record.job.embedding is not None
+
+        def counted(prompt_tokens: int) -> None:
+            record.accepted = Accepted(request_id=key[0], attempt=key[1], prompt_tokens=prompt_tokens)
+            record.outlet.put_event(record.accepted)
+
+        try:
+            embedded = await engine.embed(record.job.model, record.job.quantization, record.job.embedding, counted)
+        except EngineError as error:
+            if record.accepted is None:
+                raise
+            self._forward(key, record, _last_words(key, record, FinishReason.ERROR, error=str(error)))
+            return
+        if self._records.get(key) is record:
+            if record.accepted is None:
+                counted(embedded.prompt_tokens)
+            self._forward(key, record, _last_words(key, record, FinishReason.STOP, vectors=embedded.vectors))
 
     def _refuse(self, key: AttemptKey, record: _Record, refusal: Refusal) -> None:
         self._finish(key, record, failed=refusal.message)
@@ -247,33 +275,26 @@ class JobTable:
 
     def _drop(self, key: AttemptKey, record: _Record, reason: str) -> None:
         self._finish(key, record, failed=reason)
-        if self._engine is not None:
+        if record.job.embedding is not None:
+            self._cancel(record)
+        elif self._engine is not None:
             self._engine.abort(*key)
+
+    @staticmethod
+    def _cancel(record: _Record) -> None:
+        if record.submission is not None:
+            record.submission.cancel()
 
     def engine_failed(self, reason: str) -> None:
         """End every job with the engine's error; nothing it ran survives."""
         self._engine = None
         for key, record in list(self._records.items()):
             self._finish(key, record, failed=reason)
-            if record.submission is not None:
-                record.submission.cancel()
+            self._cancel(record)
             if record.accepted is None:
                 record.outlet.put_event(_refused(key, RefusalCode.ENGINE_FAILED, reason))
                 continue
-            record.outlet.put_delta(
-                Delta(
-                    request_id=key[0],
-                    attempt=key[1],
-                    position=record.position,
-                    finish_reason=FinishReason.ERROR,
-                    usage=Usage(
-                        prompt_tokens=record.accepted.prompt_tokens,
-                        completion_tokens=record.position,
-                        cached_tokens=record.accepted.cached_tokens,
-                    ),
-                    error=f"the engine died: {reason}",
-                )
-            )
+            record.outlet.put_delta(_last_words(key, record, FinishReason.ERROR, error=f"the engine died: {reason}"))
 
     async def close(self) -> None:
         """Forget every job without a word, when nobody is left to hear of it."""
@@ -292,6 +313,30 @@ class JobTable:
         except TimeoutError:
             return False
         return True
+
+
+def _last_words(
+    key: AttemptKey,
+    record: _Record,
+    reason: FinishReason,
+    *,
+    error: str = "",
+    vectors: tuple[tuple[float, ...], ...] = (),
+) -> Delta:
+    """The delta that ends a job whose engine does not say so itself."""
+    accepted = record.accepted
+    usage = Usage(completion_tokens=record.position)
+    if accepted is not None:
+        usage = replace(usage, prompt_tokens=accepted.prompt_tokens, cached_tokens=accepted.cached_tokens)
+    return Delta(
+        request_id=key[0],
+        attempt=key[1],
+        position=record.position,
+        finish_reason=reason,
+        usage=usage,
+        error=error,
+        vectors=vectors,
+    )
 
 
 def _refused(key: AttemptKey, code: RefusalCode, message: str) -> Refusal:

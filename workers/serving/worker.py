@@ -10,7 +10,6 @@ from protos.contract.commands import (
     Abort,
     Dismiss,
     Drain,
-    Embed,
     Generate,
     LoadModel,
     ReplicaList,
@@ -224,7 +223,7 @@ class Worker:
                 )
             case Abort():
                 self._jobs.abort(command.request_id, command.attempt)
-            case Score() | Embed() | LoadModel() | UnloadModel():
+            case Score() | LoadModel() | UnloadModel():
                 self._control.start(session, command)
             case Drain():
                 self.availability.drain(command.deadline_s)

@@ -52,15 +52,23 @@ def merge(parts: list[Delta]) -> Delta:
         usage=last.usage,
         logprobs=tuple(entry for one in parts for entry in one.logprobs),
         error=last.error,
+        tool_calls=tuple(call for one in parts for call in one.tool_calls),
+        raw="".join(one.raw for one in parts),
+        stopped_by=last.stopped_by,
+        echo="".join(one.echo for one in parts),
+        echo_logprobs=tuple(entry for one in parts for entry in one.echo_logprobs),
+        vectors=last.vectors,
     )
 
 
 def estimated_bytes(delta: Delta) -> int:
     """About how large a delta is on the wire; an upper bound for text (4 bytes a character)."""
-    alternatives = sum(len(one.top) + 1 for one in delta.logprobs)
+    alternatives = sum(len(one.top) + 1 for one in (*delta.logprobs, *delta.echo_logprobs))
+    calls = sum(len(one.arguments) + len(one.name) + len(one.id) + 8 for one in delta.tool_calls)
     return (
         64
-        + 4 * (len(delta.text) + len(delta.reasoning))
+        + 4 * (len(delta.text) + len(delta.reasoning) + len(delta.raw) + len(delta.echo) + calls)
+        + 4 * sum(len(one) + 2 for one in delta.vectors)
         + 5 * len(delta.token_ids)
         + 40 * alternatives
         + 4 * len(delta.error)

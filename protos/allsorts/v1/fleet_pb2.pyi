@@ -59,6 +59,7 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     FINISH_REASON_ABORTED: _FinishReason.ValueType  # 3
     FINISH_REASON_ERROR: _FinishReason.ValueType  # 4
+    FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 5
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
 
@@ -68,6 +69,7 @@ FINISH_REASON_STOP: FinishReason.ValueType  # 1
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 FINISH_REASON_ABORTED: FinishReason.ValueType  # 3
 FINISH_REASON_ERROR: FinishReason.ValueType  # 4
+FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 5
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 class _RefusalCode:
@@ -131,6 +133,52 @@ LEAVING_KIND_DRAINING: LeavingKind.ValueType  # 3
 LEAVING_KIND_AWAKE: LeavingKind.ValueType  # 4
 """back from sleep or drain on a session that stayed open"""
 Global___LeavingKind: _TypeAlias = LeavingKind  # noqa: Y015
+
+class _ToolChoice:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ToolChoiceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolChoice.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOOL_CHOICE_UNSPECIFIED: _ToolChoice.ValueType  # 0
+    TOOL_CHOICE_AUTO: _ToolChoice.ValueType  # 1
+    TOOL_CHOICE_NONE: _ToolChoice.ValueType  # 2
+    TOOL_CHOICE_REQUIRED: _ToolChoice.ValueType  # 3
+    TOOL_CHOICE_NAMED: _ToolChoice.ValueType  # 4
+
+class ToolChoice(_ToolChoice, metaclass=_ToolChoiceEnumTypeWrapper): ...
+
+TOOL_CHOICE_UNSPECIFIED: ToolChoice.ValueType  # 0
+TOOL_CHOICE_AUTO: ToolChoice.ValueType  # 1
+TOOL_CHOICE_NONE: ToolChoice.ValueType  # 2
+TOOL_CHOICE_REQUIRED: ToolChoice.ValueType  # 3
+TOOL_CHOICE_NAMED: ToolChoice.ValueType  # 4
+Global___ToolChoice: _TypeAlias = ToolChoice  # noqa: Y015
+
+class _GrammarKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GrammarKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GrammarKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GRAMMAR_KIND_UNSPECIFIED: _GrammarKind.ValueType  # 0
+    GRAMMAR_KIND_JSON_SCHEMA: _GrammarKind.ValueType  # 1
+    GRAMMAR_KIND_JSON_OBJECT: _GrammarKind.ValueType  # 2
+    GRAMMAR_KIND_REGEX: _GrammarKind.ValueType  # 3
+    GRAMMAR_KIND_CHOICE: _GrammarKind.ValueType  # 4
+    GRAMMAR_KIND_LARK: _GrammarKind.ValueType  # 5
+    GRAMMAR_KIND_GBNF: _GrammarKind.ValueType  # 6
+
+class GrammarKind(_GrammarKind, metaclass=_GrammarKindEnumTypeWrapper): ...
+
+GRAMMAR_KIND_UNSPECIFIED: GrammarKind.ValueType  # 0
+GRAMMAR_KIND_JSON_SCHEMA: GrammarKind.ValueType  # 1
+GRAMMAR_KIND_JSON_OBJECT: GrammarKind.ValueType  # 2
+GRAMMAR_KIND_REGEX: GrammarKind.ValueType  # 3
+GRAMMAR_KIND_CHOICE: GrammarKind.ValueType  # 4
+GRAMMAR_KIND_LARK: GrammarKind.ValueType  # 5
+GRAMMAR_KIND_GBNF: GrammarKind.ValueType  # 6
+Global___GrammarKind: _TypeAlias = GrammarKind  # noqa: Y015
 
 @_typing.final
 class EnrolRequest(_message.Message):
@@ -447,17 +495,21 @@ class Capabilities(_message.Message):
     CAN_CONTINUE_FIELD_NUMBER: _builtins.int
     CAN_SCORE_FIELD_NUMBER: _builtins.int
     CAN_EMBED_FIELD_NUMBER: _builtins.int
-    STRUCTURED_OUTPUT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     CAN_LOAD_FIELD_NUMBER: _builtins.int
     PUBLISHES_CACHE_FIELD_NUMBER: _builtins.int
     CHAT_FIELD_NUMBER: _builtins.int
     EXACT_PROMPT_COUNT_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    VISION_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
+    EMBEDS_ONLY_FIELD_NUMBER: _builtins.int
+    GRAMMARS_FIELD_NUMBER: _builtins.int
     can_continue: _builtins.bool
     can_score: _builtins.bool
     can_embed: _builtins.bool
-    structured_output: _builtins.bool
     logprobs: _builtins.bool
     seed: _builtins.bool
     can_load: _builtins.bool
@@ -468,23 +520,42 @@ class Capabilities(_message.Message):
     """applies a chat template itself"""
     exact_prompt_count: _builtins.bool
     """counts prompt tokens before any work"""
+    tools: _builtins.bool
+    """offers tools to the model, and tells its calls from its text"""
+    vision: _builtins.bool
+    """takes images"""
+    reasoning: _builtins.bool
+    """tells what the model thinks from its answer"""
+    prompt_logprobs: _builtins.bool
+    """repeats the prompt, with log-probabilities when they are asked for"""
+    embeds_only: _builtins.bool
+    """has vectors and writes nothing"""
+    @_builtins.property
+    def grammars(self) -> _containers.RepeatedScalarFieldContainer[Global___GrammarKind.ValueType]:
+        """that it keeps its output to"""
+
     def __init__(
         self,
         *,
         can_continue: _builtins.bool = ...,
         can_score: _builtins.bool = ...,
         can_embed: _builtins.bool = ...,
-        structured_output: _builtins.bool = ...,
         logprobs: _builtins.bool = ...,
         seed: _builtins.bool = ...,
         can_load: _builtins.bool = ...,
         publishes_cache: _builtins.bool = ...,
         chat: _builtins.bool = ...,
         exact_prompt_count: _builtins.bool = ...,
+        tools: _builtins.bool = ...,
+        vision: _builtins.bool = ...,
+        reasoning: _builtins.bool = ...,
+        prompt_logprobs: _builtins.bool = ...,
+        embeds_only: _builtins.bool = ...,
+        grammars: _abc.Iterable[Global___GrammarKind.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_continue", b"can_continue", "can_embed", b"can_embed", "can_load", b"can_load", "can_score", b"can_score", "chat", b"chat", "exact_prompt_count", b"exact_prompt_count", "logprobs", b"logprobs", "publishes_cache", b"publishes_cache", "seed", b"seed", "structured_output", b"structured_output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_continue", b"can_continue", "can_embed", b"can_embed", "can_load", b"can_load", "can_score", b"can_score", "chat", b"chat", "embeds_only", b"embeds_only", "exact_prompt_count", b"exact_prompt_count", "grammars", b"grammars", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "publishes_cache", b"publishes_cache", "reasoning", b"reasoning", "seed", b"seed", "tools", b"tools", "vision", b"vision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -519,6 +590,7 @@ class ModelInstance(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     TOKENS_PER_BYTE_FIELD_NUMBER: _builtins.int
+    OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the public name: "smollm2-135m" """
     quantization: _builtins.str
@@ -554,6 +626,10 @@ class ModelInstance(_message.Message):
     """why it failed to load"""
     tokens_per_byte: _builtins.float
     """measured on text; lets the router estimate; 0 when not known"""
+    output_format: _builtins.str
+    """How its own output marks thoughts and calls ("hermes", "llama3"). Two instances that say the same can go on where
+    the other stopped, also in the middle of a call. Empty: text alone.
+    """
     @_builtins.property
     def capabilities(self) -> Global___Capabilities: ...
     @_builtins.property
@@ -586,10 +662,11 @@ class ModelInstance(_message.Message):
         state: Global___ModelState.ValueType = ...,
         error: _builtins.str = ...,
         tokens_per_byte: _builtins.float = ...,
+        output_format: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "speed", b"speed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "output_format", b"output_format", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -670,7 +747,6 @@ class WorkerEvent(_message.Message):
     LEAVING_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
-    EMBED_FIELD_NUMBER: _builtins.int
     ACCEPTED_FIELD_NUMBER: _builtins.int
     RETURNED_FIELD_NUMBER: _builtins.int
     PONG_FIELD_NUMBER: _builtins.int
@@ -689,8 +765,6 @@ class WorkerEvent(_message.Message):
     @_builtins.property
     def score(self) -> Global___ScoreResult: ...
     @_builtins.property
-    def embed(self) -> Global___EmbedResult: ...
-    @_builtins.property
     def accepted(self) -> Global___Accepted: ...
     @_builtins.property
     def returned(self) -> Global___Returned: ...
@@ -706,16 +780,15 @@ class WorkerEvent(_message.Message):
         leaving: Global___Leaving | None = ...,
         refusal: Global___Refusal | None = ...,
         score: Global___ScoreResult | None = ...,
-        embed: Global___EmbedResult | None = ...,
         accepted: Global___Accepted | None = ...,
         returned: Global___Returned | None = ...,
         pong: Global___Pong | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "embed", b"embed", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "embed", b"embed", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "step", "model_progress", "cache", "leaving", "refusal", "score", "embed", "accepted", "returned", "pong"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "step", "model_progress", "cache", "leaving", "refusal", "score", "accepted", "returned", "pong"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -806,6 +879,12 @@ class Delta(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     TEXT_TOKENS_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
+    STOPPED_BY_FIELD_NUMBER: _builtins.int
+    ECHO_FIELD_NUMBER: _builtins.int
+    ECHO_LOGPROBS_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     position: _builtins.int
@@ -823,6 +902,12 @@ class Delta(_message.Message):
     """
     reasoning: _builtins.str
     """what the model thinks before it answers; whole UTF-8 characters only"""
+    raw: _builtins.str
+    """The model's own output, where text does not say all of it (reasoning, calls): what a continuation starts from."""
+    stopped_by: _builtins.str
+    """with FINISH_REASON_STOP: the stop string that ended it"""
+    echo: _builtins.str
+    """the prompt's text, when it is to be repeated: with the first delta that says anything"""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -831,6 +916,16 @@ class Delta(_message.Message):
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]: ...
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]: ...
+    @_builtins.property
+    def echo_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
+        """of the prompt's tokens; the first has none, and says 0"""
+
+    @_builtins.property
+    def vectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Vector]:
+        """the answer to an embedding, one for each input: with the finish reason"""
+
     def __init__(
         self,
         *,
@@ -846,14 +941,70 @@ class Delta(_message.Message):
         error: _builtins.str = ...,
         text_tokens: _builtins.int = ...,
         reasoning: _builtins.str = ...,
+        tool_calls: _abc.Iterable[Global___ToolCallDelta] | None = ...,
+        raw: _builtins.str = ...,
+        stopped_by: _builtins.str = ...,
+        echo: _builtins.str = ...,
+        echo_logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
+        vectors: _abc.Iterable[Global___Vector] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "error", b"error", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "position", b"position", "reasoning", b"reasoning", "request_id", b"request_id", "text", b"text", "text_tokens", b"text_tokens", "token_count", b"token_count", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "echo", b"echo", "echo_logprobs", b"echo_logprobs", "error", b"error", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "position", b"position", "raw", b"raw", "reasoning", b"reasoning", "request_id", b"request_id", "stopped_by", b"stopped_by", "text", b"text", "text_tokens", b"text_tokens", "token_count", b"token_count", "token_ids", b"token_ids", "tool_calls", b"tool_calls", "usage", b"usage", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Delta: _TypeAlias = Delta  # noqa: Y015
+
+@_typing.final
+class ToolCallDelta(_message.Message):
+    """New output of one call. The first of a call has its name; arguments follow in pieces of JSON text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    arguments: _builtins.str
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "index", b"index", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCallDelta: _TypeAlias = ToolCallDelta  # noqa: Y015
+
+@_typing.final
+class Vector(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vector: _TypeAlias = Vector  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
@@ -1226,35 +1377,6 @@ class ScoreResult(_message.Message):
 Global___ScoreResult: _TypeAlias = ScoreResult  # noqa: Y015
 
 @_typing.final
-class EmbedResult(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    VALUES_FIELD_NUMBER: _builtins.int
-    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
-    prompt_tokens: _builtins.int
-    error: _builtins.str
-    @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
-    def __init__(
-        self,
-        *,
-        request_id: _builtins.str = ...,
-        values: _abc.Iterable[_builtins.float] | None = ...,
-        prompt_tokens: _builtins.int = ...,
-        error: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "values", b"values"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EmbedResult: _TypeAlias = EmbedResult  # noqa: Y015
-
-@_typing.final
 class Pong(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1284,7 +1406,6 @@ class RouterCommand(_message.Message):
     GENERATE_FIELD_NUMBER: _builtins.int
     ABORT_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
-    EMBED_FIELD_NUMBER: _builtins.int
     LOAD_MODEL_FIELD_NUMBER: _builtins.int
     UNLOAD_MODEL_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
@@ -1303,8 +1424,6 @@ class RouterCommand(_message.Message):
     def abort(self) -> Global___Abort: ...
     @_builtins.property
     def score(self) -> Global___Score: ...
-    @_builtins.property
-    def embed(self) -> Global___Embed: ...
     @_builtins.property
     def load_model(self) -> Global___LoadModel: ...
     @_builtins.property
@@ -1329,7 +1448,6 @@ class RouterCommand(_message.Message):
         generate: Global___Generate | None = ...,
         abort: Global___Abort | None = ...,
         score: Global___Score | None = ...,
-        embed: Global___Embed | None = ...,
         load_model: Global___LoadModel | None = ...,
         unload_model: Global___UnloadModel | None = ...,
         drain: Global___Drain | None = ...,
@@ -1339,11 +1457,11 @@ class RouterCommand(_message.Message):
         ping: Global___Ping | None = ...,
         dismiss: Global___Dismiss | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "drain", b"drain", "embed", b"embed", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "drain", b"drain", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "drain", b"drain", "embed", b"embed", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "sequence", b"sequence", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "drain", b"drain", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "sequence", b"sequence", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "generate", "abort", "score", "embed", "load_model", "unload_model", "drain", "undrain", "assign_draft", "replicas", "ping", "dismiss"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "generate", "abort", "score", "load_model", "unload_model", "drain", "undrain", "assign_draft", "replicas", "ping", "dismiss"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1391,27 +1509,238 @@ class ChatMessage(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     content: _builtins.str
     name: _builtins.str
+    tool_call_id: _builtins.str
+    """which call this is the result of"""
+    reasoning: _builtins.str
+    """what an assistant thought before it answered"""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
+        """instead of content, where there is more than text"""
+
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
+        """of an assistant"""
+
     def __init__(
         self,
         *,
         role: _builtins.str = ...,
         content: _builtins.str = ...,
         name: _builtins.str = ...,
+        parts: _abc.Iterable[Global___ContentPart] | None = ...,
+        tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
+        tool_call_id: _builtins.str = ...,
+        reasoning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name", "parts", b"parts", "reasoning", b"reasoning", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChatMessage: _TypeAlias = ChatMessage  # noqa: Y015
 
 @_typing.final
+class ContentPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """or"""
+    @_builtins.property
+    def image(self) -> Global___Image: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        image: Global___Image | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContentPart: _TypeAlias = ContentPart  # noqa: Y015
+
+@_typing.final
+class Image(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """the file as it came"""
+    media_type: _builtins.str
+    """"image/png" """
+    detail: _builtins.str
+    """"low", "high" or "" """
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        media_type: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "detail", b"detail", "media_type", b"media_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Image: _TypeAlias = Image  # noqa: Y015
+
+@_typing.final
+class ToolCall(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    arguments: _builtins.str
+    """JSON text"""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
+
+@_typing.final
+class Tooling(_message.Message):
+    """What a chat may call, and whether it must."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOLS_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SINGLE_FIELD_NUMBER: _builtins.int
+    choice: Global___ToolChoice.ValueType
+    name: _builtins.str
+    """with TOOL_CHOICE_NAMED"""
+    single: _builtins.bool
+    """at most one call"""
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]: ...
+    def __init__(
+        self,
+        *,
+        tools: _abc.Iterable[Global___Tool] | None = ...,
+        choice: Global___ToolChoice.ValueType = ...,
+        name: _builtins.str = ...,
+        single: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "name", b"name", "single", b"single", "tools", b"tools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tooling: _TypeAlias = Tooling  # noqa: Y015
+
+@_typing.final
+class Tool(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    parameters: _builtins.str
+    """JSON text of a JSON schema; empty: none"""
+    strict: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        parameters: _builtins.str = ...,
+        strict: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters", b"parameters", "strict", b"strict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tool: _TypeAlias = Tool  # noqa: Y015
+
+@_typing.final
+class Grammar(_message.Message):
+    """What the answer must be like."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    kind: Global___GrammarKind.ValueType
+    text: _builtins.str
+    """of the schema (JSON), the expression or the grammar"""
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of GRAMMAR_KIND_CHOICE"""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___GrammarKind.ValueType = ...,
+        text: _builtins.str = ...,
+        choices: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "kind", b"kind", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Grammar: _TypeAlias = Grammar  # noqa: Y015
+
+@_typing.final
 class Sampling(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LogitBiasEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
@@ -1426,6 +1755,10 @@ class Sampling(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
     IGNORE_EOS_FIELD_NUMBER: _builtins.int
+    LOGIT_BIAS_FIELD_NUMBER: _builtins.int
+    MIN_TOKENS_FIELD_NUMBER: _builtins.int
+    STOP_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    ECHO_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
     """The token budget of this attempt. Unset when the client gave no limit: the worker uses what its context leaves."""
     temperature: _builtins.float
@@ -1444,8 +1777,20 @@ class Sampling(_message.Message):
     logprobs: _builtins.bool
     top_logprobs: _builtins.int
     ignore_eos: _builtins.bool
+    min_tokens: _builtins.int
+    """no end before so many"""
+    echo: _builtins.bool
+    """repeat the prompt first; then max_tokens 0 means: nothing more"""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def logit_bias(self) -> _containers.ScalarMap[_builtins.int, _builtins.float]:
+        """added to the token's logit"""
+
+    @_builtins.property
+    def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """end the answer, and are no part of it"""
+
     def __init__(
         self,
         *,
@@ -1462,10 +1807,14 @@ class Sampling(_message.Message):
         logprobs: _builtins.bool = ...,
         top_logprobs: _builtins.int = ...,
         ignore_eos: _builtins.bool = ...,
+        logit_bias: _abc.Mapping[_builtins.int, _builtins.float] | None = ...,
+        min_tokens: _builtins.int = ...,
+        stop_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        echo: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_seed", b"_seed", "max_tokens", b"max_tokens", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_seed", b"_seed", "frequency_penalty", b"frequency_penalty", "ignore_eos", b"ignore_eos", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_logprobs", b"top_logprobs", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens", "_seed", b"_seed", "echo", b"echo", "frequency_penalty", b"frequency_penalty", "ignore_eos", b"ignore_eos", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "min_tokens", b"min_tokens", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "temperature", b"temperature", "top_k", b"top_k", "top_logprobs", b"top_logprobs", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
@@ -1489,6 +1838,7 @@ class Generate(_message.Message):
     CHAT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     BLOCK_HASHES_FIELD_NUMBER: _builtins.int
     EXPECTED_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
@@ -1498,6 +1848,9 @@ class Generate(_message.Message):
     RETURN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     MAX_QUEUED_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
     EXPECTED_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
+    TOOLING_FIELD_NUMBER: _builtins.int
+    GRAMMAR_FIELD_NUMBER: _builtins.int
+    TEMPLATE_ARGUMENTS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     model: _builtins.str
@@ -1515,10 +1868,16 @@ class Generate(_message.Message):
     """
     expected_prefill_tokens: _builtins.int
     """What it adds to them, as the router estimates it: counts until the engine has counted the prompt itself."""
+    template_arguments: _builtins.str
+    """JSON object of what the chat template is given beside the messages"""
     @_builtins.property
     def chat(self) -> Global___Chat: ...
     @_builtins.property
     def prompt_tokens(self) -> Global___TokenIds: ...
+    @_builtins.property
+    def embedding(self) -> Global___EmbeddingInputs:
+        """vectors are wanted, not words"""
+
     @_builtins.property
     def sampling(self) -> Global___Sampling: ...
     @_builtins.property
@@ -1527,6 +1886,10 @@ class Generate(_message.Message):
 
     @_builtins.property
     def continue_from(self) -> Global___ContinueFrom: ...
+    @_builtins.property
+    def tooling(self) -> Global___Tooling: ...
+    @_builtins.property
+    def grammar(self) -> Global___Grammar: ...
     def __init__(
         self,
         *,
@@ -1537,6 +1900,7 @@ class Generate(_message.Message):
         chat: Global___Chat | None = ...,
         text: _builtins.str = ...,
         prompt_tokens: Global___TokenIds | None = ...,
+        embedding: Global___EmbeddingInputs | None = ...,
         sampling: Global___Sampling | None = ...,
         block_hashes: _abc.Iterable[_builtins.int] | None = ...,
         expected_output_tokens: _builtins.int = ...,
@@ -1546,12 +1910,15 @@ class Generate(_message.Message):
         return_token_ids: _builtins.bool = ...,
         max_queued_prefill_tokens: _builtins.int = ...,
         expected_prefill_tokens: _builtins.int = ...,
+        tooling: Global___Tooling | None = ...,
+        grammar: Global___Grammar | None = ...,
+        template_arguments: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "continue_from", b"continue_from", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "continue_from", b"continue_from", "embedding", b"embedding", "grammar", b"grammar", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "text", b"text", "tooling", b"tooling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "expected_output_tokens", b"expected_output_tokens", "expected_prefill_tokens", b"expected_prefill_tokens", "max_queued_prefill_tokens", b"max_queued_prefill_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "embedding", b"embedding", "expected_output_tokens", b"expected_output_tokens", "expected_prefill_tokens", b"expected_prefill_tokens", "grammar", b"grammar", "max_queued_prefill_tokens", b"max_queued_prefill_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "template_arguments", b"template_arguments", "text", b"text", "tooling", b"tooling"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["chat", "text", "prompt_tokens"]  # noqa: Y015
+    _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["chat", "text", "prompt_tokens", "embedding"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_prompt) -> _WhichOneofReturnType_prompt | None: ...
 
@@ -1688,32 +2055,52 @@ class Score(_message.Message):
 Global___Score: _TypeAlias = Score  # noqa: Y015
 
 @_typing.final
-class Embed(_message.Message):
+class EmbeddingInputs(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    QUANTIZATION_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
-    model: _builtins.str
-    quantization: _builtins.str
-    text: _builtins.str
+    INPUTS_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    dimensions: _builtins.int
+    """the first so many, at unit length again; 0: all"""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbeddingInput]: ...
     def __init__(
         self,
         *,
-        request_id: _builtins.str = ...,
-        model: _builtins.str = ...,
-        quantization: _builtins.str = ...,
-        text: _builtins.str = ...,
+        inputs: _abc.Iterable[Global___EmbeddingInput] | None = ...,
+        dimensions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "quantization", b"quantization", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "inputs", b"inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Embed: _TypeAlias = Embed  # noqa: Y015
+Global___EmbeddingInputs: _TypeAlias = EmbeddingInputs  # noqa: Y015
+
+@_typing.final
+class EmbeddingInput(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """or"""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbeddingInput: _TypeAlias = EmbeddingInput  # noqa: Y015
 
 @_typing.final
 class LoadModel(_message.Message):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.codec.prompts import EMBEDDING, GRAMMAR, MESSAGE, TOOLING
 from protos.contract.codec.records import Record
 from protos.contract.codec.worker import REPLICA
 from protos.contract.commands import (
@@ -10,7 +11,6 @@ from protos.contract.commands import (
     AssignDraft,
     Dismiss,
     Drain,
-    Embed,
     Generate,
     LoadModel,
     Ping,
@@ -22,30 +22,32 @@ from protos.contract.commands import (
     UnloadModel,
     Welcome,
 )
-from protos.contract.request import ChatMessage, ContinueFrom, Job, Sampling
+from protos.contract.request import ContinueFrom, Job, Sampling
 
 
 def _off(content: dict[str, Any]) -> None:
     """No sampler means 0 by these, so 0 (which proto3 does not send) is "off"."""
     content["top_p"] = content["top_p"] or 1.0
     content["repetition_penalty"] = content["repetition_penalty"] or 1.0
-    content["max_tokens"] = content["max_tokens"] or None
+    content["max_tokens"] = content["max_tokens"] or (content["max_tokens"] if content["echo"] else None)
 
 
-_MESSAGE = Record(ChatMessage, pb.ChatMessage)
 _JOB = Record(
     Job,
     pb.Generate,
     {
         "sampling": Record(Sampling, pb.Sampling, clean=_off),
         "continue_from": Record(ContinueFrom, pb.ContinueFrom),
+        "embedding": EMBEDDING,
+        "tooling": TOOLING,
+        "grammar": GRAMMAR,
     },
     apart=("messages", "prompt"),
 )
 
 
 class _GenerateRecord:
-    """A job and the conditions it is sent under share one message; the prompt is one of three things."""
+    """A job and the conditions it is sent under share one message; the prompt is one of four things."""
 
     @staticmethod
     def encode(value: Generate) -> pb.Generate:
@@ -54,7 +56,9 @@ class _GenerateRecord:
         message.max_queued_prefill_tokens = value.max_queued_prefill_tokens
         message.expected_prefill_tokens = value.expected_prefill_tokens
         if job.messages:
-            message.chat.messages.extend([_MESSAGE.encode(one) for one in job.messages])
+            message.chat.messages.extend([MESSAGE.encode(one) for one in job.messages])
+        elif job.embedding is not None:
+            pass  # it is set already
         elif isinstance(job.prompt, str):
             message.text = job.prompt
         else:
@@ -66,7 +70,7 @@ class _GenerateRecord:
         prompt: str | tuple[int, ...] = message.text
         if message.HasField("prompt_tokens"):
             prompt = tuple(message.prompt_tokens.ids)
-        messages = tuple([_MESSAGE.decode(one) for one in message.chat.messages])
+        messages = tuple([MESSAGE.decode(one) for one in message.chat.messages])
         return Generate(
             job=_JOB.decode(message, messages=messages, prompt=prompt),
             max_queued_prefill_tokens=message.max_queued_prefill_tokens,
@@ -79,7 +83,6 @@ _KINDS: dict[type, tuple[str, Any]] = {
     Generate: ("generate", _GenerateRecord),
     Abort: ("abort", Record(Abort, pb.Abort)),
     Score: ("score", Record(Score, pb.Score)),
-    Embed: ("embed", Record(Embed, pb.Embed)),
     LoadModel: ("load_model", Record(LoadModel, pb.LoadModel)),
     UnloadModel: ("unload_model", Record(UnloadModel, pb.UnloadModel)),
     Drain: ("drain", Record(Drain, pb.Drain)),

@@ -10,7 +10,6 @@ from protos.contract.codec.stream import ACCEPTED, REFUSAL, RETURNED, decode_del
 from protos.contract.codec.worker import INSTANCE, LOAD, PROFILE
 from protos.contract.events import (
     CacheChange,
-    EmbedResult,
     Hello,
     Leaving,
     LeavingKind,
@@ -53,7 +52,6 @@ _KINDS: dict[type, tuple[str, Record[Any, Any]]] = {
         ),
     ),
     ScoreResult: ("score", Record(ScoreResult, pb.ScoreResult)),
-    EmbedResult: ("embed", Record(EmbedResult, pb.EmbedResult)),
     Pong: ("pong", Record(Pong, pb.Pong)),
 }
 _RECORDS = dict(_KINDS.values())

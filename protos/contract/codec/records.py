@@ -7,7 +7,7 @@ mappings, ``optional`` scalars are None when unset. What else a field needs stan
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -15,6 +15,18 @@ from google.protobuf.message import Message
 V = TypeVar("V")
 M = TypeVar("M", bound=Message)
 E = TypeVar("E", bound=StrEnum)
+
+
+class Coder(Protocol):
+    """How a field is coded that is more than a scalar: a record, a closed set, or one of several things."""
+
+    def encode(self, value: Any, /) -> Any:
+        """As it stands in the message."""
+        ...
+
+    def decode(self, message: Any, /) -> Any:
+        """As a value."""
+        ...
 
 
 class Names(Generic[E]):
@@ -50,7 +62,7 @@ class Record(Generic[V, M]):
         self,
         value: type[V],
         message: type[M],
-        parts: Mapping[str, "Record[Any, Any] | Names[Any]"] | None = None,
+        parts: Mapping[str, Coder] | None = None,
         *,
         clean: Callable[[dict[str, Any]], None] | None = None,
         apart: tuple[str, ...] = (),
@@ -102,7 +114,7 @@ class Record(Generic[V, M]):
         return self._value(**content)
 
 
-def _writer(described: FieldDescriptor, part: "Record[Any, Any] | Names[Any] | None") -> Callable[[Any], Any]:
+def _writer(described: FieldDescriptor, part: Coder | None) -> Callable[[Any], Any]:
     if part is None:
         return dict if _is_map(described) else tuple
     if described.is_repeated:
@@ -110,9 +122,7 @@ def _writer(described: FieldDescriptor, part: "Record[Any, Any] | Names[Any] | N
     return part.encode
 
 
-def _reader(
-    described: FieldDescriptor, part: "Record[Any, Any] | Names[Any] | None", field: Field[Any]
-) -> Callable[[Any], Any]:
+def _reader(described: FieldDescriptor, part: Coder | None, field: Field[Any]) -> Callable[[Any], Any]:
     name = described.name
     if part is None:
         make: Callable[[Any], Any] = dict if _is_map(described) else tuple

@@ -19,6 +19,7 @@ from protos.contract.stream import (
     TopLogprob,
     Usage,
 )
+from protos.contract.tools import ToolCallDelta
 from protos.contract.validation import MAX_NAME
 
 FINISH_REASONS = Names(FinishReason, pb.FinishReason.DESCRIPTOR, unknown=None)
@@ -48,8 +49,25 @@ def encode_delta(value: Delta, add: Callable[..., pb.Delta]) -> None:
         counts.completion_tokens = usage.completion_tokens
         counts.cached_tokens = usage.cached_tokens
         counts.SetInParent()
-    for one in value.logprobs:
-        entry = message.logprobs.add(token_id=one.token_id, token=one.token, logprob=one.logprob)
+    if value.logprobs:
+        _add_logprobs(value.logprobs, message.logprobs.add)
+    if value.raw or value.tool_calls or value.stopped_by or value.echo or value.echo_logprobs or value.vectors:
+        _encode_more(value, message)
+
+
+def _encode_more(value: Delta, message: pb.Delta) -> None:
+    """What few answers have: calls, thoughts, the prompt's echo, vectors."""
+    message.raw, message.stopped_by, message.echo = value.raw, value.stopped_by, value.echo
+    for call in value.tool_calls:
+        message.tool_calls.add(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
+    _add_logprobs(value.echo_logprobs, message.echo_logprobs.add)
+    for vector in value.vectors:
+        message.vectors.add(values=vector)
+
+
+def _add_logprobs(values: tuple[TokenLogprob, ...], add: Callable[..., pb.TokenLogprob]) -> None:
+    for one in values:
+        entry = add(token_id=one.token_id, token=one.token, logprob=one.logprob)
         for top in one.top:
             entry.top.add(token_id=top.token_id, token=top.token, logprob=top.logprob)
 
@@ -73,7 +91,17 @@ def decode_delta(message: pb.Delta) -> Delta:
         usage=usage,
         logprobs=tuple([_logprob(one) for one in message.logprobs]) if message.logprobs else (),
         error=one_line(error) if error else "",
+        tool_calls=tuple([_call(one) for one in message.tool_calls]) if message.tool_calls else (),
+        raw=message.raw,
+        stopped_by=message.stopped_by,
+        echo=message.echo,
+        echo_logprobs=tuple([_logprob(one) for one in message.echo_logprobs]) if message.echo_logprobs else (),
+        vectors=tuple([tuple(one.values) for one in message.vectors]) if message.vectors else (),
     )
+
+
+def _call(message: pb.ToolCallDelta) -> ToolCallDelta:
+    return ToolCallDelta(index=message.index, id=message.id, name=message.name, arguments=message.arguments)
 
 
 def _usage(message: pb.Usage) -> Usage:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.codec.prompts import GRAMMAR_KINDS
 from protos.contract.codec.records import Names, Record
 from protos.contract.printable import one_line
 from protos.contract.worker import (
@@ -31,9 +32,18 @@ def _believable(facts: dict[str, Any]) -> None:
     facts["error"] = one_line(facts["error"])
 
 
+def _known(able: dict[str, Any]) -> None:
+    """Kinds of grammars that a newer worker has are not asked for here."""
+    able["grammars"] = tuple(one for one in able["grammars"] if one is not None)
+
+
 INSTANCE = Record(
     ModelInstance,
     pb.ModelInstance,
-    {"capabilities": Record(Capabilities, pb.Capabilities), "speed": Record(Speed, pb.Speed), "state": INSTANCE_STATES},
+    {
+        "capabilities": Record(Capabilities, pb.Capabilities, {"grammars": GRAMMAR_KINDS}, clean=_known),
+        "speed": Record(Speed, pb.Speed),
+        "state": INSTANCE_STATES,
+    },
     clean=_believable,
 )

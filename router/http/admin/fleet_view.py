@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from protos.contract.worker import Hardware, ModelInstance, Speed
+from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed
 from router.domain.snapshot import FleetSnapshot, SetAside, WorkerView
 
 
@@ -79,12 +79,14 @@ def _model(instance: ModelInstance, held: SetAside | None, now: float) -> dict[s
         "lineage": instance.lineage,
         "perplexity_ratio": instance.perplexity_ratio,
         "file": instance.file,
-        "capabilities": {
-            name: getattr(instance.capabilities, name)
-            for name in ("can_continue", "can_score", "can_embed", "structured_output", "logprobs", "seed", "chat")
-        },
+        "capabilities": _capabilities(instance.capabilities),
         "speed": _speed(instance.speed),
     }
+
+
+def _capabilities(able: Capabilities) -> dict[str, Any]:
+    named = ("can_continue", "can_score", "can_embed", "logprobs", "seed", "chat", "tools", "vision", "reasoning")
+    return {name: getattr(able, name) for name in named} | {"structured_output": [str(one) for one in able.grammars]}
 
 
 def _speed(speed: Speed | None) -> dict[str, Any] | None:

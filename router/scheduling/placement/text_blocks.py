@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import xxhash
 
 from protos.contract.request import ChatMessage
+from protos.contract.tools import Tool, Tooling
 
 BLOCK_BYTES = 256
 """Bytes of UTF-8 per block: about 64 tokens of English, four blocks of vLLM's default 16 tokens."""
@@ -23,28 +24,39 @@ _FIELD = "\x1f"
 _MESSAGE = "\x1e"
 
 
-def block_hashes(prompt: Sequence[ChatMessage] | str | Sequence[int]) -> tuple[int, ...]:
+def block_hashes(
+    prompt: Sequence[ChatMessage] | str | Sequence[int], tooling: Tooling | None = None
+) -> tuple[int, ...]:
     """Chained 64-bit hashes of the prompt's whole blocks; the rest that fills no block is left out.
 
     ``prompt`` is a conversation, a text, or token ids. Text and conversation never share hashes by accident: a
     conversation starts with a separator.
     """
-    return hash_chain(serialise(prompt))
+    return hash_chain(serialise(prompt, tooling))
 
 
-def serialise(prompt: Sequence[ChatMessage] | str | Sequence[int]) -> bytes:
-    """Bytes in which every longer conversation starts with the shorter one's bytes."""
+def serialise(prompt: Sequence[ChatMessage] | str | Sequence[int], tooling: Tooling | None = None) -> bytes:
+    """Bytes in which every longer conversation starts with the shorter one's bytes. Templates put the tools first."""
     if isinstance(prompt, str):
         return prompt.encode("utf-8", "surrogatepass")
-    parts = []
-    for item in prompt:
-        if isinstance(item, ChatMessage):
-            parts.append(
-                f"{_MESSAGE}{item.role}{_FIELD}{item.name}{_FIELD}{item.content}".encode("utf-8", "surrogatepass")
-            )
-        else:
-            parts.append(int(item).to_bytes(4, "little"))
+    parts = [] if tooling is None else [_of_tool(one) for one in tooling.tools]
+    parts += [
+        _of_message(item) if isinstance(item, ChatMessage) else int(item).to_bytes(4, "little") for item in prompt
+    ]
     return b"".join(parts)
+
+
+def _of_message(message: ChatMessage) -> bytes:
+    fields = [message.role, message.name, message.text]
+    if message.tool_calls or message.tool_call_id or message.reasoning:
+        fields += [message.tool_call_id, message.reasoning]
+        fields += [f"{one.name}{_FIELD}{one.arguments}" for one in message.tool_calls]
+    fields += [xxhash.xxh3_64_hexdigest(one.data) for one in message.images]
+    return f"{_MESSAGE}{_FIELD.join(fields)}".encode("utf-8", "surrogatepass")
+
+
+def _of_tool(tool: Tool) -> bytes:
+    return f"{_MESSAGE}{_FIELD.join((tool.name, tool.description, tool.parameters))}".encode("utf-8", "surrogatepass")
 
 
 def hash_chain(data: bytes) -> tuple[int, ...]:

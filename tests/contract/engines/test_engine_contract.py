@@ -6,7 +6,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from protos.contract.request import ContinueFrom, Sampling
+from protos.contract.request import ContinueFrom, EmbeddingInputs, Sampling
 from protos.contract.stream import FinishReason, RefusalCode
 from tests.contract.engines.rigs import CONTEXT_TOKENS, GREEDY, SLOTS, Rig, ended_well
 from workers.engines.base import LoadError, Refused
@@ -246,7 +246,10 @@ async def test_scoring_and_embedding_without_the_capability_are_refused(rig: Rig
     name, quantization = rig.loaded.model, rig.loaded.quantization
     for able, ask in (
         (rig.loaded.capabilities.can_score, lambda: rig.engine.score(name, quantization, "text")),
-        (rig.loaded.capabilities.can_embed, lambda: rig.engine.embed(name, quantization, "text")),
+        (
+            rig.loaded.capabilities.can_embed,
+            lambda: rig.engine.embed(name, quantization, EmbeddingInputs(inputs=("text",)), print),
+        ),
     ):
         if not able:
             with pytest.raises(Refused) as refused:

@@ -95,7 +95,7 @@ class ToyEngine(ModelTable[Alphabet]):
 
     async def submit(self, job: Job) -> Accepted:
         model = self.find(job.model, job.quantization)
-        text = "\n".join(one.content for one in job.messages) or str(job.prompt)
+        text = "\n".join(one.text for one in job.messages) or str(job.prompt)
         words = len(text.split())
         room = model.loaded.context_tokens - words
         if room < 1:

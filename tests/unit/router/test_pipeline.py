@@ -10,6 +10,7 @@ import pytest
 from protos.contract.ids import RequestId
 from protos.contract.request import Job
 from protos.contract.stream import FinishReason, RefusalCode
+from protos.contract.tools import ToolCallDelta
 from router.config import DispatchConfig
 from router.domain.answer import Chunk
 from router.errors import ContextLengthExceeded, DeadlineExceeded, WorkerFailed
@@ -159,6 +160,31 @@ async def test_a_worker_that_drains_is_not_told_to_stop_what_it_gave_back(rig: P
         (client.worker.name, other.name, 1, f"{client.worker.name}: it drains")
     ]
     assert not client.worker.aborted
+
+
+async def test_a_call_goes_on_where_its_text_is_known(rig: PipelineRig) -> None:
+    """The next worker reads what the model wrote; the client got the call's pieces, and gets the rest."""
+    client = await accepted(rig)
+    piece = ToolCallDelta(index=0, id="c", name="look")
+    client.worker.write(client.job, '{"name":"look"', tool_calls=(piece,), raw='{"name":"look"')
+    assert (await client.next()).tool_calls == (piece,)
+    client.worker.breaks_off()
+    reading = asyncio.create_task(text_of(client.answer))
+    other, job = await rig.job()
+    assert job.continue_from.text == '{"name":"look"'
+    other.accept(job)
+    other.write(job, "}", end=FinishReason.TOOL_CALLS)
+    assert await reading == "}"
+
+
+async def test_a_call_whose_text_nobody_told_ends_where_it_broke_off(rig: PipelineRig) -> None:
+    """A server that already runs tells calls alone: nobody could come to the same state."""
+    client = await accepted(rig)
+    client.worker.write(client.job, "", tool_calls=(ToolCallDelta(index=0, id="c", name="look"),))
+    assert (await client.next()).tool_calls
+    client.worker.breaks_off()
+    with pytest.raises(WorkerFailed, match="broke off in a call that no other worker can go on with"):
+        await client.next()
 
 
 async def test_what_broke_off_after_its_last_token_is_complete(rig: PipelineRig) -> None:

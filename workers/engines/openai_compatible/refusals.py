@@ -22,7 +22,7 @@ def estimated_prompt_tokens(job: Job) -> int:
     if not isinstance(job.prompt, str):
         return len(job.prompt)
     continued = job.continue_from.text if job.continue_from else ""
-    texts = [one.content for one in job.messages] or [job.prompt]
+    texts = [one.text for one in job.messages] or [job.prompt]
     return max(
         1, int(TOKENS_PER_BYTE * sum(len(text.encode()) for text in (*texts, continued))) + 4 * len(job.messages)
     )

@@ -7,6 +7,7 @@ workers word by word. Words carry their leading space, but for the first of an a
 
 import hashlib
 import math
+import random
 import re
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -36,6 +37,19 @@ _CHAT_OVERHEAD = 4
 
 MIN_ANSWER_TOKENS = 4
 
+IMAGE_TOKENS = 256
+"""What an image takes of the context."""
+
+VECTOR_SIZE = 64
+
+
+def vector(text: str | Sequence[int], dimensions: int = 0) -> tuple[float, ...]:
+    """Of unit length; the same text has the same one."""
+    rng = random.Random(prompt_key(text))
+    values = [rng.gauss(0.0, 1.0) for _ in range(VECTOR_SIZE)][: dimensions or VECTOR_SIZE]
+    length = math.sqrt(sum(one * one for one in values))
+    return tuple(one / length for one in values)
+
 
 def tokenize(text: str) -> list[str]:
     """Pieces of at most eight characters with their leading space; every word of ``WORDS`` is one piece."""
@@ -50,7 +64,9 @@ def prompt_key(prompt: str | Sequence[int] | Sequence[ChatMessage], salt: str = 
     else:
         for part in prompt:
             if isinstance(part, ChatMessage):
-                digest.update(f"\x1e{part.role}\x1f{part.name}\x1f{part.content}".encode("utf-8", "surrogatepass"))
+                digest.update(f"\x1e{part.role}\x1f{part.name}\x1f{part.text}".encode("utf-8", "surrogatepass"))
+                for image in part.images:
+                    digest.update(image.data)
             else:
                 digest.update(f"\x1e{part}".encode())
     return int.from_bytes(digest.digest(), "little")
@@ -88,10 +104,15 @@ def answer_length(key: int, mu: float, sigma: float) -> int:
 def count_prompt(job: Job) -> int:
     """Prompt tokens, exactly."""
     if job.messages:
-        return sum(len(tokenize(one.content)) + _CHAT_OVERHEAD for one in job.messages)
+        return sum(len(tokenize(one.text)) + _CHAT_OVERHEAD + IMAGE_TOKENS * len(one.images) for one in job.messages)
     if isinstance(job.prompt, str):
         return max(len(tokenize(job.prompt)), 1)
     return max(len(job.prompt), 1)
+
+
+def count_input(text: str | Sequence[int]) -> int:
+    """Tokens of a text to embed."""
+    return max(len(tokenize(text)) if isinstance(text, str) else len(text), 1)
 
 
 def sent_before(job: Job) -> int:

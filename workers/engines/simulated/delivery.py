@@ -1,11 +1,21 @@
 """From counts to text: what a simulated job has said so far, and the deltas that say it."""
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from protos.contract.request import Job
-from protos.contract.stream import Delta, FinishReason, TokenLogprob, TopLogprob, Usage
+from protos.contract.stream import Delta, FinishReason, RefusalCode, TokenLogprob, TopLogprob, Usage
+from workers.engines.base import Refused
 from workers.engines.simulated import content
+from workers.engines.simulated.scripted import Piece, pieces_before, script_of
 from workers.engines.simulated.sequence import Sequence_
+
+THOUGHTS = 6
+"""Output tokens that are thoughts, of a chat whose template is told to have the model think."""
+
+_HALF = 0.6931471805599453
+"""Log-probability of a half."""
 
 
 @dataclass(slots=True)
@@ -20,29 +30,39 @@ class Speaker:
     sequence: Sequence_
     reason: FinishReason
     stop_text: str | None = None
+    stopped_by: str = ""
+    script: tuple[Piece, ...] = ()  # where the answer is not words
+    thoughts: int = 0  # output tokens that are thoughts, of the whole answer
+    silent: bool = False  # the prompt's echo is all that is wanted
     said: int = 0  # tokens of this attempt delivered
     text_said: int = 0  # characters, where a stop string cuts the text
 
     def speak(self, produced: int, end: FinishReason | None, error: str = "") -> Delta | None:
         """What is new up to ``produced`` tokens; None when that is nothing."""
+        if self.silent:
+            produced, end = 0, end or FinishReason.LENGTH
         count = produced - self.said
         if count <= 0 and end is None:
             return None
         ids = tuple(content.token_at(self.key, self.start + at) for at in range(self.said, produced))
-        text = self._text(ids, produced)
+        said = self._script(produced) if self.script else self._words(ids, produced)
         position, self.said = self.said, produced
         sampling = self.job.sampling
         return Delta(
+            **said,
+            **(self._echo() if position == 0 and sampling.echo else {}),
+            stopped_by=self.stopped_by if end is FinishReason.STOP else "",
             request_id=self.job.request_id,
             attempt=self.job.attempt,
             position=position,
-            text=text,
-            token_ids=ids if self.job.return_token_ids else (),
+            token_ids=ids if self.job.return_token_ids and not self.script else (),
             token_count=count,
             text_tokens=produced,
             finish_reason=end,
             usage=self.usage(produced) if end is not None else None,
-            logprobs=tuple(_logprob(one, sampling.top_logprobs) for one in ids) if sampling.logprobs else (),
+            logprobs=tuple(_logprob(one, sampling.top_logprobs) for one in ids)
+            if sampling.logprobs and not self.script
+            else (),
             error=error,
         )
 
@@ -52,6 +72,33 @@ class Speaker:
         return Usage(
             prompt_tokens=sequence.prompt_tokens, completion_tokens=produced, cached_tokens=sequence.cached_tokens
         )
+
+    def _script(self, produced: int) -> dict[str, Any]:
+        new = self.script[self.start + self.said : self.start + produced]
+        raw = "".join(one.raw for one in new)
+        calls = tuple(one.call for one in new if one.call is not None)
+        if any(one.call is not None for one in self.script):
+            return {"raw": raw, "tool_calls": calls}
+        return {"text": raw}
+
+    def _words(self, ids: tuple[int, ...], produced: int) -> dict[str, Any]:
+        thinking = max(0, min(self.thoughts - self.start - self.said, len(ids)))
+        if not thinking:
+            return {"text": self._text(ids, produced)}
+        texts = [content.token_text(one) for one in ids]
+        said = {"reasoning": "".join(texts[:thinking]), "text": "".join(texts[thinking:])}
+        return {**said, "raw": "".join(texts)}
+
+    def _echo(self) -> dict[str, Any]:
+        prompt = self.job.prompt
+        pieces = content.tokenize(prompt) if isinstance(prompt, str) else [content.token_text(one) for one in prompt]
+        if not self.job.sampling.logprobs:
+            return {"echo": "".join(pieces)}
+        told = tuple(
+            TokenLogprob(token_id=place, token=one.encode(), logprob=-_HALF if place else 0.0)
+            for place, one in enumerate(pieces)
+        )
+        return {"echo": "".join(pieces), "echo_logprobs": told}
 
     def _text(self, ids: tuple[int, ...], produced: int) -> str:
         if self.stop_text is None:
@@ -69,37 +116,56 @@ def speaker_for(job: Job, *, prompt_tokens: int, context_tokens: int, mu: float,
     room = context_tokens - prompt_tokens - start
     limit = room if job.sampling.max_tokens is None else min(job.sampling.max_tokens, room)
     length, reason = limit, FinishReason.LENGTH
-    if not job.sampling.ignore_eos:
-        natural = max(content.answer_length(key, mu, sigma) - start, 1)
+    script = script_of(job)
+    if script:
+        start = pieces_before(script, job.continue_from.text) if job.continue_from is not None else 0
+        if len(script) - start <= limit:
+            calls = any(one.call is not None for one in script)
+            length, reason = max(1, len(script) - start), FinishReason.TOOL_CALLS if calls else FinishReason.STOP
+    elif not job.sampling.ignore_eos:
+        natural = max(content.answer_length(key, mu, sigma) - start, job.sampling.min_tokens - start, 1)
         if natural <= limit:
             length, reason = natural, FinishReason.STOP
-    stop_text = None
-    if job.sampling.stop:
+    stop_text, stopped_by = None, ""
+    if job.sampling.stop and not script:
         cut = _stopped(key, start, length, job.sampling.stop)
         if cut is not None:
-            length, stop_text = cut
+            length, stop_text, stopped_by = cut
             reason = FinishReason.STOP
+    silent = job.sampling.echo and job.sampling.max_tokens == 0 and room > 0
     sequence = Sequence_(
         key=(job.request_id, job.attempt),
         prompt_tokens=prompt_tokens + start,
-        output_tokens=length,
+        output_tokens=1 if silent else length,
         expected_tokens=job.expected_output_tokens or length,
         block_hashes=job.block_hashes,
         block_tokens=max(prompt_tokens // len(job.block_hashes), 1) if job.block_hashes else 64,
         priority=job.priority,
     )
-    return Speaker(job, key, start, sequence, reason, stop_text)
+    thoughts = THOUGHTS if _thinks(job) else 0
+    return Speaker(job, key, start, sequence, reason, stop_text, stopped_by, script, thoughts, silent)
 
 
-def _stopped(key: int, start: int, length: int, stops: tuple[str, ...]) -> tuple[int, str] | None:
-    """Tokens and text up to the first stop string; None when none occurs."""
+def _thinks(job: Job) -> bool:
+    """Whether the chat's template is told to have the model think."""
+    if not job.messages or not job.template_arguments:
+        return False
+    try:
+        return json.loads(job.template_arguments).get("enable_thinking") is True
+    except (ValueError, AttributeError):
+        raise Refused(RefusalCode.INVALID, "the template's arguments are no JSON object") from None
+
+
+def _stopped(key: int, start: int, length: int, stops: tuple[str, ...]) -> tuple[int, str, str] | None:
+    """Tokens and text up to the first stop string, and which one; None when none occurs."""
     text = ""
     for count in range(1, length + 1):
         before = len(text)
         text += content.token_text(content.token_at(key, start + count - 1))
-        found = [at for one in stops if one and (at := text.find(one, max(before - len(one) + 1, 0))) >= 0]
+        found = [(at, one) for one in stops if one and (at := text.find(one, max(before - len(one) + 1, 0))) >= 0]
         if found:
-            return count, text[: min(found)]
+            at, stop = min(found)
+            return count, text[:at], stop
     return None
 
 
@@ -109,9 +175,9 @@ def _logprob(token_id: int, alternatives: int) -> TokenLogprob:
         TopLogprob(
             token_id=(token_id + place) % (2 * len(content.WORDS)),
             token=content.token_text((token_id + place) % (2 * len(content.WORDS))).encode(),
-            logprob=-0.6931471805599453 * (place + 1),
+            logprob=-_HALF * (place + 1),
         )
         for place in range(alternatives)
     )
     text = content.token_text(token_id).encode()
-    return TokenLogprob(token_id=token_id, token=text, logprob=-0.6931471805599453, top=top)
+    return TokenLogprob(token_id=token_id, token=text, logprob=-_HALF, top=top)

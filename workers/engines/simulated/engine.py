@@ -16,17 +16,19 @@ import structlog
 
 from protos.contract.events import CacheChange
 from protos.contract.models.instance import instance_of
-from protos.contract.request import Job
+from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
 from protos.contract.worker import Capabilities, Load, ModelInstance
-from workers.engines.base import EngineFailed, LoadError, ModelSpec, Progress, Refused, StepResult
+from workers.engines.base import Counted, Embedded, EngineFailed, LoadError, ModelSpec, Progress, Refused, StepResult
 from workers.engines.load_sum import sum_of_loads
 from workers.engines.model_table import ModelTable
+from workers.engines.simulated import content
 from workers.engines.simulated.content import FINGERPRINT, count_prompt
 from workers.engines.simulated.core import NEVER, SimulatedCore
 from workers.engines.simulated.delivery import Speaker, speaker_for
 from workers.engines.simulated.faults import NO_FAULT, POLL_S, ControlFile, Fault, FaultError
 from workers.engines.simulated.profile import ProfileError, SimulatedProfile, read_profile
+from workers.engines.simulated.scripted import GRAMMARS, OUTPUT_FORMAT
 from workers.engines.simulated.sequence import EventKind, SequenceKey
 from workers.engines.simulated.spec import Simulated
 
@@ -35,7 +37,19 @@ log = structlog.get_logger(__name__)
 MAX_WAITING = 4096
 """Jobs a model queues; beyond it the answer is BUSY."""
 
-_ABLE = Capabilities(can_continue=True, logprobs=True, seed=True, can_load=True, publishes_cache=True)
+_ABLE = Capabilities(
+    can_continue=True,
+    can_embed=True,
+    logprobs=True,
+    seed=True,
+    can_load=True,
+    publishes_cache=True,
+    tools=True,
+    vision=True,
+    reasoning=True,
+    prompt_logprobs=True,
+    grammars=GRAMMARS,
+)
 
 
 @dataclass(slots=True)
@@ -128,6 +142,27 @@ class SimulatedEngine(ModelTable[_Model]):
             attempt=job.attempt,
             prompt_tokens=prompt_tokens,
             cached_tokens=speaker.sequence.cached_tokens,
+        )
+
+    async def embed(self, model: str, quantization: str, asked: EmbeddingInputs, counted: Counted) -> Embedded:
+        """Vectors after as long as the prompt would take to prefill. Raises Refused, EngineFailed."""
+        if self._dead:
+            raise EngineFailed(self._dead)
+        held = self.find(model, quantization)
+        sizes = [content.count_input(one) for one in asked.inputs]
+        longest = max(sizes, default=0)
+        if longest > held.loaded.context_tokens:
+            raise Refused(
+                RefusalCode.CONTEXT_LENGTH,
+                f"an input has {longest} tokens; {held.loaded.context_tokens} fit",
+                prompt_tokens=longest,
+                context_tokens=held.loaded.context_tokens,
+                parameter="input",
+            )
+        counted(sum(sizes))
+        await asyncio.sleep(held.profile.true.prefill_token_s * sum(sizes))
+        return Embedded(
+            vectors=tuple(content.vector(one, asked.dimensions) for one in asked.inputs), prompt_tokens=sum(sizes)
         )
 
     def abort(self, request_id: str, attempt: int) -> None:
@@ -294,4 +329,5 @@ def _loaded(spec: ModelSpec, profile: SimulatedProfile) -> ModelInstance:
         block_tokens=64,
         tokenizer_fingerprint=FINGERPRINT,
         tokens_per_byte=0.15,
+        output_format=OUTPUT_FORMAT,
     )

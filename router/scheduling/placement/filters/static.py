@@ -1,10 +1,13 @@
 """Filters that depend on the request's rules and on facts of a worker that rarely change."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
+from protos.contract.grammar import GrammarKind
 from protos.contract.ids import WorkerId
-from protos.contract.worker import InstanceState, ModelInstance
+from protos.contract.tools import ToolChoice
+from protos.contract.worker import Capabilities, InstanceState, ModelInstance
 from router.domain.placement import Exclusion, FilterName
 from router.domain.request import InferenceRequest, RequestKind
 from router.domain.snapshot import WorkerView
@@ -26,6 +29,12 @@ class Rules(NamedTuple):
     chat: bool
     logprobs: bool
     continuation: bool
+    output_format: str  # that a continuation must read; empty: text alone
+    tools: bool
+    grammar: GrammarKind | None
+    vision: bool
+    prompt_logprobs: bool
+    embedding: bool
 
 
 def rules_of(request: InferenceRequest) -> Rules:
@@ -39,6 +48,12 @@ def rules_of(request: InferenceRequest) -> Rules:
         request.kind is RequestKind.CHAT,
         request.sampling.logprobs,
         request.continues,
+        request.output_format,
+        request.tooling is not None and request.tooling.choice is not ToolChoice.NONE,
+        None if request.grammar is None else request.grammar.kind,
+        request.images > 0,
+        request.sampling.echo and (request.sampling.logprobs or not isinstance(request.prompt, str)),
+        request.kind is RequestKind.EMBEDDING,
     )
 
 
@@ -57,7 +72,10 @@ def static_exclusion(view: WorkerView, instance: ModelInstance, rules: Rules, qu
     """The first static filter that removes ``instance``, or None."""
     for name, why in STATIC_FILTERS:
         if reason := why(view, instance, rules, quality):
-            return exclusion(view, instance, name, reason)
+            found = exclusion(view, instance, name, reason)
+            if name is FilterName.CAPABILITY:
+                return replace(found, lacks=_missing(instance.capabilities, rules))
+            return found
     return None
 
 
@@ -96,11 +114,25 @@ def _capability(view: WorkerView, instance: ModelInstance, rules: Rules, _qualit
     able = instance.capabilities
     if rules.continuation and not able.can_continue:
         return f"{view.profile.engine} cannot continue another's answer"
-    if rules.chat and not able.chat:
-        return "does not serve chat"
-    if rules.logprobs and not able.logprobs:
-        return "does not report log-probabilities"
-    return ""
+    if rules.output_format and rules.output_format != instance.output_format:
+        return "cannot read how the answer so far marks thoughts and calls"
+    missing = _missing(able, rules)
+    return f"has no {', no '.join(missing)}" if missing else ""
+
+
+def _missing(able: Capabilities, rules: Rules) -> tuple[str, ...]:
+    """What the request needs and the instance has not."""
+    needs = (
+        (rules.embedding, able.can_embed, "embeddings"),
+        (not rules.embedding, not able.embeds_only, "text generation"),
+        (rules.chat, able.chat, "chat"),
+        (rules.logprobs, able.logprobs, "log-probabilities"),
+        (rules.prompt_logprobs, able.prompt_logprobs, "log-probabilities of the prompt"),
+        (rules.tools, able.tools, "tools"),
+        (rules.vision, able.vision, "vision"),
+        (rules.grammar is not None, rules.grammar in able.grammars, f"structured output ({rules.grammar})"),
+    )
+    return tuple(name for needed, has, name in needs if needed and not has)
 
 
 def _failed(_view: WorkerView, instance: ModelInstance, _rules: Rules, _quality: Quality) -> str:

@@ -23,17 +23,14 @@ class Thinker(EchoEngine):
         return await super().score(*asked)
 
 
-async def test_a_score_is_answered_and_what_the_engine_cannot_is_an_error() -> None:
+async def test_a_score_is_answered() -> None:
     """The answer names the request it is for."""
     rig = Rig()
     async with running(rig):
         session = await rig.session()
         session.send(score=pb.Score(request_id="s", model="echo", quantization="none", text="abc"))
-        session.send(embed=pb.Embed(request_id="e", model="echo", quantization="none", text="abc"))
         scored = (await session.until(lambda one: one.of("score")))[0]
-        embedded = (await session.until(lambda one: one.of("embed")))[0]
         assert (scored.request_id, len(scored.logprobs), scored.error) == ("s", 2, "")
-        assert (embedded.request_id, embedded.error) == ("e", "the echo engine has no embeddings")
 
 
 async def test_a_model_is_loaded_and_unloaded_on_command() -> None:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from protos.contract.events import WorkerEvent
-from protos.contract.request import Job
+from protos.contract.ids import RequestId
+from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned
 from protos.contract.worker import Load
 from tests.support.echo_engine import EchoEngine
@@ -349,3 +350,48 @@ async def test_closing_forgets_jobs_and_ends_their_submissions() -> None:
     await jobs.close()
     assert len(jobs) == 0
     assert not [one for one in asyncio.all_tasks() if one.get_name().startswith("submit")]
+
+
+# ---------------------------------------------------------------- embeddings
+
+TEXTS = EmbeddingInputs(inputs=("ab", "cde"))
+
+
+async def test_an_embedding_is_accepted_with_its_count_and_ends_with_its_vectors(
+    engine: EchoEngine, jobs: JobTable
+) -> None:
+    """One delta, the last; a vector for each input."""
+    heard = Outlet()
+    jobs.generate(heard, job(embedding=TEXTS))
+    await heard.accepted()
+    assert heard.events == [Accepted(request_id="r", attempt=1, prompt_tokens=5)]
+    engine.gate.set()
+    last = await heard.final()
+    assert (last.vectors, last.finish_reason) == (((2.0, 1.0), (3.0, 1.0)), FinishReason.STOP)
+    assert last.usage is not None
+    assert last.usage.prompt_tokens == 5
+
+
+async def test_an_embedding_that_nobody_waits_for_is_cancelled(engine: EchoEngine, jobs: JobTable) -> None:
+    """Aborted, given back, or its session gone: nothing of it is left, and an abort has its last word."""
+    outlets = {name: Outlet() for name in ("aborted", "returned", "broken")}
+    for name, outlet in outlets.items():
+        jobs.generate(outlet, job(name, embedding=TEXTS))
+        await outlet.accepted()
+    jobs.abort(RequestId("aborted"), 1)
+    assert outlets["aborted"].finals[0].finish_reason is FinishReason.ABORTED
+    jobs.session_broken(outlets["broken"])
+    jobs.return_all("drains")
+    assert isinstance(outlets["returned"].events[-1], Returned)
+    assert await jobs.drained(0.0)
+
+
+async def test_an_embedding_is_refused_or_fails_as_any_job(engine: EchoEngine, jobs: JobTable) -> None:
+    """Before it is counted with a refusal, afterwards with an error."""
+    refused, failed = Outlet(), Outlet()
+    jobs.generate(refused, job("one", embedding=EmbeddingInputs(inputs=("",))))
+    assert (await refused.refused()).parameter == "input"
+    jobs.generate(failed, job("two", embedding=TEXTS))
+    await failed.accepted()
+    jobs.engine_failed("it died")
+    assert (await failed.final()).finish_reason is FinishReason.ERROR

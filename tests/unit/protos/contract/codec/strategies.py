@@ -9,6 +9,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import strategies as st
 
+from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.content import ContentPart, Image
 from protos.contract.validation import MAX_VALUES
 
 WORDS = st.text(st.characters(exclude_categories=("C", "Z")), max_size=12)
@@ -30,13 +32,18 @@ def values_of(value: type, message: type | Descriptor, /, **given: st.SearchStra
 
 
 def _field(hint: Any, wire: FieldDescriptor) -> st.SearchStrategy[Any]:
+    if hint == ContentPart:
+        return WORDS | values_of(Image, pb.Image)
+    if hint == str | tuple[int, ...]:
+        return WORDS | st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3).map(tuple)
     if isinstance(hint, types.UnionType):
         some = next(one for one in get_args(hint) if one is not type(None))
         return st.none() | _field(some, wire)
     if get_origin(hint) is tuple:
         return st.lists(_field(get_args(hint)[0], wire), max_size=3).map(tuple)
     if get_origin(hint) is Mapping:
-        return st.dictionaries(WORDS, WORDS, max_size=3)
+        keys, values = wire.message_type.fields_by_name["key"], wire.message_type.fields_by_name["value"]
+        return st.dictionaries(_scalar(keys), _scalar(values), max_size=3)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return st.sampled_from(hint)
     if wire.message_type is not None:

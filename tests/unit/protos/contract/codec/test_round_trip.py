@@ -23,8 +23,10 @@ from protos.contract.codec.enrolment import (
 from protos.contract.codec.events import decode_event, encode_event, encode_step
 from protos.contract.codec.records import Names
 from protos.contract.enrolment import EnrolReply, EnrolRequest, RenewReply
-from protos.contract.request import ChatMessage, Job
+from protos.contract.grammar import GrammarKind
+from protos.contract.request import ChatMessage, EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
+from protos.contract.tools import ToolChoice
 from protos.contract.validation import OutOfBounds
 from protos.contract.worker import Hardware, InstanceState, Load, ModelInstance, Profile
 from tests.unit.protos.contract.codec.strategies import over_the_wire, values_of
@@ -40,10 +42,17 @@ deltas = values_of(Delta, pb.Delta).map(
         one, **({"usage": one.usage or Usage()} if one.finish_reason else {"usage": None, "error": ""})
     )
 )
+none = st.none()
 jobs = st.one_of(
-    values_of(Job, pb.Generate, messages=st.lists(values_of(ChatMessage, pb.ChatMessage), min_size=1).map(tuple)),
-    values_of(Job, pb.Generate, prompt=st.text(st.characters(exclude_categories=("Cs",)))),
-    values_of(Job, pb.Generate, prompt=st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple)),
+    values_of(
+        Job,
+        pb.Generate,
+        messages=st.lists(values_of(ChatMessage, pb.ChatMessage), min_size=1, max_size=3).map(tuple),
+        embedding=none,
+    ),
+    values_of(Job, pb.Generate, prompt=st.text(st.characters(exclude_categories=("Cs",))), embedding=none),
+    values_of(Job, pb.Generate, prompt=st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple), embedding=none),
+    values_of(Job, pb.Generate, embedding=values_of(EmbeddingInputs, pb.EmbeddingInputs)),
 )
 
 EVENTS = {
@@ -56,7 +65,6 @@ EVENTS = {
     "cache": values_of(e.CacheChange, pb.CacheEvents),
     "leaving": values_of(e.Leaving, pb.Leaving, kind=st.sampled_from(e.LeavingKind)),
     "score": values_of(e.ScoreResult, pb.ScoreResult),
-    "embed": values_of(e.EmbedResult, pb.EmbedResult),
     "pong": values_of(e.Pong, pb.Pong),
 }
 COMMANDS = {
@@ -64,7 +72,6 @@ COMMANDS = {
     "generate": values_of(c.Generate, pb.Generate, job=jobs),
     "abort": values_of(c.Abort, pb.Abort),
     "score": values_of(c.Score, pb.Score),
-    "embed": values_of(c.Embed, pb.Embed),
     "load_model": values_of(c.LoadModel, pb.LoadModel),
     "unload_model": values_of(c.UnloadModel, pb.UnloadModel),
     "drain": values_of(c.Drain, pb.Drain),
@@ -132,6 +139,8 @@ def test_files_that_cannot_be_true_are_left_out_and_the_list_is_bounded() -> Non
     ("values", "wire"),
     [
         (FinishReason, pb.FinishReason),
+        (GrammarKind, pb.GrammarKind),
+        (ToolChoice, pb.ToolChoice),
         (RefusalCode, pb.RefusalCode),
         (InstanceState, pb.ModelState),
         (e.LeavingKind, pb.LeavingKind),
@@ -150,6 +159,25 @@ def test_what_no_sampler_means_is_off() -> None:
     assert isinstance(job, c.Generate)
     sampling = job.job.sampling
     assert (sampling.max_tokens, sampling.top_p, sampling.repetition_penalty) == (None, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("limit", "echo", "read"), [(0, True, 0), (0, False, None), (7, True, 7), (None, True, None)])
+def test_no_tokens_may_be_asked_for_where_the_prompt_is_repeated(
+    limit: int | None, echo: bool, read: int | None
+) -> None:
+    """Evaluators ask what the prompt's own tokens are worth, and nothing more."""
+    job = decode_command(pb.RouterCommand(generate=pb.Generate(sampling=pb.Sampling(max_tokens=limit, echo=echo))))
+    assert isinstance(job, c.Generate)
+    assert job.job.sampling.max_tokens == read
+
+
+def test_a_grammar_that_this_version_does_not_know_is_no_capability() -> None:
+    """A newer worker's new kind is not asked for, the others are."""
+    able = pb.Capabilities(grammars=[pb.GRAMMAR_KIND_REGEX, 99])  # type: ignore[list-item]
+    hello = pb.Hello(worker_id="w", models=[pb.ModelInstance(model="m", quantization="q8_0", capabilities=able)])
+    heard = decode_event(over_the_wire(pb.WorkerEvent(hello=hello)), 0.0)
+    assert isinstance(heard, e.Hello)
+    assert heard.models[0].capabilities.grammars == (GrammarKind.REGEX,)
 
 
 def test_a_command_or_an_event_of_a_newer_protocol_is_no_known_one() -> None:
