@@ -42,6 +42,7 @@ MAX_VALUES: Mapping[str, float] = {
     **dict.fromkeys(("memory_bytes", "usable_memory_bytes", "weights_bytes", "kv_capacity_tokens"), 2.0**50),
     "context_tokens": float(MAX_CONTEXT),
     "load.context_tokens": MAX_COUNTED,  # of all that run there
+    **dict.fromkeys(("prefill_tokens_pending", "expected_remaining_tokens"), MAX_COUNTED),
     "parameters": 1e15,
     "active_parameters": 1e15,
     **dict.fromkeys(("slots", "count"), 65_536.0),

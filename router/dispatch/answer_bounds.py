@@ -2,7 +2,7 @@
 
 import sys
 
-from protos.contract.stream import Accepted, Delta, TokenLogprob
+from protos.contract.stream import Accepted, Delta, TokenLogprob, Usage
 from router.domain.request import InferenceRequest
 
 CHARACTERS_PER_TOKEN = 1024
@@ -75,7 +75,7 @@ def weight_of(delta: Delta) -> int:
 
 
 def characters_of(delta: Delta) -> int:
-    """Of everything that it says, the prompt's echo apart: thoughts and calls come as such, and as they were written."""
+    """Of everything that it says, the prompt's echo apart; thoughts and calls count as such and as written."""
     said = len(delta.text) + len(delta.reasoning)
     if delta.raw or delta.tool_calls:
         said += len(delta.raw) + sum(len(one.arguments) + len(one.name) + len(one.id) for one in delta.tool_calls)
@@ -125,14 +125,18 @@ class AnswerBounds:
             return f"the worker sent particulars of more tokens than the {tokens} it produced"
         if delta.logprobs and (fault := _fault_of_logprobs(delta.logprobs)):
             return fault
-        if delta.echo_logprobs or delta.vectors:
-            if len(delta.echo_logprobs) > self._prompt_tokens:
-                return f"the worker repeats a prompt of more than {self._prompt_tokens} tokens"
-            if len(delta.vectors) > self._vectors or any(len(one) > MAX_VECTOR for one in delta.vectors):
-                return f"the worker sent more than {self._vectors} vectors, or one of more than {MAX_VECTOR} numbers"
-            if fault := _fault_of_logprobs(delta.echo_logprobs):
-                return fault
-        usage = delta.usage
+        if (delta.echo_logprobs or delta.vectors) and (fault := self._fault_of_more(delta)):
+            return fault
+        return self._fault_of_usage(delta.usage)
+
+    def _fault_of_more(self, delta: Delta) -> str:
+        if len(delta.echo_logprobs) > self._prompt_tokens:
+            return f"the worker repeats a prompt of more than {self._prompt_tokens} tokens"
+        if len(delta.vectors) > self._vectors or any(len(one) > MAX_VECTOR for one in delta.vectors):
+            return f"the worker sent more than {self._vectors} vectors, or one of more than {MAX_VECTOR} numbers"
+        return _fault_of_logprobs(delta.echo_logprobs)
+
+    def _fault_of_usage(self, usage: Usage | None) -> str:
         if usage is None:
             return ""
         if usage.completion_tokens > self.token_budget + USAGE_SLACK:

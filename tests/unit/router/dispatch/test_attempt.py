@@ -6,6 +6,7 @@ import pytest
 
 from protos.contract.ids import AttemptKey, RequestId, WorkerId
 from protos.contract.stream import Delta, FinishReason, TokenLogprob, TopLogprob, Usage
+from protos.contract.tools import ToolCallDelta
 from router.dispatch.answer_bounds import (
     CHARACTERS_PER_TOKEN,
     MAX_ALTERNATIVES,
@@ -86,6 +87,10 @@ ALTERNATIVE = TopLogprob(token_id=1, token=b"x", logprob=-1.0)
             ),
             "charges",
         ),
+        (delta(raw="x" * TEXT_SLACK, tool_calls=(ToolCallDelta(index=0, arguments="x"),)), "more text than 0 tokens"),
+        (delta(echo="x" * 2**21), "an answer of more than"),
+        (delta(echo_logprobs=(TokenLogprob(token_id=1, token=b"x", logprob=0.0),) * (PROMPT + 1)), "repeats a prompt"),
+        (delta(vectors=((0.5,),)), "more than 0 vectors"),
     ],
 )
 async def test_a_worker_that_oversteps_loses_the_attempt(bad: Delta, why: str) -> None:
