@@ -111,7 +111,7 @@ async def test_a_revoked_machine_is_told(pool: Head, tmp_path: Path) -> None:
     await pool.security.store.revoke(joined.membership.worker_id, "mac", "sold", 0.0)
     found = (await findings(pool.enrol_address, node="mac", state_dir=tmp_path))["membership"]
     assert "revoked: sold" in found.detail
-    assert "leave --forget" in found.hint
+    assert "`allsorts leave`" in found.hint
 
 
 async def test_a_closed_port_and_an_unknown_name_are_told_apart() -> None:

@@ -120,7 +120,7 @@ async def test_a_first_load_that_fails_ends_the_join_and_leaves_the_pool(pool: H
     assert worker.state is WorkerState.GONE
 
 
-async def test_leave_stops_the_join_that_serves_and_forgets_its_keys_only_then(
+async def test_leave_stops_the_join_that_serves_and_removes_its_keys_only_then(
     pool: Head, upstream: str, tmp_path: Path, home: dict[str, str]
 ) -> None:
     """A join in the foreground is asked to leave and says goodbye; without one there is nothing to stop."""
@@ -128,13 +128,13 @@ async def test_leave_stops_the_join_that_serves_and_forgets_its_keys_only_then(
     line = (pool.enrol_address, "--token", await pool.token(), "--engine", "openai", "--base-url", upstream)
     async with joining(*line, *state, "--node", "mac", "--no-benchmark") as process:
         member = await ready(pool, process)
-        async with joining(*state, "--forget", environment=home, program=LEAVE) as leaving:
+        async with joining(*state, environment=home, program=LEAVE) as leaving:
             out, err = await asyncio.wait_for(leaving.communicate(), 60)
         assert leaving.returncode == 0, err
         assert f"process {process.pid} finishes what runs and leaves" in out.decode()
         assert await asyncio.wait_for(process.wait(), 30) == 0
     await pool.until(member.worker_id, WorkerState.GONE)
-    assert list((tmp_path / "mac" / "pools").iterdir()) == []
+    assert not (tmp_path / "mac").exists()
     async with joining(*state, environment=home, program=LEAVE) as leaving:
         out, _ = await asyncio.wait_for(leaving.communicate(), 60)
     assert (leaving.returncode, b"nothing serves here now" in out) == (0, True)
@@ -219,8 +219,8 @@ async def test_the_first_machine_of_a_pool_serves_the_best_of_its_files(
 async def test_an_installed_join_comes_back_by_what_was_written_and_leaves(
     pool: Head, upstream: str, tmp_path: Path, home: dict[str, str]
 ) -> None:
-    """The unit holds no token and its command alone brings the worker back, twice; ``leave`` takes it away, and with
-    --forget the machine is a stranger again.
+    """The unit holds no token and its command alone brings the worker back, twice; ``leave`` takes it away, and
+    unless the keys are to be kept the machine is a stranger again.
     """
     made = await pool.security.credentials.create_token(ttl_s=60, uses=1, labels={})
     line = made["line"].split()[2:]
@@ -243,7 +243,10 @@ async def test_an_installed_join_comes_back_by_what_was_written_and_leaves(
             process.send_signal(signal.SIGTERM)
             await asyncio.wait_for(process.wait(), 30)
     assert len(ids) == 1
-    for options, said in (([], b"removed what --install had written"), (["--forget"], b"forgot ")):
+    for options, said in (
+        (["--keep-keys"], b"removed what --install had written"),
+        ([], b"removed: keys and certificates"),
+    ):
         async with joining(*options, environment=home, program=LEAVE) as process:
             out, _ = await asyncio.wait_for(process.communicate(), 30)
             assert (process.returncode, said in out) == (0, True), out
@@ -254,12 +257,85 @@ async def test_an_installed_join_comes_back_by_what_was_written_and_leaves(
         assert (process.returncode, b"has not joined" in err) == (1, True), err
 
 
+def everything_in(folder: Path) -> dict[str, bytes]:
+    """Every file with its content, every folder with none."""
+    return {
+        str(one.relative_to(folder)): one.read_bytes() if one.is_file() and not one.is_symlink() else b""
+        for one in folder.rglob("*")
+    }
+
+
+async def test_after_leaving_the_file_system_is_as_before_but_for_what_the_owner_made(
+    pool: Head, tmp_path: Path, home: dict[str, str], model_files: dict[str, Path]
+) -> None:
+    """Keys, names, logs, measurements, the unit, the lock of the machine and every folder made for them are gone; a
+    model and a note of the owner's stay, and are named.
+    """
+    there = tmp_path / "there"
+    models = there / ".local/share/allsorts/models"
+    models.mkdir(parents=True)
+    (models / "mine-q8_0.gguf").write_bytes(model_files["q8_0"].read_bytes())
+    environment = {**home, "HOME": str(there), "ALLSORTS_MACHINE_DIR": str(there / "machine")}
+    before = everything_in(there)
+    line = (pool.enrol_address, "--token", await pool.token(), "--node", "mac", "--quick-benchmark")
+    log = there / ".local/state/allsorts/logs/mac.log"
+    async with joining(*line, "--log-file", str(log), environment=environment) as process:
+        member = await ready(pool, process)
+        assert ("mine", "q8_0") in member.models
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 30)
+    async with joining(*line[:1], *line[3:], "--install", environment=environment) as process:
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0, err.decode()
+    made = sorted(set(everything_in(there)) - set(before))
+    for name in ("key.pem", "made.json", "mac.log", "turn.lock", service_units.UNIT):
+        assert any(one.endswith(name) for one in made), (name, made)
+    assert any("benchmarks/" in one for one in made), made
+    code, told = await said_by(LEAVE, environment=environment)
+    assert (code, f"left, because it is yours: {models}" in told) == (0, True), told
+    assert everything_in(there) == before
+
+    async with joining(*line, "--token", await pool.token(), environment=environment) as process:
+        await ready(pool, process)
+        note = there / ".local/state/allsorts/note.txt"
+        note.write_text("the owner's")
+        code, told = await said_by(LEAVE, environment=environment)
+    assert (code, f"left, because it is yours: {note}" in told) == (0, True), told
+    left = set(everything_in(there)) - set(before)
+    assert left == {".local/state", ".local/state/allsorts", ".local/state/allsorts/note.txt"}
+
+
+async def test_the_owner_hears_what_joining_will_do_before_it_does(
+    pool: Head, tmp_path: Path, home: dict[str, str], model_files: dict[str, Path]
+) -> None:
+    """Memory by the model's header, cores, folders, no port, how it ends; only then the router is asked."""
+    line = (pool.enrol_address, "--token", "as1." + "A" * 43 + ".x.y", "--model", f"mine={model_files['q8_0']}")
+    async with joining(*line, "--node", "mac", "--install", environment=home) as process:
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+    said = err.decode()
+    assert "allsorts join: " in said.splitlines()[-1], said
+    plan = said[: said.index("allsorts join: ")]
+    state, unit = tmp_path / ".local/state/allsorts", tmp_path / ".config/systemd/user" / service_units.UNIT
+    for line_ in (
+        f"asks    {pool.enrol_address} for a certificate, then keeps a connection to each router; opens no port",
+        f"serves  mine from {model_files['q8_0']}",
+        f"keeps   {state} (keys, logs up to 10 MB",
+        f"starts  after every reboot, by {unit}",
+        "ends    `allsorts pause` keeps it out for a while, `allsorts leave` takes all of this away",
+    ):
+        assert line_ in plan, said
+    needed = re.search(r"memory  (\d\.\d) GiB of \d+\.\d GiB", plan)
+    assert needed is not None, said
+    assert 0.9 < float(needed[1]) < 1.2  # 138 MiB of weights, 8 x 4096 tokens of 23,040 bytes, 150 MiB beside
+    assert re.search(r"cores   \d+ of \d+ while requests run; measures for about 20 seconds first, once", plan), said
+
+
 def test_units_run_the_join_again_without_a_token(tmp_path: Path) -> None:
     """launchd and systemd get the same command; odd characters survive systemd's quoting."""
     command = ["/usr/bin/python3", "-m", "workers.cli.join", "h:1", "--node", 'a b%c$d"e']
     mac = service_units.unit(command, tmp_path / "log", platform="darwin", home=tmp_path)
     plist = plistlib.loads(mac.content)
-    assert plist["ProgramArguments"] == command
+    assert plist["ProgramArguments"] == [*command, "--log-file", str(tmp_path / "log")]
     assert plist["RunAtLoad"] is True
     assert mac.path == tmp_path / "Library/LaunchAgents/io.allsorts.worker.plist"
     linux = service_units.unit(command, tmp_path / "log", platform="linux", home=tmp_path)

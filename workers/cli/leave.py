@@ -1,50 +1,57 @@
-"""``allsorts leave``: this machine out of every fleet it joined."""
+"""``allsorts leave``: this machine out of every fleet it joined, and everything that joining put on it away."""
 
 from pathlib import Path
 from typing import Annotated
 
-import platformdirs
 import typer
 
 from workers.cli.alone import run_alone
 from workers.joining import service_units
-from workers.joining.uninstall import joined_fleets, stop_running
-from workers.serving.owner_pause import PauseFile
+from workers.joining.home import Home
+from workers.joining.uninstall import joined_fleets, stop_running, workers_alone
+from workers.neighbours.place import meeting_place
+from workers.neighbours.turns import MachineTurns
 
 
 def leave(
     state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,
-    forget: Annotated[
-        bool, typer.Option("--forget", help="Also delete the keys: joining again needs a token.")
+    keep_keys: Annotated[
+        bool, typer.Option("--keep-keys", help="Keep the keys: joining again needs no token then.")
     ] = False,
 ) -> None:
-    """Leave every fleet this machine joined: what serves now is stopped in good order, and nothing comes back.
+    """Leave every fleet this machine joined, and take away everything that joining put here.
 
-    Running requests get 20 seconds to finish and move to another worker after that. Keys stay, so that joining again
-    needs no token, unless --forget is given. A pause ends with it.
+    Running requests get 20 seconds to finish and move to another worker after that. Then keys, logs, what was measured
+    and what --install had written are removed; what you made yourself (models, say) stays and is named. A pause ends
+    with it.
 
     Examples:
       allsorts leave
 
-      allsorts leave --forget
+      allsorts leave --keep-keys
 
     """
-    base = Path(state_dir or platformdirs.user_state_dir("allsorts"))
-    fleets = joined_fleets(base)
+    home = Home.of(state_dir)
+    fleets = joined_fleets(home.state)
     try:
         removed = service_units.remove(service_units.unit([], Path("unused")))
         typer.echo("removed what --install had written" if removed else "nothing was installed to start by itself")
         stopped = [stop_running(files, say=typer.echo) for files in fleets]
         if not removed and not any(stopped):
             typer.echo("nothing serves here now")
-        if PauseFile(base).resume():  # after the workers are gone: none opens its door for a moment
+        if alone := workers_alone(home.state):
+            raise OSError(f"{alone} started with `allsorts worker` run from {home.state}; stop them, then leave again")
+        paused = (home.state / "paused").exists()
+        for what in home.clear(keep_keys=keep_keys):  # after the workers are gone: none opens its door for a moment
+            typer.echo(f"removed: {what}")
+        MachineTurns(meeting_place()).forget()
+        if paused:
             typer.echo("the pause is over too")
     except OSError as error:
         typer.echo(f"allsorts leave: {error}", err=True)
         raise typer.Exit(1) from None
-    for files in fleets if forget else ():
-        files.forget()
-        typer.echo(f"forgot {files.folder.name}")
+    for path in home.owners():
+        typer.echo(f"left, because it is yours: {path}")
 
 
 if __name__ == "__main__":

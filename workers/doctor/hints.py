@@ -43,7 +43,7 @@ _REFUSAL_HINTS = {
     ReasonCode.TOKEN_DAMAGED: f"{_MAKE_ONE}, and paste its whole line",
     ReasonCode.NOT_ENROLLED: f"{_MAKE_ONE}, and paste its whole line",
     ReasonCode.OTHER_POOL: "make the token on the head that you mean to join",
-    ReasonCode.REVOKED: "the operator cut this machine off; `allsorts leave --forget` removes its keys, to start over",
+    ReasonCode.REVOKED: "the operator cut this machine off; `allsorts leave` removes its keys, to start over",
     ReasonCode.PROTOCOL: "install the same version on both machines: pip install --upgrade allsorts",
 }
 

@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import os
 import re
-import shutil
 import struct
 import sys
 from collections.abc import Iterator
@@ -123,10 +122,6 @@ class MembershipFiles:
             answer = _ASKED.unpack(fcntl.fcntl(file, fcntl.F_GETLK, _ASKED.pack(*_WHOLE_FILE)))
         kind, process_id = answer[_KIND_AT], answer[_PROCESS_AT]
         return None if kind == fcntl.F_UNLCK else int(process_id)
-
-    def forget(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _load_or_make_key(self) -> ec.EllipticCurvePrivateKey:
         try:

@@ -59,14 +59,14 @@ def _launchd(command: list[str], log_file: Path, home: Path) -> Unit:
     domain = f"gui/{os.getuid()}"
     content = {
         "Label": LABEL,
-        "ProgramArguments": command,
+        "ProgramArguments": [*command, "--log-file", str(log_file)],  # which is bounded; launchd's own is not
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": RESTART_AFTER_S,
         "ProcessType": "Interactive",  # as a background process its GPU work would be throttled
         "ExitTimeOut": 30,
-        "StandardOutPath": str(log_file),
-        "StandardErrorPath": str(log_file),
+        "StandardOutPath": str(log_file.with_suffix(".start.log")),
+        "StandardErrorPath": str(log_file.with_suffix(".start.log")),
     }
     return Unit(
         path=path,

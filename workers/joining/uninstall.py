@@ -3,6 +3,7 @@
 The kernel says who holds a fleet folder's lock, so that no note of a process id can be out of date.
 """
 
+import fcntl
 import os
 import signal
 import time
@@ -20,6 +21,20 @@ POLL_S = 0.1
 def joined_fleets(state_dir: Path) -> list[MembershipFiles]:
     """Every fleet this machine joined, under every name."""
     return [MembershipFiles(folder) for folder in sorted((state_dir / "pools").glob("*")) if folder.is_dir()]
+
+
+def workers_alone(state_dir: Path) -> int:
+    """How many workers that joined nothing (``allsorts worker``) hold their name in this folder."""
+    return sum(_held(file) for file in (state_dir / "workers").glob("*.json"))
+
+
+def _held(file: Path) -> bool:
+    with file.open("rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def stop_running(

@@ -4,7 +4,7 @@ measured. On a pipe the same lines, without bars.
 
 from rich.console import Console
 from rich.markup import escape
-from rich.prompt import IntPrompt
+from rich.prompt import Confirm, IntPrompt
 from rich.table import Table
 
 from protos.contract.enrolment import ModelOffer
@@ -42,6 +42,17 @@ class JoinView:
         power = ", on battery" if hardware.on_battery else ""
         power += ", in low-power mode" if hardware.low_power else ""
         self.say(f"this machine: {count}{hardware.name}{cores}{usable}{power}")
+
+    def plan(self, lines: list[tuple[str, str]]) -> None:
+        """What joining will do here, before it does."""
+        self.say("joining this machine:")
+        for word, line in lines:
+            self.console.print(f"    {word:<8}", end="", markup=False)
+            self.console.print(line, markup=False, soft_wrap=True)
+
+    def confirm(self, question: str) -> bool:
+        """Yes unless the owner says no."""
+        return Confirm.ask(question, console=self.console, default=True)
 
     def ask(self, options: list[Option]) -> int:
         """Which of the options to serve; the first is the router's choice."""

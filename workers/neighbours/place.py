@@ -47,3 +47,11 @@ def lock_file(path: Path) -> IO[bytes]:
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
     raise OSError(f"{path} comes and goes")
+
+
+def file_is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file is still the one of that name: else it was taken away, and its lock keeps nobody out."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False

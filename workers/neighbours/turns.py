@@ -11,10 +11,11 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import IO
 
 import structlog
 
-from workers.neighbours.place import lock_file, made
+from workers.neighbours.place import file_is_at, lock_file, made
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +24,8 @@ WAIT_S = 180.0
 
 POLL_S = 0.1
 """How often the lock is tried: a lock of the kernel has no event that an event loop could wait for."""
+
+LOCK = "turn.lock"
 
 Say = Callable[[str], None]
 
@@ -42,39 +45,59 @@ class MachineTurns:
         """Beside others that load, once nobody measures."""
         return self._turn(fcntl.LOCK_SH, "another worker of this machine is being measured: waiting", say)
 
+    def forget(self) -> None:
+        """Take the lock away, where nobody uses it and it is this user's."""
+        path = self._folder / LOCK
+        try:
+            with lock_file(path) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()  # whoever gets this very file from now on sees that it is no longer the one
+            self._folder.rmdir()
+        except OSError:
+            return  # others meet here
+
     @contextlib.asynccontextmanager
     async def _turn(self, kind: int, waiting: str, say: Say) -> AsyncIterator[bool]:
         try:
-            file = lock_file(made(self._folder) / "turn.lock")
+            path = made(self._folder) / LOCK
+            file = await self._acquired(path, kind, waiting, say)
         except OSError as error:
             log.warning("turn.not_had", reason=str(error))
+            file = None
+        if file is None:
             yield False
             return
         with file:
-            had = await self._acquired(file.fileno(), kind, waiting, say)
             try:
-                yield had
-            finally:
-                if had:  # said, not left to closing: an engine's process may have inherited the file
-                    fcntl.flock(file, fcntl.LOCK_UN)
+                yield True
+            finally:  # said, not left to closing: an engine's process may have inherited the file
+                fcntl.flock(file, fcntl.LOCK_UN)
 
-    async def _acquired(self, descriptor: int, kind: int, waiting: str, say: Say) -> bool:
+    async def _acquired(self, path: Path, kind: int, waiting: str, say: Say) -> IO[bytes] | None:
         deadline = time.monotonic() + self._wait_s
         told = False
-        while True:
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                log.warning("turn.not_had", reason=f"this file system has no locks: {error}")
-                return False
-            else:
-                return True
+        while (file := _locked(path, kind)) is None:
             if not told:
                 told = True
                 say(waiting)
             if time.monotonic() >= deadline:
                 log.warning("turn.not_had", reason=f"others kept it for {self._wait_s:g} s")
-                return False
+                return None
             await asyncio.sleep(POLL_S * random.uniform(0.5, 1.5))  # so that none of two is always first
+        return file
+
+
+def _locked(path: Path, kind: int) -> IO[bytes] | None:
+    """The file, locked; None while others hold it. Raises OSError."""
+    file = lock_file(path)
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        if file_is_at(file, path):
+            return file
+    except BlockingIOError:
+        pass
+    except OSError:
+        file.close()
+        raise
+    file.close()
+    return None

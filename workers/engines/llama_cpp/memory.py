@@ -7,13 +7,11 @@ import psutil
 from protos.contract.models.kv_cache import kv_cache_bytes
 from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import LoadError
-from workers.engines.llama_cpp.options import Options
+from workers.engines.llama_cpp.options import PLATFORM_BYTES, Options
 from workers.engines.llama_cpp.spec import offloads_to_gpu
 from workers.hardware.detect import this_machine
 
 GIB = 2**30
-PLATFORM_BYTES = 150 * 2**20
-"""What llama.cpp takes beside weights, cache and logits (gguf-parser-go; FACTS, overheads)."""
 GPU_PLATFORM_BYTES = 250 * 2**20
 """The same on a GPU."""
 

@@ -12,6 +12,9 @@ LLAMA_THREADS = 1
 """Unless told otherwise: two processes with two each hold one another up at every step, and one makes greedy output the
 same whatever else runs."""
 
+PLATFORM_BYTES = 150 * 2**20
+"""What llama.cpp takes beside weights, cache and logits (gguf-parser-go; FACTS, overheads)."""
+
 EXACT_ROWS = 63
 """From 64 rows of one sequence on, ggml's flash attention on a CPU takes another kernel that rounds otherwise (its
 GGML_FA_TILE_Q): how a prompt was cut into steps would show in the answer."""

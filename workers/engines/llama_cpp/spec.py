@@ -8,7 +8,12 @@ from protos.contract.models.gguf_model import stated_quantization
 from protos.contract.models.instance import instance_of
 from protos.contract.worker import ModelInstance
 from workers.engines.llama_cpp.model_file import read_model
-from workers.engines.llama_cpp.options import LLAMA_THREADS
+from workers.engines.llama_cpp.options import (
+    DEFAULT_CONTEXT_TOKENS,
+    DEFAULT_SLOTS,
+    LLAMA_THREADS,
+    PLATFORM_BYTES,
+)
 from workers.engines.spec import EngineSpec
 
 MAX_FILES = 10_000
@@ -54,6 +59,11 @@ class LlamaCpp(EngineSpec):
                 found += 1
             if found >= MAX_FILES:
                 return
+
+    def memory_bytes(self, model: ModelInstance, context_tokens: int, slots: int) -> int:
+        """Weights, and a KV cache of every slot's whole context."""
+        held = (slots or DEFAULT_SLOTS) * (context_tokens or DEFAULT_CONTEXT_TOKENS)
+        return model.weights_bytes + held * model.kv_bytes_per_token + PLATFORM_BYTES
 
     def quantization_of(self, path: Path) -> str:
         """By the header, or by the name of a file whose header cannot be read."""

@@ -1,0 +1,190 @@
+"""The steps of ``allsorts join``: look around, say what will be done, ask the router, then serve or be installed."""
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protos.contract.join_token import JoinToken
+from protos.contract.worker import Profile
+from workers.cli.log_setup import set_up_logging
+from workers.config import UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
+from workers.engines.table import engine_spec
+from workers.joining import service_units
+from workers.joining.home import Home
+from workers.joining.join import Joined, join_fleet, keep_renewed
+from workers.joining.model_selection import choose, models_here
+from workers.joining.plan import JoinPlan, plan_lines
+from workers.joining.preflight import check_models
+from workers.joining.profile import profile_of
+from workers.joining.view import JoinView
+
+SKEW_WORTH_SAYING_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinWish:
+    """What the owner asked for. ``flags``: of the configuration; ``named``: models; ``ask``: somebody can answer."""
+
+    address: str
+    token: JoinToken | None
+    flags: dict[str, Any]
+    named: tuple[ModelConfig, ...]
+    home: Home
+    state_dir: Path | None = None  # where it was named
+    log_file: Path | None = None  # as named
+    ask: bool = False
+    install: bool = False
+
+
+class JoinSteps:
+    """One join, shown on ``view``."""
+
+    def __init__(self, wish: JoinWish, view: JoinView) -> None:
+        self._wish = wish
+        self._flags = wish.flags
+        self._engine = engine_spec(wish.flags["engine"])
+        self._node = wish.flags["node"] or socket.gethostname().partition(".")[0]
+        self._log = wish.log_file or (wish.home.log(self._node) if sys.stderr.isatty() else None)
+        self._view = view
+
+    async def run(self) -> tuple[int, str]:
+        """Join, then serve until stopped, or hand over to launchd or systemd; exit status and why."""
+        profile = await self._look_around()
+        if not await asyncio.to_thread(self._agreed, profile):
+            return 0, ""
+        self._wish.home.prepare()
+        set_up_logging(self._flags.get("log_level") or "info", self._log)  # between people's lines they would stand
+        joined = await self._join(profile)
+        config = self._configure(joined)
+        if self._wish.install:
+            await asyncio.to_thread(self._installed, config)
+            return 0, ""
+        with joined.files.in_use():
+            return await self._serve(config, joined, profile)
+
+    # ------------------------------------------------------------ before anything is done
+
+    async def _look_around(self) -> Profile:
+        """What is missing or wrong here is said before a token is used."""
+        profile = await profile_of(
+            self._engine,
+            node=self._node,
+            threads=self._flags["threads"] or 0,
+            model=next(iter(self._wish.named), None),
+        )
+        self._view.hardware(profile.hardware)
+        self._view.say(f"engine: {profile.engine} {profile.engine_version}")
+        key = os.environ.get(UPSTREAM_KEY, "")
+        await check_models(self._engine, self._wish.named, base_url=self._flags["base_url"] or "", api_key=key)
+        return profile
+
+    def _agreed(self, profile: Profile) -> bool:
+        """The plan is shown, and where somebody can answer, agreed to."""
+        wish, flags = self._wish, self._flags
+        here = models_here(self._engine, wish.home.models, wish.named) if wish.named else ()
+        needs = [self._engine.memory_bytes(one, flags["context_tokens"] or 0, flags["slots"] or 0) for one in here]
+        plan = JoinPlan(
+            address=wish.address,
+            engine=self._engine,
+            hardware=profile.hardware,
+            home=wish.home,
+            log=str(self._log or "standard error"),
+            models=[(one.name, one.path) for one in wish.named],
+            base_url=flags["base_url"] or "",
+            needs_bytes=sum(needs),
+            threads=flags["threads"] or 0,
+            benchmark=flags["benchmark"] or "full",
+            unit=str(service_units.unit([], Path()).path) if wish.install else "",
+        )
+        self._view.plan(plan_lines(plan))
+        if not wish.ask or self._view.confirm("go on"):
+            return True
+        self._view.say("nothing was done")
+        return False
+
+    # ------------------------------------------------------------ joining
+
+    async def _join(self, profile: Profile) -> Joined:
+        wish = self._wish
+        here = await asyncio.to_thread(models_here, self._engine, wish.home.models, wish.named)
+        joined = await join_fleet(
+            wish.address, wish.token, profile, wish.home.state, say=self._view.say, files_here=here
+        )
+        self._view.expected = joined.offers
+        hours = (joined.membership.expires_at_unix_s + joined.clock_skew_s - time.time()) / 3600
+        self._view.say(f"let in as {joined.membership.worker_id}; certificate for {hours:.0f} h, renewed by itself")
+        if abs(joined.clock_skew_s) > SKEW_WORTH_SAYING_S:
+            self._view.warn(
+                f"this machine's clock is {abs(joined.clock_skew_s):.0f} s "
+                f"{'ahead of' if joined.clock_skew_s > 0 else 'behind'} the router's; set it by network time"
+            )
+        return joined
+
+    def _configure(self, joined: Joined) -> WorkerConfig:
+        models = self._wish.named
+        if not models and not self._engine.asks_server:
+            ask = self._view.ask if self._wish.ask else None
+            option = choose(self._engine, joined.offers, self._wish.home.models, ask=ask)
+            why = f" ({option.offer.reason})" if option.offer and option.offer.reason else ""
+            self._view.say(f"serving {option.name}@{option.quantization or '?'} from {option.path}{why}")
+            models = (option.config,)
+        flags = {**self._flags, "routers": joined.membership.replicas}
+        flags["models"] = [{"name": one.name, "path": str(_absolute(one.path))} for one in models]
+        return read_config(None, flags=flags)
+
+    # ------------------------------------------------------------ serving
+
+    async def _serve(self, config: WorkerConfig, joined: Joined, profile: Profile) -> tuple[int, str]:
+        from workers.server import serve  # engines' dependencies load late, so that --help is quick
+
+        renewal = asyncio.create_task(keep_renewed(joined.files, profile), name="certificate renewal")
+        try:
+            ended = await serve(
+                config,
+                worker_id=joined.membership.worker_id,
+                security=joined.files.security(),
+                profile=profile,
+                on_progress=self._view.progress,
+                leave_unless_loaded=True,
+            )
+        finally:
+            renewal.cancel()
+            await asyncio.gather(renewal, return_exceptions=True)
+        return ended.code, ended.reason
+
+    def _installed(self, config: WorkerConfig) -> None:
+        """The rest is launchd's or systemd's."""
+        log = self._wish.home.log(config.node)
+        unit = service_units.unit(self._command(config), log)
+        self._wish.home.prepare(unit.path.parent)
+        left = service_units.install(unit)
+        self._view.say(f"written: {unit.path}")
+        if left:
+            self._view.warn("could not start it from here; type: " + " && ".join(left))
+        else:
+            self._view.say("it runs now, and after every reboot; `allsorts leave` removes it")
+        if unit.hint:
+            self._view.say(unit.hint)
+
+    def _command(self, config: WorkerConfig) -> list[str]:
+        """The same join without its token: the key is enough."""
+        command = [sys.executable, "-m", "workers.cli.join", self._wish.address, "--engine", config.engine]
+        command += ["--node", config.node]
+        if self._wish.state_dir is not None:
+            command += ["--state-dir", str(self._wish.home.state)]
+        for one in config.models:
+            command += ["--model", f"{one.name}={one.path}"]
+        pairs = (("--base-url", config.base_url), ("--context", config.context_tokens), ("--slots", config.slots))
+        for flag, value in (*pairs, ("--threads", config.threads)):
+            if value:
+                command += [flag, str(value)]
+        return command + {"off": ["--no-benchmark"], "quick": ["--quick-benchmark"]}.get(config.benchmark, [])
+
+
+def _absolute(path: str) -> Path | str:
+    return Path(path).absolute() if Path(path).exists() else path

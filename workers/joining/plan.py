@@ -1,0 +1,75 @@
+"""What joining will do on a machine, take of it and keep on it: said to its owner before anything is done. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protos.contract.worker import Hardware
+from workers.engines.spec import EngineSpec
+from workers.joining.home import Home
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinPlan:
+    """What was asked for. ``models``: their names and paths, empty where the choice is made later; ``needs_bytes``:
+    what they take in memory, 0: not known.
+    """
+
+    address: str
+    engine: EngineSpec
+    hardware: Hardware
+    home: Home
+    log: str  # where its logs go
+    models: Sequence[tuple[str, str]] = ()
+    base_url: str = ""
+    needs_bytes: int = 0
+    threads: int = 0  # 0: the engine's default
+    benchmark: str = "full"
+    unit: str = ""  # the file that starts it after a reboot; empty: nothing does
+
+
+def plan_lines(plan: JoinPlan) -> list[tuple[str, str]]:
+    """What to say: a word in front, and the rest."""
+    starts = f"after every reboot, by {plan.unit}" if plan.unit else "nothing by itself: Ctrl-C ends it"
+    return [
+        ("asks", f"{plan.address} for a certificate, then keeps a connection to each router; opens no port"),
+        ("serves", _serves(plan)),
+        ("memory", _memory(plan)),
+        ("cores", _cores(plan)),
+        ("keeps", f"{plan.home.state} (keys, logs up to 10 MB: {plan.log})"),
+        ("", f"{plan.home.cache} (what was measured, a few MB)"),
+        ("starts", starts),
+        ("ends", "`allsorts pause` keeps it out for a while, `allsorts leave` takes all of this away"),
+    ]
+
+
+def _serves(plan: JoinPlan) -> str:
+    if plan.base_url:
+        names = ", ".join(name for name, _ in plan.models) or "every model it has"
+        return f"{names}, through the server at {plan.base_url}"
+    if not plan.models:
+        return f"one of the models ({plan.engine.model_files or plan.engine.serves}) in {plan.home.models}"
+    return ", ".join(f"{name} from {path}" for name, path in plan.models)
+
+
+def _memory(plan: JoinPlan) -> str:
+    if plan.base_url:
+        return "a few hundred MB: the model is in that server"
+    usable = plan.hardware.usable_memory_bytes
+    of = f" of {usable / GIB:.1f} GiB that can be taken here" if usable else ""
+    if plan.needs_bytes:
+        return f"{plan.needs_bytes / GIB:.1f} GiB{of}"
+    return f"what the model takes{of}; one that does not fit is refused"
+
+
+def _cores(plan: JoinPlan) -> str:
+    measures = {"off": "", "quick": "; measures for four seconds first"}.get(
+        plan.benchmark, "; measures for about 20 seconds first, once"
+    )
+    if plan.base_url:
+        return "next to none" + measures
+    if plan.hardware.kind != "cpu":
+        return f"{plan.hardware.name} while requests run" + measures
+    threads = plan.hardware.details.get("threads") or str(plan.threads or plan.engine.default_threads or "")
+    return f"{threads or 'as the engine decides'} of {plan.hardware.cores} while requests run" + measures
