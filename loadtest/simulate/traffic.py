@@ -4,11 +4,22 @@
 conversations over shared system prompts (FACTS.md, traffic).
 """
 
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from loadtest.simulate.draws import (
+    AZURE_CONTEXT,
+    AZURE_GAP_CV,
+    AZURE_GENERATED,
+    CODE_CONTEXT,
+    CODE_GAP_CV,
+    CODE_GENERATED,
+    gamma_gaps,
+    geometric,
+    hyperexponential_gaps,
+    lognormal,
+)
 from loadtest.simulate.fleet import Demand
 
 BLOCK_TOKENS = 64
@@ -37,14 +48,14 @@ Generator = Callable[[float, int, random.Random, Sequence[Demand]], list[Arrival
 
 def azure_like(rate: float, count: int, rng: random.Random, demand: Sequence[Demand]) -> list[Arrival]:
     """Chat: context (6.63, 0.99), generated (5.02, 0.86), gap CV 1.09 (FACTS.md)."""
-    gaps = _gamma_gaps(rate, 1.09, rng)
-    return _single(gaps, count, rng, demand, (6.63, 0.99), (5.02, 0.86))
+    gaps = gamma_gaps(rate, AZURE_GAP_CV, rng)
+    return _single(gaps, count, rng, demand, AZURE_CONTEXT, AZURE_GENERATED)
 
 
 def code_like(rate: float, count: int, rng: random.Random, demand: Sequence[Demand]) -> list[Arrival]:
     """Code completion: context (7.00, 1.36), generated (2.79, 0.85), gap CV 13 (FACTS.md)."""
-    gaps = _hyperexponential_gaps(rate, 13.0, rng)
-    return _single(gaps, count, rng, demand, (7.00, 1.36), (2.79, 0.85))
+    gaps = hyperexponential_gaps(rate, CODE_GAP_CV, rng)
+    return _single(gaps, count, rng, demand, CODE_CONTEXT, CODE_GENERATED)
 
 
 SYSTEM_PROMPTS = 12
@@ -59,7 +70,7 @@ def agent_like(rate: float, count: int, rng: random.Random, demand: Sequence[Dem
     systems = [rng.randrange(8, 48) for _ in range(SYSTEM_PROMPTS)]  # blocks
     popularity = [1.0 / (place + 1) for place in range(SYSTEM_PROMPTS)]
     found: list[Arrival] = []
-    gaps = _gamma_gaps(rate / TURNS, 1.09, rng)
+    gaps = gamma_gaps(rate / TURNS, AZURE_GAP_CV, rng)
     at, session = 0.0, 0
     while len(found) < 2 * count:  # turns of late sessions lie beyond the cut
         at += next(gaps)
@@ -69,9 +80,9 @@ def agent_like(rate: float, count: int, rng: random.Random, demand: Sequence[Dem
         head = tuple(_block(system + 1, place) for place in range(systems[system]))
         tail: tuple[int, ...] = ()
         turn_at = at
-        for _ in range(_geometric(TURNS, rng)):
-            new = max(int(_lognormal(rng, 6.3, 0.9, 16, 6000) / BLOCK_TOKENS), 1)
-            output = int(_lognormal(rng, 4.9, 0.8, 2, LONGEST_OUTPUT))
+        for _ in range(geometric(TURNS, rng)):
+            new = max(int(lognormal(rng, 6.3, 0.9, 16, 6000) / BLOCK_TOKENS), 1)
+            output = int(lognormal(rng, 4.9, 0.8, 2, LONGEST_OUTPUT))
             tail += tuple(_block(1000 + session, len(tail) + place) for place in range(new))
             blocks = head + tail
             prompt = len(blocks) * BLOCK_TOKENS + rng.randrange(BLOCK_TOKENS)
@@ -134,8 +145,8 @@ def _single(
     found, at = [], 0.0
     for number in range(count):
         at += next(gaps)
-        prompt = int(_lognormal(rng, *context, 8, LONGEST_PROMPT))
-        output = int(_lognormal(rng, *generated, 2, LONGEST_OUTPUT))
+        prompt = int(lognormal(rng, *context, 8, LONGEST_PROMPT))
+        output = int(lognormal(rng, *generated, 2, LONGEST_OUTPUT))
         kind = _draw_kind(demand, rng)
         found.append(
             Arrival(
@@ -172,26 +183,3 @@ def _draw_kind(demand: Sequence[Demand], rng: random.Random) -> Demand:
     if len(demand) == 1:
         return demand[0]
     return rng.choices(demand, [one.share for one in demand])[0]
-
-
-def _lognormal(rng: random.Random, mu: float, sigma: float, least: float, most: float) -> float:
-    return min(max(rng.lognormvariate(mu, sigma), least), most)
-
-
-def _geometric(mean: float, rng: random.Random) -> int:
-    return 1 + int(math.log(1.0 - rng.random()) / math.log(1.0 - 1.0 / mean))
-
-
-def _gamma_gaps(rate: float, cv: float, rng: random.Random) -> Iterator[float]:
-    shape = 1.0 / (cv * cv)
-    while True:
-        yield rng.gammavariate(shape, 1.0 / (rate * shape))
-
-
-def _hyperexponential_gaps(rate: float, cv: float, rng: random.Random) -> Iterator[float]:
-    """Two phases with balanced means (Whitt 1982): mostly quick arrivals, now and then a long silence."""
-    square = cv * cv
-    quick = 0.5 * (1.0 + math.sqrt((square - 1.0) / (square + 1.0)))
-    while True:
-        share = quick if rng.random() < quick else 1.0 - quick
-        yield rng.expovariate(2.0 * share * rate)

@@ -1,0 +1,1 @@
+"""The server under test: asking it, and listening to what it says."""
