@@ -6,6 +6,14 @@ constants are FACTS.md's ("Overheads"); formulas are DESIGN.md's ("Capacity").
 
 from abc import ABC, abstractmethod
 
+from protos.contract.models.kv_cache import (
+    LLAMA_CPP_LAYOUT,
+    VLLM_LAYOUT,
+    KvLayout,
+    buffers_bytes,
+    chunk_tokens,
+    layer_numbers,
+)
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import FileKind, Format
 from router.capacity.machines import GIB, Machine
@@ -24,6 +32,8 @@ class Engine(ABC):
     """Layers that do not fit the accelerator may stay in the host's memory."""
     host_bytes: int
     """What it takes of the host's memory beside such layers, or beside everything where it computes on a processor."""
+    layout: KvLayout
+    """How it lays out the KV cache."""
     serves_many: bool
     """Made for a batch of many; what decides on throughput looks at such engines alone."""
 
@@ -55,13 +65,8 @@ class Engine(ABC):
         """Contexts, graphs and margins on all devices."""
 
     @abstractmethod
-    def buffers_bytes(self, shape: ModelShape, batch: int, machine: Machine) -> float:
-        """Activations and logits of one step."""
-
-
-def _width(shape: ModelShape) -> int:
-    """Numbers held of one token inside a layer."""
-    return 4 * shape.hidden + 2 * shape.feed_forward * max(1, shape.experts_used + shape.shared_experts)
+    def buffers_bytes(self, shape: ModelShape, context_tokens: int, batch: int, machine: Machine) -> float:
+        """Activations and logits of one step of ``batch`` sequences that may have ``context_tokens`` each."""
 
 
 class LlamaCpp(Engine):
@@ -72,10 +77,9 @@ class LlamaCpp(Engine):
     splits_layers = False
     offloads = True
     host_bytes = 150 * MIB
+    layout = LLAMA_CPP_LAYOUT
     serves_many = False
 
-    UBATCH = 512
-    """Tokens it computes at once, its default; logits of all of them are held as 32-bit numbers."""
     DEVICE_BYTES = (250 + 1024) * MIB
     """Per GPU: platform (gguf-parser-go) and the margin of llama.cpp's ``--fit``."""
     METAL_BYTES = 512 * MIB
@@ -92,10 +96,10 @@ class LlamaCpp(Engine):
             return float(machine.devices * self.DEVICE_BYTES)
         return float(self.METAL_BYTES if machine.hardware.kind == "apple" else self.host_bytes)
 
-    def buffers_bytes(self, shape: ModelShape, batch: int, machine: Machine) -> float:
-        """One micro-batch with its logits."""
-        del machine
-        return 4.0 * max(self.UBATCH, batch) * (shape.vocabulary + _width(shape))
+    def buffers_bytes(self, shape: ModelShape, context_tokens: int, batch: int, machine: Machine) -> float:
+        """As the worker reckons them before it loads."""
+        chunk = chunk_tokens(machine.hardware.kind)
+        return buffers_bytes(shape, context_tokens, sequences=batch, chunk=chunk)
 
 
 class Vllm(Engine):
@@ -106,6 +110,7 @@ class Vllm(Engine):
     splits_layers = True
     offloads = False
     host_bytes = 0
+    layout = VLLM_LAYOUT
     serves_many = True
 
     UTILIZATION = 0.9
@@ -151,11 +156,12 @@ class Vllm(Engine):
         graphs = machine.devices * (least + (most - least) * min(1.0, shape.layers / 80))
         return max(taken, (1 - self.UTILIZATION) * total, graphs)
 
-    def buffers_bytes(self, shape: ModelShape, batch: int, machine: Machine) -> float:
+    def buffers_bytes(self, shape: ModelShape, context_tokens: int, batch: int, machine: Machine) -> float:
         """One step's tokens at 16 bits, and the logits of every sequence."""
+        del context_tokens
         each = machine.hardware.memory_bytes / machine.devices
         tokens = max(self.BATCHED_TOKENS[each >= self.LARGE_DEVICE_BYTES], batch)
-        return 2.0 * tokens * _width(shape) + 4.0 * batch * shape.vocabulary
+        return 2.0 * tokens * layer_numbers(shape) + 4.0 * batch * shape.vocabulary
 
 
 VLLM = Vllm()

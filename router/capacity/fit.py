@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from protos.contract.models.kv_cache import kv_cache_bytes
+from protos.contract.models.kv_cache import KvLayout, kv_cache_bytes
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import Format
 from router.capacity.engines import Engine
@@ -84,20 +84,20 @@ def weights_bytes(shape: ModelShape, fmt: Format) -> float:
     return (shape.parameters - kept) * fmt.bits_per_weight / 8 + 2.0 * kept
 
 
-def kv_bytes(shape: ModelShape, plan: Plan) -> float:
-    """Keys and values of ``batch`` sequences of ``context_tokens`` each."""
-    return kv_cache_bytes(shape, plan.context_tokens, sequences=plan.batch, kv_format=plan.kv_format)
+def kv_bytes(shape: ModelShape, plan: Plan, layout: KvLayout | None = None) -> float:
+    """Keys and values of ``batch`` sequences of ``context_tokens`` each, as an engine lays them out."""
+    return kv_cache_bytes(shape, plan.context_tokens, sequences=plan.batch, kv_format=plan.kv_format, layout=layout)
 
 
 def memory(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: Machine) -> Breakdown:
     """What goes where. Raises nothing: whether it fits is ``fit``'s to say."""
-    held = kv_bytes(shape, plan)
+    held = kv_bytes(shape, plan, engine.layout)
     if engine.splits_layers and machine.devices > shape.kv_heads > 0:
         held *= machine.devices / shape.kv_heads  # a head is not split: devices beyond hold copies
     return Breakdown(
         weights_bytes=weights_bytes(shape, fmt),
         kv_bytes=held,
-        buffers_bytes=engine.buffers_bytes(shape, plan.batch, machine),
+        buffers_bytes=engine.buffers_bytes(shape, plan.context_tokens, plan.batch, machine),
         overhead_bytes=engine.overhead_bytes(shape, machine),
         usable_bytes=engine.usable_bytes(machine),
     )

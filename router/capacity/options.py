@@ -98,7 +98,7 @@ def predicted(
 def instance_of(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine) -> ModelInstance:
     """The model as a worker would report it once loaded, with the cache of one token averaged over the context."""
     stored = replace(shape, weights_bytes=round(weights_bytes(shape, fmt)), quantization=fmt.name)
-    each = kv_bytes(shape, replace(plan, batch=1)) / max(1, plan.context_tokens)
+    each = kv_bytes(shape, replace(plan, batch=1), engine.layout) / max(1, plan.context_tokens)
     return replace(
         shape_instance(stored, model=shape.name, file_format=engine.reads),
         bits_per_weight=fmt.bits_per_weight,

@@ -48,12 +48,16 @@ def _value(value: Any) -> bytes:
     match value:
         case bool():
             return struct.pack("<I?", 7, value)
+        case int() if 0 <= value < 2**32:
+            return struct.pack("<II", 4, value)  # as converters write what fits: llama.cpp takes no other
         case int():
             return struct.pack("<IQ", 10, value)
         case float():
             return struct.pack("<If", 6, value)
         case str():
             return struct.pack("<I", 8) + _text(value)
+    if all(type(one) is int and -(2**31) <= one < 2**31 for one in value):
+        return struct.pack(f"<IIQ{len(value)}i", 9, 5, len(value), *value)
     kind = {str: 8, float: 6, bool: 7}.get(type(value[0]), 10)
-    entries = b"".join(_value(one)[4:] for one in value)
+    entries = b"".join(struct.pack("<Q", one) if kind == 10 else _value(one)[4:] for one in value)
     return struct.pack("<IIQ", 9, kind, len(value)) + entries

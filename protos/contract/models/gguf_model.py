@@ -66,7 +66,7 @@ def shape_of(path: Path, fields: Mapping[str, Field], parts: list[GgufHeader]) -
     key = read.count(f"{arch}.attention.key_length", head_dim)
     # of a latent one vector holds keys and values (llama.cpp's kv cache of MLA models)
     value = 0 if latent else read.count(f"{arch}.attention.value_length", head_dim)
-    feed_forward = read.count(f"{arch}.feed_forward_length", 4 * hidden)
+    feed_forward = read.count(f"{arch}.feed_forward_length", 4 * hidden) or read.count(f"{arch}.ssm.inner_size")
     return ModelShape(
         name=read.text("general.name") or parse_name(path.name).model,
         layers=read.layers(f"{arch}.block_count"),
@@ -85,6 +85,7 @@ def shape_of(path: Path, fields: Mapping[str, Field], parts: list[GgufHeader]) -
         dense_layers=read.count(f"{arch}.leading_dense_block_count"),
         dense_feed_forward=feed_forward,
         kv_layers=_kv_layers(read, arch, heads, key, value),
+        state_bytes=_state_bytes(read, arch, heads),
         stated_parameters=sum(part.parameters for part in parts),
         weights_bytes=sum(part.weights_bytes for part in parts),
         quantization=_quantization(path, fields),
@@ -110,20 +111,39 @@ def _kv_layers(read: Fields, arch: str, heads: int, key: int, value: int) -> tup
     layers = read.layers(f"{arch}.block_count")
     kv_heads = read.each(f"{arch}.attention.head_count_kv", layers, heads)
     windows = _windows(read, arch, layers)
-    interval = read.count(f"{arch}.full_attention_interval")
-    recurrent = read.raw(f"{arch}.attention.recurrent_layers")
+    recurrent = _recurrent(read, arch, heads)
     borrowing = layers - read.count(f"{arch}.attention.shared_kv_layers")  # from here on they use earlier layers' cache
     windowed_key = read.count(f"{arch}.attention.key_length_swa", key)
     windowed_value = read.count(f"{arch}.attention.value_length_swa", value)
     each = []
     for layer, (count, window) in enumerate(zip(kv_heads, windows, strict=True)):
-        linear = interval and (layer + 1) % interval
-        if isinstance(recurrent, tuple) and layer < len(recurrent):
-            linear = recurrent[layer]
-        kept = 0 if linear or layer >= borrowing else count
+        kept = 0 if recurrent[layer] or layer >= borrowing else count
         keys, values = (windowed_key, windowed_value) if window else (key, value)
         each.append(KvLayers(layers=1, keys=kept * keys, values=kept * values, window=window))
     return grouped(each)
+
+
+def _recurrent(read: Fields, arch: str, heads: int) -> list[bool]:
+    """Of each layer, whether it keeps a state of fixed size instead of keys and values."""
+    layers = read.layers(f"{arch}.block_count")
+    told = read.raw(f"{arch}.attention.recurrent_layers")
+    if isinstance(told, tuple) and len(told) == layers:
+        return [bool(one) for one in told]
+    if interval := read.count(f"{arch}.full_attention_interval"):
+        return [(layer + 1) % interval != 0 for layer in range(layers)]
+    return [not count for count in read.each(f"{arch}.attention.head_count_kv", layers, heads)]
+
+
+def _state_bytes(read: Fields, arch: str, heads: int) -> int:
+    """Of one sequence, 32 bits a number: a convolution's last inputs and a state space's state, as llama.cpp keeps them
+    (``llama_hparams::n_embd_r`` and ``n_embd_s``).
+    """
+    inner, state = read.count(f"{arch}.ssm.inner_size"), read.count(f"{arch}.ssm.state_size")
+    window = read.count(f"{arch}.ssm.conv_kernel")
+    inputs = max(0, window - 1) * (inner + 2 * read.count(f"{arch}.ssm.group_count") * state)
+    if short := read.count(f"{arch}.shortconv.l_cache"):
+        inputs = (short - 1) * read.count(f"{arch}.embedding_length")
+    return 4 * sum(_recurrent(read, arch, heads)) * (inputs + inner * state)
 
 
 def _windows(read: Fields, arch: str, layers: int) -> list[int]:

@@ -34,6 +34,7 @@ class ModelShape:
     dense_layers: int = 0  # of a mixture of experts: leading layers without experts
     dense_feed_forward: int = 0  # the width of those
     kv_layers: tuple[KvLayers, ...] = ()  # where layers differ; empty: all keep kv_heads times their dimensions
+    state_bytes: int = 0  # that one sequence takes whatever its length: layers with a state instead of keys and values
     attention_parameters: int = 0  # of one layer, where attention is not the plain one (multi-head latent attention)
     stated_parameters: int = 0  # as counted in a file, or as its size says; 0: worked out of the shape
     weights_bytes: int = 0  # of the file this was read from

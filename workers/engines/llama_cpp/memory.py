@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psutil
 
-from protos.contract.models.kv_cache import kv_cache_bytes
+from protos.contract.models.kv_cache import llama_cpp_memory
 from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import LoadError
 from workers.engines.llama_cpp.options import PLATFORM_BYTES, Options
@@ -29,14 +29,12 @@ def check_memory(path: Path, shape: ModelShape, options: Options) -> None:
 
 def refuse_if_too_large(path: Path, shape: ModelShape, options: Options, usable: int, extra: int) -> None:
     """Pure. ``usable`` 0: not known, so nothing is refused."""
-    # llama.cpp keeps the whole context in layers with a sliding window too (``swa_full``, on by default)
-    cache = kv_cache_bytes(shape, options.context_tokens, sequences=options.slots, windows=False)
-    logits = 4 * shape.vocabulary * (options.slots + options.prefill_tokens)
-    needed = shape.weights_bytes + cache + logits + extra
+    taken = llama_cpp_memory(shape, options.context_tokens, sequences=options.slots, chunk=options.prefill_tokens)
+    needed = taken.total + extra
     if not usable or needed <= usable:
         return
     raise LoadError(
         f"{path}: needs {needed / GIB:.1f} GiB of memory ({shape.weights_bytes / GIB:.1f} for weights, "
-        f"{cache / GIB:.1f} for the KV cache of {options.slots} sequences of {options.context_tokens} tokens) and "
-        f"{usable / GIB:.1f} GiB can be taken here; lower --context or --slots, or choose a smaller quantization"
+        f"{taken.cache / GIB:.1f} for the KV cache of {options.slots} sequences of {options.context_tokens} tokens) "
+        f"and {usable / GIB:.1f} GiB can be taken here; lower --context or --slots, or choose a smaller quantization"
     )

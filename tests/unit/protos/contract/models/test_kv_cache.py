@@ -5,7 +5,14 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.contract.models.kv_cache import KV_BYTES, grouped, kv_bytes_per_token, kv_cache_bytes, kv_layers
+from protos.contract.models.kv_cache import (
+    KV_BYTES,
+    LLAMA_CPP_LAYOUT,
+    grouped,
+    kv_bytes_per_token,
+    kv_cache_bytes,
+    kv_layers,
+)
 from protos.contract.models.model_shape import KvLayers, ModelShape
 from router.capacity.fit import Plan, kv_bytes
 from router.capacity.shapes import KNOWN_SHAPES, find_shape
@@ -36,7 +43,7 @@ def test_windowed_layers_hold_their_window_only() -> None:
     shape = known("gpt-oss-20b")
     short, long = kv_cache_bytes(shape, 128), kv_cache_bytes(shape, 12800)
     assert long == short / 2 + short / 2 * 100
-    assert kv_cache_bytes(shape, 12800, windows=False) == 100 * short
+    assert kv_cache_bytes(shape, 12800, layout=LLAMA_CPP_LAYOUT) == 100 * short
 
 
 def test_sequences_and_formats_multiply() -> None:

@@ -17,13 +17,14 @@ LLAMA_8B_Q4_K_M = ModelShape(
     weights_bytes=int(4.6 * GIB),
 )  # fmt: skip
 OPTIONS = Options(context_tokens=8192, slots=8)
+ROWS = 8 + OPTIONS.prefill_tokens
+BUFFERS = 4 * ROWS * (128256 + 4 * 4096 + 2 * 14336) + 2 * ROWS * 8192 + 4 * 8 * 128256
 CACHE = 8 * 8192 * 128 * 1024  # 128 KiB a token (FACTS, KV cache)
 
 
 def test_weights_cache_logits_and_overhead_count() -> None:
     """At exactly what is needed it fits; one byte less does not."""
-    logits = 4 * 128256 * (OPTIONS.slots + OPTIONS.prefill_tokens)
-    needed = LLAMA_8B_Q4_K_M.weights_bytes + CACHE + logits + PLATFORM_BYTES
+    needed = LLAMA_8B_Q4_K_M.weights_bytes + CACHE + BUFFERS + PLATFORM_BYTES
     refuse_if_too_large(Path("m.gguf"), LLAMA_8B_Q4_K_M, OPTIONS, needed, PLATFORM_BYTES)
     with pytest.raises(LoadError):
         refuse_if_too_large(Path("m.gguf"), LLAMA_8B_Q4_K_M, OPTIONS, needed - 1, PLATFORM_BYTES)
@@ -48,8 +49,7 @@ def test_memory_nobody_knows_refuses_nothing() -> None:
 def test_windows_save_nothing_where_the_engine_keeps_everything() -> None:
     """llama.cpp allocates the whole context for layers with a sliding window too: what is said is what it takes."""
     sliding = replace(LLAMA_8B_Q4_K_M, kv_layers=(KvLayers(layers=32, keys=1024, values=1024, window=512),))
-    logits = 4 * 128256 * (OPTIONS.slots + OPTIONS.prefill_tokens)
-    needed = sliding.weights_bytes + CACHE + logits + PLATFORM_BYTES
+    needed = sliding.weights_bytes + CACHE + BUFFERS + PLATFORM_BYTES
     refuse_if_too_large(Path("m.gguf"), sliding, OPTIONS, needed, PLATFORM_BYTES)
     with pytest.raises(LoadError):
         refuse_if_too_large(Path("m.gguf"), sliding, OPTIONS, needed - 1, PLATFORM_BYTES)
