@@ -17,7 +17,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .PHONY: help up env env-dev env-vllm model test test-quick test-vllm check format protos locks clean \
-        bench-decision bench-engine bench-house bench-join bench-machines bench-placement bench-simfidelity chaos loadtest
+        bench-decision bench-engine bench-house bench-join bench-machines bench-placement bench-simfidelity attack chaos loadtest
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -129,6 +129,9 @@ loadtest: $(READY)/dev ## a short load test of what `make up` serves, with a rep
 
 chaos: $(READY)/dev ## every fault on real processes while 200 streams run; content checked token by token
 	@$(PY) -m loadtest.chaos $(ARGS)
+
+attack: $(READY)/dev ## what anybody may send, on real processes, while honest clients are served and watched
+	@$(PY) -m loadtest.attack $(ARGS)
 
 clean: ## remove environments, models and results
 	@rm -rf $(VENV) $(VLLM) build .allsorts

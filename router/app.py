@@ -32,6 +32,7 @@ from router.http.dialects.inference import Inference
 from router.http.dialects.model_name import default_floors
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
+from router.http.server.health_door import HealthDoor
 from router.pipeline import Pipeline
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
 from router.scheduling.claims import Claims
@@ -78,6 +79,7 @@ class RouterNode:
             limits=admission_limits(config.admission),
             retries=RetryLimits(max_attempts=config.dispatch.max_attempts, max_moves=config.dispatch.max_moves),
         )
+        self.health = HealthDoor(self.ready)
         self._rank = rank
         self._running: _Running | None = None
         self._started_at = 0.0
@@ -96,12 +98,16 @@ class RouterNode:
     async def start(self) -> None:
         """Open the store and the listeners. Raises AllsortsError."""
         self._running = await self._build()
+        wanted = self.config.http.health_port
+        if wanted is not None:
+            await self.health.listen(self.config.http.host, wanted + self._rank if wanted else 0)
         self._started_at = self.clock.now()
         log.info("router.started", rank=self._rank, sessions=self._running.listening.replica.address)
 
     async def stop(self) -> None:
         """End sessions and listeners, close the store. Idempotent."""
         running, self._running = self._running, None
+        await self.health.stop()
         if running is None:
             return
         await running.service.end_all("the router stops")

@@ -34,6 +34,8 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     host: _Name = "127.0.0.1"
     port: _Port = 8000
+    health_port: _Port | None = None  # /healthz and /readyz also there, plus the replica's rank; none: only above
+    connections_limit: _AtLeastOne = 16_384  # of clients; at it those that say nothing for longest give way
     body_limit_bytes: _AtLeastOne = 8 * 1024 * 1024
     bodies_limit_bytes: _AtLeastOne = 96 * 1024 * 1024  # all requests' together, until each has its answer
     body_deadline_s: _Seconds = 30.0

@@ -10,6 +10,7 @@ from router.app import check_config
 from router.config import RouterConfig, load_config
 from router.errors import ConfigError
 from router.http.auth.authenticator import refuse_exposed_without_keys
+from router.limits import most_connections, raise_descriptor_limit
 from router.scheduling.placement.policies import POLICIES
 from router.state.location import open_store
 from router.telemetry.logging import configure_logging
@@ -62,19 +63,24 @@ def serve(
     else:
         from router.ray.serve import serve_ray
 
+        raise_descriptor_limit()  # Ray's processes and HAProxy inherit it
         serve_ray(settings, address)
 
 
 def serve_uvicorn(config: RouterConfig) -> None:
     """One router replica in this process, until SIGINT or SIGTERM."""
+    from functools import partial
+
     import uvicorn
 
     from router.app import RouterNode
     from router.http.server.bounded_connection import BoundedConnection
+    from router.http.server.connection_book import ConnectionBook
 
+    room = min(config.http.connections_limit, most_connections(raise_descriptor_limit()))
     uvicorn.run(
         RouterNode(config),
-        http=BoundedConnection,
+        http=partial(BoundedConnection, book=ConnectionBook(room)),
         host=config.http.host,
         port=config.http.port,
         log_level="warning",

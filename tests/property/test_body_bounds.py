@@ -107,7 +107,7 @@ def test_a_prompt_is_charged_what_it_takes(text: str) -> None:
     """A single rare letter makes every letter of a text as large as itself."""
     assert weight_of(request(messages=(ChatMessage(role="user", content=text),))) >= len(text)
     assert weight_of(request(messages=(ChatMessage(role="user", content="a" * 1000 + "😀"),))) > 4000
-    assert weight_of(request(prompt=tuple(range(100)))) == 4000
+    assert weight_of(request(prompt=tuple(range(100)))) >= 4000
 
 
 async def test_where_the_budget_is_used_up_others_hear_503_and_are_served_afterwards() -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -27,6 +28,7 @@ from router.http.dialects.model_name import default_floors
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
 from router.http.server.bounded_connection import BoundedConnection
+from router.http.server.connection_book import ConnectionBook
 from router.http.server.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
 from router.scheduling.placement.quality import TabulatedQuality
 from router.telemetry.metrics import Metrics
@@ -304,12 +306,12 @@ def events(text: str) -> list[Any]:
 
 
 @asynccontextmanager
-async def on_loopback(app: HttpApp | RouterNode) -> AsyncIterator[str]:
+async def on_loopback(app: HttpApp | RouterNode, *, book: ConnectionBook | None = None) -> AsyncIterator[str]:
     """The app under uvicorn on a free port; yields its URL, and has stopped when the block ends."""
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=BoundedConnection,
+            http=partial(BoundedConnection, book=book),
             host="127.0.0.1",
             port=0,
             lifespan="off",

@@ -8,6 +8,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
+from protos.contract.request import ChatMessage
 from router.domain.request import InferenceRequest
 from router.errors import BodiesFull
 
@@ -72,6 +73,19 @@ class BodyBudget:
 
 def weight_of(request: InferenceRequest) -> int:
     """Bytes its prompt takes in memory: one letter beyond the common ones makes a text up to four times its size."""
-    if isinstance(request.prompt, tuple):
-        return TOKEN_ID_BYTES * len(request.prompt)
-    return sys.getsizeof(request.prompt) + sum(sys.getsizeof(message.content) for message in request.messages)
+    weight = sum(_message_weight(message) for message in request.messages)
+    inputs = (request.prompt, *(request.embedding.inputs if request.embedding is not None else ()))
+    weight += sum(_input_weight(one) for one in inputs)
+    if request.tooling is not None:
+        weight += sum(sys.getsizeof(one.parameters) + sys.getsizeof(one.description) for one in request.tooling.tools)
+    return weight + sys.getsizeof(request.template_arguments)
+
+
+def _input_weight(one: str | tuple[int, ...]) -> int:
+    return TOKEN_ID_BYTES * len(one) if isinstance(one, tuple) else sys.getsizeof(one)
+
+
+def _message_weight(message: ChatMessage) -> int:
+    weight = sys.getsizeof(message.content) + sys.getsizeof(message.reasoning)
+    weight += sum(sys.getsizeof(part) if isinstance(part, str) else len(part.data) for part in message.parts)
+    return weight + sum(sys.getsizeof(call.arguments) for call in message.tool_calls)

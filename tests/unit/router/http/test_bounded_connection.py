@@ -1,12 +1,14 @@
 """A request's head has a deadline and a size, on a real socket under uvicorn."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 from router.app import RouterNode
 from router.config import RouterConfig
 from router.http.server import bounded_connection
+from router.http.server.connection_book import ConnectionBook
 from tests.support.http_surface import on_loopback, surface
 
 GET = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n"
@@ -92,3 +94,62 @@ async def test_a_websocket_is_refused_without_an_error() -> None:
     """Nothing here speaks it; a client that tries gets a 403 and leaves no traceback."""
     async with on_loopback(RouterNode(RouterConfig())) as url:
         assert (await answer_to(url, HANDSHAKE)).startswith(b"HTTP/1.1 403")
+
+
+CHAT = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
+ASKED = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n" % len(CHAT)
+) + CHAT
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nx-half: a line that never en",
+        b"GET /healthz HTTP/1.1\r\nx-long: " + b"a" * (bounded_connection.HEAD_LIMIT_BYTES + 1),
+        b"GET /healthz HTTP/1.1\r\nx-long: " + b"a" * (bounded_connection.HEAD_LIMIT_BYTES + 1) + b"\r\n\r\n",
+        b"\x00\x01 this is no HTTP\r\n\r\n",
+    ],
+    ids=["half", "endless", "too large", "garbage"],
+)
+async def test_nothing_that_comes_behind_a_request_stands_in_its_answer(
+    monkeypatch: pytest.MonkeyPatch, behind: bytes
+) -> None:
+    """A stream is whole, up to its [DONE]; the connection ends behind it."""
+    monkeypatch.setattr(bounded_connection, "HEAD_DEADLINE_S", 0.1)
+    on = surface()
+    on.pipeline.gate.clear()
+    async with on_loopback(on.app) as url:
+        asking = asyncio.create_task(answer_to(url, ASKED + behind))
+        await on.pipeline.started.wait()
+        assert await answer_to(url, b"") == b""  # that long: another connection ran into the deadline meanwhile
+        on.pipeline.gate.set()
+        answer = await asking
+    stream, done, rest = answer.partition(b"[DONE]")
+    assert done
+    assert stream.count(b"HTTP/1.1") == 1
+    assert not any(status in stream for status in (b"408", b"431", b"400"))
+    assert b"200" not in rest.partition(b"\r\n")[0]
+
+
+async def test_whole_requests_behind_one_another_are_answered_in_turn() -> None:
+    """Pipelining is HTTP's own; the bounds leave it alone."""
+    async with on_loopback(surface().app) as url:
+        closing = GET + b"connection: close\r\n\r\n"
+        assert (await answer_to(url, GET + b"\r\n" + GET + b"\r\n" + closing)).count(b"HTTP/1.1 200") == 3
+
+
+async def test_at_the_limit_those_that_say_nothing_give_way() -> None:
+    """A crowd of silent connections is closed for one that asks."""
+    async with on_loopback(surface().app, book=ConnectionBook(5)) as url:
+        host, port = url.removeprefix("http://").split(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(12)]
+        assert b"200 OK" in await answer_to(url, GET + b"connection: close\r\n\r\n")
+        for reader, writer in silent[:7]:
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            writer.close()
+        for _, writer in silent[7:]:
+            writer.close()

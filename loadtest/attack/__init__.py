@@ -1,0 +1,1 @@
+"""``make attack``: what anybody may send, on real processes, while honest clients are served and watched."""

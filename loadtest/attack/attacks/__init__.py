@@ -1,0 +1,12 @@
+"""Every attack, by name. Each runs in a process of its own, with its own event loop."""
+
+from loadtest.attack.attacks.door import DOOR
+from loadtest.attack.target import Attack
+
+ATTACKS: tuple[Attack, ...] = (*DOOR,)
+"""In the order in which they are run."""
+
+
+def named(name: str) -> Attack:
+    """Raises KeyError."""
+    return {one.name: one for one in ATTACKS}[name]

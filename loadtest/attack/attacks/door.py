@@ -1,0 +1,53 @@
+"""At the clients' door, without a key: connections that say little, slowly, or never read."""
+
+import asyncio
+
+from loadtest.attack.attacks.sockets import Crowd, until_closed
+from loadtest.attack.target import Attack, Target
+
+MANY = 4300
+IDLE = 5000
+
+
+def _head(path: str, length: int) -> bytes:
+    lines = (f"POST {path} HTTP/1.1", "host: localhost", "content-type: application/json", f"content-length: {length}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+async def _trickle(target: Target, path: str, length: int, *, every_s: float = 1.0) -> dict[str, float]:
+    head = _head(path, length)
+
+    async def feed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        closed = asyncio.create_task(until_closed(reader))
+        try:
+            while not closed.done():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.wait({closed}, timeout=every_s)
+        finally:
+            closed.cancel()
+
+    return await Crowd(target.port, MANY, feed).attack(target.seconds)
+
+
+async def _to_nowhere(target: Target) -> dict[str, float]:
+    return await _trickle(target, "/nowhere", 8_000_000_000)
+
+
+async def _to_chat(target: Target) -> dict[str, float]:
+    return await _trickle(target, "/v1/chat/completions", 8_000_000)
+
+
+async def _idle(target: Target) -> dict[str, float]:
+    async def feed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:  # noqa: ARG001 - says nothing
+        await until_closed(reader)
+
+    return await Crowd(target.port, IDLE, feed).attack(target.seconds)
+
+
+DOOR = (
+    Attack(name="bodies trickle to nowhere", run=_to_nowhere, quick=True),
+    Attack(name="bodies trickle to chat", run=_to_chat),
+    Attack(name="idle connections", run=_idle, quick=True),
+)

@@ -1,0 +1,115 @@
+"""The pool that is attacked: a router as its user starts it, and two simulated workers."""
+
+import asyncio
+import contextlib
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import aiohttp
+
+from loadtest.chaos.pool import free_port
+from loadtest.chaos.routers import RouterProcess, Serving
+from loadtest.chaos.waiting import NotReached, until
+from router.cli.support.processes import Child, stop_all
+
+MODEL = "simulated-8b"
+WORKERS = 2
+READY_WITHIN_S = 90.0
+STOP_WITHIN_S = 30.0
+
+_PROFILE = """machine = "m1-max-64gb"
+[model]
+shape = "llama-3.1-8b"
+quantization = "q8_0"
+context_tokens = 8192
+slots = 32
+[speed]
+base_s = 0.03
+per_sequence_s = 0.0004
+per_context_token_s = 1e-7
+prefill_tokens_per_s = 40000
+prefill_base_s = 0.005
+kv_capacity_tokens = 600000
+chunk_tokens = 2048
+[behaviour]
+hidden = 0.1
+seed = 1
+load_s = 0.1
+"""
+_ALLSORTS = (sys.executable, "-m", "router.cli.main")
+
+
+@dataclass(slots=True)
+class AttackedPool:
+    """Up between ``async with`` and its end. ``settings``: TOML for the router."""
+
+    folder: Path
+    serving: Serving
+    settings: str = ""
+    port: int = field(default_factory=free_port)
+    grpc_port: int = field(default_factory=free_port)
+    workers: list[Child] = field(default_factory=list)
+    router: RouterProcess = field(init=False)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "router.toml"
+        config.write_text(self.settings)
+        command = [
+            *_ALLSORTS, "serve", "--config", str(config), "--port", str(self.port), "--grpc-port", str(self.grpc_port),
+            "--state-dir", str(self.folder / "router"),
+        ]  # fmt: skip
+        self.router = RouterProcess(self.serving, command, log=self.folder / "router.log", environment={})
+        try:
+            await until(self._answers, READY_WITHIN_S, "the router answers", self._check_alive)
+            for number in range(WORKERS):
+                self._start_worker(f"sim-{number + 1}")
+            await until(self._all_ready, READY_WITHIN_S, "the workers are ready", self._check_alive)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(stop_all, [self.router.child, *self.workers], STOP_WITHIN_S)
+
+    @property
+    def log_bytes(self) -> int:
+        """What the router has logged so far."""
+        return (self.folder / "router.log").stat().st_size
+
+    def _start_worker(self, name: str) -> None:
+        profile = self.folder / f"{name}.toml"
+        profile.write_text(_PROFILE)
+        command = [
+            *_ALLSORTS, "worker", "--router", f"127.0.0.1:{self.grpc_port}", "--engine", "simulated", "--node", name,
+            "--state-dir", str(self.folder / name), "--model", f"{MODEL}={profile}", "--no-benchmark",
+        ]  # fmt: skip
+        self.workers.append(Child(name, command, log=self.folder / f"{name}.log"))
+
+    async def _answers(self) -> bool:
+        return await self._get("/healthz") is not None
+
+    async def _all_ready(self) -> bool:
+        fleet = await self._get("/admin/fleet")
+        return fleet is not None and sum(one["state"] == "ready" for one in fleet["workers"]) >= WORKERS
+
+    async def _get(self, path: str) -> dict[str, list[dict[str, str]]] | None:
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+            timeout = aiohttp.ClientTimeout(total=10)
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(self.url + path) as reply:
+                found: dict[str, list[dict[str, str]]] = await reply.json()
+                return found if reply.status == 200 else None
+        return None
+
+    def _check_alive(self) -> None:
+        for child in (self.router.child, *self.workers):
+            if not child.alive:
+                raise NotReached(f"{child.name} ended while starting:\n{child.tail()}")

@@ -1,0 +1,51 @@
+"""One row of the table: what an attack cost honest clients and the router."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PROBE_P99_MS = 200.0
+MEMORY_MB_OVER_IDLE = 256.0
+GIVEN_BACK_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """``given_back_s``: until descriptors were as before and memory was near; None: not within the time."""
+
+    attack: str
+    router: str
+    streams_completed: int
+    streams_lost: int
+    probe_p99_ms: float
+    probes_failed: int
+    memory_mb_idle: float
+    memory_mb_over_idle: float
+    memory_mb_over_idle_after: float
+    descriptors_idle: int
+    descriptors_most: int
+    descriptors_after: int
+    given_back_s: float | None
+    log_kb: float
+    saw: dict[str, float] = field(default_factory=dict)  # by the attacker
+    errors: tuple[str, ...] = ()  # of honest clients, each kind once
+    complaints: tuple[str, ...] = ()  # that follow from what the attacker saw
+
+    @property
+    def misses(self) -> list[str]:
+        """Where it is not as it must be."""
+        found = list(self.complaints)
+        if self.streams_lost:
+            found.append(f"{self.streams_lost} honest streams lost")
+        if not self.streams_completed:
+            found.append("no honest stream completed")
+        if self.probe_p99_ms > PROBE_P99_MS:
+            found.append(f"probe p99 {self.probe_p99_ms:.0f} ms")
+        if self.memory_mb_over_idle > MEMORY_MB_OVER_IDLE:
+            found.append(f"{self.memory_mb_over_idle:.0f} MB over idle")
+        if self.given_back_s is None:
+            found.append(f"not given back within {GIVEN_BACK_S:.0f} s")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """For the results file."""
+        return {**asdict(self), "misses": self.misses}

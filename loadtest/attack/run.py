@@ -1,0 +1,99 @@
+"""One attack against a running pool: idle, under attack, and until everything was given back."""
+
+import asyncio
+import sys
+import time
+
+import msgspec
+
+from loadtest.attack.footprint import Footprint, Held
+from loadtest.attack.honest import Honest, Seen
+from loadtest.attack.pool import MODEL, AttackedPool
+from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, Row
+from loadtest.attack.target import Attack, Target
+from loadtest.chaos.routers import Serving
+
+BEFORE_S = 2.0
+"""Honest clients alone: what is held then is idle."""
+
+LATE_S = 30.0
+"""An attacker that has not ended so long after its time is ended."""
+
+NEAR_MB = MEMORY_MB_OVER_IDLE / 2
+NEAR_DESCRIPTORS = 24
+
+
+async def run_attack(attack: Attack, pool: AttackedPool, *, seconds: float) -> Row:
+    """What it cost."""
+    footprint = Footprint(pool.router.child.pid, below=pool.serving is Serving.SERVE)
+    log_bytes = pool.log_bytes
+    async with Honest(pool.url, MODEL):
+        await asyncio.sleep(BEFORE_S)
+        idle = footprint.now()
+    target = Target(attack=attack.name, port=pool.port, grpc_port=pool.grpc_port, seconds=seconds, model=MODEL)
+    async with footprint, Honest(pool.url, MODEL) as seen:
+        saw, complaints = await _attacked(target)
+        ended_at = time.monotonic()
+    given_back_s = await _until_given_back(footprint, idle, ended_at)
+    complaints += attack.after(saw)
+    return _row(attack, pool, seen, footprint, idle, given_back_s, saw, complaints, pool.log_bytes - log_bytes)
+
+
+def _row(
+    attack: Attack,
+    pool: AttackedPool,
+    seen: Seen,
+    footprint: Footprint,
+    idle: Held,
+    given_back_s: float | None,
+    saw: dict[str, float],
+    complaints: list[str],
+    log_bytes: int,
+) -> Row:
+    after = footprint.now()
+    return Row(
+        attack=attack.name,
+        router=pool.serving.value,
+        streams_completed=seen.completed,
+        streams_lost=len(seen.lost),
+        probe_p99_ms=1000 * seen.probe_p99_s,
+        probes_failed=seen.probes_failed,
+        memory_mb_idle=idle.memory_mb,
+        memory_mb_over_idle=footprint.most.memory_mb - idle.memory_mb,
+        memory_mb_over_idle_after=after.memory_mb - idle.memory_mb,
+        descriptors_idle=idle.descriptors,
+        descriptors_most=footprint.most.descriptors,
+        descriptors_after=after.descriptors,
+        given_back_s=given_back_s,
+        log_kb=log_bytes / 1024,
+        saw=saw,
+        errors=tuple(sorted(set(seen.lost)))[:5],
+        complaints=tuple(complaints),
+    )
+
+
+async def _attacked(target: Target) -> tuple[dict[str, float], list[str]]:
+    """What the attacker saw, and what went wrong with the attack itself."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "loadtest.attack.attacker", msgspec.json.encode(target).decode(),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(target.seconds + LATE_S):
+            out, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return {}, ["the attacker did not end"]
+    if process.returncode:
+        return {}, [f"the attack could not be run: {err.decode(errors='replace').strip().splitlines()[-1:]}"]
+    return msgspec.json.decode(out, type=dict[str, float]), []
+
+
+async def _until_given_back(footprint: Footprint, idle: Held, ended_at: float) -> float | None:
+    while time.monotonic() - ended_at < GIVEN_BACK_S:
+        now = footprint.now()
+        if now.descriptors <= idle.descriptors + NEAR_DESCRIPTORS and now.memory_mb <= idle.memory_mb + NEAR_MB:
+            return time.monotonic() - ended_at
+        await asyncio.sleep(0.5)
+    return None

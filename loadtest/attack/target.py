@@ -1,0 +1,34 @@
+"""What an attack knows of the router it is sent against: where it listens, and for how long to go on."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Passed to the attacker's process as JSON."""
+
+    attack: str
+    port: int
+    grpc_port: int
+    seconds: float
+    model: str
+    key: str = ""  # of a client that has one
+
+
+Run = Callable[[Target], Coroutine[Any, Any, dict[str, float]]]
+"""Attacks until the time is up; returns what it saw, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """One kind of attack. ``quick``: one of those that CI runs."""
+
+    name: str
+    run: Run
+    quick: bool = False
+    seconds: float = 15.0
+    after: Callable[[dict[str, float]], list[str]] = lambda _: []
+    """What the attacker must not have seen: complaints, by its own figures."""

@@ -1,0 +1,27 @@
+"""How many sockets and files this process may hold: what its system allows, not what a shell begins with."""
+
+import resource
+
+ENOUGH = 65_536
+"""More would only make some systems slow, and no bound of the router's own lets it have so many."""
+
+RESERVED = 512
+"""For what is no client's connection: workers, the store, logs, libraries."""
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit, for this process and all it starts; returns what it is now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return ENOUGH if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (ValueError, OSError):  # macOS refuses more than its kernel's own limit
+        return soft
+    return most
+
+
+def most_connections(descriptors: int) -> int:
+    """Clients' connections that fit so many descriptors."""
+    return max(descriptors // 2, descriptors - RESERVED)
