@@ -246,6 +246,8 @@ def _speed(parameters: EngineParameters) -> Speed:
         per_context_token_s=parameters.per_context_token_s,
         prefill_tokens_per_s=1.0 / parameters.prefill_token_s,
         prefill_base_s=parameters.prefill_base_s,
+        decode_curve=parameters.decode_curve,
+        prefill_curve=parameters.prefill_points,
     )
 
 

@@ -19,6 +19,7 @@ MAX_NAME = 200  # of node, worker, model and quantization
 MAX_ENTRIES = 64  # of labels, hardware details
 MAX_LISTED = 4096
 MAX_BLOCKS = 65_536  # in one cache event
+MAX_POINTS = 64  # of a measured curve
 MAX_CONTEXT = 2**24  # tokens; what a context allows is what an answer may fill memory with
 
 MAX_COUNTED = 2.0**50
@@ -31,7 +32,7 @@ SLOWEST_PREFILL_TOKENS_PER_S = 1e-3
 """Of one that is measured: its inverse stands in the cost, where an infinity would spoil all sums."""
 
 MAX_VALUES: Mapping[str, float] = {
-    **dict.fromkeys(("base_s", "per_sequence_s", "prefill_base_s", "last_step_s"), 86_400.0),
+    **dict.fromkeys(("base_s", "per_sequence_s", "prefill_base_s", "last_step_s", "seconds"), 86_400.0),
     "per_context_token_s": 1.0,
     **dict.fromkeys(("prefill_tokens_per_s", "tokens_per_s"), 1e9),
     "bandwidth_bytes_per_s": 2.0**50,
@@ -131,6 +132,23 @@ def _check_speed(speed: pb.Speed, name: str) -> None:
         raise OutOfBounds(f"{name}: no engine makes a step in {step_s} s")
     if 0.0 < speed.prefill_tokens_per_s < SLOWEST_PREFILL_TOKENS_PER_S:
         raise OutOfBounds(f"{name}.prefill_tokens_per_s is {speed.prefill_tokens_per_s}")
+    for field in ("decode_curve", "prefill_curve"):
+        _check_curve(getattr(speed, field), f"{name}.{field}")
+    if len(speed.prefill_curve) and not speed.prefill_tokens_per_s:
+        raise OutOfBounds(f"{name}.prefill_curve comes without prefill_tokens_per_s")
+
+
+def _check_curve(curve: Any, name: str) -> None:
+    """Points in order, each a time that an engine can take: a curve that says less would win every comparison."""
+    if len(curve) > MAX_POINTS:
+        raise OutOfBounds(f"{name} has {len(curve)} points, more than {MAX_POINTS}")
+    before = 0
+    for point in curve:
+        if point.at <= before:
+            raise OutOfBounds(f"{name} has a point at {point.at} after one at {before}")
+        if not point.seconds >= max(FASTEST_STEP_S, point.at / MAX_VALUES["prefill_tokens_per_s"]):
+            raise OutOfBounds(f"{name}: no engine does {point.at} in {point.seconds} s")
+        before = point.at
 
 
 def _check_table(table: Any, name: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from protos.contract.curve import Curve, line_at
 from protos.contract.grammar import GrammarKind
 
 STREAM_CONTEXT_TOKENS = 256
@@ -34,6 +35,10 @@ class Speed:
 
     ``step_s(b, C) = base_s + per_sequence_s * b + per_context_token_s * C`` for b sequences that hold C
     context tokens together (DESIGN: t0 + weights/(e*bw), c, and kv_bytes/(e*bw)).
+
+    Where curves were measured they take the line's place: ``decode_curve`` has the seconds of a step by its sequences,
+    context apart, ``prefill_curve`` those of one sequence's prefill by its tokens. The line stays as the nearest one,
+    for a router that knows no curves. A straight line is the curve of a worker that sends none.
     """
 
     base_s: float
@@ -42,10 +47,61 @@ class Speed:
     prefill_tokens_per_s: float
     prefill_base_s: float = 0.0
     measured: bool = False
+    decode_curve: Curve = ()
+    prefill_curve: Curve = ()
+
+    def decode_line(self, batch: float) -> tuple[float, float]:
+        """Seconds whatever the batch, and for each sequence of it, from ``batch`` up to the next whole number."""
+        return line_at(self.decode_curve, batch) if self.decode_curve else (self.base_s, self.per_sequence_s)
 
     def step_s(self, batch: float, context_tokens: float) -> float:
         """Seconds of one decode step of ``batch`` sequences that hold ``context_tokens`` together."""
-        return self.base_s + self.per_sequence_s * batch + self.per_context_token_s * context_tokens
+        base_s, per_sequence_s = self.decode_line(batch)
+        return base_s + per_sequence_s * batch + self.per_context_token_s * context_tokens
+
+    def prefill_line(self, tokens: float) -> tuple[float, float]:
+        """Seconds whatever the length, and for each token, where one sequence's prefill has ``tokens``.
+
+        Shorter prompts than any that was measured lie between ``prefill_base_s`` and the first point; beyond the last
+        point each token takes what ``prefill_tokens_per_s`` says.
+        """
+        curve = self.prefill_curve
+        if not curve:
+            return self.prefill_base_s, 1.0 / self.prefill_tokens_per_s
+        if tokens < curve[0].at:
+            base_s = self.prefill_fixed_s
+            return base_s, (curve[0].seconds - base_s) / curve[0].at
+        if tokens < curve[-1].at:
+            return line_at(curve, tokens)
+        token_s = 1.0 / self.prefill_tokens_per_s
+        return curve[-1].seconds - curve[-1].at * token_s, token_s
+
+    def prefill_s(self, tokens: float) -> float:
+        """Seconds to prefill ``tokens`` of one sequence where nothing else runs."""
+        base_s, token_s = self.prefill_line(tokens)
+        return base_s + token_s * tokens
+
+    def sequences_s(self, batch: float) -> float:
+        """What ``batch`` sequences add to ``decode_fixed_s``."""
+        if not self.decode_curve:
+            return self.per_sequence_s * batch
+        return max(self.step_s(batch, 0.0) - self.decode_fixed_s, 0.0)
+
+    def tokens_s(self, prefill_tokens: float) -> float:
+        """What so many tokens of one prompt add to ``prefill_fixed_s``."""
+        if not self.prefill_curve:
+            return 1.0 / self.prefill_tokens_per_s * prefill_tokens
+        return max(self.prefill_s(prefill_tokens) - self.prefill_fixed_s, 0.0)
+
+    @property
+    def decode_fixed_s(self) -> float:
+        """What a step takes however few its sequences are."""
+        return min(self.base_s, *(one.seconds for one in self.decode_curve)) if self.decode_curve else self.base_s
+
+    @property
+    def prefill_fixed_s(self) -> float:
+        """What a prefill takes however short it is."""
+        return min(self.prefill_base_s, self.prefill_curve[0].seconds) if self.prefill_curve else self.prefill_base_s
 
     @property
     def stream_tokens_per_s(self) -> float:

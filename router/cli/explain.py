@@ -199,11 +199,27 @@ def _show(record: DecisionRecord) -> None:
         f"then {1000 * expected['tpot_s']:.1f} ms per token",
         highlight=False,
     )
+    for line in _curves(record):
+        console.print(line, highlight=False)
     if record.max_queued_prefill_tokens:
         console.print(
             f"on condition that at most {record.max_queued_prefill_tokens} prompt tokens wait there", highlight=False
         )
     console.print(_what_happened(record.outcome), highlight=False, markup=False)
+
+
+def _curves(record: DecisionRecord) -> list[str]:
+    """Of the one picked, where its steps and prompts are priced by what was measured."""
+    picked = (record.picked, record.picked_quantization)
+    one = next((row for row in record.candidates if (row.worker, row.quantization) == picked), None)
+    told = [("a step takes", one.decode_curve), ("a prompt takes", one.prefill_curve[1:])] if one else []
+    return [f"there {what} {_points(curve)} (measured; by lines in between)" for what, curve in told if curve]
+
+
+def _points(curve: list[tuple[int, float]]) -> str:
+    """``4.0 ms for 1, 8.8 for 8``."""
+    (at, seconds), *others = curve
+    return ", ".join((f"{1000 * seconds:.4g} ms for {at}", *(f"{1000 * more:.4g} for {size}" for size, more in others)))
 
 
 def _table(record: DecisionRecord) -> Sheet:

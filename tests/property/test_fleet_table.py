@@ -1,5 +1,6 @@
 """Rule: however workers come, go and change, the table says what one made of the last snapshot alone would say."""
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,13 @@ def test_it_says_what_one_made_of_the_last_snapshot_says(
         now, then = lasting.eligible(one), fresh.eligible(one)
         assert now.rows.tolist() == then.rows.tolist()
         assert (now.keys, now.nodes, now.exclusions) == (then.keys, then.nodes, then.exclusions)
+        mine, theirs = lasting.candidates(now).curves, fresh.candidates(then).curves
+        assert (mine is None) == (theirs is None)
+        if mine is not None and theirs is not None:
+            assert mine.speeds.tolist() == theirs.speeds.tolist()
+            for tokens in (1.0, 300.0, 6000.0):
+                asked_for = np.full(len(now.rows), tokens)
+                assert mine.beside_the_line_s(asked_for).tolist() == theirs.beside_the_line_s(asked_for).tolist()
         assert now.index_rows.tolist() == [prefixes.index_row(key) for key in now.keys]
 
 

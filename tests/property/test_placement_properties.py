@@ -14,6 +14,7 @@ from protos.contract.worker import Load, Speed
 from router.domain.placement import Placed
 from router.domain.request import InferenceRequest, ModelRef
 from router.domain.snapshot import FleetSnapshot, Inflight
+from tests.support.curves import H100_70B
 from tests.support.fleets import instance, snapshot, worker
 from tests.support.placements import (
     DETERMINISTIC,
@@ -96,12 +97,18 @@ def test_a_faster_worker_all_else_equal_is_never_costlier(
 ) -> None:
     """Faster in any of its parameters, by any factor, under any load."""
     speed, load, claim, rtt_s = at
+    # Where one more in the batch makes everybody faster, the slower machine gains more by it: no curve falls here.
+    speed = replace(speed, decode_curve=() if speed.decode_curve == H100_70B else speed.decode_curve)
     faster = Speed(
         base_s=speed.base_s / factor[0],
         per_sequence_s=speed.per_sequence_s / factor[1],
         per_context_token_s=speed.per_context_token_s / factor[2],
         prefill_tokens_per_s=speed.prefill_tokens_per_s * factor[3],
         prefill_base_s=speed.prefill_base_s / factor[4],
+        decode_curve=tuple(replace(one, seconds=one.seconds / factor[0]) for one in speed.decode_curve),
+        prefill_curve=tuple(
+            replace(one, seconds=one.seconds / max(factor[3], factor[4])) for one in speed.prefill_curve
+        ),
     )
     plain = replace(
         asked, model=ModelRef(name="m"), required_labels=(), never_quantized=False, continues=False,

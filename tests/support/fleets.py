@@ -23,6 +23,8 @@ def faster(speed: Speed, factor: float) -> Speed:
         per_context_token_s=speed.per_context_token_s / factor,
         prefill_tokens_per_s=speed.prefill_tokens_per_s * factor,
         prefill_base_s=speed.prefill_base_s / factor,
+        decode_curve=tuple(replace(one, seconds=one.seconds / factor) for one in speed.decode_curve),
+        prefill_curve=tuple(replace(one, seconds=one.seconds / factor) for one in speed.prefill_curve),
     )
 
 

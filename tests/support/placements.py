@@ -22,12 +22,23 @@ from router.scheduling.placement.columns import COLUMNS, Column
 from router.scheduling.placement.factory import build_placer
 from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.placement.policies import PolicyTable
+from tests.support.curves import H100_8B, H100_70B, curve
 from tests.support.fleets import instance, request, snapshot, worker
 
 NOW = 100.0
 FORMATS = ["fp16", "awq", "q8_0", "q6_k", "q4_k_m", "q2_k"]
 
 DETERMINISTIC = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+DECODE = ((), H100_8B, (), H100_70B)
+PREFILL = ((), (), curve((128, 0.136), (512, 0.42)), (), curve((2000, 0.01)))
+
+
+def _some_curved(speed: Speed) -> Speed:
+    """Every second one has a curve of each kind, by what was drawn already: fleets are those of straight lines."""
+    number = int(1e6 * (speed.base_s + speed.per_sequence_s))
+    return replace(speed, decode_curve=DECODE[number % 4], prefill_curve=PREFILL[number % 5])
+
 
 times = st.floats(1e-4, 1.0)
 speeds = st.builds(
@@ -37,7 +48,7 @@ speeds = st.builds(
     per_context_token_s=st.floats(0.0, 1e-5),
     prefill_tokens_per_s=st.floats(10.0, 1e5),
     prefill_base_s=st.floats(0.0, 0.1),
-)
+).map(_some_curved)
 loads = st.builds(
     Load,
     observed_at=st.floats(NOW - 2.0, NOW),

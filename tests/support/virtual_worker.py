@@ -69,7 +69,7 @@ class VirtualWorker:
             if job.prefill_left > 0:
                 prefilled = min(PREFILL_CHUNK, job.prefill_left)
                 job.prefill_left -= prefilled
-                taken += prefilled / self.true.prefill_tokens_per_s
+                taken += self.true.tokens_s(prefilled)
                 if job.prefill_left <= 0:
                     decoding.append(job)  # the step that ends a prefill gives its first token
                 break

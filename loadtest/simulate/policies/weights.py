@@ -34,8 +34,10 @@ class StaticWeights:
             return given
         weight = self._seen.get(key)
         if weight is None:
-            column = candidates.data[:, i]
+            column, curves = candidates.data[:, i], candidates.curves
             slots = column[Column.SLOTS]
             step = column[Column.BASE_S] + slots * column[Column.PER_SEQUENCE_S]
+            if curves is not None and curves.speeds[i] is not None:
+                step = curves.speeds[i].step_s(slots, 0.0)
             weight = self._seen[key] = float(slots / step)
         return weight

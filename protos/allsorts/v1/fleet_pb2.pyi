@@ -451,7 +451,8 @@ Global___Hardware: _TypeAlias = Hardware  # noqa: Y015
 class Speed(_message.Message):
     """The parameters of DESIGN.md's cost, for one model on one engine on this machine.
       step_s(b, C) = base_s + per_sequence_s * b + per_context_token_s * C
-    b: sequences decoding together; C: context tokens they hold in all.
+    b: sequences decoding together; C: context tokens they hold in all. Where curves are there, they hold, and the line
+    is what a router without curves goes by.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -462,6 +463,8 @@ class Speed(_message.Message):
     PREFILL_TOKENS_PER_S_FIELD_NUMBER: _builtins.int
     PREFILL_BASE_S_FIELD_NUMBER: _builtins.int
     MEASURED_FIELD_NUMBER: _builtins.int
+    DECODE_CURVE_FIELD_NUMBER: _builtins.int
+    PREFILL_CURVE_FIELD_NUMBER: _builtins.int
     base_s: _builtins.float
     per_sequence_s: _builtins.float
     per_context_token_s: _builtins.float
@@ -470,6 +473,14 @@ class Speed(_message.Message):
     """fixed cost of a prefill, independent of its length"""
     measured: _builtins.bool
     """false: predicted from the profile"""
+    @_builtins.property
+    def decode_curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurvePoint]:
+        """at: sequences; seconds: of their step, context apart"""
+
+    @_builtins.property
+    def prefill_curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurvePoint]:
+        """at: prompt tokens of one sequence; seconds: to prefill them alone"""
+
     def __init__(
         self,
         *,
@@ -479,14 +490,40 @@ class Speed(_message.Message):
         prefill_tokens_per_s: _builtins.float = ...,
         prefill_base_s: _builtins.float = ...,
         measured: _builtins.bool = ...,
+        decode_curve: _abc.Iterable[Global___CurvePoint] | None = ...,
+        prefill_curve: _abc.Iterable[Global___CurvePoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_s", b"base_s", "measured", b"measured", "per_context_token_s", b"per_context_token_s", "per_sequence_s", b"per_sequence_s", "prefill_base_s", b"prefill_base_s", "prefill_tokens_per_s", b"prefill_tokens_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_s", b"base_s", "decode_curve", b"decode_curve", "measured", b"measured", "per_context_token_s", b"per_context_token_s", "per_sequence_s", b"per_sequence_s", "prefill_base_s", b"prefill_base_s", "prefill_curve", b"prefill_curve", "prefill_tokens_per_s", b"prefill_tokens_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Speed: _TypeAlias = Speed  # noqa: Y015
+
+@_typing.final
+class CurvePoint(_message.Message):
+    """One measured point of a curve; in between a line, `at` rises from point to point."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    at: _builtins.int
+    seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        at: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CurvePoint: _TypeAlias = CurvePoint  # noqa: Y015
 
 @_typing.final
 class Capabilities(_message.Message):

@@ -5,6 +5,7 @@ from typing import Any
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.codec.prompts import GRAMMAR_KINDS
 from protos.contract.codec.records import Names, Record
+from protos.contract.curve import CurvePoint
 from protos.contract.printable import one_line
 from protos.contract.worker import (
     Capabilities,
@@ -37,12 +38,16 @@ def _known(able: dict[str, Any]) -> None:
     able["grammars"] = tuple(one for one in able["grammars"] if one is not None)
 
 
+_POINT = Record(CurvePoint, pb.CurvePoint)
+SPEED = Record(Speed, pb.Speed, {"decode_curve": _POINT, "prefill_curve": _POINT})
+
+
 INSTANCE = Record(
     ModelInstance,
     pb.ModelInstance,
     {
         "capabilities": Record(Capabilities, pb.Capabilities, {"grammars": GRAMMAR_KINDS}, clean=_known),
-        "speed": Record(Speed, pb.Speed),
+        "speed": SPEED,
         "state": INSTANCE_STATES,
     },
     clean=_believable,

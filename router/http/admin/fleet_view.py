@@ -99,5 +99,7 @@ def _speed(speed: Speed | None) -> dict[str, Any] | None:
         "per_context_token_s": speed.per_context_token_s,
         "prefill_tokens_per_s": speed.prefill_tokens_per_s,
         "prefill_base_s": speed.prefill_base_s,
+        "decode_curve": [(one.at, one.seconds) for one in speed.decode_curve],
+        "prefill_curve": [(one.at, one.seconds) for one in speed.prefill_curve],
         "decode_tokens_per_s": speed.stream_tokens_per_s or None,
     }

@@ -2,12 +2,14 @@
 
 One estimator per (worker, model, quantization). It starts from the join benchmark (``instance.speed``) or, without
 one, from the prediction for the hardware. Every reported engine step and, where an engine reports none, every
-finished request teaches it: ``step = base + per_sequence * b + per_context_token * C + per_prefill_token * p``.
+finished request teaches it: ``step = base + per_sequence * b + per_context_token * C + per_prefill_token * p``. Of a
+measured curve what every step takes is the base, and what it takes beyond that grows or shrinks as a whole.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from protos.contract.curve import Curve, CurvePoint
 from protos.contract.worker import Hardware, InstanceState, ModelInstance, Speed
 from router.domain.placement import Outcome
 from router.domain.snapshot import WorkerView
@@ -113,10 +115,11 @@ class SpeedModel:
 class _Estimate:
     """One instance's prior and what has been learnt about it."""
 
-    __slots__ = ("_incarnation", "_reported", "last_step", "prior", "rls", "sent_tokens")
+    __slots__ = ("_current", "_incarnation", "_reported", "last_step", "prior", "rls", "sent_tokens")
 
     def __init__(self, prior: Speed, reported: Speed | None, incarnation: str) -> None:
         self.prior = prior
+        self._current: Speed | None = None
         self.rls = RelativeLeastSquares(4)
         self.last_step = -1
         self.sent_tokens = 0.0
@@ -129,23 +132,42 @@ class _Estimate:
 
     def learn(self, batch: float, context: float, prefill: float, measured_s: float) -> bool:
         prior = self.prior
-        token_s = 1.0 / prior.prefill_tokens_per_s
-        base = prior.base_s if batch > 0 else prior.prefill_base_s
-        return self.rls.observe(
-            (base, prior.per_sequence_s * batch, prior.per_context_token_s * context, token_s * prefill), measured_s
+        base, sequences = (
+            (prior.prefill_fixed_s, 0.0) if batch <= 0 else (prior.decode_fixed_s, prior.sequences_s(batch))
         )
+        contributions = (base, sequences, prior.per_context_token_s * context, prior.tokens_s(prefill))
+        learnt = self.rls.observe(contributions, measured_s)
+        if learnt:
+            self._current = None
+        return learnt
 
     def current(self) -> Speed:
-        base, sequence, context, prefill = self.rls.multipliers
-        prior = self.prior
-        return Speed(
-            base_s=prior.base_s * base,
-            per_sequence_s=prior.per_sequence_s * sequence,
-            per_context_token_s=prior.per_context_token_s * context,
-            prefill_tokens_per_s=prior.prefill_tokens_per_s / prefill,
-            prefill_base_s=prior.prefill_base_s * base,
-            measured=prior.measured or self.rls.observations > 0,
-        )
+        if self._current is None:
+            self._current = _corrected(self.prior, self.rls)
+        return self._current
+
+
+def _corrected(prior: Speed, learnt: RelativeLeastSquares) -> Speed:
+    if not learnt.observations:
+        return prior
+    base, sequence, context, prefill = learnt.multipliers
+    return Speed(
+        base_s=prior.base_s * base,
+        per_sequence_s=prior.per_sequence_s * sequence,
+        per_context_token_s=prior.per_context_token_s * context,
+        prefill_tokens_per_s=prior.prefill_tokens_per_s / prefill,
+        prefill_base_s=prior.prefill_base_s * base,
+        measured=True,
+        decode_curve=_stretched(prior.decode_curve, prior.decode_fixed_s, base, sequence),
+        prefill_curve=_stretched(prior.prefill_curve, prior.prefill_fixed_s, base, prefill),
+    )
+
+
+def _stretched(curve: Curve, fixed_s: float, fixed: float, rest: float) -> Curve:
+    """``fixed`` times as long in what no point is without, ``rest`` times in what lies above."""
+    return tuple(
+        CurvePoint(at=one.at, seconds=fixed * fixed_s + rest * max(one.seconds - fixed_s, 0.0)) for one in curve
+    )
 
 
 def usable(speed: Speed | None) -> bool:

@@ -6,7 +6,7 @@ Records are sampled, and bounded by number and by candidate rows: the oldest go 
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -34,6 +34,8 @@ class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True):
     terms: dict[str, float | None]
     values: dict[str, float | None]  # by lower-case column name; None: no limit
     inputs: dict[str, float | None] = {}
+    decode_curve: list[tuple[int, float]] = []  # sequences, seconds of their step; empty: a straight line
+    prefill_curve: list[tuple[int, float]] = []  # tokens, seconds; from none on
 
 
 class FactsRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,17 +106,15 @@ class Decision:
         """At most MAX_ROWS_PER_RECORD candidates, the cheapest, in their old order; a few of the reasons."""
         self.exclusions = self.exclusions.brief(MAX_REASONS_PER_RECORD)
         total = len(self.candidates)
+        if self.candidates.curves is not None:
+            self.candidates = replace(self.candidates, curves=self.candidates.curves.without_bends())
         if self.whole_pool or total <= MAX_ROWS_PER_RECORD:
             return self
         keep = np.sort(np.argpartition(self.scores.cost, MAX_ROWS_PER_RECORD - 1)[:MAX_ROWS_PER_RECORD])
         if self.index not in keep:
             keep = np.sort(np.append(keep[:-1], self.index))
         rows = keep.tolist()
-        self.candidates = Candidates(
-            tuple(self.candidates.keys[i] for i in rows),
-            tuple(self.candidates.nodes[i] for i in rows),
-            self.candidates.data[:, keep],
-        )
+        self.candidates = self.candidates.take(keep)
         self.inputs = {name: a if len(a) == 1 else a[keep] for name, a in self.inputs.items()}
         self.scores = Scores(self.scores.cost[keep], {n: a[keep] for n, a in self.scores.terms.items()})
         self.index = rows.index(self.index)
@@ -187,6 +187,7 @@ class RecordBook:
 def to_record(decision: Decision) -> DecisionRecord:
     """Arrays to names and numbers."""
     candidates, scores, facts = decision.candidates, decision.scores, decision.facts
+    curves = candidates.curves
     own = {name: a for name, a in decision.inputs.items() if len(a) == len(candidates) and len(a) != 1}
     rows = [
         CandidateRecord(
@@ -198,6 +199,8 @@ def to_record(decision: Decision) -> DecisionRecord:
             terms={name: _finite(float(values[i])) for name, values in scores.terms.items()},
             values={column.name.lower(): _finite(float(candidates.data[column, i])) for column in Column},
             inputs={name: _finite(float(values[i])) for name, values in own.items()},
+            decode_curve=[] if curves is None else [(one.at, one.seconds) for one in curves.decode(i)],
+            prefill_curve=[] if curves is None else [(one.at, one.seconds) for one in curves.prefill(i)],
         )
         for i, key in enumerate(candidates.keys)
     ]

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from protos.contract.curve import CurvePoint
 from protos.contract.ids import WorkerId
+from protos.contract.worker import Speed
 from router.errors import ConfigError
-from router.scheduling.explain.record import DecisionRecord, FactsRecord
+from router.scheduling.explain.record import CandidateRecord, DecisionRecord, FactsRecord
 from router.scheduling.placement.candidates import Candidates, Floats, InstanceKey, RequestFacts, Scores
 from router.scheduling.placement.columns import COLUMNS, Column
+from router.scheduling.placement.cost import CostWeights
+from router.scheduling.placement.curves import AT_THE_LOAD, Curves, write_decode_line
 from router.scheduling.placement.policies import POLICIES, PolicyTable, build_policy
 from router.scheduling.placement.policy import Policy
 
@@ -149,10 +153,28 @@ def _candidates(record: DecisionRecord) -> Candidates:
     for i, row in enumerate(rows):
         for column in Column:
             data[column, i] = _number(row.values[column.name.lower()])
+    curved = any(row.decode_curve or row.prefill_curve for row in rows)
     return Candidates(
         tuple(InstanceKey(WorkerId(row.worker), row.model, row.quantization) for row in rows),
         tuple(row.node for row in rows),
         data,
+        Curves(np.array([_speed(row, data[:, i]) for i, row in enumerate(rows)], dtype=object)) if curved else None,
+    )
+
+
+def _speed(row: CandidateRecord, column: Floats) -> Speed | None:
+    """The recorded curves, as far as the cost asks for them."""
+    if not (row.decode_curve or row.prefill_curve):
+        return None
+    at_none, *prefill = (CurvePoint(at=at, seconds=seconds) for at, seconds in row.prefill_curve or [(0, 0.0)])
+    return Speed(
+        base_s=float(column[Column.BASE_S]),
+        per_sequence_s=float(column[Column.PER_SEQUENCE_S]),
+        per_context_token_s=float(column[Column.PER_CONTEXT_TOKEN_S]),
+        prefill_tokens_per_s=1.0 / float(column[Column.PREFILL_TOKEN_S]),
+        prefill_base_s=at_none.seconds if prefill else float(column[Column.PREFILL_BASE_S]),
+        decode_curve=tuple(CurvePoint(at=at, seconds=seconds) for at, seconds in row.decode_curve),
+        prefill_curve=tuple(prefill),
     )
 
 
@@ -194,6 +216,11 @@ def _apply(
         column = columns[change.field]
         value = change.within(_LEAST.get(column, 0.0), infinite=column in _MAY_BE_INFINITE)
         candidates.data[column, rows] = value
+        if column in AT_THE_LOAD and candidates.curves is not None:
+            unseen = CostWeights(replicas=int(record.parameters.get("replicas", 1.0))).unseen
+            for i in rows:
+                if candidates.curves.decode(i):
+                    write_decode_line(candidates.data[:, i], candidates.curves.speeds[i], unseen)
     elif change.field in own:
         inputs[change.field][rows] = change.within(-math.inf, infinite=False)
     else:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.contract.ids import WorkerId
+from router.scheduling.placement.curves import Curves
 
 Floats = NDArray[np.float64]
 
@@ -30,9 +31,20 @@ class Candidates:
     keys: tuple[InstanceKey, ...]
     nodes: tuple[str, ...]
     data: Floats
+    curves: Curves | None = None  # None: all have straight lines
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def take(self, rows: NDArray[np.intp]) -> "Candidates":
+        """Some of them, in the order given."""
+        numbers = rows.tolist()
+        return Candidates(
+            tuple([self.keys[i] for i in numbers]),
+            tuple([self.nodes[i] for i in numbers]),
+            self.data[:, rows],
+            None if self.curves is None else self.curves.take(rows),
+        )
 
 
 class RequestFacts(NamedTuple):

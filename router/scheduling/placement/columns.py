@@ -14,7 +14,8 @@ class Column(IntEnum):
     def _generate_next_value_(_name: str, _start: int, count: int, _values: list[int]) -> int:
         return count
 
-    # The speed model.
+    # The speed model. Where a decode curve was measured: its piece at the batch that is there; where a prefill curve
+    # was: what holds beyond its last point.
     BASE_S = auto()  # one decode step, whatever its batch
     PER_SEQUENCE_S = auto()  # ... and for each sequence in it
     PER_CONTEXT_TOKEN_S = auto()  # ... and for each context token those hold

@@ -97,8 +97,11 @@ def forecast(candidates: Candidates, facts: RequestFacts, unseen: float = 1.0) -
     # At least one token is always prefilled: the last one, whose logits give the first of the output.
     prefill = facts.prompt_tokens - data[Column.CACHED_TOKENS]
     np.maximum(prefill, 1.0, out=prefill)
+    beside = None if candidates.curves is None else candidates.curves.beside_the_line_s(prefill)
     prefill *= token_s
     prefill += prefill_base
+    if beside is not None:
+        prefill += beside
     ttft = data[Column.RTT_S] + wait
     ttft += prefill
     return Forecast(batch_before, wait, prefill, ttft, tpot_before, tpot_after, remaining, step)

@@ -17,7 +17,7 @@ from router.scheduling.estimators.prefill_share import PrefillShare
 from router.scheduling.estimators.prefix_index import PrefixIndex
 from router.scheduling.estimators.speed_model import SpeedModel
 from router.scheduling.estimators.tpot_lead import LOW_SLACK_S, Progress, SlackTracker
-from router.scheduling.placement.candidates import Floats, InstanceKey
+from router.scheduling.placement.candidates import Candidates, Floats, InstanceKey
 from router.scheduling.placement.columns import (
     COLUMNS,
     LOADED,
@@ -29,6 +29,7 @@ from router.scheduling.placement.columns import (
     VIEW,
     Column,
 )
+from router.scheduling.placement.curve_rows import CurveRows
 from router.scheduling.placement.filters.eligibility import Eligibility, Eligible, Layout
 from router.scheduling.placement.filters.static import Rules
 from router.scheduling.placement.quality import Quality
@@ -43,7 +44,7 @@ _FOREVER = float("inf")
 class FleetTable:
     """Owns the columns; the speed model and prefix index are told of instances that come and go."""
 
-    def __init__(self, speeds: SpeedModel, prefixes: PrefixIndex, quality: Quality) -> None:
+    def __init__(self, speeds: SpeedModel, prefixes: PrefixIndex, quality: Quality, *, unseen: float = 1.0) -> None:
         self._speeds = speeds
         self._prefixes = prefixes
         self._quality = quality
@@ -58,6 +59,7 @@ class FleetTable:
         self._known: dict[str, None] = {}
         self._prefill_shares: dict[InstanceKey, PrefillShare] = {}
         self._trackers: dict[InstanceKey, SlackTracker] = {}
+        self._curves = CurveRows(unseen)
         self.data: Floats = np.zeros((COLUMNS, 0))
 
     def refresh(self, snapshot: FleetSnapshot) -> None:
@@ -85,6 +87,11 @@ class FleetTable:
     def row(self, key: InstanceKey) -> int | None:
         """Where an instance stands, if it does."""
         return self._row_of.get(key)
+
+    def candidates(self, eligible: Eligible) -> Candidates:
+        """The figures of those whom the static filters let through, the caller's own to change."""
+        data = self.data.take(eligible.rows, axis=1)
+        return Candidates(eligible.keys, eligible.nodes, data, self._curves.of(eligible.rows))
 
     def at(self, row: int) -> tuple[WorkerView, ModelInstance]:
         """Who stands in a row."""
@@ -201,6 +208,7 @@ class FleetTable:
         if kept:
             now, then = zip(*kept, strict=True)
             self.data[:, now] = data[:, then]
+        self._curves.moved(len(self._rows), kept)
         self._eligibility.moved(layout)
         for index, view in enumerate(snapshot.workers):
             if view is not (old := views.get(view.worker_id)):
@@ -239,13 +247,15 @@ class FleetTable:
 
     def _write_speed(self, row: int, key: InstanceKey) -> None:
         speed = self._speeds.speed(key)
+        prefill_base_s, _ = speed.prefill_line(_FOREVER)
         self.data[SPEED.at, row] = (
             speed.base_s,
             speed.per_sequence_s,
             speed.per_context_token_s,
             1.0 / speed.prefill_tokens_per_s,
-            speed.prefill_base_s,
+            prefill_base_s,
         )
+        self._curves.write_speed(row, speed, self.data[:, row])
 
     def _write_progress(self, row: int, view: WorkerView) -> None:
         key = self._layout.keys[row]
@@ -303,6 +313,8 @@ class FleetTable:
             claims.output_tokens,
             claims.prompt_tokens,
         )
+        if self._curves:
+            self._curves.write_load(row, self.data[:, row])
 
 
 def _keys(view: WorkerView) -> tuple[InstanceKey, ...]:

@@ -55,7 +55,7 @@ class ComposedPlacer:
         self._prefixes = prefixes if prefixes is not None else PrefixIndex()
         self._speeds = SpeedModel(predict_speed)
         self._lengths = OutputLength()
-        self._table = FleetTable(self._speeds, self._prefixes, quality)
+        self._table = FleetTable(self._speeds, self._prefixes, quality, unseen=self._weights.unseen)
         self._running: dict[InstanceKey, dict[str, Dispatched]] = {}
 
     @property
@@ -268,8 +268,8 @@ class ComposedPlacer:
         rows = eligible.rows
         if not len(rows):
             return None, Exclusions(eligible.exclusions)
-        data = self._table.data.take(rows, axis=1)
-        index_rows, keys, nodes = eligible.index_rows, eligible.keys, eligible.nodes
+        candidates = self._table.candidates(eligible)
+        data, index_rows, keys = candidates.data, eligible.index_rows, eligible.keys
         passed_over: PassedOver | None = None
         if avoid or not all_pass(data, demand, now):
             tried = np.fromiter((key.worker_id in avoid for key in keys), dtype=bool, count=len(rows))
@@ -284,10 +284,9 @@ class ComposedPlacer:
             if len(out) == len(rows):
                 return None, Exclusions(eligible.exclusions, passed_over)
             kept = np.flatnonzero(passes & ~tried)
-            data, index_rows = data[:, kept], index_rows[kept]
-            keys, nodes = tuple([keys[i] for i in kept.tolist()]), tuple([nodes[i] for i in kept.tolist()])
-        self._write_cached(data, request, index_rows)
-        return Candidates(keys, nodes, data), Exclusions(eligible.exclusions, passed_over)
+            candidates, index_rows = candidates.take(kept), index_rows[kept]
+        self._write_cached(candidates.data, request, index_rows)
+        return candidates, Exclusions(eligible.exclusions, passed_over)
 
     def _longest_context(self, eligible: Eligible) -> int:
         limits = self._table.data[Column.CONTEXT_LIMIT].take(eligible.rows)
@@ -310,11 +309,7 @@ class ComposedPlacer:
         terms, chosen = scores.terms, index
         cached = candidates.data.item(Column.CACHED_TOKENS, index)
         if "ttft" not in terms:  # a policy blind to time: price its choice all the same
-            alone = Candidates(
-                candidates.keys[index : index + 1],
-                candidates.nodes[index : index + 1],
-                candidates.data[:, index : index + 1],
-            )
+            alone = candidates.take(np.array([index]))
             terms, index = cost_score(alone, facts, self._weights).terms, 0
         ttft, tpot = terms["ttft"].item(index), terms["tpot"].item(index)
         violations = terms.get("expected_slo_violations")
@@ -324,7 +319,7 @@ class ComposedPlacer:
             tpot_s=tpot,
             e2e_s=ttft + tpot * max(facts.output_tokens - 1.0, 0.0),
             cached_tokens=int(cached),
-            tpot_alone_s=_tpot_alone(candidates.data[:, chosen], facts),
+            tpot_alone_s=_tpot_alone(candidates, chosen, facts),
             expected_slo_violations=0.0 if violations is None else violations.item(index),
         )
 
@@ -351,9 +346,12 @@ class _Learning:
     reclaim: bool = False  # another request with the same blocks withdrew them: they come back when this one computed
 
 
-def _tpot_alone(column: Floats, facts: RequestFacts) -> float:
+def _tpot_alone(candidates: Candidates, index: int, facts: RequestFacts) -> float:
     """Seconds per token on this worker with nothing else there, halfway through the output."""
+    column, curves = candidates.data[:, index], candidates.curves
     context = facts.prompt_tokens + 0.5 * facts.output_tokens
+    if curves is not None and (speed := curves.speeds[index]) is not None:
+        return float(speed.step_s(1, context))
     base, per_sequence, per_context = column[DECODE.at].tolist()
     return float(base + per_sequence + per_context * context)
 

@@ -5,8 +5,10 @@ DESIGN.md's formula: ``step = t0 + weight_bytes / (e * bandwidth) + b * c + C * 
 
 import bisect
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from protos.contract.curve import Curve, CurvePoint
 from protos.contract.models.kv_cache import kv_bytes_per_token
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import BY_NAME, unknown_format
@@ -15,6 +17,8 @@ GIB = 2.0**30
 
 WHOLE_FILE_BITS = {"awq": 4.5, "gptq": 4.5}
 """Bits per weight over an 8B file, fp16 embeddings and head included, where a format's own figure leaves them out."""
+
+THINNED = 0.005
 
 REFERENCE_LAYERS = 32
 """Machines state t0 for a 32-layer model; it scales with layers (FACTS.md, decode speed)."""
@@ -83,9 +87,39 @@ class EngineParameters:
             return (left_s + (tokens - left) * self.prefill_token_s) * stretch
         return (left_s + (tokens - left) / (right - left) * (right_s - left_s)) * stretch
 
+    @property
+    def decode_curve(self) -> Curve:
+        """The decode curve as a worker tells it: the points that the others lie between."""
+        return thinned(self.decode_curve_s)
+
+    @property
+    def prefill_points(self) -> Curve:
+        """The prefill curve as a worker tells it."""
+        points = {round(tokens): seconds for tokens, seconds in self.prefill_curve if tokens >= 1.0}
+        return tuple(CurvePoint(at=at, seconds=seconds) for at, seconds in sorted(points.items()))
+
     def prefill_budget(self, batch: int) -> int:
         """Prompt tokens of a step in which ``batch`` sequences decode."""
         return self.prefill_chunk_tokens or max(self.chunk_tokens - batch, 1)
+
+
+def thinned(seconds: Sequence[float]) -> Curve:
+    """Few points of a curve over 1, 2, …: those left out lie within ``THINNED`` of the lines between those kept."""
+    kept: list[int] = [0] if seconds else []
+    while kept and kept[-1] < len(seconds) - 1:
+        left, right = kept[-1], kept[-1] + 1
+        while right + 1 < len(seconds) and _between(seconds, left, right + 1):
+            right += 1
+        kept.append(right)
+    return tuple(CurvePoint(at=one + 1, seconds=seconds[one]) for one in kept)
+
+
+def _between(seconds: Sequence[float], left: int, right: int) -> bool:
+    slope = (seconds[right] - seconds[left]) / (right - left)
+    return all(
+        abs(seconds[left] + slope * (one - left) - seconds[one]) <= THINNED * seconds[one]
+        for one in range(left + 1, right)
+    )
 
 
 class DoesNotFit(ValueError):

@@ -1,5 +1,7 @@
 """What a worker may say about itself: everything an honest one says passes, what cannot be true does not."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
@@ -9,6 +11,15 @@ from protos.contract.printable import one_line
 from protos.contract.validation import MAX_TEXT, OutOfBounds, check_hello, check_instance, check_load
 
 FAST = pb.Speed(base_s=1e-4, per_sequence_s=1e-6, per_context_token_s=1e-9, prefill_tokens_per_s=1e6, measured=True)
+
+
+def curved(
+    decode: Sequence[tuple[int, float]] = (), prefill: Sequence[tuple[int, float]] = (), **more: float
+) -> pb.Speed:
+    """A speed with such points of its curves."""
+    points = [[pb.CurvePoint(at=at, seconds=seconds) for at, seconds in one] for one in (decode, prefill)]
+    line = {"base_s": 0.01, "prefill_tokens_per_s": 100.0, **more}
+    return pb.Speed(decode_curve=points[0], prefill_curve=points[1], **line)
 
 
 def model(**more: object) -> pb.ModelInstance:
@@ -23,6 +34,7 @@ def test_what_the_largest_and_fastest_machines_say_is_not_refused() -> None:
     profile.hardware.details["Form Factor"] = "rack, 液冷 ®"
     large = model(parameters=2 * 10**12, weights_bytes=2 * 10**12, bits_per_weight=16, speed=FAST, tokens_per_byte=0.4)
     check_hello(pb.Hello(worker_id="w", profile=profile, models=[large]))
+    check_instance(model(speed=curved([(1, 2e-4), (64, 1e-3), (512, 9e-4)], [(512, 1e-3), (131_072, 2.0)])))
     check_instance(model(error="CUDA error:\n  out of memory\n"))
     check_load(pb.Load(kv_used=1.02, tokens_per_s=250_000, last_step_s=40))
 
@@ -35,6 +47,17 @@ def test_what_the_largest_and_fastest_machines_say_is_not_refused() -> None:
         {"speed": pb.Speed(base_s=0.01, prefill_tokens_per_s=1e300)},
         {"speed": pb.Speed(base_s=0.01, per_context_token_s=1e308, prefill_tokens_per_s=100)},
         {"speed": pb.Speed(base_s=1e9, prefill_tokens_per_s=100)},
+        {"speed": curved(decode=[(8, 0.01), (8, 0.02)])},
+        {"speed": curved(decode=[(8, 0.01), (4, 0.02)])},
+        {"speed": curved(decode=[(0, 0.01)])},
+        {"speed": curved(decode=[(1, 0.01), (2, 0.0)])},
+        {"speed": curved(decode=[(1, 1e-9)])},
+        {"speed": curved(decode=[(1, float("nan"))])},
+        {"speed": curved(decode=[(1, float("inf"))])},
+        {"speed": curved(decode=[(1, -0.01)])},
+        {"speed": curved(decode=[(one, 0.01) for one in range(1, 1000)])},
+        {"speed": curved(prefill=[(128, 0.01), (2**32 - 1, 0.02)])},
+        {"speed": curved(prefill=[(128, 0.01)], prefill_tokens_per_s=0.0)},
         {"tokens_per_byte": 1e6},
         {"bits_per_weight": 1e308},
         {"perplexity_ratio": float("nan")},

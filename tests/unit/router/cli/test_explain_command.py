@@ -3,6 +3,7 @@ shows the new pick, and damaged records end in one line.
 """
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from router.domain.snapshot import FleetSnapshot
 from router.scheduling.explain.record import MAX_REASONS_PER_RECORD
 from router.scheduling.placement.cost import TERMS
 from router.scheduling.placement.factory import build_placer
+from tests.support.curves import H100_70B, curve
 from tests.support.fleets import SPEED, TARGETS, faster, instance, request, snapshot, worker
 
 app = typer.Typer()
@@ -103,6 +105,21 @@ def test_explain_shows_a_choice_that_did_not_hold_at_its_worker(monkeypatch: pyt
     text = run("explain", "r7")
     assert f"on condition that at most {placed.max_queued_prefill_tokens} prompt tokens wait there" in text
     assert "more waited there: refused after 0.004 s, and placed again" in text
+
+
+def test_explain_shows_the_measured_curves_that_the_choice_was_priced_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the worker picked; one with straight lines has none to show."""
+    curved = replace(faster(SPEED, 4.0), decode_curve=H100_70B, prefill_curve=curve((128, 0.136), (512, 0.42)))
+    bent = snapshot(
+        worker("bent", instance(speed=replace(curved, per_sequence_s=0.0))),
+        worker("slow", instance(speed=faster(SPEED, 0.1))),
+    )
+    served(monkeypatch, body=explanation(bent))
+    shown = run("explain", "r7")
+    assert "there a step takes 23.8 ms for 1, 25.2 for 2, 36.2 for 4, 58.2 for 8, 45.8 for 16" in shown
+    assert "there a prompt takes 136 ms for 128, 420 for 512 (measured" in shown
+    served(monkeypatch, body=explanation())
+    assert "measured" not in run("explain", "r7")
 
 
 def test_explain_of_a_request_without_a_record_says_why_there_may_be_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,12 +28,17 @@ from protos.contract.request import ChatMessage, EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
 from protos.contract.tools import ToolChoice
 from protos.contract.validation import OutOfBounds
-from protos.contract.worker import Hardware, InstanceState, Load, ModelInstance, Profile
+from protos.contract.worker import Hardware, InstanceState, Load, ModelInstance, Profile, Speed
+from tests.support.curves import curves
 from tests.unit.protos.contract.codec.strategies import over_the_wire, values_of
 
 RECEIVED_AT = 12.5
 
-models = values_of(ModelInstance, pb.ModelInstance).map(
+drawn_curves = st.just(()) | curves.map(lambda points: tuple(one for one in points if one.seconds >= 0.01))
+speeds = values_of(
+    Speed, pb.Speed, decode_curve=drawn_curves, prefill_curve=drawn_curves, prefill_tokens_per_s=st.floats(1.0, 1e6)
+)
+models = values_of(ModelInstance, pb.ModelInstance, speed=st.none() | speeds).map(
     lambda one: replace(one, active_parameters=one.active_parameters or one.parameters)
 )
 loads = values_of(Load, pb.Load).map(lambda one: replace(one, observed_at=RECEIVED_AT))

@@ -8,9 +8,14 @@ import pytest
 from protos.contract.worker import Speed
 from router.scheduling.placement.candidates import InstanceKey
 from router.scheduling.placement.factory import build_placer
+from tests.support.curves import H100_70B, curve
 from tests.support.fleets import SPEED, faster, instance, request, snapshot, worker
 from tests.support.virtual_worker import VirtualWorker
 
+CURVED = Speed(
+    base_s=0.0235, per_sequence_s=0.001, per_context_token_s=1e-7, prefill_tokens_per_s=1222.0, prefill_base_s=0.03,
+    decode_curve=H100_70B, prefill_curve=curve((128, 0.136), (512, 0.42)),
+)  # fmt: skip
 REQUESTS = 50
 WITHIN = 0.10
 
@@ -79,6 +84,18 @@ def test_a_worker_that_changes_speed_mid_run_is_priced_right(slowdown: float, to
     run(pool, REQUESTS, together, seed=4)
     assert error(pool, together, 1500 * together) < WITHIN
     assert prefill_error(pool) < WITHIN
+
+
+@pytest.mark.parametrize("together", [1, 4, 12])
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_worker_priced_by_curves_that_are_twice_wrong_is_priced_right(factor: float, together: int) -> None:
+    """The curve is corrected as a line is, and keeps its bends."""
+    pool = pool_of(faster(CURVED, factor), CURVED)
+    run(pool, REQUESTS, together)
+    assert error(pool, together, 1500 * together) < WITHIN
+    assert abs(believed(pool).prefill_s(2000) / CURVED.prefill_s(2000) - 1.0) < 2 * WITHIN
+    bend = believed(pool).step_s(8, 0) / believed(pool).step_s(16, 0)
+    assert bend == pytest.approx(CURVED.step_s(8, 0) / CURVED.step_s(16, 0), abs=0.1)
 
 
 @pytest.mark.parametrize("together", [1, 4])
