@@ -16,7 +16,7 @@ export OMP_NUM_THREADS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
-.PHONY: help up env env-dev env-vllm model test test-quick test-vllm check format protos locks clean \
+.PHONY: help up env env-dev env-vllm model test test-quick test-roles test-vllm check format protos locks clean \
         bench-decision bench-engine bench-house bench-join bench-machines bench-placement bench-simfidelity attack chaos loadtest
 
 help: ## list the targets
@@ -84,11 +84,15 @@ test-vllm: $(READY)/awq $(READY)/dev ## the tests that need vLLM: its engine wit
 test-quick: $(READY)/dev ## the tests that need neither the model nor Ray
 	@$(PY) -m pytest -m "not vllm and not model and not ray" $(ARGS)
 
-check: $(READY)/dev ## lint, format, types, import contracts, generated stubs: what CI runs
+test-roles: $(READY)/awq $(READY)/dev ## each role in an environment of its own, from the wheel: commands, size, a worker that answers
+	@$(PY) -m loadtest.bench.join --part roles $(ARGS)
+
+check: $(READY)/dev ## lint, format, types, import contracts, declared packages, generated stubs: what CI runs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
 	@bash deploy/build/check_protos.sh $(PY)
 
 format: $(READY)/dev ## format all code

@@ -18,6 +18,7 @@ from protos.contract.worker import Replica
 from router.config import AdmissionConfig, RouterConfig, TenantConfig
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.sender import Sender
+from router.dist.door import Door, open_door
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId, Tenant
 from router.domain.worker import WorkerState
@@ -111,6 +112,8 @@ class RouterNode:
         if running is None:
             return
         await running.service.end_all("the router stops")
+        if running.door is not None:
+            await running.door.close()
         await running.listening.stop()
         await running.control.close()
         await running.security.close()
@@ -154,6 +157,7 @@ class RouterNode:
             listening = await listen(
                 security, service, replica_id=f"router-{self._rank}", rank=self._rank, membership=membership
             )
+            door = await self._open_door(security, listening)
         except BaseException:
             await security.close()
             raise
@@ -164,8 +168,24 @@ class RouterNode:
         control = Control(membership=membership, service=service, intent=security.intent)
         http = self._http(security, control, queue)
         return _Running(
-            security=security, service=service, listening=listening, control=control, http=http, records=records
+            security=security,
+            service=service,
+            listening=listening,
+            control=control,
+            http=http,
+            records=records,
+            door=door,
         )
+
+    async def _open_door(self, security: Security, listening: Listening) -> Door | None:
+        """One replica hands the head's version out, as one enrols."""
+        if self._rank != 0:
+            return None
+        try:
+            return await open_door(security, self.config, self.clock)
+        except BaseException:
+            await listening.stop()
+            raise
 
     def _keep_records(self) -> RecordLog | None:
         """On disk too, if the operator wants it; every replica writes a file of its own."""
@@ -263,6 +283,7 @@ class _Running:
         control: Control,
         http: HttpApp,
         records: RecordLog | None,
+        door: Door | None,
     ) -> None:
         self.security = security
         self.service = service
@@ -270,6 +291,7 @@ class _Running:
         self.control = control
         self.http = http
         self.records = records
+        self.door = door
 
 
 def check_config(config: RouterConfig) -> None:

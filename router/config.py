@@ -56,6 +56,7 @@ class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     host: _Name = "127.0.0.1"
     port: _Port = 8100
     enrol_port: _Port = 8099  # where machines without a certificate join; unused on plain loopback
+    install_port: _Port = 8098  # where machines that have nothing but Python get this version; unused on plain loopback
     advertised_host: str = ""  # what workers are told to dial; empty: host
     plain_loopback: bool = True  # no TLS while everything stays on loopback
 

@@ -44,7 +44,7 @@ def _command(entry: EntryPoint) -> Any:
     try:
         target = entry.load()
     except ImportError as error:
-        return _missing(entry.name, error)
+        return _missing(entry, error)
     if isinstance(target, typer.Typer):
         group = typer.main.get_command(target)
         group.name = entry.name
@@ -54,17 +54,16 @@ def _command(entry: EntryPoint) -> Any:
     return typer.main.get_command(app)
 
 
-def _missing(name: str, error: ImportError) -> Any:
-    """A command whose extra is not installed says so when it is used, and still shows in the list."""
-    app = typer.Typer(add_completion=False)
+def _missing(entry: EntryPoint, error: ImportError) -> Any:
+    """A command whose extra is not installed says so when it is used, whatever its arguments, and shows in the list."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    extra = entry.module.partition(".")[0]  # router and loadtest are extras of their own names
+    lacks = f"needs the extra '{extra}', which is not installed here ({error.name or error} is missing)"
+    any_arguments = {"ignore_unknown_options": True, "allow_extra_args": True}
 
-    @app.command(name=name, help=f"(not available: {error.name or error} is not installed)")
+    @app.command(name=entry.name, help=f"Not available: {lacks}.", context_settings=any_arguments)
     def unavailable() -> None:
-        typer.echo(
-            f"allsorts {name}: the package '{error.name or error}' is not installed here; "
-            "install the extra that has it, for example: pip install 'allsorts[router]'",
-            err=True,
-        )
+        typer.echo(f"allsorts {entry.name}: {lacks}; install it with: pip install 'allsorts[{extra}]'", err=True)
         raise typer.Exit(1)
 
     return typer.main.get_command(app)

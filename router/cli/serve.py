@@ -23,6 +23,7 @@ def serve(
     grpc_host: Annotated[str | None, typer.Option(help="Where workers dial. Beyond loopback, TLS is on.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Where workers dial.")] = None,
     enrol_port: Annotated[int | None, typer.Option(help="Where joining machines dial (TLS pools).")] = None,
+    install_port: Annotated[int | None, typer.Option(help="Where bare machines get allsorts (TLS pools).")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Keys, tokens, revocations, the CA.")] = None,
     records: Annotated[
         Path | None, typer.Option(help="Keep decision records in FILE too, further replicas in FILE.rankN.")
@@ -44,7 +45,7 @@ def serve(
 
     """
     http = {"host": host, "port": port}
-    grpc = {"host": grpc_host, "port": grpc_port, "enrol_port": enrol_port}
+    grpc = {"host": grpc_host, "port": grpc_port, "enrol_port": enrol_port, "install_port": install_port}
     overrides: dict[str, Any] = {
         "http": _given(http),
         "grpc": _given(grpc),

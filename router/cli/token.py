@@ -48,5 +48,8 @@ def create(
     )
     until = time.strftime("%Y-%m-%d %H:%M", time.localtime(made["expires_at"]))
     machines = "one machine" if uses == 1 else f"{uses} machines"
-    typer.echo(f"Paste on the other machine (good for {machines} until {until}):", err=True)
+    typer.echo(f"Paste on the other machine, which has allsorts (good for {machines} until {until}):", err=True)
     say(made["line"])
+    if made.get("bare_line"):
+        say("Or, where there is nothing but Python 3.11 or uv; installs into ~/.allsorts and joins:", err=True)
+        say(made["bare_line"])

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,7 @@ def up(
       allsorts up --port 9000 --quantizations q8_0,q4_k_m,q4_0
 
     """
+    _check_extras(without_ray=without_ray)
     wanted = [name.strip() for name in quantizations.split(",") if name.strip()]
     for flag, number in (("--port", port), ("--grpc-port", grpc_port)):
         if port_taken("127.0.0.1", number):
@@ -71,6 +73,16 @@ def up(
     finally:
         console.print("stopping", style="dim")
         stop_all(children)
+
+
+def _check_extras(*, without_ray: bool) -> None:
+    packages = {"llama_cpp": "llama", "uvicorn" if without_ray else "ray": "router"}
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        extras = ",".join(packages[name] for name in missing)
+        raise ConfigError(
+            f"a pool on this machine needs {' and '.join(missing)}: install with: pip install 'allsorts[{extras}]'"
+        )
 
 
 def _make_models(folder: Path, quantizations: list[str]) -> None:

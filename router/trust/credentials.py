@@ -13,6 +13,7 @@ from router.errors import InvalidRequest, NotFound
 from router.state.api_keys import KeyRules, new_key, public_view
 from router.state.rows import AuditLine, TokenRow
 from router.state.store import Store
+from router.trust.join_lines import INSTALL_FACT, InstallFact, bare_line, short_line
 
 MAX_TOKEN_S = 30 * 86400.0
 MAX_USES = 10_000
@@ -32,7 +33,10 @@ class StoredCredentials:
         self._enrol_address = enrol_address
 
     async def create_token(self, *, ttl_s: float, uses: int, labels: Mapping[str, str]) -> dict[str, Any]:
-        """``{token_id, token, line, expires_at, uses, labels}``; the secret is in this reply and nowhere else."""
+        """``{token_id, token, line, bare_line, expires_at, uses, labels}``; the secret is here and nowhere else.
+
+        ``bare_line``: for a machine that has Python alone; empty as long as no router has handed itself out.
+        """
         if not 0 < ttl_s <= MAX_TOKEN_S:
             raise InvalidRequest("ttl must be more than 0 and at most 30 days", param="ttl_s")
         if not 0 < uses <= MAX_USES:
@@ -58,11 +62,16 @@ class StoredCredentials:
         return {
             "token_id": token.token_id,
             "token": token.text(),
-            "line": f"allsorts join {address} --token {token.text()}",
+            "line": short_line(address, token.text()),
+            "bare_line": await self._bare_line(address, token.text()),
             "expires_at": record.expires_at,
             "uses": uses,
             "labels": dict(labels),
         }
+
+    async def _bare_line(self, address: str, token: str) -> str:
+        told = await self._store.recall(INSTALL_FACT)
+        return bare_line(address, msgspec.json.decode(told, type=InstallFact), token) if told else ""
 
     async def create_key(self, rules: Mapping[str, Any]) -> dict[str, Any]:
         """An API key by its rules (``KeyRules``); the secret is in this reply and nowhere else."""

@@ -102,7 +102,7 @@ class TwoSites:
 async def sites(tmp_path: Path) -> AsyncIterator[TwoSites]:
     node = RouterNode(
         RouterConfig(
-            grpc=GrpcConfig(port=0, enrol_port=0, plain_loopback=False),
+            grpc=GrpcConfig(port=0, enrol_port=0, install_port=0, plain_loopback=False),
             admission=AdmissionConfig(patience_s=0.5),
             state_dir=str(tmp_path / "head"),
         )

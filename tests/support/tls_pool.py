@@ -81,7 +81,7 @@ async def head(
 ) -> AsyncIterator[Head]:
     """A head on free loopback ports; the same ``state_dir`` again is the same pool after a restart."""
     config = RouterConfig(
-        grpc=GrpcConfig(host=host, port=0, enrol_port=0, plain_loopback=not tls),
+        grpc=GrpcConfig(host=host, port=0, enrol_port=0, install_port=0, plain_loopback=not tls),
         fleet=FleetConfig(**fleet),
         state_dir=str(state_dir),
     )

@@ -7,9 +7,9 @@ matrix times one vector is another program than times sixteen, and a short promp
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-import numpy as np
-
+from workers.benchmark.least_squares import dot, interpolate, spread
 from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 
 BOUND_BY_WEIGHTS = 1.3
@@ -39,10 +39,11 @@ def decode_curve_s(speed: MeasuredSpeed, slots: int) -> tuple[float, ...]:
     if len(seen) < 2:
         return ()
     batches = sorted(seen)
-    means = rising([float(np.mean(seen[batch])) for batch in batches], [len(seen[batch]) for batch in batches])
-    inner = np.interp(np.arange(1, slots + 1), batches, means)
-    beyond = np.maximum(np.arange(1, slots + 1) - batches[-1], 0) * speed.per_sequence_s
-    return tuple(float(one) for one in np.maximum(inner + beyond, 0.0))
+    means = rising([fmean(seen[batch]) for batch in batches], [len(seen[batch]) for batch in batches])
+    return tuple(
+        max(interpolate(batch, batches, means) + max(batch - batches[-1], 0) * speed.per_sequence_s, 0.0)
+        for batch in range(1, slots + 1)
+    )
 
 
 def rising(values: Sequence[float], weights: Sequence[float]) -> list[float]:
@@ -82,7 +83,7 @@ class PrefillCurve:
             return alone_s * stretch
         lengths, seconds = zip(*self.points, strict=True)
         beyond_s = max(tokens - lengths[-1], 0.0) / speed.prefill_tokens_per_s if speed.prefill_tokens_per_s else 0.0
-        return (float(np.interp(tokens, lengths, seconds)) + beyond_s) * stretch
+        return (interpolate(tokens, lengths, seconds) + beyond_s) * stretch
 
 
 def prefill_curve(speed: MeasuredSpeed, slots: int) -> PrefillCurve:
@@ -103,9 +104,10 @@ def prefill_curve(speed: MeasuredSpeed, slots: int) -> PrefillCurve:
         stretch = 1.0 + attention * (tokens_before(one) + tokens / 2.0)
         bucket = round(BUCKETS_PER_DOUBLING * math.log2(tokens))
         seen.setdefault(bucket, []).append((tokens, max(spent_s, 0.0) / prefills / stretch))
-    means = [(np.mean(seen[bucket], axis=0), len(seen[bucket])) for bucket in sorted(seen)]
-    seconds = rising([float(mean[1]) for mean, _ in means], [count for _, count in means])
-    points = tuple((float(mean[0]), one) for (mean, _), one in zip(means, seconds, strict=True))
+    buckets = [seen[bucket] for bucket in sorted(seen)]
+    lengths = [fmean([tokens for tokens, _ in bucket]) for bucket in buckets]
+    spent = [fmean([spent_s for _, spent_s in bucket]) for bucket in buckets]
+    points = tuple(zip(lengths, rising(spent, [len(bucket) for bucket in buckets]), strict=True))
     return PrefillCurve(points=points, attention=attention)
 
 
@@ -122,15 +124,16 @@ def prefill_attention(speed: MeasuredSpeed) -> float:
             alike.setdefault((one.prefill_tokens, one.prefills), []).append((at, one.step_s))
     slope, level = 0.0, 0.0
     for (tokens, _), steps in alike.items():
-        at, took = np.array(steps).T
-        if len(steps) < MIN_STEPS or np.ptp(at) < CONTRAST * tokens:
+        places, times = [where for where, _ in steps], [step_s for _, step_s in steps]
+        if len(steps) < MIN_STEPS or spread(places) < CONTRAST * tokens:
             continue
-        apart = at - at.mean()
-        squares = float(apart @ apart)
-        steepness = float(apart @ took) / squares
-        weight = squares / float(took.mean()) ** 2
+        middle, mean_s = fmean(places), fmean(times)
+        apart = [one - middle for one in places]
+        squares = dot(apart, apart)
+        steepness = dot(apart, times) / squares
+        weight = squares / mean_s**2
         slope += weight * steepness
-        level += weight * float(took.mean() - at.mean() * steepness)
+        level += weight * (mean_s - middle * steepness)
     return max(slope / level, 0.0) if level > 0 else 0.0
 
 

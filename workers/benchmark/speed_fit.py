@@ -1,41 +1,17 @@
 """From timed engine steps to the parameters of DESIGN.md's cost. Pure: samples in, ``MeasuredSpeed`` out."""
 
-import itertools
 from collections.abc import Sequence
+from statistics import fmean, median
 
-import numpy as np
-from numpy.typing import NDArray
-
+from workers.benchmark.least_squares import dot, non_negative_least_squares, spread
 from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 from workers.benchmark.speed_curves import decode_curve_s, decoding_s, tells_prefill
-
-Floats = NDArray[np.float64]
 
 CONTEXT_CONTRAST = 2.0
 """Contexts of one batch tell something when the longest is three times the shortest."""
 
 ROUNDS = 4
 """Reweighting settles to three digits within three."""
-
-
-def non_negative_least_squares(rows: Floats, values: Floats) -> Floats:
-    """The x >= 0 that minimises |rows @ x - values|, exactly.
-
-    With three columns at most there are eight sets of active columns: the best feasible one is the optimum,
-    since at the optimum the active columns solve their own least-squares problem (Lawson and Hanson, 1974).
-    """
-    columns = rows.shape[1]
-    best, best_error = np.zeros(columns), float(np.sum(values**2))
-    for count in range(1, columns + 1):
-        for active in itertools.combinations(range(columns), count):
-            solution, *_ = np.linalg.lstsq(rows[:, active], values, rcond=None)
-            if np.any(solution < 0):
-                continue
-            error = float(np.sum((rows[:, active] @ solution - values) ** 2))
-            if error < best_error - 1e-18:
-                best, best_error = np.zeros(columns), error
-                best[list(active)] = solution
-    return best
 
 
 def fit_speed(
@@ -74,36 +50,35 @@ def fit_speed(
 
 
 def _fit_decode(decode: Sequence[StepSample]) -> tuple[float, float, float]:
-    times = np.array([one.step_s for one in decode])
-    contexts = np.array([one.context_tokens for one in decode], dtype=np.float64)
-    batches = np.array([one.batch for one in decode], dtype=np.float64)
-    ones = np.ones(len(decode))
-    slope = _context_slope(batches, contexts, times)
+    times = [one.step_s for one in decode]
+    slope = _context_slope(decode)
     if slope is None:
-        rows = np.column_stack((ones, batches, contexts))
-        base_s, per_sequence_s, slope = _relative_fit(rows, times, np.zeros(len(decode)))
+        rows = [(1.0, one.batch, one.context_tokens) for one in decode]
+        base_s, per_sequence_s, slope = _relative_fit(rows, times, [0.0] * len(decode))
     else:
-        rows = np.column_stack((ones, batches))
-        base_s, per_sequence_s = _relative_fit(rows, times, slope * contexts)
-    return float(base_s), float(per_sequence_s), float(slope)
+        base_s, per_sequence_s = _relative_fit(
+            [(1.0, one.batch) for one in decode], times, [slope * one.context_tokens for one in decode]
+        )
+    return base_s, per_sequence_s, slope
 
 
-def _context_slope(batches: Floats, contexts: Floats, times: Floats) -> float | None:
+def _context_slope(decode: Sequence[StepSample]) -> float | None:
     """Seconds a context token costs, from steps of one batch at unlike contexts; None when none differ enough.
 
     Compared within batches, because steps do not grow evenly with the batch: a line through all would put that bend
     on the context, which grows along.
     """
     above, below = 0.0, 0.0
-    for batch in np.unique(batches):
-        here = batches == batch
-        held, took = contexts[here], times[here]
-        if np.ptp(held) < CONTEXT_CONTRAST * max(float(held.min()), 1.0):
+    for batch in {one.batch for one in decode}:
+        here = [one for one in decode if one.batch == batch]
+        held, took = [float(one.context_tokens) for one in here], [one.step_s for one in here]
+        if spread(held) < CONTEXT_CONTRAST * max(min(held), 1.0):
             continue
-        apart = held - held.mean()
-        weight = 1.0 / float(took.mean()) ** 2
-        above += weight * float(apart @ (took - took.mean()))
-        below += weight * float(apart @ apart)
+        held_mean, took_mean = fmean(held), fmean(took)
+        apart = [one - held_mean for one in held]
+        weight = 1.0 / took_mean**2
+        above += weight * dot(apart, [one - took_mean for one in took])
+        below += weight * dot(apart, apart)
     return max(above / below, 0.0) if below > 0 else None
 
 
@@ -112,24 +87,28 @@ def _fit_prefill(samples: Sequence[StepSample], decode: MeasuredSpeed) -> tuple[
     prefill = [one for one in samples if tells_prefill(decode, one)]
     if not prefill:
         return 0.0, 0.0
-    times = np.array([one.step_s for one in prefill])
+    times = [one.step_s for one in prefill]
     curve = decode_curve_s(decode, max(one.batch for one in prefill))
-    decode_s = np.array([decoding_s(decode, curve, one.batch, one.context_tokens) for one in prefill])
-    rows = np.array([(max(one.prefills, 1), one.prefill_tokens) for one in prefill])
+    decode_s = [decoding_s(decode, curve, one.batch, one.context_tokens) for one in prefill]
+    rows = [(max(one.prefills, 1), one.prefill_tokens) for one in prefill]
     fixed_s, token_s = _relative_fit(rows, times, decode_s)
-    return float(fixed_s), float(token_s)
+    return fixed_s, token_s
 
 
-def _relative_fit(rows: Floats, times: Floats, known_s: Floats) -> Floats:
+def _relative_fit(
+    rows: Sequence[Sequence[float]], times: Sequence[float], known_s: Sequence[float]
+) -> tuple[float, ...]:
     """The x >= 0 for which ``known_s + rows @ x`` is nearest to ``times``, short and long steps counting alike.
 
     Rows are divided by the time the last round predicted. Dividing by the measured time would favour steps that
     happened to be quick, and put every prediction below the mean.
     """
-    scale, solution = times, np.zeros(rows.shape[1])
+    scale, solution = times, (0.0,) * len(rows[0])
     for _ in range(ROUNDS):
-        solution = non_negative_least_squares(rows / scale[:, None], np.clip(times - known_s, 0.0, None) / scale)
-        scale = np.maximum(known_s + rows @ solution, 1e-9)
+        relative = [[one / by for one in row] for row, by in zip(rows, scale, strict=True)]
+        left = [max(took - known, 0.0) / by for took, known, by in zip(times, known_s, scale, strict=True)]
+        solution = non_negative_least_squares(relative, left)
+        scale = [max(known + dot(row, solution), 1e-9) for row, known in zip(rows, known_s, strict=True)]
     return solution
 
 
@@ -147,4 +126,4 @@ def median_relative_error(speed: MeasuredSpeed) -> float:
     if not speed.samples:
         return 0.0
     errors = [abs(predicted_step_s(speed, one) - one.step_s) / one.step_s for one in speed.samples if one.step_s > 0]
-    return float(np.median(errors)) if errors else 0.0
+    return median(errors) if errors else 0.0

@@ -1,1 +1,1 @@
-"""Joining, measured: ``make bench-join``."""
+"""Joining, measured: ``make bench-join``, and each role alone: ``make test-roles``."""

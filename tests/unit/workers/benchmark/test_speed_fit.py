@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.benchmark.least_squares import least_squares, non_negative_least_squares
 from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
-from workers.benchmark.speed_fit import fit_speed, median_relative_error, non_negative_least_squares, predicted_step_s
+from workers.benchmark.speed_fit import fit_speed, median_relative_error, predicted_step_s
 
 positive = st.floats(1e-5, 1e-1)
 
@@ -51,7 +52,7 @@ def test_no_parameter_is_ever_negative_and_no_neighbour_is_better(rows: list[lis
     """The optimality condition of non-negative least squares: the gradient vanishes or points outward."""
     values = np.array(data.draw(st.lists(st.floats(-5, 5), min_size=len(rows), max_size=len(rows))))
     matrix = np.array(rows)
-    x = non_negative_least_squares(matrix, values)
+    x = np.array(non_negative_least_squares(rows, values.tolist()))
     assert np.all(x >= 0)
     error = np.sum((matrix @ x - values) ** 2)
     for column in range(3):
@@ -59,6 +60,20 @@ def test_no_parameter_is_ever_negative_and_no_neighbour_is_better(rows: list[lis
             moved = x.copy()
             moved[column] = max(0.0, moved[column] + step)
             assert np.sum((matrix @ moved - values) ** 2) >= error - 1e-6
+
+
+@given(st.lists(st.lists(st.floats(0.01, 10), min_size=3, max_size=3), min_size=4, max_size=8), st.data())
+def test_least_squares_are_numpys(rows: list[list[float]], data: st.DataObject) -> None:
+    """The residual is no longer than numpy's; a column that follows from the others is said to."""
+    values = data.draw(st.lists(st.floats(-5, 5), min_size=len(rows), max_size=len(rows)))
+    ours = least_squares(list(zip(*rows, strict=True)), values)
+    theirs, *_ = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)
+    if ours is None:
+        assert np.linalg.cond(np.array(rows)) > 1e6
+    else:
+        error = np.sum((np.array(rows) @ np.array(ours) - values) ** 2)
+        assert error <= np.sum((np.array(rows) @ theirs - values) ** 2) + 1e-6
+    assert least_squares([(1.0, 2.0, 3.0), (2.0, 4.0, 6.0)], [1.0, 2.0, 3.0]) is None
 
 
 def test_without_a_decode_step_there_is_no_speed() -> None:

@@ -1,0 +1,1 @@
+"""What a machine needs beside the base install: an engine built for its hardware."""
