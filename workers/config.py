@@ -16,6 +16,9 @@ from workers.errors import WorkerError
 
 ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
 
+DISK_BYTES = 64 * 2**20
+"""What a worker keeps on disk at most, unless told otherwise."""
+
 UPSTREAM_KEY = "ALLSORTS_UPSTREAM_KEY"
 
 Option = str | int | float | bool
@@ -48,6 +51,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    max_cores: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0  # the owner's caps; 0: none
+    max_memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0  # of all its models together
+    max_disk_bytes: Annotated[int, msgspec.Meta(ge=2**20)] = DISK_BYTES  # logs, and what was measured
     labels: dict[str, str] = {}
     token: str = ""  # join token; none is needed on a loopback fleet
     state_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_state_dir("allsorts"))

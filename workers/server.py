@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from workers.config import ModelConfig, Option, WorkerConfig, public_name
 from workers.engines.base import Engine, ModelSpec
 from workers.engines.spec import EngineSpec
 from workers.engines.table import engine_spec
+from workers.joining.neighbourhood import Neighbourhood, asked_threads
 from workers.joining.profile import profile_of
-from workers.neighbours.place import meeting_place
 from workers.neighbours.turns import MachineTurns
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
@@ -29,6 +30,7 @@ from workers.serving.engine_host import EngineHost
 from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
 from workers.serving.model_manager import Measure, ModelManager
+from workers.serving.model_room import ModelRoom
 from workers.serving.owner_pause import OwnerWatch, PauseFile
 from workers.serving.tasks import TaskSet
 from workers.serving.worker import Ended, Worker, WorkerPlan
@@ -61,30 +63,36 @@ async def serve(
     models = await _models(config, engine)
     if profile is None:
         profile = await profile_of(
-            engine, node=config.node, threads=_threads(config), labels=config.labels, model=next(iter(models), None)
+            engine,
+            node=config.node,
+            threads=asked_threads(config),
+            labels=config.labels,
+            model=next(iter(models), None),
         )
-    specs = tuple(_spec(config, engine, one) for one in models)
-    turns = MachineTurns(meeting_place()) if engine.computes_here(config.base_url) else None
-    identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in specs))
-    try:
-        worker = build_worker(
-            WorkerPlan(profile=profile, models=specs, drain_s=config.drain_s, leave_unless_loaded=leave_unless_loaded),
-            make_engine=engine.make,
-            routers=config.routers,
-            worker_id=worker_id or identity.read(),
-            enrol=None if worker_id else partial(_enrol, config, profile, identity, security),
-            dial=grpc_dial(security),
-            measure=_benchmark(config, profile.hardware, turns),
-            turns=turns,
-            load_options=_options(config, engine),
-            on_progress=on_progress,
-            pause=PauseFile(Path(config.state_dir)),
-        )
-        if signals:
-            _listen_to_signals(worker)
-        return await worker.run()
-    finally:
-        identity.close()
+    with closing(Neighbourhood(config, engine, profile.hardware)) as near:
+        config, known = await asyncio.to_thread(near.agreed, profile)
+        specs = tuple(_spec(config, engine, one) for one in models)
+        identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in specs))
+        with closing(identity):
+            worker = build_worker(
+                WorkerPlan(
+                    profile=known, models=specs, drain_s=config.drain_s, leave_unless_loaded=leave_unless_loaded
+                ),
+                make_engine=engine.make,
+                routers=config.routers,
+                worker_id=worker_id or identity.read(),
+                enrol=None if worker_id else partial(_enrol, config, known, identity, security),
+                dial=grpc_dial(security),
+                measure=_benchmark(config, known.hardware, near.turns),
+                turns=near.turns,
+                room=ModelRoom(near.shares, near.needs) if near.shares is not None else None,
+                load_options=_options(config, engine),
+                on_progress=on_progress,
+                pause=PauseFile(Path(config.state_dir)),
+            )
+            if signals:
+                _listen_to_signals(worker)
+            return await worker.run()
 
 
 def build_worker(
@@ -98,13 +106,15 @@ def build_worker(
     limits: SessionLimits | None = None,
     measure: Measure | None = None,
     turns: MachineTurns | None = None,
+    room: ModelRoom | None = None,
     load_options: Mapping[str, Option] | None = None,
     on_progress: Callable[[ModelProgress], None] | None = None,
     pause: PauseFile | None = None,
 ) -> Worker:
     """A worker and all that it is made of. ``routers``: addresses to dial first; ``turns``: of this machine, where the
-    engine computes on it; ``load_options``: of models that a router loads; ``on_progress``: hears of loads and
-    benchmarks, for whoever watches; ``pause``: where this machine's owner says that no work is to be taken.
+    engine computes on it; ``room``: what its models take of it; ``load_options``: of models that a router loads;
+    ``on_progress``: hears of loads and benchmarks, for whoever watches; ``pause``: where this machine's owner says that
+    no work is to be taken.
     """
     sessions = SessionPool(routers, partial(Session, dial=dial, limits=limits))
 
@@ -114,7 +124,7 @@ def build_worker(
             on_progress(progress)
 
     host = EngineHost(make_engine)
-    models = ModelManager(host, announce=announce, measure=measure, turns=turns)
+    models = ModelManager(host, announce=announce, measure=measure, turns=turns, room=room)
     jobs = JobTable(why_not_ready=models.why_not_ready)
     tasks = TaskSet()
     availability = Availability(jobs, sessions, tasks)
@@ -140,11 +150,6 @@ def _listen_to_signals(worker: Worker) -> None:
     loop.add_signal_handler(signal.SIGUSR2, worker.availability.wake)
 
 
-def _threads(config: WorkerConfig) -> int:
-    told = config.threads or config.options.get("threads", 0)
-    return told if isinstance(told, int) else 0
-
-
 async def _enrol(
     config: WorkerConfig, profile: Profile, identity: IdentityFile, security: ChannelSecurity | None
 ) -> EnrolReply:
@@ -156,7 +161,7 @@ async def _enrol(
 def _benchmark(config: WorkerConfig, hardware: Hardware, turns: MachineTurns | None) -> JoinBenchmark | None:
     if config.benchmark == "off":
         return None
-    store = BenchmarkStore(Path(config.cache_dir) / "benchmarks")
+    store = BenchmarkStore(Path(config.cache_dir) / "benchmarks", config.max_disk_bytes // 2)
     return JoinBenchmark(hardware, Effort(config.benchmark), store, turns)
 
 

@@ -319,7 +319,8 @@ async def test_the_owner_hears_what_joining_will_do_before_it_does(
     for line_ in (
         f"asks    {pool.enrol_address} for a certificate, then keeps a connection to each router; opens no port",
         f"serves  mine from {model_files['q8_0']}",
-        f"keeps   {state} (keys, logs up to 10 MB",
+        f"keeps   {state} (keys; logs: standard error)",
+        "disk    64 MiB at most in both",
         f"starts  after every reboot, by {unit}",
         "ends    `allsorts pause` keeps it out for a while, `allsorts leave` takes all of this away",
     ):
@@ -340,6 +341,10 @@ def test_units_run_the_join_again_without_a_token(tmp_path: Path) -> None:
     assert mac.path == tmp_path / "Library/LaunchAgents/io.allsorts.worker.plist"
     linux = service_units.unit(command, tmp_path / "log", platform="linux", home=tmp_path)
     assert b'ExecStart=/usr/bin/python3 -m workers.cli.join h:1 --node "a b%%c$$d\\"e"' in linux.content
+    limits = service_units.Limits(cores=2, memory_bytes=2**31)
+    capped = service_units.unit(command, tmp_path / "log", limits=limits, platform="linux", home=tmp_path)
+    assert b"CPUQuota=200%\nMemoryMax=3221225472\n" in capped.content
+    assert b"CPUQuota" not in linux.content
     with pytest.raises(OSError, match="knows macOS and Linux"):
         service_units.unit(command, tmp_path / "log", platform="win32")
 

@@ -90,7 +90,7 @@ async def test_the_owner_is_asked_before_anything_is_done_and_reads_no_logs(
     more = ("--node", "mac", "--state-dir", str(state), "--no-benchmark")
     async with terminal(*line, *more) as refused:
         await refused.until("go on")
-        assert f"{state} (keys, logs up to 10 MB: {state / 'logs/mac.log'})" in refused.shown
+        assert f"{state} (keys; logs: {state / 'logs/mac.log'})" in refused.shown
         refused.type("n\n")
         await refused.until("nothing was done")
         assert await asyncio.wait_for(refused.process.wait(), 30) == 0

@@ -62,10 +62,11 @@ def benchmark_key(
 
 
 class BenchmarkStore:
-    """One JSON file a measurement."""
+    """One JSON file a measurement; beyond ``max_bytes`` in all the oldest go."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_bytes: int = 32 * 2**20) -> None:
         self._folder = folder
+        self._max_bytes = max_bytes
 
     def read(self, key: str) -> MeasuredSpeed | None:
         """What was measured, or None."""
@@ -81,5 +82,14 @@ class BenchmarkStore:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(msgspec.json.encode(speed))
             draft.replace(self._folder / f"{key}.json")
+            self._prune()
         except OSError:
             draft.unlink(missing_ok=True)
+
+    def _prune(self) -> None:
+        files = sorted(((one, one.stat()) for one in self._folder.glob("*.json")), key=lambda one: -one[1].st_mtime)
+        held = 0
+        for path, about in files:
+            held += about.st_size
+            if held > self._max_bytes:
+                path.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 from protos.contract.join_token import JoinToken
 from protos.contract.worker import Profile
-from workers.cli.log_setup import set_up_logging
-from workers.config import UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
+from workers.cli.log_setup import LOG_BYTES, set_up_logging
+from workers.config import DISK_BYTES, UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
 from workers.engines.table import engine_spec
 from workers.joining import service_units
 from workers.joining.home import Home
@@ -22,6 +22,8 @@ from workers.joining.plan import JoinPlan, plan_lines
 from workers.joining.preflight import check_models
 from workers.joining.profile import profile_of
 from workers.joining.view import JoinView
+from workers.neighbours.place import meeting_place
+from workers.neighbours.shares import Bounds, Shares, cores_for
 
 SKEW_WORTH_SAYING_S = 30.0
 
@@ -58,7 +60,8 @@ class JoinSteps:
         if not await asyncio.to_thread(self._agreed, profile):
             return 0, ""
         self._wish.home.prepare()
-        set_up_logging(self._flags.get("log_level") or "info", self._log)  # between people's lines they would stand
+        bytes_ = min(LOG_BYTES, (self._flags["max_disk_bytes"] or DISK_BYTES) // 2)
+        set_up_logging("info", self._log, max_bytes=bytes_)  # between people's lines they would stand
         joined = await self._join(profile)
         config = self._configure(joined)
         if self._wish.install:
@@ -97,8 +100,10 @@ class JoinSteps:
             models=[(one.name, one.path) for one in wish.named],
             base_url=flags["base_url"] or "",
             needs_bytes=sum(needs),
-            threads=flags["threads"] or 0,
+            threads=self._threads(profile.hardware.cores),
             benchmark=flags["benchmark"] or "full",
+            max_memory_bytes=flags["max_memory_bytes"] or 0,
+            max_disk_bytes=flags["max_disk_bytes"] or DISK_BYTES,
             unit=str(service_units.unit([], Path()).path) if wish.install else "",
         )
         self._view.plan(plan_lines(plan))
@@ -106,6 +111,15 @@ class JoinSteps:
             return True
         self._view.say("nothing was done")
         return False
+
+    def _threads(self, cores: int) -> int:
+        """Cores that will be left for an engine that computes on them; 0: it decides by itself."""
+        asked, default = self._flags["threads"] or 0, self._engine.default_threads
+        if not asked and not default:
+            return 0
+        others = sum(one.cores for one in Shares(meeting_place(), self._node, Bounds()).others())
+        bounds = Bounds(cores=cores, max_cores=self._flags["max_cores"] or 0)
+        return cores_for(bounds, others, asked=asked, default=default)
 
     # ------------------------------------------------------------ joining
 
@@ -160,7 +174,8 @@ class JoinSteps:
     def _installed(self, config: WorkerConfig) -> None:
         """The rest is launchd's or systemd's."""
         log = self._wish.home.log(config.node)
-        unit = service_units.unit(self._command(config), log)
+        limits = service_units.Limits(cores=config.max_cores, memory_bytes=config.max_memory_bytes)
+        unit = service_units.unit(self._command(config), log, limits=limits)
         self._wish.home.prepare(unit.path.parent)
         left = service_units.install(unit)
         self._view.say(f"written: {unit.path}")
@@ -180,10 +195,15 @@ class JoinSteps:
         for one in config.models:
             command += ["--model", f"{one.name}={one.path}"]
         pairs = (("--base-url", config.base_url), ("--context", config.context_tokens), ("--slots", config.slots))
-        for flag, value in (*pairs, ("--threads", config.threads)):
+        for flag, value in (*pairs, ("--threads", config.threads), *self._caps(config)):
             if value:
                 command += [flag, str(value)]
         return command + {"off": ["--no-benchmark"], "quick": ["--quick-benchmark"]}.get(config.benchmark, [])
+
+    @staticmethod
+    def _caps(config: WorkerConfig) -> tuple[tuple[str, int], ...]:
+        disk = config.max_disk_bytes if config.max_disk_bytes != DISK_BYTES else 0
+        return ("--max-cores", config.max_cores), ("--max-memory", config.max_memory_bytes), ("--max-disk", disk)
 
 
 def _absolute(path: str) -> Path | str:

@@ -9,8 +9,7 @@ from workers.cli.alone import run_alone
 from workers.joining import service_units
 from workers.joining.home import Home
 from workers.joining.uninstall import joined_fleets, stop_running, workers_alone
-from workers.neighbours.place import meeting_place
-from workers.neighbours.turns import MachineTurns
+from workers.neighbours.place import left, meeting_place
 
 
 def leave(
@@ -44,7 +43,7 @@ def leave(
         paused = (home.state / "paused").exists()
         for what in home.clear(keep_keys=keep_keys):  # after the workers are gone: none opens its door for a moment
             typer.echo(f"removed: {what}")
-        MachineTurns(meeting_place()).forget()
+        left(meeting_place())
         if paused:
             typer.echo("the pause is over too")
     except OSError as error:

@@ -8,12 +8,14 @@ from typing import Any
 
 import structlog
 
-LOG_BYTES = 5 * 2**20
-"""Of a log file; then it is put aside and a new one begun, and the one put aside before is gone."""
+LOG_BYTES = 10 * 2**20
+"""Of a log in its two files: when one is full it is put aside and a new one begun, and the one put aside before is
+gone."""
 
 
-def set_up_logging(level: str, file: Path | None = None) -> None:
-    """For people on a terminal, JSON elsewhere and in a ``file``, which takes what libraries log too.
+def set_up_logging(level: str, file: Path | None = None, *, max_bytes: int = LOG_BYTES) -> None:
+    """For people on a terminal, JSON elsewhere and in a ``file``, which takes what libraries log too and has
+    ``max_bytes`` in all.
 
     Raises OSError when the file cannot be written.
     """
@@ -22,7 +24,7 @@ def set_up_logging(level: str, file: Path | None = None) -> None:
         renderer = structlog.dev.ConsoleRenderer()
     number = logging.getLevelNamesMapping()[level.upper()]
     if file is not None:
-        _to_file(file, number)
+        _to_file(file, number, max_bytes)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(number),
         processors=[
@@ -36,8 +38,8 @@ def set_up_logging(level: str, file: Path | None = None) -> None:
     )
 
 
-def _to_file(file: Path, level: int) -> None:
+def _to_file(file: Path, level: int, max_bytes: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handler = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    handler = RotatingFileHandler(file, maxBytes=max_bytes // 2, backupCount=1, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(handlers=[handler], level=level, force=True)

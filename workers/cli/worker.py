@@ -14,9 +14,28 @@ from workers.cli.log_setup import set_up_logging
 from workers.config import WorkerConfig, parse_labels, parse_model, read_config
 from workers.engines.table import ENGINE_HELP
 from workers.errors import WorkerError
+from workers.sizes import parse_size
 
 EXPECTED = (WorkerError, OSError)
 """What can go wrong at the start: each is one clear line, not a traceback."""
+
+
+def size(text: str) -> int:
+    """Of an option."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+MaxCores = Annotated[int | None, typer.Option(min=1, help="Compute on at most so many cores.")]
+MaxMemory = Annotated[
+    int | None, typer.Option(parser=size, metavar="SIZE", help="All models together take at most this: 8GiB.")
+]
+
+MaxDisk = Annotated[
+    int | None, typer.Option(parser=size, metavar="SIZE", help="Keep at most this on disk: logs, measurements.")
+]
 
 
 def worker(
@@ -32,6 +51,9 @@ def worker(
     context: Annotated[int | None, typer.Option(min=1, help="Longest prompt plus output, in tokens.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Sequences that run together.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the engine.")] = None,
+    max_cores: MaxCores = None,
+    max_memory: MaxMemory = None,
+    max_disk: MaxDisk = None,
     node: Annotated[str | None, typer.Option(help="This machine's name in the fleet.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A label; may be repeated.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file with any of these.")] = None,
@@ -60,6 +82,9 @@ def worker(
             "context_tokens": context,
             "slots": slots,
             "threads": threads,
+            "max_cores": max_cores,
+            "max_memory_bytes": max_memory,
+            "max_disk_bytes": max_disk,
             "node": node,
             "labels": parse_labels(label or []),
             "state_dir": str(state_dir) if state_dir else None,

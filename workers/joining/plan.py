@@ -24,8 +24,10 @@ class JoinPlan:
     models: Sequence[tuple[str, str]] = ()
     base_url: str = ""
     needs_bytes: int = 0
-    threads: int = 0  # 0: the engine's default
+    threads: int = 0  # that it computes on, where that is a processor; 0: the engine decides
     benchmark: str = "full"
+    max_memory_bytes: int = 0  # by the owner; 0: no cap
+    max_disk_bytes: int = 0
     unit: str = ""  # the file that starts it after a reboot; empty: nothing does
 
 
@@ -37,8 +39,9 @@ def plan_lines(plan: JoinPlan) -> list[tuple[str, str]]:
         ("serves", _serves(plan)),
         ("memory", _memory(plan)),
         ("cores", _cores(plan)),
-        ("keeps", f"{plan.home.state} (keys, logs up to 10 MB: {plan.log})"),
-        ("", f"{plan.home.cache} (what was measured, a few MB)"),
+        ("keeps", f"{plan.home.state} (keys; logs: {plan.log})"),
+        ("", f"{plan.home.cache} (what was measured)"),
+        ("disk", f"{plan.max_disk_bytes / 2**20:.0f} MiB at most in both"),
         ("starts", starts),
         ("ends", "`allsorts pause` keeps it out for a while, `allsorts leave` takes all of this away"),
     ]
@@ -58,9 +61,10 @@ def _memory(plan: JoinPlan) -> str:
         return "a few hundred MB: the model is in that server"
     usable = plan.hardware.usable_memory_bytes
     of = f" of {usable / GIB:.1f} GiB that can be taken here" if usable else ""
+    cap = f", at most {plan.max_memory_bytes / GIB:.1f} GiB" if plan.max_memory_bytes else ""
     if plan.needs_bytes:
-        return f"{plan.needs_bytes / GIB:.1f} GiB{of}"
-    return f"what the model takes{of}; one that does not fit is refused"
+        return f"{plan.needs_bytes / GIB:.1f} GiB{of}{cap}"
+    return f"what the model takes{of}{cap}; one that does not fit is refused"
 
 
 def _cores(plan: JoinPlan) -> str:
@@ -71,5 +75,4 @@ def _cores(plan: JoinPlan) -> str:
         return "next to none" + measures
     if plan.hardware.kind != "cpu":
         return f"{plan.hardware.name} while requests run" + measures
-    threads = plan.hardware.details.get("threads") or str(plan.threads or plan.engine.default_threads or "")
-    return f"{threads or 'as the engine decides'} of {plan.hardware.cores} while requests run" + measures
+    return f"{plan.threads or 'as the engine decides'} of {plan.hardware.cores} while requests run" + measures

@@ -16,6 +16,10 @@ RESTART_AFTER_S = 30
 """A worker that was refused asks again this seldom."""
 
 
+PROGRAM_BYTES = 2**30
+"""Python, buffers and what a runtime takes beside its models."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """A file for the system's service manager, and the commands that start and stop it."""
@@ -27,13 +31,28 @@ class Unit:
     hint: str = ""
 
 
-def unit(command: list[str], log_file: Path, *, platform: str = sys.platform, home: Path | None = None) -> Unit:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the owner lets the worker take, where the service manager can hold it to that; 0: no limit."""
+
+    cores: int = 0
+    memory_bytes: int = 0  # of its models; the program itself may take PROGRAM_BYTES beside them
+
+
+def unit(
+    command: list[str],
+    log_file: Path,
+    *,
+    limits: Limits = Limits(),
+    platform: str = sys.platform,
+    home: Path | None = None,
+) -> Unit:
     """What makes ``command`` run at every start of this machine. Raises OSError on other systems."""
     home = home or Path.home()
     if platform == "darwin":
         return _launchd(command, log_file, home)
     if platform.startswith("linux"):
-        return _systemd(command, home)
+        return _systemd(command, limits, home)
     raise OSError(f"--install knows macOS and Linux, not {platform}; start `allsorts join` from your own scripts")
 
 
@@ -76,7 +95,7 @@ def _launchd(command: list[str], log_file: Path, home: Path) -> Unit:
     )
 
 
-def _systemd(command: list[str], home: Path) -> Unit:
+def _systemd(command: list[str], limits: Limits, home: Path) -> Unit:
     base = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     lines = (
         "[Unit]",
@@ -89,6 +108,8 @@ def _systemd(command: list[str], home: Path) -> Unit:
         f"RestartSec={RESTART_AFTER_S}",
         "TimeoutStopSec=30",
         "NoNewPrivileges=yes",
+        *([f"CPUQuota={100 * limits.cores}%"] if limits.cores else []),
+        *([f"MemoryMax={limits.memory_bytes + PROGRAM_BYTES}"] if limits.memory_bytes else []),
         "",
         "[Install]",
         "WantedBy=default.target",

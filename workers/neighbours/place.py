@@ -1,6 +1,7 @@
 """Where the workers of one machine meet: a folder that every user of it may add files to."""
 
 import contextlib
+import fcntl
 import os
 import stat
 import tempfile
@@ -55,3 +56,13 @@ def file_is_at(file: IO[bytes], path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False
+
+
+def left(folder: Path) -> None:
+    """Take away the locks of this user that nobody holds, and the folder where nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob("*.lock"):
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()  # whoever gets this very file from now on sees that it is no longer the one
+        folder.rmdir()

@@ -45,17 +45,6 @@ class MachineTurns:
         """Beside others that load, once nobody measures."""
         return self._turn(fcntl.LOCK_SH, "another worker of this machine is being measured: waiting", say)
 
-    def forget(self) -> None:
-        """Take the lock away, where nobody uses it and it is this user's."""
-        path = self._folder / LOCK
-        try:
-            with lock_file(path) as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()  # whoever gets this very file from now on sees that it is no longer the one
-            self._folder.rmdir()
-        except OSError:
-            return  # others meet here
-
     @contextlib.asynccontextmanager
     async def _turn(self, kind: int, waiting: str, say: Say) -> AsyncIterator[bool]:
         try:

@@ -17,8 +17,10 @@ from protos.contract.models.model_name import quantization_in
 from protos.contract.worker import InstanceState, ModelInstance, Speed
 from workers.engines.base import Engine, EngineFailed, LoadError, ModelSpec
 from workers.engines.step_reader import StepReader
+from workers.neighbours.shares import NoRoom
 from workers.neighbours.turns import MachineTurns, Say
 from workers.serving.engine_host import EngineHost
+from workers.serving.model_room import ModelRoom
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +48,7 @@ class ModelManager:
     """Every model this worker was asked to serve, with its state. Loads and measures one at a time.
 
     ``announce`` hears of every change; ``measure`` is the join benchmark, None: models are not measured; ``turns`` are
-    those of the machine that they are loaded on, None: none of them computes here.
+    those of the machine that they are loaded on, None: none of them computes here; ``room`` is what they take of it.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class ModelManager:
         announce: Callable[[ModelProgress], None],
         measure: Measure | None = None,
         turns: MachineTurns | None = None,
+        room: ModelRoom | None = None,
     ) -> None:
         self._engine = engine
         self._announce = announce
         self._measure = measure
         self._turns = turns
+        self._room = room
         self._reports: dict[tuple[str, str], ModelInstance] = {}
         self._specs: dict[tuple[str, str], ModelSpec] = {}
         self._turn = asyncio.Lock()
@@ -109,10 +113,12 @@ class ModelManager:
             except _EngineGone as gone:
                 log.info("model.load_failed", model=spec.name, quantization=pending.quantization, reason=str(gone))
                 return False  # told already, and what follows is the restart
-            except (LoadError, EngineFailed, TimeoutError) as error:
+            except (LoadError, NoRoom, EngineFailed, TimeoutError) as error:
+                self._give_back(spec)
                 reason = str(error) or f"not loaded within {load_deadline_s(spec.path):.0f} s"
                 return self._failed(pending, reason)
             except Exception as error:
+                self._give_back(spec)
                 log.exception("model.load_raised", model=spec.name)
                 return self._failed(pending, f"{type(error).__name__}: {error}".splitlines()[0])
             await self._measured(spec, pending, loaded)
@@ -127,6 +133,8 @@ class ModelManager:
                 raise _EngineGone("the engine died")
             log.info("model.load_started", model=spec.name, path=spec.path)
             started = time.monotonic()
+            if self._room is not None:
+                await asyncio.to_thread(self._room.take, spec)
             async with asyncio.timeout(load_deadline_s(spec.path)):
                 loaded = await self._unless_dead(self._engine.engine.load(spec, self._progress(pending)))
         log.info("model.load_complete", model=spec.name, seconds=round(time.monotonic() - started, 2))
@@ -168,10 +176,16 @@ class ModelManager:
         report = self._reports.pop((model, quantization), None)
         if report is None:
             return
-        self._specs.pop(report.key, None)
+        spec = self._specs.pop(report.key, None)
         if report.state in (InstanceState.BENCHMARKING, InstanceState.READY):
             await self._engine.engine.unload(model, quantization)
+        if spec is not None:
+            self._give_back(spec)
         self._announce(_progress(replace(report, state=InstanceState.UNLOADED), 1.0, "unloaded"))
+
+    def _give_back(self, spec: ModelSpec) -> None:
+        if self._room is not None:
+            self._room.give_back(spec)
 
     # ------------------------------------------------------------ a dead engine
 

@@ -1,5 +1,6 @@
 """Measurements are read again only where everything they depend on is the same."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,3 +92,17 @@ def test_a_measurement_comes_back_whole_and_a_broken_file_is_none(tmp_path: Path
     assert store.read("k") == SPEED
     (tmp_path / "cache" / "k.json").write_bytes(b'{"base_s": ')
     assert store.read("k") is None
+
+
+def test_beyond_its_bound_the_oldest_measurements_go(tmp_path: Path) -> None:
+    """What the owner lets a worker keep on disk is not exceeded, whatever it measures."""
+    kept = BenchmarkStore(tmp_path, max_bytes=1000)
+    for number in range(20):
+        kept.write(f"{number:02}", SPEED)
+        os.utime(tmp_path / f"{number:02}.json", (number, number))
+    size = (tmp_path / "19.json").stat().st_size
+    names = sorted(one.name for one in tmp_path.glob("*"))
+    assert len(names) == 1000 // size > 1
+    assert names[-1] == "19.json"
+    assert kept.read("19") == SPEED
+    assert kept.read("00") is None

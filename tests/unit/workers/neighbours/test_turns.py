@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.neighbours.place import VARIABLE, made, meeting_place
+from workers.neighbours.place import VARIABLE, left, made, meeting_place
 from workers.neighbours.turns import MachineTurns
 
 HOLDER = """
@@ -135,3 +135,32 @@ def test_every_user_may_add_to_the_meeting_place_and_only_its_owner_takes_away(t
     assert meeting_place({VARIABLE: str(folder)}) == folder
     assert meeting_place({}).name == "allsorts"
     assert os.access(meeting_place({}).parent, os.W_OK)
+
+
+async def test_who_leaves_the_machine_takes_its_locks_away_and_nobody_s_turn(tmp_path: Path) -> None:
+    """Nothing is left where nobody is; a lock that is held stays, and so does what is not a lock."""
+    folder = tmp_path / "machine"
+    turns = MachineTurns(folder)
+    async with turns.measuring():
+        left(folder)
+        async with MachineTurns(folder, wait_s=0.2).measuring() as had:
+            assert had is False
+    left(folder)
+    assert not folder.exists()
+    made(folder)
+    (folder / "1-a.share").write_text("another user's")
+    left(folder)
+    assert [one.name for one in folder.iterdir()] == ["1-a.share"]
+    left(tmp_path / "nowhere")
+
+
+async def test_a_lock_that_was_taken_away_meanwhile_keeps_nobody_out(tmp_path: Path) -> None:
+    """Whoever waited for it takes the one that is there now: two never hold two of them."""
+    turns = MachineTurns(tmp_path)
+    async with turns.measuring():
+        (tmp_path / "turn.lock").unlink()
+        async with MachineTurns(tmp_path, wait_s=1).measuring() as had:
+            assert had
+            inner = (tmp_path / "turn.lock").stat().st_ino
+            left(tmp_path)
+            assert (tmp_path / "turn.lock").stat().st_ino == inner

@@ -13,10 +13,12 @@ from tests.support.echo_engine import EchoEngine
 from tests.support.until import until_changed
 from workers.engines.base import Engine, LoadError, ModelSpec, Progress
 from workers.engines.step_reader import StepReader
+from workers.neighbours.shares import Bounds, Shares
 from workers.neighbours.turns import MachineTurns, Say
 from workers.serving import model_manager
 from workers.serving.engine_host import EngineHost
 from workers.serving.model_manager import Measure, ModelManager
+from workers.serving.model_room import ModelRoom
 
 ONE, TWO = ModelSpec(name="one", path="one-q8_0.file"), ModelSpec(name="two", path="two.file")
 SPEED = Speed(base_s=0.01, per_sequence_s=0.001, per_context_token_s=0.0, prefill_tokens_per_s=100.0)
@@ -43,7 +45,9 @@ class Loader(EchoEngine):
 class Models:
     """A manager over a host whose engines are ours; what it announced, in order."""
 
-    def __init__(self, measure: Measure | None = None, turns: MachineTurns | None = None) -> None:
+    def __init__(
+        self, measure: Measure | None = None, turns: MachineTurns | None = None, room: ModelRoom | None = None
+    ) -> None:
         self.loads: list[str] = []
         self.door = asyncio.Event()
         self.door.set()
@@ -53,7 +57,7 @@ class Models:
         self.announced = asyncio.Event()
         self.failures: list[str] = []
         self.host = EngineHost(self._make)
-        self.manager = ModelManager(self.host, announce=self._announce, measure=measure, turns=turns)
+        self.manager = ModelManager(self.host, announce=self._announce, measure=measure, turns=turns, room=room)
         self.host.start(on_step=lambda _: None, on_failed=self.failures.append)
 
     def _make(self) -> Engine:
@@ -137,6 +141,24 @@ async def test_a_model_loads_once_nobody_is_measured_on_this_machine(tmp_path: P
     await models.manager.reload()
     assert models.loads == ["one"]
     assert models.states == {"one": InstanceState.READY}
+    await models.host.close()
+
+
+async def test_models_take_their_room_and_give_it_back(tmp_path: Path) -> None:
+    """What does not fit the owner's cap is refused before it is loaded; a failed load and an unload take nothing."""
+    shares = Shares(tmp_path, "me", Bounds(max_memory_bytes=10))
+    models = Models(room=ModelRoom(shares, lambda spec: 6))
+    other = Shares(tmp_path, "other", Bounds())
+    assert not await models.manager.load(ModelSpec(name="bad", path="missing.file"))
+    assert await models.manager.load(ONE)
+    assert not await models.manager.load(TWO)
+    assert "(--max-memory)" in models.manager.why_not_ready("two", "")
+    assert models.loads == ["bad", "one"]
+    assert [one.memory for one in other.others()] == [{"one (one-q8_0.file)": 6}]
+    await models.manager.unload("one", "none")
+    assert await models.manager.load(TWO)
+    assert [one.memory for one in other.others()] == [{"two (two.file)": 6}]
+    shares.close()
     await models.host.close()
 
 

@@ -1,0 +1,73 @@
+"""A worker among the others of its machine: when it measures and loads, and what it takes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from protos.contract.worker import Hardware, Profile
+from workers.config import WorkerConfig
+from workers.engines.base import LoadError, ModelSpec
+from workers.engines.spec import EngineSpec
+from workers.neighbours.place import meeting_place
+from workers.neighbours.shares import Bounds, Shares
+from workers.neighbours.turns import MachineTurns
+
+UNIFIED = ("cpu", "apple")
+"""Kinds of hardware whose models lie in the machine's own memory, where mapped weights seem free to the system."""
+
+
+class Neighbourhood:
+    """``turns`` and ``shares`` are None for an engine that computes elsewhere."""
+
+    def __init__(self, config: WorkerConfig, engine: EngineSpec, hardware: Hardware) -> None:
+        self._config = config
+        self._engine = engine
+        self.turns: MachineTurns | None = None
+        self.shares: Shares | None = None
+        if engine.computes_here(config.base_url):
+            self.turns = MachineTurns(meeting_place())
+            if not engine.asks_server:
+                self.shares = Shares(meeting_place(), config.node, bounds_of(config, hardware))
+
+    def agreed(self, profile: Profile) -> tuple[WorkerConfig, Profile]:
+        """The configuration and the profile with the cores that are left for an engine that computes on them."""
+        default = self._engine.default_threads
+        if self.shares is None or profile.hardware.kind != "cpu" or not default:
+            return self._config, profile
+        asked = asked_threads(self._config)
+        threads = self.shares.take_cores(asked=asked, default=default)
+        if threads == (asked or default):
+            return self._config, profile
+        hardware = self._engine.with_threads(profile.hardware, threads)
+        return msgspec.structs.replace(self._config, threads=threads), replace(profile, hardware=hardware)
+
+    def needs(self, spec: ModelSpec) -> int:
+        """Bytes of memory that a model will take; 0: not known. Blocks."""
+        try:
+            model = self._engine.read_model(Path(spec.path))
+        except LoadError:
+            return 0  # the engine says what is wrong with it
+        return self._engine.memory_bytes(model, spec.context_tokens, spec.slots)
+
+    def close(self) -> None:
+        """Take nothing any more."""
+        if self.shares is not None:
+            self.shares.close()
+
+
+def bounds_of(config: WorkerConfig, hardware: Hardware) -> Bounds:
+    """The machine's, as far as its workers share it, and the owner's."""
+    physical = hardware.details.get("physical_cores", "")
+    return Bounds(
+        cores=min(int(physical), hardware.cores) if physical.isdigit() and hardware.cores else hardware.cores,
+        memory_bytes=hardware.memory_bytes if hardware.kind in UNIFIED else 0,
+        max_cores=config.max_cores,
+        max_memory_bytes=config.max_memory_bytes,
+    )
+
+
+def asked_threads(config: WorkerConfig) -> int:
+    """Threads by flag or by option; 0: none asked for."""
+    told = config.threads or config.options.get("threads", 0)
+    return told if isinstance(told, int) else 0
