@@ -30,7 +30,7 @@ from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
 from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_without_keys
 from router.http.dialects.inference import Inference
-from router.http.dialects.model_name import default_floors
+from router.http.dialects.shared.model_name import default_floors
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
 from router.http.server.health_door import HealthDoor

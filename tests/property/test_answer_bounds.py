@@ -22,7 +22,7 @@ from router.domain.placement import Placed
 from router.domain.stream import AttemptEvent, SessionLost
 from router.errors import TooMuchHeld
 from router.fleet.session import Session
-from router.http.dialects.translate import serialise
+from router.scheduling.placement.text_blocks import serialise
 from tests.support.fleets import request
 
 PLACED = Placed(worker_id=WorkerId("w"), node="w", model="m", quantization="q8_0")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from protos.contract.worker import Load
 from router.domain.placement import FilterName, NoCandidate, Placed
-from router.http.dialects.prompt_size import PromptSizes, TextFacts, TextKind
+from router.http.dialects.shared.prompt_size import PromptSizes, TextFacts, TextKind
 from tests.support.fleets import instance, request, snapshot, worker
 from tests.support.placements import DETERMINISTIC, NOW, chosen, placer
 

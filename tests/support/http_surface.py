@@ -24,7 +24,7 @@ from router.errors import AllsortsError, NotFound, UnknownModel
 from router.http.admin.operations import Admin, Archive
 from router.http.admin.rejection_log import RejectionLog
 from router.http.dialects.inference import Inference
-from router.http.dialects.model_name import default_floors
+from router.http.dialects.shared.model_name import default_floors
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
 from router.http.server.bounded_connection import BoundedConnection
@@ -55,6 +55,7 @@ class WordPipeline:
     refuse_with: Exception | None = None
     break_with: AllsortsError | None = None  # after two words
     endless: bool = False
+    script: tuple[Chunk, ...] = ()  # said instead of the words
     moves: tuple[Continuation, ...] = ()
     requests: list[InferenceRequest] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
@@ -113,6 +114,11 @@ class WordAnswer:
 
     async def _generate(self) -> AsyncGenerator[Chunk, None]:
         pipeline, sampling = self._pipeline, self._request.sampling
+        for chunk in pipeline.script:
+            await pipeline.gate.wait()
+            yield chunk
+        if pipeline.script:
+            return
         words = WORDS[: sampling.max_tokens]
         for index, word in enumerate(words):
             await pipeline.gate.wait()

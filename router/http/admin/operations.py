@@ -11,7 +11,7 @@ from router.config import HttpConfig
 from router.errors import NotFound
 from router.http.admin.fleet_view import fleet_body
 from router.http.admin.rejection_log import RejectionLog
-from router.http.dialects.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
+from router.http.admin.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
 from router.http.server.decoding import decode
 from router.http.server.errors import error_body
 from router.http.server.exchange import JSON, Exchange

@@ -1,33 +1,33 @@
-"""One inference request at the HTTP edge: from bytes to a placed answer, and its chunks out to the client."""
+"""One inference request at the HTTP edge: from bytes to placed answers, and their chunks out to the client.
+
+The same for every dialect; what a body means and how an answer is written is the dialect's.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
-import msgspec
 import structlog
 
 from protos.contract.ids import RequestId
-from protos.contract.stream import TokenLogprob, Usage
+from protos.contract.stream import Usage
 from router.config import HttpConfig
-from router.domain.answer import Answer, AnswerHead, Chunk
+from router.domain.answer import AnswerHead, Chunk
 from router.domain.clock import Clock
 from router.domain.principal import Principal
-from router.domain.request import InferenceRequest, RequestKind
+from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.errors import AllsortsError, RateLimited, Unavailable, WorkerFailed
 from router.http.admin.rejection_log import RejectionLog
-from router.http.dialects.logprobs import CompletionLogprobs, chat_logprobs
-from router.http.dialects.openai_bodies import answer_body, disclosure
-from router.http.dialects.prompt_size import PromptSizes, TextFacts
-from router.http.dialects.schemas import ChatRequest, CompletionRequest
-from router.http.dialects.sse import SIGN_OF_LIFE, SseWriter
-from router.http.dialects.translate import Arrival, Call, chat_call, completion_call
-from router.http.server.body_budget import BodyBudget, BodyShare
-from router.http.server.decoding import MAX_NAME_CHARS, BodyDecoder
-from router.http.server.errors import error_event
-from router.http.server.exchange import EVENT_STREAM, Exchange, Headers
+from router.http.dialects.accounts import Progress, total_usage
+from router.http.dialects.answering import Answering
+from router.http.dialects.collected import Collected
+from router.http.dialects.dialect import Call, Dialect, Told, Writer
+from router.http.dialects.headers import answer_headers, ignored_header
+from router.http.dialects.shared.prompt_size import PromptSizes, TextFacts
+from router.http.dialects.shared.requests import Arrival, Asked, requests_of
+from router.http.server.body_budget import BodyBudget
+from router.http.server.exchange import Exchange
 from router.http.server.heartbeat import Heartbeat
 from router.http.server.interfaces import Authenticator, FleetReader, Pipeline
 from router.http.server.large_bodies import LargeBodies
@@ -40,24 +40,9 @@ _NO_STORE = (b"cache-control", b"no-cache")
 _NO_BUFFERING = (b"x-accel-buffering", b"no")  # proxies of the nginx family hold streams back without it
 
 
-@dataclass(slots=True)
-class Progress:
-    """What is known of a request so far: what its metrics and its caller's limits are told at the end."""
-
-    arrived_at: float
-    principal: Principal
-    model: str = "unknown"
-    head: AnswerHead | None = None
-    first_token_at: float | None = None
-    tokens: int = 0
-    usage: Usage | None = None
-    broke: bool = False  # after the status line was out
-    answered: bool = False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
-    """Serves both inference endpoints. ``expect_output`` guesses a request's output tokens; 0: no guess."""
+    """Serves every dialect. ``expect_output`` guesses a request's output tokens; 0: no guess."""
 
     pipeline: Pipeline
     fleet: FleetReader
@@ -72,22 +57,15 @@ class Inference:
     bodies: BodyBudget
     large: LargeBodies = field(default_factory=LargeBodies)
     sizes: PromptSizes = field(default_factory=PromptSizes)
-    _chat: BodyDecoder[ChatRequest] = field(init=False)
-    _completion: BodyDecoder[CompletionRequest] = field(init=False)
-
-    def __post_init__(self) -> None:
-        strict = self.config.unknown_fields == "refuse"
-        object.__setattr__(self, "_chat", BodyDecoder(ChatRequest, strict=strict))
-        object.__setattr__(self, "_completion", BodyDecoder(CompletionRequest, strict=strict))
 
     async def serve(
-        self, exchange: Exchange, kind: RequestKind, principal: Principal, request_id: RequestId, arrived_at: float
+        self, exchange: Exchange, dialect: Dialect, principal: Principal, request_id: RequestId, arrived_at: float
     ) -> None:
         """Answer, or raise AllsortsError before anything was sent. Leaves nothing running, however it ends."""
-        progress = Progress(arrived_at, principal)
+        progress = Progress(request_id, arrived_at, principal)
         status = "500"
         try:
-            await self._serve(exchange, kind, request_id, progress)
+            await self._serve(exchange, dialect, progress)
             status = "broken" if progress.broke else "200"
         except AllsortsError as error:
             status = "aborted" if error.http_status == 499 else str(error.http_status)
@@ -97,158 +75,152 @@ class Inference:
         finally:
             self._account(progress, status)
 
-    async def _serve(self, exchange: Exchange, kind: RequestKind, request_id: RequestId, progress: Progress) -> None:
+    async def _serve(self, exchange: Exchange, dialect: Dialect, progress: Progress) -> None:
         with self.bodies.open() as share:
-            await self._serve_within(exchange, kind, request_id, progress, share)
+            body = await exchange.body(self.config.body_limit_bytes, self.config.body_deadline_s, share)
+            arrival = self._arrival(progress, exchange.header(b"x-allsorts-quality"))
+            call, asked = await self.large.understand(body, partial(self._understand, dialect, body, arrival))
+            del body
+            share.settle(*(one.request for one in asked))
+            if call.ignored:
+                exchange.more_headers = (*exchange.more_headers, ignored_header(call.ignored))
+            await self._answer(exchange, dialect, call, asked, progress)
 
-    async def _serve_within(
-        self, exchange: Exchange, kind: RequestKind, request_id: RequestId, progress: Progress, share: BodyShare
+    async def _answer(
+        self, exchange: Exchange, dialect: Dialect, call: Call, asked: tuple[Asked, ...], progress: Progress
     ) -> None:
-        body = await exchange.body(self.config.body_limit_bytes, self.config.body_deadline_s, share)
-        arrival = Arrival(
-            request_id=request_id,
+        progress.prompt_of = tuple(one.prompt_index for one in asked)
+        model = asked[0].request.model.name
+        if model in self.fleet.known_models():
+            progress.model = model
+        async with exchange.watch():
+            answering = Answering(self.pipeline, [one.request for one in asked])
+            try:
+                progress.head = await answering.start()
+                progress.model = progress.head.model
+                writer = call.writing(self._told(progress.head, progress))
+                if call.stream:
+                    await self._stream(exchange, dialect, writer, answering, progress)
+                else:
+                    await self._whole(exchange, writer, answering, progress)
+            finally:
+                progress.heads = answering.heads
+                self._learn(asked, answering.heads)
+                await answering.aclose()
+
+    def _arrival(self, progress: Progress, quality_header: str | None) -> Arrival:
+        return Arrival(
+            request_id=progress.request_id,
             principal=progress.principal,
             arrived_at=progress.arrived_at,
             longest_s=self.config.request_deadline_s,
-            quality_header=exchange.header(b"x-allsorts-quality"),
+            quality_header=quality_header,
             estimate=partial(self._estimate, self.fleet.snapshot()),
             model_floors=self.model_floors,
         )
-        read = partial(self._understand, exchange, kind, body, arrival)
-        call = await self.large.understand(body, read)
-        request = call.request
-        del body
-        share.settle(request)
-        if request.model.name in self.fleet.known_models():
-            progress.model = request.model.name
-        async with exchange.watch():
-            answer = await self.pipeline.answer(request)
-            try:
-                progress.head = answer.head
-                progress.model = answer.head.model
-                self._learn(call, answer.head.prompt_tokens)
-                if call.stream:
-                    await self._stream(exchange, call, answer, progress)
-                else:
-                    await self._whole(exchange, call, answer, progress)
-            finally:
-                await answer.aclose()
 
-    def _understand(self, exchange: Exchange, kind: RequestKind, body: bytes, arrival: Arrival) -> Call:
-        if kind is RequestKind.CHAT:
-            chat, ignored = self._chat.decode(body)
-            _name_ignored(exchange, ignored)
-            call = chat_call(chat, arrival, self.quality)
-        else:
-            completion, ignored = self._completion.decode(body)
-            _name_ignored(exchange, ignored)
-            call = completion_call(completion, arrival, self.quality)
-        expected = round(self.expect_output(call.request))
-        return replace(call, request=replace(call.request, expected_output_tokens=expected)) if expected else call
+    def _understand(self, dialect: Dialect, body: bytes, arrival: Arrival) -> tuple[Call, tuple[Asked, ...]]:
+        """Beside the event loop, for a large body."""
+        call = dialect.understand(body)
+        asked = requests_of(call.wish, arrival, self.quality)
+        expected = round(self.expect_output(asked[0].request))
+        if expected:
+            asked = tuple(replace(one, request=replace(one.request, expected_output_tokens=expected)) for one in asked)
+        return call, asked
 
     def _estimate(self, fleet: FleetSnapshot, model: str, text: TextFacts) -> int:
         """The fleet as it was when the body had come: a large one is understood beside the event loop."""
         return self.sizes.estimate(model, text, fleet)
 
-    def _learn(self, call: Call, prompt_tokens: int) -> None:
-        if not isinstance(call.request.prompt, tuple):  # token ids were counted, not guessed
-            self.sizes.learn(call.request.model.name, call.text, prompt_tokens)
+    def _learn(self, asked: tuple[Asked, ...], heads: Mapping[int, AnswerHead]) -> None:
+        for number, head in heads.items():
+            request = asked[number].request
+            if not isinstance(request.prompt, tuple):  # token ids were counted, not guessed
+                self.sizes.learn(request.model.name, asked[number].text, head.prompt_tokens)
+
+    def _told(self, head: AnswerHead, progress: Progress) -> Told:
+        return Told(
+            request_id=progress.request_id,
+            model=head.model,
+            head=head,
+            created=int(self.clock.wall()),
+            prompt_of=progress.prompt_of,
+            waited_s=self.clock.now() - progress.arrived_at,
+        )
 
     # -- answers -----------------------------------------------------------------------------------------
 
-    async def _stream(self, exchange: Exchange, call: Call, answer: Answer, progress: Progress) -> None:
-        writer = SseWriter(
-            call.request.kind, answer.head, created=int(self.clock.wall()), include_usage=call.include_usage
-        )
-        headers = [(b"content-type", EVENT_STREAM), _NO_STORE, _NO_BUFFERING, *self._headers(answer.head, progress)]
+    async def _stream(
+        self, exchange: Exchange, dialect: Dialect, writer: Writer, answering: Answering, progress: Progress
+    ) -> None:
+        assert progress.head is not None
+        rates = self.authenticator.rate_headers(progress.principal)
+        kind = (b"content-type", dialect.stream_type)
         exchange.streaming = True
-        await exchange.start(200, headers)
+        shown = answer_headers(progress.request_id, progress.head, rates)
+        await exchange.start(200, [kind, _NO_STORE, _NO_BUFFERING, *shown])
         waiting = writer.opening()  # goes out with the first token: alone it would pass for one
+        left = len(progress.prompt_of)
         try:
-            async with Heartbeat(exchange, SIGN_OF_LIFE, self.config.sign_of_life_s) as beating:
-                async for chunk in answer:
-                    data = writer.text(chunk)
+            async with Heartbeat(exchange, dialect.sign_of_life, self.config.sign_of_life_s) as beating:
+                async for index, chunk in answering:
+                    if chunk.finish_reason is None:
+                        data = writer.chunk(index, chunk)
+                    else:
+                        data = writer.ending(index, chunk, progress.usage_of(index, chunk, answering.heads))
+                        left -= 1
+                        if not left:
+                            data += writer.closing(self._total(progress, answering.heads))
                     if data:
-                        data = waiting + data
-                    if chunk.finish_reason is not None:
-                        usage = self._note_end(progress, chunk)
-                        data = (data or waiting) + writer.ending(chunk.finish_reason, usage, chunk.continuations)
                         await beating.stop()
-                        await exchange.write(data, more=False)
-                        self._note_chunk(progress, chunk)
-                        return
-                    if data:
+                        await exchange.write(waiting + data, more=bool(left))
                         waiting = b""
-                        await beating.stop()
-                        await exchange.write(data)
-                    self._note_chunk(progress, chunk)
+                    self._note(progress, index, chunk)
+                    if not left:
+                        return
                 raise WorkerFailed("the answer broke off without an end")
         except AllsortsError as error:
             progress.broke = True
-            log.info("stream.failed", request_id=answer.head.request_id, code=error.code, reason=error.message)
-            self.rejections.note(answer.head.request_id, error)
-            await exchange.write(error_event(error), more=False)
+            log.info("stream.failed", request_id=progress.request_id, code=error.code, reason=error.message)
+            self.rejections.note(progress.request_id, error)
+            await exchange.write(dialect.error_event(error), more=False)
 
-    async def _whole(self, exchange: Exchange, call: Call, answer: Answer, progress: Progress) -> None:
-        texts: list[str] = []
-        thoughts: list[str] = []
-        logprobs: list[TokenLogprob] = []
-        last: Chunk | None = None
-        async for chunk in answer:
-            texts.append(chunk.text)
-            thoughts.append(chunk.reasoning)
-            logprobs.extend(chunk.logprobs)
-            self._note_chunk(progress, chunk)
+    async def _whole(self, exchange: Exchange, writer: Writer, answering: Answering, progress: Progress) -> None:
+        answers: dict[int, Collected] = {}
+        left = len(progress.prompt_of)
+        async for index, chunk in answering:
+            if index not in answers:
+                answers[index] = Collected(answering.heads[index])
+            answers[index].add(chunk)
+            self._note(progress, index, chunk)
             if chunk.finish_reason is not None:
-                last = chunk
-                break
-        if last is None or last.finish_reason is None:
+                answers[index].usage = progress.usage_of(index, chunk, answering.heads)
+                left -= 1
+                if not left:
+                    break
+        if left:
             raise WorkerFailed("the answer broke off without an end")
-        body = answer_body(
-            call.request.kind,
-            answer.head,
-            created=int(self.clock.wall()),
-            text="".join(texts),
-            reasoning="".join(thoughts),
-            finish_reason=last.finish_reason,
-            usage=self._note_end(progress, last),
-            logprobs=_logprobs(call, tuple(logprobs)),
-            continuations=last.continuations,
-        )
-        await exchange.respond(
-            200, msgspec.json.encode(body), headers=self._headers(answer.head, progress, last.continuations)
-        )
-
-    def _headers(self, head: AnswerHead, progress: Progress, continuations: tuple[Any, ...] = ()) -> Headers:
-        """Who answers; for a stream, who began to: its last event tells who finished."""
-        shown = disclosure(head, continuations)
-        headers = [
-            (b"x-request-id", head.request_id.encode()),
-            (b"x-allsorts-worker", _header_value(shown["worker"])),
-            (b"x-allsorts-quantization", _header_value(shown["quantization"])),
-            *self.authenticator.rate_headers(progress.principal),
-        ]
-        if continuations:
-            headers.append((b"x-allsorts-continued", b"%d" % len(continuations)))
-        return headers
+        whole = [one for _, one in sorted(answers.items())]
+        body = writer.whole(whole, self._total(progress, answering.heads))
+        rates = self.authenticator.rate_headers(progress.principal)
+        moves = [move for one in whole for move in one.continuations]
+        await exchange.respond(200, body, headers=answer_headers(progress.request_id, whole[0].head, rates, moves))
 
     # -- bookkeeping -------------------------------------------------------------------------------------
 
-    def _note_chunk(self, progress: Progress, chunk: Chunk) -> None:
-        progress.tokens += chunk.token_count
-        if progress.first_token_at is None and (chunk.text or chunk.reasoning or chunk.logprobs):
+    def _note(self, progress: Progress, index: int, chunk: Chunk) -> None:
+        progress.tokens[index] = progress.tokens.get(index, 0) + chunk.token_count
+        if progress.first_token_at is None and _says_something(chunk):
             progress.first_token_at = self.clock.now()
 
-    def _note_end(self, progress: Progress, chunk: Chunk) -> Usage:
-        head = progress.head
-        counted = Usage(prompt_tokens=head.prompt_tokens if head else 0, completion_tokens=progress.tokens)
-        progress.usage = chunk.usage or counted
+    def _total(self, progress: Progress, heads: Mapping[int, AnswerHead]) -> Usage:
+        progress.usage = total_usage(progress, heads)
         return progress.usage
 
     def _account(self, progress: Progress, status: str) -> None:
         head, usage = progress.head, progress.usage
         if usage is None and head is not None:  # cut short: what was computed was computed
-            usage = Usage(prompt_tokens=head.prompt_tokens, completion_tokens=progress.tokens)
+            usage = total_usage(progress, progress.heads)
         first = progress.first_token_at
         self.metrics.request_ended(
             model=progress.model,
@@ -262,19 +234,5 @@ class Inference:
             self.authenticator.charge(progress.principal, usage.prompt_tokens + usage.completion_tokens)
 
 
-def _logprobs(call: Call, tokens: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
-    if not call.request.sampling.logprobs:
-        return None
-    return chat_logprobs(tokens) if call.request.kind is RequestKind.CHAT else CompletionLogprobs().take(tokens)
-
-
-def _name_ignored(exchange: Exchange, names: tuple[str, ...]) -> None:
-    """Fields that had no effect, in the answer's headers: also where the answer is an error."""
-    if names:
-        shown = ", ".join(name[:MAX_NAME_CHARS] for name in names)
-        exchange.more_headers = (*exchange.more_headers, (b"x-allsorts-ignored", _header_value(shown)))
-
-
-def _header_value(text: str) -> bytes:
-    """A worker chose this text; control characters have no business in a header."""
-    return "".join(letter if " " <= letter <= "~" else "?" for letter in text).encode()
+def _says_something(chunk: Chunk) -> bool:
+    return bool(chunk.text or chunk.tool_calls or chunk.reasoning or chunk.logprobs or chunk.echo or chunk.vectors)

@@ -1,22 +1,17 @@
-"""The OpenAPI 3.1 document of everything the router serves, built from the very types that decode the requests."""
+"""The OpenAPI 3.1 document of everything the router serves, built from the very types that decode the requests and
+encode the answers: it cannot say otherwise than they do.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from router.http.dialects.schemas import (
-    ChatRequest,
-    CompletionRequest,
-    DrainRequest,
-    NodeRequest,
-    RevokeRequest,
-    TokenRequest,
-)
+from router.http.admin.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
+from router.http.dialects.openai.models import ModelBody, ModelList
 from router.http.openapi import answers
+from router.http.openapi.operations import INFERENCES, Inferred
 from router.state.api_keys import KeyRules
-
-_REQUESTS = (ChatRequest, CompletionRequest, DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules)
 
 _EVERYWHERE = ("401", "403", "429", "503")
 """Statuses that authentication gives on every guarded path."""
@@ -24,39 +19,50 @@ _EVERYWHERE = ("401", "403", "429", "503")
 _BODY = ("400", "408", "413", "415")
 """Statuses of reading and understanding a body."""
 
+_HEADERS = (
+    "x-request-id",
+    "x-allsorts-worker",
+    "x-allsorts-quantization",
+    "x-allsorts-continued",
+    "x-allsorts-ignored",
+)
 
-def document() -> dict[str, Any]:
+
+def document(version: str) -> dict[str, Any]:
     """The document, JSON-ready."""
-    _, schemas = msgspec.json.schema_components(_REQUESTS, ref_template="#/components/schemas/{name}")
+    types = [DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules, ModelBody, ModelList]
+    for one in INFERENCES:
+        types += [one.request, one.answer, *one.events]
+    _, schemas = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Allsorts",
-            "version": "1",
-            "description": "One OpenAI-compatible endpoint over machines of all sorts.",
+            "version": version,
+            "description": "One endpoint over machines of all sorts, in the dialects that clients speak.",
         },
         "paths": _paths(),
-        "security": [{"key": []}, {}],  # none on loopback, while no keys exist
+        "security": [{"key": []}, {"anthropic": []}, {}],  # none on loopback, while no keys exist
         "components": {
-            "schemas": {**schemas, **answers.SCHEMAS},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**answers.SCHEMAS, **schemas},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "anthropic": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
             "responses": {"Error": {"description": "What went wrong.", "content": _json(_ref("Error"))}},
         },
     }
 
 
 def _paths() -> dict[str, Any]:
+    paths: dict[str, Any] = {one.path: {"post": _inference(one)} for one in INFERENCES}
     return {
-        "/v1/chat/completions": {"post": _inference("ChatRequest", "ChatCompletion", "chat")},
-        "/v1/completions": {"post": _inference("CompletionRequest", "Completion", "completion")},
-        "/v1/models": {"get": _operation("listModels", "The models there are.", "ModelList")},
-        "/v1/models/{model}": {"get": _operation("getModel", "One model.", "Model", names=("model",), also=("404",))},
-        "/healthz": {"get": _open("health", "The process lives.", _json(_ref("Status")))},
-        "/ping": {"get": _open("ping", "The process lives.", _json(_ref("Status")))},
-        "/readyz": {"get": _ready("ready")},
-        "/health": {"get": _ready("healthy")},
-        "/version": {"get": _open("version", "The router's version.", _json(_ref("Version")))},
-        "/openapi.json": {"get": _open("openapi", "This document.", _json({"type": "object"}))},
+        **paths,
+        "/v1/models": {"get": _operation("listModels", "The models there are.", "ModelList", tag="Models")},
+        "/v1/models/{model}": {
+            "get": _operation("getModel", "One model.", "ModelBody", names=("model",), also=("404",), tag="Models")
+        },
+        **_open_paths(),
         "/metrics": {"get": _metrics()},
         "/admin/fleet": {"get": _operation("fleet", "Every worker and what it does.", "Fleet")},
         "/admin/drain": {"post": _change("drain", "Take nothing new, finish what runs.", "DrainRequest")},
@@ -77,16 +83,34 @@ def _paths() -> dict[str, Any]:
     }
 
 
-def _inference(request: str, answer: str, name: str) -> dict[str, Any]:
-    operation = _operation(name, "Answer a prompt.", answer, body=request, also=("404", "502", "504", *_BODY))
+def _open_paths() -> dict[str, Any]:
+    text: dict[str, Any] = {"schema": {"type": "string"}}
+    return {
+        "/": {"get": _open("greet", "That somebody is here.", {"text/plain": text})},
+        "/healthz": {"get": _open("health", "The process lives.", _json(_ref("Status")))},
+        "/ping": {"get": _open("ping", "The process lives.", _json(_ref("Status")))},
+        "/readyz": {"get": _ready("ready")},
+        "/health": {"get": _ready("healthy")},
+        "/version": {"get": _open("version", "The router's version.", _json(_ref("Version")))},
+        "/openapi.json": {"get": _open("openapi", "This document.", _json({"type": "object"}))},
+        "/docs": {"get": _open("docs", "This document, to read.", {"text/html": text})},
+    }
+
+
+def _inference(one: Inferred) -> dict[str, Any]:
+    operation = _operation(
+        one.name,
+        one.summary,
+        one.answer.__name__,
+        body=one.request.__name__,
+        also=("404", "502", "504", *_BODY),
+        tag=one.tag,
+    )
     answered = operation["responses"]["200"]
-    answered["content"]["text/event-stream"] = {
-        "schema": {"type": "string", "description": "Chunks as OpenAI streams them; ends with [DONE] or an error."}
-    }
-    answered["headers"] = {
-        header: {"schema": {"type": "string"}}
-        for header in ("x-request-id", "x-allsorts-worker", "x-allsorts-quantization", "x-allsorts-continued")
-    }
+    if one.stream:
+        events = " or ".join(event.__name__ for event in one.events)
+        answered["content"][one.stream] = {"schema": {"type": "string", "description": f"A stream of {events}."}}
+    answered["headers"] = {header: {"schema": {"type": "string"}} for header in _HEADERS}
     operation["parameters"] = [
         {
             "name": "x-allsorts-quality",
@@ -95,6 +119,10 @@ def _inference(request: str, answer: str, name: str) -> dict[str, Any]:
             "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}$"},
         }
     ]
+    if one.error:
+        for status in operation["responses"]:
+            if status != "200":
+                operation["responses"][status] = {"description": "What went wrong.", "content": _json(_ref(one.error))}
     return operation
 
 
@@ -105,12 +133,19 @@ def _change(
 
 
 def _operation(
-    name: str, summary: str, answer: str, *, body: str = "", names: Sequence[str] = (), also: Sequence[str] = ()
+    name: str,
+    summary: str,
+    answer: str,
+    *,
+    body: str = "",
+    names: Sequence[str] = (),
+    also: Sequence[str] = (),
+    tag: str = "Operators",
 ) -> dict[str, Any]:
     responses: dict[str, Any] = {"200": _answer("Done.", answer)}
     for status in sorted((*_EVERYWHERE, *also)):
         responses[status] = {"$ref": "#/components/responses/Error"}
-    operation: dict[str, Any] = {"operationId": name, "summary": summary, "responses": responses}
+    operation: dict[str, Any] = {"operationId": name, "summary": summary, "tags": [tag], "responses": responses}
     if body:
         operation["requestBody"] = {"required": True, "content": _json(_ref(body))}
     if names:
@@ -124,6 +159,7 @@ def _open(name: str, summary: str, content: dict[str, Any]) -> dict[str, Any]:
     return {
         "operationId": name,
         "summary": summary,
+        "tags": ["Open to all"],
         "security": [],
         "responses": {"200": {"description": "Done.", "content": content}},
     }

@@ -4,11 +4,9 @@ No framework: a request costs one route look-up, and a streamed token one ``send
 ``router.app``.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
-from typing import Any
 
 import msgspec
 import structlog
@@ -18,26 +16,23 @@ from router.config import HttpConfig
 from router.domain.clock import Clock
 from router.domain.ids import new_request_id
 from router.domain.principal import Principal, Scope
-from router.domain.request import RequestKind
-from router.errors import AllsortsError, ClientGone, UnknownModel
+from router.errors import AllsortsError, ClientGone
 from router.http.access.hosts import AllowedHosts
 from router.http.access.origins import AllowedOrigins
 from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
+from router.http.dialects.dialect import Dialect
 from router.http.dialects.inference import Inference
-from router.http.dialects.openai_bodies import model_bodies
-from router.http.openapi.document import document
+from router.http.dialects.table import dialects
 from router.http.server import exchange as wire
-from router.http.server.errors import error_body, error_event, error_headers, unexpected
+from router.http.server.errors import error_body, error_headers, unexpected
 from router.http.server.exchange import Exchange
 from router.http.server.interfaces import Authenticator, FleetReader
+from router.http.server.public import Handler, Public
 from router.http.server.routing import Routes
-from router.telemetry.metrics import CONTENT_TYPE, Metrics
+from router.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
-
-Handler = Callable[[Exchange, str], Awaitable[Any]]
-"""Takes the exchange and what follows a prefix route; returns a JSON-ready value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +41,7 @@ class Route:
 
     scope: Scope | None
     handler: Handler | None = None
-    inference: RequestKind | None = None
+    dialect: Dialect | None = None  # without a handler: infers
 
 
 class HttpApp:
@@ -68,17 +63,12 @@ class HttpApp:
         self._inference = inference
         self._rejections = rejections
         self._config = config
-        self._fleet = fleet
         self._authenticator = authenticator
-        self._metrics = metrics
         self._clock = clock
-        self._ready = ready
-        self._started_at = int(clock.wall())
-        self._openapi = msgspec.json.encode(document())
-        self.routes = self._all_routes(admin)
+        public = Public(fleet=fleet, metrics=metrics, clock=clock, ready=ready)
+        self.routes = _all_routes(admin, public, dialects(strict=config.unknown_fields == "refuse"))
         self._hosts = AllowedHosts(config.allowed_hosts)
         self._origins = AllowedOrigins(config.cors_origins)
-        self._version = msgspec.json.encode({"version": metadata.version("allsorts")})
         metrics.watch_fleet(fleet.snapshot)
 
     async def __call__(self, scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
@@ -89,33 +79,33 @@ class HttpApp:
         exchange = Exchange(scope, receive, send, stall_s=self._config.stall_s)
         request_id = new_request_id()
         exchange.more_headers = self._origins.headers(exchange.header(b"origin"))
+        dialect: Dialect | None = None
         try:
             route, rest, methods = self.routes.find(exchange.method, exchange.path)
             if route is None:
                 await self._preflight(exchange, methods)
                 return
-            if route.inference is not None:
-                prefix = "chatcmpl" if route.inference is RequestKind.CHAT else "cmpl"
-                request_id = new_request_id(prefix)
+            dialect = route.dialect
+            if dialect is not None:
+                request_id = new_request_id(dialect.id_prefix)
             principal = await self._authenticate(exchange, route)
-            if route.inference is not None:
-                assert principal is not None
-                await self._infer(exchange, route.inference, principal, request_id, arrived_at)
-            elif route.handler is not None:
+            if route.handler is not None:
                 await self._answer(exchange, route.handler, rest, request_id)
+            elif dialect is not None and principal is not None:
+                await self._infer(exchange, dialect, principal, request_id, arrived_at)
         except ClientGone as gone:
             log.info("request.aborted", request_id=request_id, reason=gone.message)
         except AllsortsError as error:
-            await self._fail(exchange, error, request_id)
+            await self._fail(exchange, dialect, error, request_id)
         except Exception:  # the edge: logs, answers, and lives on
             log.exception("request.failed", request_id=request_id, path=exchange.path[:200])
-            await self._fail(exchange, unexpected(), request_id)
+            await self._fail(exchange, dialect, unexpected(), request_id)
 
     async def _authenticate(self, exchange: Exchange, route: Route) -> Principal | None:
         if route.scope is None:
             return None
         principal = await self._authenticator.authenticate(
-            exchange.header(b"authorization"), route.scope, counted=route.inference is not None
+            _credential(exchange), route.scope, counted=route.handler is None
         )
         if not principal.key_id:
             self._hosts.refuse_foreign(exchange.header(b"host"))
@@ -135,15 +125,15 @@ class HttpApp:
         await exchange.respond(200, b"", content_type=b"text/plain", headers=headers)
 
     async def _infer(
-        self, exchange: Exchange, kind: RequestKind, principal: Principal, request_id: RequestId, arrived_at: float
+        self, exchange: Exchange, dialect: Dialect, principal: Principal, request_id: RequestId, arrived_at: float
     ) -> None:
         """As ``Inference.serve``; errors carry the caller's rate headers."""
         try:
-            await self._inference.serve(exchange, kind, principal, request_id, arrived_at)
+            await self._inference.serve(exchange, dialect, principal, request_id, arrived_at)
         except ClientGone:
             raise
         except AllsortsError as error:
-            await self._fail(exchange, error, request_id, self._authenticator.rate_headers(principal))
+            await self._fail(exchange, dialect, error, request_id, self._authenticator.rate_headers(principal))
 
     async def _answer(self, exchange: Exchange, handler: Handler, rest: str, request_id: RequestId) -> None:
         value = await handler(exchange, rest)
@@ -151,76 +141,58 @@ class HttpApp:
         await exchange.respond(status, body, content_type=kind, headers=((b"x-request-id", request_id.encode()),))
 
     async def _fail(
-        self, exchange: Exchange, error: AllsortsError, request_id: RequestId, more: wire.Headers = ()
+        self,
+        exchange: Exchange,
+        dialect: Dialect | None,
+        error: AllsortsError,
+        request_id: RequestId,
+        more: wire.Headers = (),
     ) -> None:
-        """Tell the client, in whichever way is left."""
+        """Tell the client, in whichever way is left, in its own dialect."""
         self._rejections.note(request_id, error)
         try:
             if not exchange.started:
                 headers = ((b"x-request-id", request_id.encode()), *error_headers(error), *more)
-                await exchange.respond(error.http_status, error_body(error), headers=headers)
-            elif exchange.streaming:
-                await exchange.write(error_event(error), more=False)
+                body = error_body(error) if dialect is None else dialect.error(error)
+                await exchange.respond(error.http_status, body, headers=headers)
+            elif exchange.streaming and dialect is not None:
+                await exchange.write(dialect.error_event(error), more=False)
         except (ClientGone, OSError):
             log.info("request.aborted", request_id=request_id, reason="the client hung up before its error")
 
-    # -- routes ------------------------------------------------------------------------------------------
 
-    def _all_routes(self, admin: Admin) -> Routes[Route]:
-        serve, observe, change = (partial(Route, scope) for scope in (Scope.SERVE, Scope.OBSERVE, Scope.ADMIN))
-        exact = {
-            "/v1/chat/completions": {"POST": serve(inference=RequestKind.CHAT)},
-            "/v1/completions": {"POST": serve(inference=RequestKind.COMPLETION)},
-            "/v1/models": {"GET": serve(self._models)},
-            "/healthz": {"GET": Route(None, self._healthz)},
-            "/health": {"GET": Route(None, self._readyz)},
-            "/ping": {"GET": Route(None, self._healthz)},
-            "/version": {"GET": Route(None, self._version_json)},
-            "/readyz": {"GET": Route(None, self._readyz)},
-            "/openapi.json": {"GET": Route(None, self._openapi_json)},
-            "/metrics": {"GET": observe(self._metrics_text)},
-            "/admin/fleet": {"GET": observe(admin.show_fleet)},
-            "/admin/drain": {"POST": change(admin.drain)},
-            "/admin/undrain": {"POST": change(admin.undrain)},
-            "/admin/cordon": {"POST": change(admin.cordon)},
-            "/admin/revoke": {"POST": change(admin.revoke)},
-            "/admin/tokens": {"POST": change(admin.create_token)},
-            "/admin/keys": {"GET": change(admin.list_keys), "POST": change(admin.create_key)},
-        }
-        prefixed = {
-            "/v1/models/": {"GET": serve(self._model)},
-            "/admin/keys/": {"DELETE": change(admin.delete_key)},
-            "/admin/explain/": {"GET": observe(admin.explain)},
-        }
-        return Routes(exact, prefixed)
+def _credential(exchange: Exchange) -> str | None:
+    """An Authorization header; Anthropic's clients have their key in a header of its own."""
+    given = exchange.header(b"authorization")
+    key = exchange.header(b"x-api-key")
+    return given if given is not None or key is None else f"Bearer {key}"
 
-    async def _models(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
-        return {"object": "list", "data": list(self._model_bodies().values())}
 
-    async def _model(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
-        body = self._model_bodies().get(rest)
-        if body is None:
-            raise UnknownModel(
-                f"The model '{rest[:200]}' does not exist; GET /v1/models lists those that do", param="model"
-            )
-        return body
-
-    def _model_bodies(self) -> dict[str, dict[str, Any]]:
-        return model_bodies(self._fleet.snapshot(), self._fleet.known_models(), self._started_at)
-
-    async def _healthz(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
-        return {"status": "ok"}
-
-    async def _readyz(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
-        ready, reason = self._ready()
-        body = msgspec.json.encode({"status": "ready" if ready else "not ready", "reason": reason})
-        return (200 if ready else 503), body, wire.JSON
-
-    async def _version_json(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
-        return 200, self._version, wire.JSON
-
-    async def _metrics_text(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
-        return 200, self._metrics.render(), CONTENT_TYPE
-
-    async def _openapi_json(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
-        return 200, self._openapi, wire.JSON
+def _all_routes(admin: Admin, public: Public, spoken: Mapping[str, Dialect]) -> Routes[Route]:
+    serve, observe, change = (partial(Route, scope) for scope in (Scope.SERVE, Scope.OBSERVE, Scope.ADMIN))
+    exact = {
+        **{path: {"POST": serve(dialect=dialect)} for path, dialect in spoken.items()},
+        "/v1/models": {"GET": serve(public.models)},
+        "/": {"GET": Route(None, public.greeting)},
+        "/healthz": {"GET": Route(None, public.alive)},
+        "/ping": {"GET": Route(None, public.alive)},
+        "/health": {"GET": Route(None, public.readiness)},
+        "/readyz": {"GET": Route(None, public.readiness)},
+        "/version": {"GET": Route(None, public.version)},
+        "/openapi.json": {"GET": Route(None, public.openapi_json)},
+        "/docs": {"GET": Route(None, public.docs)},
+        "/metrics": {"GET": observe(public.metrics_text)},
+        "/admin/fleet": {"GET": observe(admin.show_fleet)},
+        "/admin/drain": {"POST": change(admin.drain)},
+        "/admin/undrain": {"POST": change(admin.undrain)},
+        "/admin/cordon": {"POST": change(admin.cordon)},
+        "/admin/revoke": {"POST": change(admin.revoke)},
+        "/admin/tokens": {"POST": change(admin.create_token)},
+        "/admin/keys": {"GET": change(admin.list_keys), "POST": change(admin.create_key)},
+    }
+    prefixed = {
+        "/v1/models/": {"GET": serve(public.model)},
+        "/admin/keys/": {"DELETE": change(admin.delete_key)},
+        "/admin/explain/": {"GET": observe(admin.explain)},
+    }
+    return Routes(exact, prefixed)

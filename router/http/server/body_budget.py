@@ -5,6 +5,7 @@ kept for as long as the request may have to go on at another worker.
 """
 
 import sys
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -30,9 +31,9 @@ class BodyShare:
         self._budget.take(count)
         self.held += count
 
-    def settle(self, request: InferenceRequest) -> None:
-        """The body became a request: from now on that counts, and the body no longer. Raises BodiesFull."""
-        kept = weight_of(request)
+    def settle(self, *requests: InferenceRequest) -> None:
+        """The body became requests: from now on those count, and the body no longer. Raises BodiesFull."""
+        kept = sum(weight_of(one) for one in _apart(requests))
         if kept > self.held:
             self.take(kept - self.held)
         else:
@@ -89,3 +90,8 @@ def _message_weight(message: ChatMessage) -> int:
     weight = sys.getsizeof(message.content) + sys.getsizeof(message.reasoning)
     weight += sum(sys.getsizeof(part) if isinstance(part, str) else len(part.data) for part in message.parts)
     return weight + sum(sys.getsizeof(call.arguments) for call in message.tool_calls)
+
+
+def _apart(requests: Iterable[InferenceRequest]) -> Iterable[InferenceRequest]:
+    """One for each prompt: several choices share it."""
+    return {id(request.messages or request.prompt): request for request in requests}.values()

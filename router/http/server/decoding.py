@@ -1,18 +1,19 @@
 """JSON bodies into typed requests; whatever is wrong comes out as one InvalidRequest that names the parameter."""
 
 import re
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from router.errors import InvalidRequest, UnknownParameter
+from router.errors import InvalidRequest, UnknownParameter, UnsupportedParameter
 from router.http.server.unknown_fields import Lenient
 
 T = TypeVar("T")
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*?)`(?: - at `\$\.?(.*)`)?$", re.DOTALL)
-_WRONG = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
+_WRONG = re.compile(r"(.*) - at `(?:key` in `|key in )?\$\.?(.*)`$", re.DOTALL)
 _SURROGATES = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)", re.DOTALL)
 """Escaped backslashes and whole pairs, passed over; what is left in the group is half of a pair."""
 
@@ -26,13 +27,16 @@ MAX_NAME_CHARS = 100
 class BodyDecoder(Generic[T]):
     """Decodes bodies of one type. Unless ``strict``, fields it does not know are left out, and named.
 
-    What has none, as nearly every request, is decoded once, straight into the type.
+    What has none, as nearly every request, is decoded once, straight into the type. ``undoable``: fields that no type
+    knows and that would change the answer, with the reason why they do not: a 400 unless they are empty or false.
     """
 
-    def __init__(self, kind: type[T], *, strict: bool) -> None:
+    def __init__(self, kind: type[T], *, strict: bool, undoable: Mapping[str, str] | None = None) -> None:
         self._decoder = msgspec.json.Decoder(kind)
+        self._any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
         self._kind = kind
         self._lenient = None if strict else Lenient(kind)
+        self._undoable = undoable or {}
 
     def decode(self, body: bytes) -> tuple[T, tuple[str, ...]]:
         """The typed request and the names of ignored fields. Raises InvalidRequest."""
@@ -41,7 +45,12 @@ class BodyDecoder(Generic[T]):
         except UnknownParameter:
             if self._lenient is None:
                 raise
-        value, ignored = self._lenient.strip(msgspec.json.decode(body))
+        value = decode(self._any, body)
+        undone = next((name for name in self._undoable if value.get(name)), None)
+        if undone is not None:
+            reason = self._undoable[undone]
+            raise UnsupportedParameter(f"Unsupported parameter: '{undone}': {reason}", param=undone)
+        value, ignored = self._lenient.strip(value)
         try:
             return msgspec.convert(value, self._kind), ignored
         except msgspec.ValidationError as error:

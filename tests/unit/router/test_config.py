@@ -11,7 +11,7 @@ from router.cli.main import app
 from router.config import load_config
 from router.domain.ids import Tenant
 from router.errors import ConfigError
-from router.http.dialects.model_name import default_floors
+from router.http.dialects.shared.model_name import default_floors
 from router.ray import settings as serve_settings
 from router.scheduling.placement.policies import POLICIES
 

@@ -4,7 +4,7 @@ import pytest
 
 from router.domain.request import ModelRef
 from router.errors import ConfigError, InvalidRequest
-from router.http.dialects.model_name import default_floors, parse_floor, parse_model
+from router.http.dialects.shared.model_name import default_floors, parse_floor, parse_model
 
 
 @pytest.mark.parametrize(

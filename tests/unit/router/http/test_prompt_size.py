@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.http.dialects.prompt_size import CAPACITY, PromptSizes, TextFacts, TextKind, facts_of
+from router.http.dialects.shared.prompt_size import CAPACITY, PromptSizes, TextFacts, TextKind, facts_of
 from tests.support import fleets
 
 NOBODY = fleets.snapshot()

@@ -1,0 +1,32 @@
+"""Bodies of the operator's requests. The OpenAPI document is made from these types, so both always agree."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class NodeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /admin/undrain`` and ``/admin/cordon``: a node's name or a worker's id."""
+
+    node: Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class DrainRequest(NodeRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /admin/drain``."""
+
+    deadline_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+
+
+class RevokeRequest(NodeRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /admin/revoke``."""
+
+    reason: Annotated[str, Meta(max_length=500)] = "revoked by the operator"
+
+
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /admin/tokens``."""
+
+    ttl_s: Annotated[float, Meta(gt=0, le=30 * 86_400)] = 3600.0
+    uses: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    labels: dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=256)]] = {}

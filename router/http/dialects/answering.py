@@ -1,0 +1,101 @@
+"""Several requests of one call, answered as one stream of numbered chunks; a single one costs nothing more."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+from router.domain.answer import Answer, AnswerHead, Chunk
+from router.domain.request import InferenceRequest
+from router.errors import WorkerFailed
+from router.http.server.interfaces import Pipeline
+
+AT_ONCE = 32
+"""Answers of one call that are asked for at once; the others wait until one of these is complete."""
+
+WAITING = 64
+"""Chunks that wait to be written; a client that reads slowly holds up its own answers."""
+
+Numbered = tuple[int, Chunk]
+_Event = tuple[int, AnswerHead | Chunk | BaseException]
+
+
+class Answering:
+    """Ask with ``start``, read by iterating, end with ``aclose``; ``heads`` are known from each answer's first word."""
+
+    def __init__(self, pipeline: Pipeline, requests: Sequence[InferenceRequest]) -> None:
+        self._pipeline = pipeline
+        self._requests = requests
+        self._single: Answer | None = None
+        self._reading: AsyncGenerator[Numbered, None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._events: asyncio.Queue[_Event] = asyncio.Queue(WAITING)
+        self.heads: dict[int, AnswerHead] = {}
+
+    async def start(self) -> AnswerHead:
+        """Returns once a worker has accepted the first of them. Raises AllsortsError."""
+        if len(self._requests) == 1:
+            self._single = await self._pipeline.answer(self._requests[0])
+            self.heads[0] = self._single.head
+            return self._single.head
+        turns = asyncio.Semaphore(AT_ONCE)
+        self._tasks = [
+            asyncio.create_task(self._one(number, request, turns)) for number, request in enumerate(self._requests)
+        ]
+        number, event = await self._events.get()  # an answer's first word, or its failure
+        self._note(number, event)
+        return self.heads[number]
+
+    def __aiter__(self) -> AsyncIterator[Numbered]:
+        """Raises AllsortsError when any of them breaks off."""
+        self._reading = self._numbered()
+        return self._reading
+
+    async def _numbered(self) -> AsyncGenerator[Numbered, None]:
+        if self._single is not None:
+            async for chunk in self._single:
+                yield 0, chunk
+            return
+        left = len(self._requests)
+        while left:
+            number, event = await self._events.get()
+            if isinstance(event, Chunk):
+                left -= event.finish_reason is not None
+                yield number, event
+            else:
+                self._note(number, event)
+
+    def _note(self, number: int, event: AnswerHead | Chunk | BaseException) -> None:
+        if isinstance(event, BaseException):
+            raise event
+        if isinstance(event, AnswerHead):
+            self.heads[number] = event
+
+    async def aclose(self) -> None:
+        """Stop what still runs. Idempotent."""
+        if self._reading is not None:
+            await self._reading.aclose()
+        if self._single is not None:
+            await self._single.aclose()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _one(self, number: int, request: InferenceRequest, turns: asyncio.Semaphore) -> None:
+        put = self._events.put
+        with contextlib.suppress(asyncio.CancelledError):
+            async with turns:
+                try:
+                    answer = await self._pipeline.answer(request)
+                    try:
+                        await put((number, answer.head))
+                        async for chunk in answer:
+                            await put((number, chunk))
+                            if chunk.finish_reason is not None:
+                                return
+                    finally:
+                        await answer.aclose()
+                    raise WorkerFailed("the answer broke off without an end")
+                except Exception as error:  # noqa: BLE001 - raised again at the edge, which logs and answers
+                    await put((number, error))

@@ -1,0 +1,84 @@
+"""What a dialect is: one API that clients speak, seen from the flow that serves them all.
+
+A dialect turns a body into a ``Call`` and the router's output into what its clients read. It does nothing else: it
+knows no worker, no pipeline and no socket. One is a package of schemas, a translation and writers; ``table.py`` lists
+them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from protos.contract.ids import RequestId
+from protos.contract.stream import Usage
+from router.domain.answer import AnswerHead, Chunk
+from router.errors import AllsortsError
+from router.http.dialects.collected import Collected
+from router.http.dialects.shared.wish import Wish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A wish, and how its answer is to be delivered. ``writing`` makes the writer of this call's answer."""
+
+    wish: Wish
+    stream: bool
+    writing: "Callable[[Told], Writer]"
+    ignored: tuple[str, ...] = ()  # fields of the body that had no effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What an answer says of itself, whatever it says."""
+
+    request_id: RequestId
+    model: str
+    head: AnswerHead  # of the first that a worker accepted
+    created: int  # seconds since 1970
+    prompt_of: tuple[int, ...]  # which prompt each of the answers answers
+    waited_s: float  # from the request's arrival until a worker took it
+
+
+class Writer(Protocol):
+    """Writes one answer, whole or as a stream. ``index``: which of the answers."""
+
+    def opening(self) -> bytes:
+        """What comes before the first output, and goes out together with it."""
+        ...
+
+    def chunk(self, index: int, chunk: Chunk) -> bytes:
+        """New output; empty bytes when it says nothing. Not called for the end."""
+        ...
+
+    def ending(self, index: int, chunk: Chunk, usage: Usage) -> bytes:
+        """The last chunk of an answer, with what it still brings, and this answer's usage."""
+        ...
+
+    def closing(self, usage: Usage) -> bytes:
+        """After the last answer's end; the usage of all."""
+        ...
+
+    def whole(self, answers: Sequence[Collected], usage: Usage) -> bytes:
+        """The body of an answer that is not streamed."""
+        ...
+
+
+class Dialect(Protocol):
+    """One way in. Stateless, but for decoders."""
+
+    name: str
+    id_prefix: str  # of request ids, as this API's clients know them
+    stream_type: bytes  # content type of a stream
+    sign_of_life: bytes  # says nothing, while a long prompt is read; empty: there is no such thing
+
+    def understand(self, body: bytes) -> Call:
+        """Raises InvalidRequest naming the parameter at fault."""
+        ...
+
+    def error(self, error: AllsortsError) -> bytes:
+        """The body of an error."""
+        ...
+
+    def error_event(self, error: AllsortsError) -> bytes:
+        """The same, in a stream that is already under way: its end."""
+        ...
