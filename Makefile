@@ -113,7 +113,7 @@ bench-engine: $(READY)/dev ## our llama.cpp engine against the high-level class 
 bench-decision: $(READY)/dev ## time of a placement decision; what the prefix index costs when it forgets
 	@$(PY) -m loadtest.bench.decision $(ARGS)
 
-bench-machines: $(READY)/dev ## a server that already runs behind us: who fails, what is added, what it costs
+bench-machines: $(READY)/dev ## machines priced before measurement; a server that already runs behind us: who fails, what it costs
 	@$(PY) -m loadtest.bench.machines $(ARGS)
 
 bench-join: $(READY)/dev ## joining, measured: what the fleet table tells against what a lone stream gets (ARGS=--part)

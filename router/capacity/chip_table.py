@@ -102,12 +102,10 @@ _APPLE = (
 )
 
 _NVIDIA = (
-    _nvidia("H100 PCIe", 2000, 756, 80, _HBM, efficiency=0.71, native_fp8=True, source=_LLAMA_CPP),
-    _nvidia("H100 SXM", 3350, 989, 80, _HBM, aliases=("H100", "H100 80GB HBM3", "H100 SXM5"), efficiency=0.71,
-            native_fp8=True, source=_LLAMA_CPP + ", of the PCIe card"),
+    _nvidia("H100 PCIe", 2000, 756, 80, _HBM, native_fp8=True),
+    _nvidia("H100 SXM", 3350, 989, 80, _HBM, aliases=("H100", "H100 80GB HBM3", "H100 SXM5"), native_fp8=True),
     _nvidia("H100 NVL", 3938, 835, 94, _HBM, native_fp8=True, source=_DATA_SHEET),
-    _nvidia("H200", 4800, 989, 141, _HBM, aliases=("H200 SXM", "H200 NVL"), efficiency=0.71, native_fp8=True,
-            source=_LLAMA_CPP + ", of the H100 PCIe"),
+    _nvidia("H200", 4800, 989, 141, _HBM, aliases=("H200 SXM", "H200 NVL"), native_fp8=True),
     _nvidia("H20", 4000, 148, 96, _HBM, native_fp8=True, source=_DATA_SHEET),
     _nvidia("GH200", 4000, 989, 96, _HBM, aliases=("GH200 480GB", "GH200 120GB"), native_fp8=True, source=_DATA_SHEET),
     _nvidia("B200", 8000, 2250, 180, _HBM, native_fp8=True, source=_DATA_SHEET),

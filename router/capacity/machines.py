@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from protos.contract.worker import Hardware
 from router.capacity.chips import CHIPS, Chip, MemoryKind, find_chip, nearest_chip, unexplained
-from router.capacity.speed import chip_of
+from router.capacity.devices import chip_of
 from router.errors import ConfigError
 
 GIB = float(2**30)

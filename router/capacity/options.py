@@ -11,7 +11,14 @@ from protos.contract.worker import ModelInstance, Speed
 from router.capacity.engines import Engine, engine_for
 from router.capacity.fit import Fit, FitResult, Plan, fit, kv_bytes, weights_bytes
 from router.capacity.machines import Machine
-from router.capacity.speed import UNKNOWN_BANDWIDTH_BYTES_PER_S, bytes_read, predict_speed, reached_bandwidth
+from router.capacity.speed import (
+    UNKNOWN_BANDWIDTH_BYTES_PER_S,
+    Basis,
+    bytes_read,
+    how_sure,
+    predict_speed,
+    reached_bandwidth,
+)
 
 USUAL: tuple[str, ...] = (
     "fp16", "fp8", "gptq-int8", "awq", "gptq", "nf4", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k",
@@ -34,6 +41,7 @@ class Option:
     batch_tokens_per_s: float  # all sequences of the plan's batch together
     prefill_tokens_per_s: float
     loss: float  # relative perplexity
+    basis: Basis  # what the speeds rest on
 
 
 def options(
@@ -57,6 +65,7 @@ def option(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: 
     """One way to run it."""
     fitted = fit(shape, fmt, plan, engine, machine)
     quality_loss = loss(shape.parameters, fmt.name)
+    basis = how_sure(machine.hardware, instance_of(shape, fmt, plan, engine))
     if not fitted.runs:
         return Option(
             format=fmt,
@@ -66,6 +75,7 @@ def option(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: 
             batch_tokens_per_s=0.0,
             prefill_tokens_per_s=0.0,
             loss=quality_loss,
+            basis=basis,
         )
     speed = predicted(shape, fmt, plan, engine, machine, offloaded=fitted.offloaded)
     held = plan.context_tokens / 2
@@ -77,6 +87,7 @@ def option(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine, machine: 
         batch_tokens_per_s=plan.batch / speed.step_s(plan.batch, plan.batch * held),
         prefill_tokens_per_s=speed.prefill_tokens_per_s,
         loss=quality_loss,
+        basis=basis,
     )
 
 
@@ -90,9 +101,15 @@ def predicted(
         return speed
     moved = bytes_read(instance) * offloaded
     slower_s = moved / UNKNOWN_BANDWIDTH_BYTES_PER_S - moved / reached_bandwidth(machine.hardware, instance)
+    slower_s = max(0.0, slower_s)
     token_s = 1 / speed.prefill_tokens_per_s
     token_s += weights_bytes(shape, fmt) * offloaded / HOST_LINK_BYTES_PER_S / PREFILL_BATCH
-    return replace(speed, base_s=speed.base_s + max(0.0, slower_s), prefill_tokens_per_s=1 / token_s)
+    return replace(
+        speed,
+        base_s=speed.base_s + slower_s,
+        prefill_tokens_per_s=1 / token_s,
+        decode_curve=tuple(replace(point, seconds=point.seconds + slower_s) for point in speed.decode_curve),
+    )
 
 
 def instance_of(shape: ModelShape, fmt: Format, plan: Plan, engine: Engine) -> ModelInstance:

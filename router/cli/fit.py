@@ -126,6 +126,9 @@ class _Found:
             rows.append(Row([row[name] for name in shown], "bold" if one is self.chosen.option else ""))
         console.print(Sheet(shown, rows, keys=2, right=shown[3:]))
         console.print(_LEGEND, style="dim", highlight=False)
+        for basis in dict.fromkeys(one.basis for one in self.options if one.fit.runs):
+            which = ", ".join(dict.fromkeys(str(one.engine) for one in self.options if one.basis is basis))
+            console.print(f"speeds of {which}: {basis}", style="dim", highlight=False)
         choice = self.chosen.option
         name = f"{choice.format.name} on {choice.engine}" if choice else "nothing here"
         console.print(f"[bold]recommended: {name}[/bold]", highlight=False)
@@ -201,6 +204,7 @@ def _option(one: Option) -> dict[str, Any]:
         "tokens_per_s": round(one.tokens_per_s, 2),
         "batch_tokens_per_s": round(one.batch_tokens_per_s, 2),
         "prefill_tokens_per_s": round(one.prefill_tokens_per_s, 1),
+        "prediction": str(one.basis),
         "perplexity_loss": round(one.loss, 5),
     }
 

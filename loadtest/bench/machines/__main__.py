@@ -7,10 +7,10 @@ import argparse
 from collections.abc import Callable, Mapping
 
 from loadtest.bench.figures import keep
-from loadtest.bench.machines import existing_server
+from loadtest.bench.machines import existing_server, prediction
 
 Part = Callable[[argparse.Namespace], Mapping[str, float]]
-PARTS: dict[str, Part] = {"existing_server": existing_server.measure}
+PARTS: dict[str, Part] = {"prediction": prediction.measure, "existing_server": existing_server.measure}
 """Each prints its table and returns its figures."""
 
 

@@ -99,7 +99,7 @@ def test_layers_in_the_hosts_memory_cost_speed() -> None:
 
 def test_a_split_by_layers_is_no_faster_than_one_card() -> None:
     """llama.cpp's devices take turns; vLLM's read together."""
-    plan, model = Plan(context_tokens=2048), shape("8B")
+    plan, model = Plan(context_tokens=2048), shape("mistral-small-24b")
     rates = {
         (text, fmt, engine): option(model, BY_NAME[fmt], plan, engine, parse_machine(text)).tokens_per_s
         for text in ("RTX 4090", "2x RTX 4090")
