@@ -54,6 +54,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_cores: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0  # the owner's caps; 0: none
     max_memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0  # of all its models together
     max_disk_bytes: Annotated[int, msgspec.Meta(ge=2**20)] = DISK_BYTES  # logs, and what was measured
+    when: Literal["always", "plugged-in", "idle"] = "always"  # work is taken
     labels: dict[str, str] = {}
     token: str = ""  # join token; none is needed on a loopback fleet
     state_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_state_dir("allsorts"))

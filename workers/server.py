@@ -23,7 +23,11 @@ from workers.engines.spec import EngineSpec
 from workers.engines.table import engine_spec
 from workers.joining.neighbourhood import Neighbourhood, asked_threads
 from workers.joining.profile import profile_of
+from workers.neighbours.place import meeting_place
+from workers.neighbours.shares import living
 from workers.neighbours.turns import MachineTurns
+from workers.owner.conditions import When
+from workers.owner.looking import Looking
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
 from workers.serving.engine_host import EngineHost
@@ -31,7 +35,7 @@ from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
 from workers.serving.model_manager import Measure, ModelManager
 from workers.serving.model_room import ModelRoom
-from workers.serving.owner_pause import OwnerWatch, PauseFile
+from workers.serving.owner_pause import ConditionWatch, OwnerWatch, PauseFile
 from workers.serving.tasks import TaskSet
 from workers.serving.worker import Ended, Worker, WorkerPlan
 from workers.session.channel import ChannelSecurity, Dial, grpc_dial
@@ -89,6 +93,7 @@ async def serve(
                 load_options=_options(config, engine),
                 on_progress=on_progress,
                 pause=PauseFile(Path(config.state_dir)),
+                conditions=_conditions(config),
             )
             if signals:
                 _listen_to_signals(worker)
@@ -110,11 +115,12 @@ def build_worker(
     load_options: Mapping[str, Option] | None = None,
     on_progress: Callable[[ModelProgress], None] | None = None,
     pause: PauseFile | None = None,
+    conditions: ConditionWatch | None = None,
 ) -> Worker:
     """A worker and all that it is made of. ``routers``: addresses to dial first; ``turns``: of this machine, where the
     engine computes on it; ``room``: what its models take of it; ``load_options``: of models that a router loads;
     ``on_progress``: hears of loads and benchmarks, for whoever watches; ``pause``: where this machine's owner says that
-    no work is to be taken.
+    no work is to be taken, ``conditions``: when it may be.
     """
     sessions = SessionPool(routers, partial(Session, dial=dial, limits=limits))
 
@@ -137,9 +143,17 @@ def build_worker(
         jobs=jobs,
         control=ControlCommands(engine=host, models=models, load_options=load_options or {}),
         availability=availability,
-        owner=OwnerWatch(pause, availability, drain_s=plan.drain_s) if pause is not None else None,
+        owner=OwnerWatch(pause, availability, drain_s=plan.drain_s, conditions=conditions) if pause else None,
         tasks=tasks,
     )
+
+
+def _conditions(config: WorkerConfig) -> ConditionWatch | None:
+    when = When(config.when)
+    if when is When.ALWAYS:
+        return None
+    looking = Looking()
+    return ConditionWatch(when, lambda: looking.look(living(meeting_place())))
 
 
 def _listen_to_signals(worker: Worker) -> None:

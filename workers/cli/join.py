@@ -12,7 +12,7 @@ from protos.contract.join_token import BadToken, parse_token
 from protos.contract.printable import plain_text
 from workers.cli.alone import run_alone
 from workers.cli.join_steps import JoinSteps, JoinWish
-from workers.cli.worker import EXPECTED, MaxCores, MaxDisk, MaxMemory
+from workers.cli.worker import EXPECTED, MaxCores, MaxDisk, MaxMemory, WhenOption
 from workers.config import parse_model
 from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP
 from workers.joining.home import Home
@@ -40,6 +40,7 @@ def join(
     max_cores: MaxCores = None,
     max_memory: MaxMemory = None,
     max_disk: MaxDisk = None,
+    when: WhenOption = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,
     no_benchmark: Annotated[bool, typer.Option("--no-benchmark", help="Do not measure.")] = False,
     quick_benchmark: Annotated[bool, typer.Option("--quick-benchmark", help="Measure for four seconds.")] = False,
@@ -72,6 +73,7 @@ def join(
         "max_cores": max_cores,
         "max_memory_bytes": max_memory,
         "max_disk_bytes": max_disk,
+        "when": when,
         "benchmark": "off" if no_benchmark else "quick" if quick_benchmark else None,
         "state_dir": str(home.state),
         "cache_dir": str(home.cache),

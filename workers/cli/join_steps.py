@@ -102,6 +102,7 @@ class JoinSteps:
             needs_bytes=sum(needs),
             threads=self._threads(profile.hardware.cores),
             benchmark=flags["benchmark"] or "full",
+            when=flags["when"] or "always",
             max_memory_bytes=flags["max_memory_bytes"] or 0,
             max_disk_bytes=flags["max_disk_bytes"] or DISK_BYTES,
             unit=str(service_units.unit([], Path()).path) if wish.install else "",
@@ -198,6 +199,7 @@ class JoinSteps:
         for flag, value in (*pairs, ("--threads", config.threads), *self._caps(config)):
             if value:
                 command += [flag, str(value)]
+        command += ["--when", config.when] if config.when != "always" else []
         return command + {"off": ["--no-benchmark"], "quick": ["--quick-benchmark"]}.get(config.benchmark, [])
 
     @staticmethod

@@ -14,6 +14,7 @@ from workers.cli.log_setup import set_up_logging
 from workers.config import WorkerConfig, parse_labels, parse_model, read_config
 from workers.engines.table import ENGINE_HELP
 from workers.errors import WorkerError
+from workers.owner.conditions import When
 from workers.sizes import parse_size
 
 EXPECTED = (WorkerError, OSError)
@@ -33,6 +34,10 @@ MaxMemory = Annotated[
     int | None, typer.Option(parser=size, metavar="SIZE", help="All models together take at most this: 8GiB.")
 ]
 
+WhenOption = Annotated[
+    When | None,
+    typer.Option(help="Take work always, only when plugged in, or only when also nobody uses this machine."),
+]
 MaxDisk = Annotated[
     int | None, typer.Option(parser=size, metavar="SIZE", help="Keep at most this on disk: logs, measurements.")
 ]
@@ -54,6 +59,7 @@ def worker(
     max_cores: MaxCores = None,
     max_memory: MaxMemory = None,
     max_disk: MaxDisk = None,
+    when: WhenOption = None,
     node: Annotated[str | None, typer.Option(help="This machine's name in the fleet.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A label; may be repeated.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file with any of these.")] = None,
@@ -85,6 +91,7 @@ def worker(
             "max_cores": max_cores,
             "max_memory_bytes": max_memory,
             "max_disk_bytes": max_disk,
+            "when": when,
             "node": node,
             "labels": parse_labels(label or []),
             "state_dir": str(state_dir) if state_dir else None,

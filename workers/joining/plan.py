@@ -26,6 +26,7 @@ class JoinPlan:
     needs_bytes: int = 0
     threads: int = 0  # that it computes on, where that is a processor; 0: the engine decides
     benchmark: str = "full"
+    when: str = "always"
     max_memory_bytes: int = 0  # by the owner; 0: no cap
     max_disk_bytes: int = 0
     unit: str = ""  # the file that starts it after a reboot; empty: nothing does
@@ -42,9 +43,17 @@ def plan_lines(plan: JoinPlan) -> list[tuple[str, str]]:
         ("keeps", f"{plan.home.state} (keys; logs: {plan.log})"),
         ("", f"{plan.home.cache} (what was measured)"),
         ("disk", f"{plan.max_disk_bytes / 2**20:.0f} MiB at most in both"),
+        ("when", _WHEN[plan.when]),
         ("starts", starts),
         ("ends", "`allsorts pause` keeps it out for a while, `allsorts leave` takes all of this away"),
     ]
+
+
+_WHEN = {
+    "always": "always",
+    "plugged-in": "plugged in and not in low-power mode; else what runs moves to other machines",
+    "idle": "plugged in, not in low-power mode and not in use; else what runs moves to other machines",
+}
 
 
 def _serves(plan: JoinPlan) -> str:

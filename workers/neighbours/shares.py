@@ -177,6 +177,12 @@ class Shares:
             log.warning("share.not_told", reason=str(error))
 
 
+def living(folder: Path) -> tuple[int, ...]:
+    """Process ids of the workers that say something here, by the names of their files."""
+    names = (path.name.partition("-")[0] for path in folder.glob(f"*{SUFFIX}"))
+    return tuple(int(one) for one in names if one.isdigit())
+
+
 def _held(path: Path) -> list[bytes]:
     """What a living worker wrote; a file that nobody holds is taken away, if it is this user's."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:

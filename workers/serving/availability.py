@@ -27,6 +27,7 @@ class Availability:
         self._stopping = False
         self._asleep = False
         self._drained = False
+        self._closed_for = ""
         self._owner_reason = ""  # why the owner wants no work taken; empty: it may be
         self._returns: dict[str, asyncio.Task[None]] = {}  # by reason: what is not finished then goes back
 
@@ -40,7 +41,7 @@ class Availability:
         if self._asleep:
             session.put_event(Leaving(kind=LeavingKind.SLEEPING, reason="the machine sleeps"))
         elif self._jobs.closed_because:
-            session.put_event(Leaving(kind=LeavingKind.DRAINING, reason=self._jobs.closed_because))
+            session.put_event(Leaving(kind=LeavingKind.DRAINING, reason=self._closed_for))
 
     def stop(self, reason: str) -> None:
         """Take no more work, for good."""
@@ -88,9 +89,15 @@ class Availability:
             self._settle("resumed by its owner")
 
     def toggle_sleep(self) -> None:
-        """Announce sleep and give back what runs; a second time: awake again."""
+        """Asleep, or awake again."""
         if self._asleep:
             self.wake()
+        else:
+            self.sleep()
+
+    def sleep(self) -> None:
+        """Announce sleep and give back what runs."""
+        if self._asleep:
             return
         self._asleep = True
         self._close(LeavingKind.SLEEPING, ASLEEP)
@@ -112,6 +119,7 @@ class Availability:
             self._jobs.return_all(f"not finished {deadline_s:g} s after this: {reason}")
 
     def _close(self, kind: LeavingKind, reason: str) -> None:
+        self._closed_for = reason
         self._jobs.closed_because = f"the worker is {kind}: {reason}"
         self._sessions.broadcast(Leaving(kind=kind, reason=reason))
 

@@ -1,13 +1,21 @@
-"""The owner's pause: a file in the state directory, so that it outlasts the worker, and the watch kept on it."""
+"""The owner's say while a worker runs: a pause, kept in a file so that it outlasts the worker, and when work may be
+taken; and the watch kept on both.
+"""
 
 import asyncio
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from workers.owner.conditions import Conditions, Door, When
 from workers.serving.availability import Availability
 
 POLL_S = 0.5
 """How often a running worker looks; a look is one stat of a local file."""
+
+CONDITIONS_EVERY_S = 5.0
+"""How often the machine's power and its owner's activity are looked at."""
 
 PAUSED = "paused by its owner"
 
@@ -47,26 +55,67 @@ class PauseFile:
         return True
 
 
-class OwnerWatch:
-    """Keeps a worker's door as its owner wishes. ``drain_s``: how long a pause lets running requests finish."""
+class ConditionWatch:
+    """Looks now and then at what the machine does, where its owner said when work may be taken. ``look_around`` blocks:
+    it runs in a thread.
+    """
 
     def __init__(
-        self, pause: PauseFile, availability: Availability, *, drain_s: float, every_s: float = POLL_S
+        self, when: When, look_around: Callable[[], Conditions], *, every_s: float = CONDITIONS_EVERY_S
     ) -> None:
-        self._pause = pause
-        self._availability = availability
-        self._drain_s = drain_s
+        self._door = Door(when)
+        self._look_around = look_around
         self._every_s = every_s
+        self.reason = ""
 
-    def look(self) -> None:
-        """Once: before the first session opens, so that a paused worker never stands open."""
-        if self._pause.paused:
-            self._availability.close_for_owner(PAUSED, self._drain_s)
-        else:
-            self._availability.open_for_owner()
+    async def look(self) -> None:
+        """Once."""
+        self.reason = self._door.look(await asyncio.to_thread(self._look_around), time.monotonic())
 
     async def follow(self) -> None:
         """Until cancelled."""
         while True:
             await asyncio.sleep(self._every_s)
-            self.look()
+            await self.look()
+
+
+class OwnerWatch:
+    """Keeps a worker's door as its owner wishes. ``drain_s``: how long a pause lets running requests finish."""
+
+    def __init__(
+        self,
+        pause: PauseFile,
+        availability: Availability,
+        *,
+        drain_s: float,
+        conditions: ConditionWatch | None = None,
+        every_s: float = POLL_S,
+    ) -> None:
+        self._pause = pause
+        self._availability = availability
+        self._drain_s = drain_s
+        self._conditions = conditions
+        self._every_s = every_s
+
+    async def begin(self) -> None:
+        """Before the first session opens, so that a worker whose owner wants it closed never stands open."""
+        if self._conditions is not None:
+            await self._conditions.look()
+        self.look()
+
+    def look(self) -> None:
+        """Once, at the pause and at what is known of the conditions."""
+        reason = PAUSED if self._pause.paused else self._conditions.reason if self._conditions is not None else ""
+        if reason:
+            self._availability.close_for_owner(reason, self._drain_s)
+        else:
+            self._availability.open_for_owner()
+
+    async def follow(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._conditions is not None:
+                tasks.create_task(self._conditions.follow(), name="conditions")
+            while True:
+                await asyncio.sleep(self._every_s)
+                self.look()

@@ -106,7 +106,7 @@ class Worker:
             if self._identity.missing:
                 self._follow(await self._identity.ask())
             if self._owner is not None:
-                self._owner.look()
+                await self._owner.begin()
                 self._tasks.spawn(self._owner.follow(), "owner watch")
             self._sessions.open_all(self)
             self._tasks.spawn(self._load_all(), "loads")

@@ -12,7 +12,7 @@ from tests.support.echo_engine import EchoEngine
 from tests.support.socketless import Session, SocketlessRouter
 from workers.engines.base import Engine, ModelSpec
 from workers.server import build_worker
-from workers.serving.owner_pause import PauseFile
+from workers.serving.owner_pause import ConditionWatch, PauseFile
 from workers.serving.worker import Ended, Worker, WorkerPlan
 from workers.session.session import SessionLimits
 
@@ -33,6 +33,7 @@ class Rig:
         drain_s: float = 20.0,
         leave_unless_loaded: bool = False,
         pause: PauseFile | None = None,
+        conditions: ConditionWatch | None = None,
     ) -> None:
         self.router = SocketlessRouter()
         self.engines: list[EchoEngine] = []
@@ -45,6 +46,7 @@ class Rig:
             dial=self.router.dial,
             limits=QUICK,
             pause=pause,
+            conditions=conditions,
         )
 
     def _make(self) -> EchoEngine:

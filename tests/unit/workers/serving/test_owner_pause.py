@@ -9,7 +9,8 @@ import pytest
 from protos.allsorts.v1 import fleet_pb2 as pb
 from tests.unit.workers.serving.conftest import Rig, generate, running
 from tests.unit.workers.serving.test_availability import answered, kinds, refused
-from workers.serving.owner_pause import PAUSED, PauseFile
+from workers.owner.conditions import Conditions, When
+from workers.serving.owner_pause import PAUSED, ConditionWatch, PauseFile
 
 DRAINING, AWAKE, SLEEPING = pb.LEAVING_KIND_DRAINING, pb.LEAVING_KIND_AWAKE, pb.LEAVING_KIND_SLEEPING
 
@@ -202,3 +203,27 @@ async def test_nothing_of_a_pause_is_told_while_the_machine_sleeps(pause: PauseF
         await session.until(lambda one: len(one.of("leaving")) == 2)
         await answered(session, "after")
         assert kinds(session) == [SLEEPING, AWAKE]
+
+
+async def test_a_worker_takes_work_when_its_owner_said(pause: PauseFile) -> None:
+    """It never stands open on battery; a pause beside that stays when the plug is back."""
+    now = {"battery": True}
+    conditions = ConditionWatch(When.PLUGGED_IN, lambda: Conditions(on_battery=now["battery"]), every_s=0.02)
+    rig = Rig(pause=pause, conditions=conditions)
+    async with running(rig):
+        session = await rig.session()
+        refusal = await refused(session, "on battery")
+        assert "on battery" in refusal.message
+        assert session.of("leaving")[0].reason == "on battery"
+        now["battery"] = False
+        await session.until(lambda one: kinds(one) == [DRAINING, AWAKE])
+        await answered(session, "plugged in")
+        now["battery"] = True
+        await session.until(lambda one: kinds(one) == [DRAINING, AWAKE, DRAINING])
+        pause.pause()
+        await session.until(lambda one: one.of("leaving")[-1].reason == PAUSED)
+        now["battery"] = False
+        await asyncio.sleep(0.1)
+        assert PAUSED in (await refused(session, "paused")).message
+        pause.resume()
+        await session.until(lambda one: kinds(one)[-1] == AWAKE)
