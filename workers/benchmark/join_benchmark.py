@@ -165,7 +165,7 @@ async def measure(engine: Engine, reader: StepReader, loaded: ModelInstance, pla
             started = time.monotonic()
             deadline = started + plan.budget_s
             await _climb(probe, plan.ramps[0], loaded, deadline)
-            if probe.overheads:  # else the engine tells no steps, and traffic would teach nothing
+            if probe.tells_steps:  # else the engine tells no steps, and traffic would teach nothing
                 await _pass(probe, plan.traffic, loaded, deadline)
             for ramp in plan.ramps[1:]:
                 await _climb(probe, ramp, loaded, deadline)

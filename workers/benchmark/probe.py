@@ -41,8 +41,6 @@ class Probe:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     steps: list[StepSample] = field(default_factory=list)
     levels: list[StepSample] = field(default_factory=list)  # by the clock, over a whole level
-    overheads: list[float] = field(default_factory=list)  # seconds a step beyond what the engine says it took
-    sequence: int = -1
     count: int = 0
     wanted: int = 1  # streams, while traffic comes and goes
 
@@ -50,16 +48,15 @@ class Probe:
 
     def on_step(self, result: StepResult) -> None:
         """What one engine step brought."""
-        load = result.load
-        if load.step_sequence != self.sequence and load.last_step_s > 0 and self.live:
-            self.sequence = load.step_sequence
+        step = result.step
+        if step is not None and self.live:
             self.steps.append(
                 StepSample(
-                    batch=load.last_step_batch,
-                    context_tokens=load.context_tokens,
-                    prefill_tokens=load.last_step_prefill_tokens,
-                    step_s=load.last_step_s,
-                    prefills=load.last_step_prefills,
+                    batch=step.batch,
+                    context_tokens=step.context_tokens,
+                    prefill_tokens=step.prefill_tokens,
+                    step_s=step.seconds,
+                    prefills=step.prefills,
                 )
             )
         for delta in result.deltas:
@@ -153,16 +150,18 @@ class Probe:
         if not batch or tokens < batch:
             return
         cycle_s = elapsed_s * batch / tokens
-        seen = [one.step_s for one in self.steps[mark:] if one.prefill_tokens == 0 and one.batch == batch]
         context = max((one.context_tokens for one in self.steps[mark:]), default=0)
         self.levels.append(StepSample(batch=batch, context_tokens=context, prefill_tokens=0, step_s=cycle_s))
-        if seen:
-            self.overheads.append(max(0.0, cycle_s - sum(seen) / len(seen)))
 
     def abort_all(self) -> None:
         """End what runs."""
         for request_id in list(self.live):
             self.engine.abort(request_id, 0)
+
+    @property
+    def tells_steps(self) -> bool:
+        """Whether steps of the engine could be timed."""
+        return any(one.batch and not one.prefill_tokens for one in self.steps)
 
     async def idle(self) -> None:
         """Wait until nothing runs."""
@@ -171,20 +170,9 @@ class Probe:
     # -------------------------------------------------------- result
 
     def samples(self) -> tuple[StepSample, ...]:
-        """Every step, with what passes between two steps added; by the clock alone where the engine tells no steps."""
-        if not self.overheads:
+        """Every step; whole levels where the engine tells no steps."""
+        if not self.tells_steps:
             return tuple(self.levels)
-        between_s = sorted(self.overheads)[len(self.overheads) // 2]
         every = max(1, -(-len(self.steps) // MAX_SAMPLES))
-        steps = self.steps[::every]  # in their order, which tells slow spells from single slow steps
-        return tuple(
-            StepSample(
-                batch=one.batch,
-                context_tokens=one.context_tokens,
-                prefill_tokens=one.prefill_tokens,
-                step_s=one.step_s + between_s,
-                prefills=one.prefills,
-            )
-            for one in steps
-            if one.batch or one.prefill_tokens
-        )
+        # In their order, which tells slow spells from single slow steps.
+        return tuple(one for one in self.steps[::every] if one.batch or one.prefill_tokens)

@@ -64,12 +64,27 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimedStep:
+    """One step by the clock, and what the engine says it held; see ``step_clock``."""
+
+    seconds: float
+    batch: int
+    context_tokens: int  # in all sequences together
+    prefill_tokens: int = 0
+    prefills: int = 0  # sequences those belong to; 0: not told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What one engine step produced, for all requests together."""
+    """What one engine step produced, for all requests together. ``at``: monotonic seconds of when the step's numbers
+    were there, 0 where only the reader can tell. ``step`` is the reader's to fill in.
+    """
 
     deltas: tuple[Delta, ...]
     load: Load
     cache: tuple[CacheChange, ...] = ()
+    at: float = 0.0
+    step: TimedStep | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,15 @@
-"""The one reader of an engine's steps; hands each result to whoever listens."""
+"""The one reader of an engine's steps; times each by the clock and hands the result to whoever listens."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 import structlog
 
+from protos.contract.worker import Load
 from workers.engines.base import Engine, EngineFailed, StepResult
+from workers.engines.step_clock import StepClock
 
 log = structlog.get_logger(__name__)
 
@@ -16,8 +19,12 @@ Listener = Callable[[StepResult], None]
 class StepReader:
     """Reads ``engine.steps()`` in one task. Listeners are called in the event loop and must not block."""
 
-    def __init__(self, engine: Engine, on_failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, engine: Engine, on_failed: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._engine = engine
+        self._clock = clock
+        self._steps = StepClock()
         self._on_failed = on_failed
         self._listeners: list[Listener] = []
         self._task: asyncio.Task[None] | None = None
@@ -40,6 +47,10 @@ class StepReader:
         """Hear every result from now on."""
         self._listeners.append(listener)
 
+    def timed(self, load: Load) -> Load:
+        """A load of the engine's, with its last step as the clock has it."""
+        return self._steps.of(load)
+
     def fail(self, reason: str) -> None:
         """Report once that the engine is dead, whoever noticed."""
         if not self._reported:
@@ -55,7 +66,8 @@ class StepReader:
 
     async def _read(self) -> None:
         try:
-            async for result in self._engine.steps():
+            async for told in self._engine.steps():
+                result = self._steps.heard(told, self._clock())
                 for listener in tuple(self._listeners):
                     listener(result)
         except EngineFailed as failed:

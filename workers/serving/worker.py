@@ -190,8 +190,8 @@ class Worker:
         )
 
     def load_figures(self) -> Load:
-        """The engine's load now."""
-        return self._jobs.load_figures()
+        """The engine's load now, its last step by the clock."""
+        return self._engine.reader.timed(self._jobs.load_figures())
 
     def on_welcome(self, session: Session, welcome: Welcome) -> None:
         """A session is open: learn its siblings; say so if no work is taken now."""

@@ -88,7 +88,7 @@ class Batching:
             self._count(plan, time.perf_counter() - started)
         deltas, self._ended = self._ended, []
         deltas += [self._delta(sequence) for sequence in self._running if sequence.produced > sequence.reported]
-        return StepResult(deltas=tuple(deltas), load=self.figures(), cache=self._cache_changes())
+        return StepResult(deltas=tuple(deltas), load=self.figures(), cache=self._cache_changes(), at=time.monotonic())
 
     def last_words(self) -> StepResult:
         """What ended since the last step, without running another."""

@@ -90,11 +90,26 @@ class LlamaCppEngine(ModelTable[Runner]):
             for delta in result.deltas:
                 if delta.finish_reason is not None:
                     self._jobs.pop((delta.request_id, delta.attempt), None)
-            yield replace(result, load=self.load_figures())
+            yield replace(result, load=self._load_after(result.load))
 
     def load_figures(self) -> Load:
         """Of all models together."""
         return sum_of_loads([runner.figures for runner in self.held()])
+
+    def _load_after(self, step: Load) -> Load:
+        """The load now; of one model alone the step's own facts, though later steps may have passed already."""
+        figures = self.load_figures()
+        if len(self._held) != 1:
+            return figures
+        return replace(
+            figures,
+            context_tokens=step.context_tokens,
+            step_sequence=step.step_sequence,
+            last_step_s=step.last_step_s,
+            last_step_batch=step.last_step_batch,
+            last_step_prefill_tokens=step.last_step_prefill_tokens,
+            last_step_prefills=step.last_step_prefills,
+        )
 
     def _publish(self, result: StepResult) -> None:
         self._call(self._results.put_nowait, result)

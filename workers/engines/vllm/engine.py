@@ -104,7 +104,8 @@ class VllmEngine(ModelTable[VllmModel]):
             self._wake.clear()
             deltas, self._deltas = self._deltas, []
             cache = tuple(change for one in self.held() for change in one.cache_changes())
-            yield StepResult(deltas=tuple(deltas), load=self.load_figures(), cache=cache)
+            at = max((one.stepped_at for one in self.held()), default=0.0)
+            yield StepResult(deltas=tuple(deltas), load=self.load_figures(), cache=cache, at=at)
             if self._failure:
                 raise EngineFailed(self._failure)
 

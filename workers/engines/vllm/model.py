@@ -175,6 +175,11 @@ class VllmModel:
         """The load now."""
         return self._statistics.figures(self._running.values())
 
+    @property
+    def stepped_at(self) -> float:
+        """Monotonic seconds of the last step's output; 0: none yet."""
+        return self._statistics.stepped_at
+
     def cache_changes(self) -> tuple[CacheChange, ...]:
         """What entered and left the prefix cache since the last call."""
         stored, evicted = self._mirror.take()

@@ -27,7 +27,7 @@ class Statistics:
     last_prefills: int = 0
     prefix_queried: int = 0  # prompt tokens looked up in the prefix cache
     prefix_found: int = 0  # and found there
-    _before: float = 0.0
+    stepped_at: float = 0.0  # monotonic, of the last step's output
 
     def record(self, scheduler: Any) -> None:
         """Take one ``SchedulerStats``; None is ignored."""
@@ -43,21 +43,17 @@ class Statistics:
             return
         self.steps += 1
         self.prefilled += details.num_ctx_tokens
-        self.last_step_s = self._between(details.elapsed_ms / 1e3)
+        # By vLLM's own clock, which under async scheduling sees the host's part alone: see ``engines.step_clock``.
+        self.last_step_s = details.elapsed_ms / 1e3
+        before, self.stepped_at = self.stepped_at, time.monotonic()
         self.last_batch, self.last_prefill = details.num_generation_requests, details.num_ctx_tokens
         self.last_prefills = details.num_ctx_requests
-        rate = details.num_generation_tokens / max(self.last_step_s, 1e-6)
+        rate = details.num_generation_tokens / max(self.last_step_s, self.stepped_at - before, 1e-6)
         self.tokens_per_s = RATE_WINDOW * self.tokens_per_s + (1 - RATE_WINDOW) * rate
-
-    def _between(self, elapsed_s: float) -> float:
-        """Seconds from step to step, scheduling included, where steps follow each other; else the step's own."""
-        now = time.perf_counter()
-        between, self._before = now - self._before, now
-        return between if elapsed_s <= between <= 2.0 * elapsed_s else elapsed_s
 
     def figures(self, jobs: Iterable[Running]) -> Load:
         """The load now, with ``jobs`` those that have not ended."""
-        everyone = list(jobs)
+        everyone = [one for one in jobs if not one.ended]
         waiting = min(self.waiting, sum(one.position == 0 for one in everyone))
         return Load(
             running=len(everyone) - waiting,
