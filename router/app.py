@@ -182,10 +182,13 @@ class RouterNode:
         if self._rank != 0:
             return None
         try:
-            return await open_door(security, self.config, self.clock)
+            door = await open_door(security, self.config, self.clock)
         except BaseException:
             await listening.stop()
             raise
+        if door is not None and listening.identity is not None:
+            listening.identity.tell_install_port(door.port)
+        return door
 
     def _keep_records(self) -> RecordLog | None:
         """On disk too, if the operator wants it; every replica writes a file of its own."""

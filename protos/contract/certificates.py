@@ -9,6 +9,9 @@ AUTHORITY_EXTENSION = "2.25.198437423651274390128374650192837465"
 ENROL_PORT_EXTENSION = "2.25.125564296347077280919949973991965245959"
 """Another one: the port that enrols machines, as a UTF8String, for those who dialled elsewhere."""
 
+INSTALL_PORT_EXTENSION = "2.25.67830152493871650284417093326518840127"
+"""And another: the port where the router hands itself out, as a UTF8String."""
+
 UTF8_STRING = 0x0C
 """ASN.1's tag of one."""
 

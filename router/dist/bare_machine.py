@@ -33,7 +33,7 @@ WHEEL = "@wheel@"
 WHEEL_SHA256 = "@wheel_sha256@"
 SERVER_NAME = "@server_name@"
 NEEDS = (3, 11)
-LOCK = "workers/installing/locks/base.lock"
+LOCK = "protos/contract/locks/base.lock"
 
 TIMEOUT_S = 30
 INSTALL_DEADLINE_S = 900

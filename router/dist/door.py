@@ -22,9 +22,10 @@ from aiohttp import web
 from protos.contract.addresses import join_host_port
 from router.config import RouterConfig
 from router.dist.access import Access
+from router.dist.builds import Builds
 from router.dist.installer import installer
 from router.dist.own_wheel import Wheel, own_wheel
-from router.dist.shelf import Shelf, shelf_folder
+from router.dist.shelf import Package, Shelf, shelf_folder
 from router.domain.clock import Clock
 from router.errors import AllsortsError, ConfigError, NotFound
 from router.state.backend import StoreFailed
@@ -50,7 +51,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
     wheel: str
     wheel_sha256: str
-    packages: list[dict[str, Any]]  # name, size_bytes, sha256
+    packages: list[Package]
+    builds: list[dict[str, Any]]  # key, about, and what a package has
 
 
 @dataclass(slots=True)
@@ -110,6 +112,7 @@ class _Pages:
         self._open = {INSTALLER: script, "/ca.pem": authority.certificate_pem}
         self._wheel = wheel
         self._shelf = shelf
+        self._builds = Builds(shelf.folder)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request; a refusal is its reason in plain text."""
@@ -132,19 +135,31 @@ class _Pages:
         if request.path == "/offer.json":
             log.info("install_port.offered", peer=request.remote, to=who)
             return web.Response(body=msgspec.json.encode(await self._offer()), content_type="application/json")
-        name = request.path.removeprefix("/files/")
-        if name == self._wheel.name:
+        if request.path == f"/files/{self._wheel.name}":
             return web.Response(body=self._wheel.data, content_type="application/octet-stream")
-        if (path := await asyncio.to_thread(self._shelf.path, name)) is None:
+        if (path := await asyncio.to_thread(self._file, request.path)) is None:
             raise NotFound(f"there is no {request.path[:200]} here")
         return web.FileResponse(path)
 
+    def _file(self, path: str) -> Path | None:
+        """``/files/NAME`` or ``/builds/KEY/NAME``."""
+        match path.split("/"):
+            case ["", "files", name]:
+                return self._shelf.path(name)
+            case ["", "builds", key, name]:
+                return self._builds.path(key, name)
+        return None
+
     async def _offer(self) -> Offer:
         packages = await asyncio.to_thread(self._shelf.packages)
+        builds = await asyncio.to_thread(self._builds.all)
         return Offer(
             wheel=self._wheel.name,
             wheel_sha256=self._wheel.sha256,
-            packages=[{"name": one.name, "size_bytes": one.size_bytes, "sha256": one.sha256} for one in packages],
+            packages=packages,
+            builds=[
+                {"key": one.note.key, "about": one.note.about, **msgspec.to_builtins(one.package)} for one in builds
+            ],
         )
 
 

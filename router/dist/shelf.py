@@ -54,7 +54,7 @@ class Shelf:
             if WHEEL_NAME.fullmatch(one.name) and one.is_file(follow_symlinks=False):
                 about = one.stat()
                 key = (one.name, about.st_size, about.st_mtime_ns)
-                found[key] = self._known.get(key) or _read(Path(one.path))
+                found[key] = self._known.get(key) or read_package(Path(one.path))
         self._known = found
         return list(found.values())
 
@@ -96,7 +96,8 @@ class Shelf:
         return gone
 
 
-def _read(path: Path) -> Package:
+def read_package(path: Path) -> Package:
+    """A file's name, size and hash."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while part := file.read(_READ_BYTES):

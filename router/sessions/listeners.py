@@ -81,6 +81,7 @@ class Listening:
     enrol_port: int
     enrol_address: str
     servers: tuple[Any, ...]
+    identity: RotatingIdentity | None = None  # None: plain
 
     async def stop(self) -> None:
         """Refuse new calls, give running ones a moment, end."""
@@ -165,6 +166,7 @@ async def start_listeners(
         enrol_port=enrol_port,
         enrol_address=join_host_port(host, enrol_port) if enrol_port else "",
         servers=tuple(servers),
+        identity=identity,
     )
 
 

@@ -22,6 +22,7 @@ from protos.contract.certificates import (
     AUTHORITY_EXTENSION,
     BACKDATED_S,
     ENROL_PORT_EXTENSION,
+    INSTALL_PORT_EXTENSION,
     SERVER_NAME,
     UTF8_STRING,
 )
@@ -100,8 +101,12 @@ class Authority:
         certificate = signed.sign(self._key, hashes.SHA256())
         return Certificate(pem=_pem(certificate), expires_at_unix_s=certificate.not_valid_after_utc.timestamp())
 
-    def server_identity(self, hosts: tuple[str, ...], now: float, *, enrol_port: int = 0) -> ServerIdentity:
-        """A fresh key and certificate for a listener known as ``hosts``; it tells where joiners dial (0: nowhere)."""
+    def server_identity(
+        self, hosts: tuple[str, ...], now: float, *, enrol_port: int = 0, install_port: int = 0
+    ) -> ServerIdentity:
+        """A fresh key and certificate for a listener known as ``hosts``; it tells where joiners dial, and where the
+        router hands itself out (0: nowhere).
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(SERVER_NAME), *(_general_name(host) for host in hosts if host)]
         builder = (
@@ -110,12 +115,11 @@ class Authority:
             .add_extension(_purpose(ExtendedKeyUsageOID.SERVER_AUTH), critical=True)
             .add_extension(_extension(AUTHORITY_EXTENSION, self._der()), critical=False)
         )
-        if enrol_port:
-            text = str(enrol_port).encode()
-            told = x509.UnrecognizedExtension(
-                x509.ObjectIdentifier(ENROL_PORT_EXTENSION), bytes((UTF8_STRING, len(text))) + text
-            )
-            builder = builder.add_extension(told, critical=False)
+        for identifier, port in ((ENROL_PORT_EXTENSION, enrol_port), (INSTALL_PORT_EXTENSION, install_port)):
+            if port:
+                text = str(port).encode()
+                told = _extension(identifier, bytes((UTF8_STRING, len(text))) + text)
+                builder = builder.add_extension(told, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         return ServerIdentity(chain_pem=_pem(certificate) + self.certificate_pem, key_pem=_private_pem(key))
 

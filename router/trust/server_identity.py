@@ -20,7 +20,7 @@ class RotatingIdentity:
         self._clock = clock
         self._lock = threading.Lock()  # gRPC asks from its own threads
         self._made_at = clock.wall()
-        self._enrol_port = 0
+        self._enrol_port = self._install_port = 0
         self._current = authority.server_identity(hosts, self._made_at)
 
     def credentials(self, *, require_client_certificate: bool) -> Any:
@@ -45,6 +45,12 @@ class RotatingIdentity:
             self._enrol_port = port
             self._renew(self._clock.wall())
 
+    def tell_install_port(self, port: int) -> None:
+        """Say in the certificate where the router hands itself out."""
+        with self._lock:
+            self._install_port = port
+            self._renew(self._clock.wall())
+
     def current(self) -> ServerIdentity:
         """The certificate to show now. A clock that jumped, either way, also makes a new one."""
         with self._lock:
@@ -54,7 +60,9 @@ class RotatingIdentity:
             return self._current
 
     def _renew(self, now: float) -> None:
-        self._current = self._authority.server_identity(self._hosts, now, enrol_port=self._enrol_port)
+        self._current = self._authority.server_identity(
+            self._hosts, now, enrol_port=self._enrol_port, install_port=self._install_port
+        )
         self._made_at = now
 
     def _configuration(self, identity: ServerIdentity, require_client_certificate: bool) -> Any:

@@ -15,13 +15,16 @@ import pytest
 
 from protos.contract.certificates import SERVER_NAME
 from router.dist import bare_machine, door
+from router.dist.builds import Builds
 from router.dist.door import Door, open_door
 from router.dist.own_wheel import own_wheel
 from router.dist.shelf import Shelf, shelf_folder
 from router.errors import ConfigError
 from tests.support.joined import join
 from tests.support.tls_pool import Head, ShiftedClock, head
+from workers.installing.door_client import Credentials, DoorClient, NotOffered
 from workers.joining.membership_files import MembershipFiles
+from workers.joining.pinning import fetch
 
 
 @dataclass
@@ -70,7 +73,8 @@ async def test_whoever_holds_a_token_gets_the_heads_own_wheel(opened: Open, tmp_
     token = await opened.pool.token()
     wheel = own_wheel()
     status, offer = await opened.get("/offer.json", token)
-    assert (status, json.loads(offer)) == (200, {"wheel": wheel.name, "wheel_sha256": wheel.sha256, "packages": []})
+    expected = {"wheel": wheel.name, "wheel_sha256": wheel.sha256, "packages": [], "builds": []}
+    assert (status, json.loads(offer)) == (200, expected)
     await join(opened.pool, token, tmp_path / "mac")
     status, data = await opened.get(f"/files/{wheel.name}", token)
     assert (status, hashlib.sha256(data).hexdigest()) == (200, wheel.sha256)
@@ -180,3 +184,51 @@ async def test_a_wheel_of_another_hash_is_refused(opened: Open, tmp_path: Path) 
     assert list(tmp_path.glob("*.whl")) == []
     path = await asyncio.to_thread(bare_machine.fetch, right, tmp_path, wheel.name, wheel.sha256)
     assert path.read_bytes() == wheel.data
+
+
+async def test_a_build_is_offered_under_its_key_to_machines_that_ask_over_the_pools_tls(
+    opened: Open, tmp_path: Path
+) -> None:
+    """As the worker's own client sees it: by token and by certificate, hash checked, nothing kept of a changed file."""
+    source = tmp_path / "llama-abc"
+    source.mkdir()
+    key, name = "ab" * 16, "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl"
+    (source / name).write_bytes(b"compiled")
+    (source / "build.json").write_text(json.dumps({"key": key, "about": "llama.cpp for this processor"}))
+    folder = shelf_folder(opened.pool.security.config.state_dir)
+    assert Builds(folder).add(source) == "llama.cpp for this processor"
+    (folder / "builds" / "not-a-key").mkdir()
+    authority = opened.pool.security.authority
+    assert authority is not None
+    token = await opened.pool.token()
+    mine = await join(opened.pool, token, tmp_path / "mac")
+    for credentials in (
+        Credentials(authority_pem=authority.certificate_pem, token=token),
+        Credentials(authority_pem=authority.certificate_pem, certificate=mine.files.certificate, key=mine.files.key),
+    ):
+        with DoorClient("127.0.0.1", opened.door.port, credentials) as client:
+            (build,) = (await asyncio.to_thread(client.offer)).builds
+            assert (build.key, build.name, build.about) == (key, name, "llama.cpp for this processor")
+            path = f"builds/{key}/{name}"
+            got = await asyncio.to_thread(client.fetch, path, build.sha256, tmp_path)
+            assert got.read_bytes() == b"compiled"
+            with pytest.raises(NotOffered, match="another hash"):
+                await asyncio.to_thread(client.fetch, path, "0" * 64, tmp_path)
+            assert not got.exists()
+            for wrong in (f"builds/{key}/build.json", f"builds/../{name}", f"builds/{key[:-2]}00/{name}"):
+                with pytest.raises(NotOffered):
+                    await asyncio.to_thread(client.fetch, wrong, build.sha256, tmp_path)
+    stranger = Credentials(authority_pem=authority.certificate_pem, token=token[:-4] + "zzzz")
+    with DoorClient("127.0.0.1", opened.door.port, stranger) as client, pytest.raises(NotOffered, match="not known"):
+        await asyncio.to_thread(client.offer)
+    assert Builds(folder).remove(key)
+    assert not Builds(folder).remove(key)
+    assert not Builds(folder).remove("../..")
+
+
+async def test_the_certificate_at_the_enrolment_port_tells_the_install_port(opened: Open) -> None:
+    """So a machine that joined learns where its next version is, whatever port that is."""
+    assert opened.pool.listening.identity is not None
+    opened.pool.listening.identity.tell_install_port(opened.door.port)
+    shown = await fetch("127.0.0.1", opened.pool.listening.enrol_port)
+    assert (shown.install_port, shown.enrol_port) == (opened.door.port, opened.pool.listening.enrol_port)

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from protos.contract.certificates import AUTHORITY_EXTENSION, ENROL_PORT_EXTENSION, UTF8_STRING
+from protos.contract.certificates import AUTHORITY_EXTENSION, ENROL_PORT_EXTENSION, INSTALL_PORT_EXTENSION, UTF8_STRING
 from workers.errors import WorkerError
 
 FETCH_DEADLINE_S = 10.0
@@ -45,6 +45,7 @@ class Shown:
     valid_from_unix_s: float  # of the router's own certificate
     valid_until_unix_s: float
     enrol_port: int = 0  # where joiners knock; 0: not told
+    install_port: int = 0  # where it hands itself out; 0: not told
     wants_certificate: bool = False  # it hung up: this is the session listener, for machines that have joined
 
     @property
@@ -145,13 +146,14 @@ def _read(leaf_der: bytes | None, where: str) -> Shown:
         authority_der=held.value,
         valid_from_unix_s=leaf.not_valid_before_utc.timestamp(),
         valid_until_unix_s=leaf.not_valid_after_utc.timestamp(),
-        enrol_port=_enrol_port(leaf),
+        enrol_port=_port(leaf, ENROL_PORT_EXTENSION),
+        install_port=_port(leaf, INSTALL_PORT_EXTENSION),
     )
 
 
-def _enrol_port(leaf: x509.Certificate) -> int:
+def _port(leaf: x509.Certificate, identifier: str) -> int:
     try:
-        held = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier(ENROL_PORT_EXTENSION)).value
+        held = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier(identifier)).value
     except x509.ExtensionNotFound:
         return 0
     assert isinstance(held, x509.UnrecognizedExtension)

@@ -57,7 +57,7 @@ class Head:
         made = run(
             [self._environment.allsorts, "token", "create", "--state-dir", str(self._folder / "state")], deadline_s=60
         )
-        line = made.split()[2:]
+        line = made.splitlines()[0].split()[2:]
         state = str(self._folder / node)
         command = [environment.allsorts, "join", *line, *arguments, "--node", node, "--yes", "--quick-benchmark"]
         worker = Child(

@@ -59,7 +59,7 @@ def test_the_head_hands_out_what_runs_with_all_that_it_reads() -> None:
     with zipfile.ZipFile(io.BytesIO(wheel.data)) as archive:
         names = archive.namelist()
         assert archive.testzip() is None
-        assert b"--hash=sha256:" in archive.read("workers/installing/locks/base.lock")
+        assert b"--hash=sha256:" in archive.read("protos/contract/locks/base.lock")
     for one in ("router/dist/bare_machine.py", "router/ray/haproxy.sh", "protos/allsorts/v1/fleet_pb2.py"):
         assert one in names
     assert f'WHEEL_SHA256 = "{wheel.sha256}"'.encode() in installer(wheel)
