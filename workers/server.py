@@ -28,6 +28,7 @@ from workers.neighbours.shares import living
 from workers.neighbours.turns import MachineTurns
 from workers.owner.conditions import When
 from workers.owner.looking import Looking
+from workers.owner.sleep import announcer
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
 from workers.serving.engine_host import EngineHost
@@ -36,6 +37,7 @@ from workers.serving.job_table import JobTable
 from workers.serving.model_manager import Measure, ModelManager
 from workers.serving.model_room import ModelRoom
 from workers.serving.owner_pause import ConditionWatch, OwnerWatch, PauseFile
+from workers.serving.sleep_watch import SleepWatch
 from workers.serving.tasks import TaskSet
 from workers.serving.worker import Ended, Worker, WorkerPlan
 from workers.session.channel import ChannelSecurity, Dial, grpc_dial
@@ -94,6 +96,7 @@ async def serve(
                 on_progress=on_progress,
                 pause=PauseFile(Path(config.state_dir)),
                 conditions=_conditions(config),
+                sleep_program=announcer(),
             )
             if signals:
                 _listen_to_signals(worker)
@@ -116,11 +119,13 @@ def build_worker(
     on_progress: Callable[[ModelProgress], None] | None = None,
     pause: PauseFile | None = None,
     conditions: ConditionWatch | None = None,
+    sleep_program: tuple[str, ...] | None = None,
 ) -> Worker:
     """A worker and all that it is made of. ``routers``: addresses to dial first; ``turns``: of this machine, where the
     engine computes on it; ``room``: what its models take of it; ``load_options``: of models that a router loads;
     ``on_progress``: hears of loads and benchmarks, for whoever watches; ``pause``: where this machine's owner says that
-    no work is to be taken, ``conditions``: when it may be.
+    no work is to be taken, ``conditions``: when it may be; ``sleep_program``: says when this machine is about to sleep
+    (empty: only waking is noticed, None: neither).
     """
     sessions = SessionPool(routers, partial(Session, dial=dial, limits=limits))
 
@@ -144,6 +149,7 @@ def build_worker(
         control=ControlCommands(engine=host, models=models, load_options=load_options or {}),
         availability=availability,
         owner=OwnerWatch(pause, availability, drain_s=plan.drain_s, conditions=conditions) if pause else None,
+        sleep=SleepWatch(availability, sessions, sleep_program) if sleep_program is not None else None,
         tasks=tasks,
     )
 

@@ -36,6 +36,11 @@ class Availability:
         """Whether the worker is on its way out."""
         return self._stopping
 
+    @property
+    def asleep(self) -> bool:
+        """Whether sleep was announced and the machine is not awake yet."""
+        return self._asleep
+
     def tell(self, session: Session) -> None:
         """Say on a session that has just opened that no work is taken, if so."""
         if self._asleep:

@@ -29,6 +29,7 @@ from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
 from workers.serving.model_manager import ModelManager
 from workers.serving.owner_pause import OwnerWatch
+from workers.serving.sleep_watch import SleepWatch
 from workers.serving.tasks import TaskSet
 from workers.session.session import Introduction, Session
 from workers.session.session_pool import SessionPool
@@ -72,6 +73,7 @@ class Worker:
         control: ControlCommands,
         availability: Availability,
         owner: OwnerWatch | None,
+        sleep: SleepWatch | None,
         tasks: TaskSet,
     ) -> None:
         self._plan = plan
@@ -83,6 +85,7 @@ class Worker:
         self._control = control
         self.availability = availability
         self._owner = owner
+        self._sleep = sleep
         self._tasks = tasks
         self._incarnation = uuid.uuid4().hex
         self._ended: asyncio.Future[Ended] | None = None
@@ -108,6 +111,8 @@ class Worker:
             if self._owner is not None:
                 await self._owner.begin()
                 self._tasks.spawn(self._owner.follow(), "owner watch")
+            if self._sleep is not None:
+                self._tasks.spawn(self._sleep.follow(), "sleep watch")
             self._sessions.open_all(self)
             self._tasks.spawn(self._load_all(), "loads")
             ended = await self._ended

@@ -107,6 +107,7 @@ class Session:
             owner.load_figures, interval_s=self._limits.load_interval_s, heartbeat_s=self._limits.heartbeat_s
         )
         self._welcomed = False
+        self._writing = False
         self._leaving = False
         self._drop_reason = ""
 
@@ -114,6 +115,11 @@ class Session:
     def is_open(self) -> bool:
         """Whether the router has welcomed this session and it has not broken since."""
         return self._welcomed and self._outbox is not None
+
+    @property
+    def has_said_all(self) -> bool:
+        """Whether nothing waits for the router, nor is being written; so it is too while the session is not open."""
+        return self._outbox is None or (not len(self._outbox) and not self._writing)
 
     # ------------------------------------------------------------ what the worker says
 
@@ -282,8 +288,12 @@ class Session:
             self.drop(f"the router took no message for {self._limits.write_stall_s:g} s")
 
     async def _write(self, call: SessionCall, message: object) -> None:
-        async with asyncio.timeout(self._limits.write_stall_s):
-            await call.write(message)
+        self._writing = True
+        try:
+            async with asyncio.timeout(self._limits.write_stall_s):
+                await call.write(message)
+        finally:
+            self._writing = False
 
     def _hello(self) -> Hello:
         who = self._owner.introduce()

@@ -1,6 +1,7 @@
 """The sessions of a worker: one per router replica, following the replica list."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import structlog
@@ -10,6 +11,8 @@ from protos.contract.worker import Replica
 from workers.session.session import Session, SessionOwner
 
 log = structlog.get_logger(__name__)
+
+POLL_S = 0.02
 
 MAX_SESSIONS = 64
 """More replicas than this in a list are left out: a list that long is a mistake or an attack."""
@@ -93,6 +96,20 @@ class SessionPool:
         """The load may have changed."""
         for session in self:
             session.touch()
+
+    def redial(self, reason: str) -> None:
+        """Give every call up and dial again at once: they may be dead without knowing it."""
+        for session in self:
+            session.drop(reason)
+
+    async def flushed(self, within_s: float) -> bool:
+        """Wait until routers have taken what they were told, but not longer."""
+        deadline = time.monotonic() + within_s
+        while not all(session.has_said_all for session in self):
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
 
     async def close(self, flush_s: float) -> None:
         """Send what waits, then end every session. None is opened any more."""

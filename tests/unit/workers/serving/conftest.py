@@ -34,6 +34,7 @@ class Rig:
         leave_unless_loaded: bool = False,
         pause: PauseFile | None = None,
         conditions: ConditionWatch | None = None,
+        sleep_program: tuple[str, ...] | None = None,
     ) -> None:
         self.router = SocketlessRouter()
         self.engines: list[EchoEngine] = []
@@ -47,6 +48,7 @@ class Rig:
             limits=QUICK,
             pause=pause,
             conditions=conditions,
+            sleep_program=sleep_program,
         )
 
     def _make(self) -> EchoEngine:
