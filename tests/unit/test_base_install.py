@@ -16,7 +16,12 @@ IMPORTED_AS = {
     "protobuf": "google",
     "nvidia-ml-py": "pynvml",
 }
-WITH_AN_EXTRA = ("workers/engines/llama_cpp/", "workers/engines/vllm/", "workers/models/smollm2.py")
+WITH_AN_EXTRA = (
+    "workers/engines/grammar/",
+    "workers/engines/llama_cpp/",
+    "workers/engines/vllm/",
+    "workers/models/smollm2.py",
+)
 
 
 def declared() -> set[str]:

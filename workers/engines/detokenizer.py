@@ -23,6 +23,7 @@ class Detokenizer:
 
     stop: tuple[str, ...] = ()
     stopped: bool = False
+    stopped_by: str = ""  # the stop string
     text_tokens: int = 0
     _bytes: bytes = b""  # of a character that is not complete
     _held: str = ""  # complete characters that may belong to a stop string
@@ -52,10 +53,11 @@ class Detokenizer:
         """Characters of ``_held`` that may go out; also notices a complete stop string."""
         if not self.stop:
             return len(self._held)
-        found = [at for at in (self._held.find(stop) for stop in self.stop) if at >= 0]
+        found = [(at, stop) for stop in self.stop if (at := self._held.find(stop)) >= 0]
         if found:
+            at, self.stopped_by = min(found)
             self.stopped = True
-            return min(found)
+            return at
         longest = max(len(stop) for stop in self.stop) - 1
         for start in range(max(0, len(self._held) - longest), len(self._held)):
             if any(stop.startswith(self._held[start:]) for stop in self.stop):

@@ -1,6 +1,7 @@
 """Continuous batching over one context: admit, plan, decode, sample. One thread calls it; nothing here waits."""
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from protos.contract.events import CacheChange
@@ -47,6 +48,7 @@ class Batching:
     _ended: list[Delta] = field(default_factory=list)  # since the last step
     _blocks: Residence = field(default_factory=Residence)
     _counters: _Counters = field(default_factory=_Counters)
+    _beside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "grammar masks"))
 
     def __post_init__(self) -> None:
         self._slots = Slots(self.options.slots)
@@ -83,12 +85,19 @@ class Batching:
         self._admit()
         plan = plan_batch(self._running, self.options.prefill_tokens, self._rows_of_one)
         if plan.tokens:
+            masks = self._look_ahead(plan)
             self.model.decode(plan.tokens, plan.positions, plan.slots, plan.wanted)
+            wait(masks)
             self._advance(plan)
             self._count(plan, time.perf_counter() - started)
         deltas, self._ended = self._ended, []
         deltas += [self._delta(sequence) for sequence in self._running if sequence.produced > sequence.reported]
         return StepResult(deltas=tuple(deltas), load=self.figures(), cache=self._cache_changes(), at=time.monotonic())
+
+    def close(self) -> None:
+        """Free the model; nothing may run any more."""
+        self._beside.shutdown()
+        self.model.close()
 
     def last_words(self) -> StepResult:
         """What ended since the last step, without running another."""
@@ -136,10 +145,22 @@ class Batching:
                 self._blocks.replace(sequence.slot, sequence.job.block_hashes)
             self._sample(sequence, self.model.logits(row))
 
+    def _look_ahead(self, plan: Plan) -> "list[Future[None]]":
+        """Grammars work out their masks beside the step, on another core where there is one: the last tokens are known,
+        and nobody waits for a grammar that is not his.
+        """
+        kept = [one.constraint for _, one in plan.sampled if one.constraint is not None]
+        return [self._beside.submit(one.look_ahead) for one in kept]
+
     def _sample(self, sequence: Sequence, logits: Logits) -> None:
-        sampling = sequence.job.sampling
-        token = sequence.sampler.draw(logits)
-        if self.model.ends_generation(token) and not sampling.ignore_eos:
+        sampling, constraint = sequence.job.sampling, sequence.constraint
+        token = sequence.sampler.draw(logits, None if constraint is None else constraint.mask())
+        if constraint is not None and not constraint.accept(token):
+            # It grew beyond its bounds (``compiler.LIMITS``). Whoever made it that complex gets half an answer: that is
+            # no fault of this machine's.
+            self._end(sequence, FinishReason.LENGTH)
+            return
+        if token in sampling.stop_token_ids or (self.model.ends_generation(token) and not sampling.ignore_eos):
             self._end(sequence, FinishReason.STOP)
             return
         piece = self.model.piece(token)
@@ -149,7 +170,7 @@ class Batching:
         if sampling.logprobs:
             sequence.logprobs.append(self._logprob(logits, token, piece, sampling.top_logprobs))
         sequence.text.append(sequence.detokenizer.feed(piece))
-        if sequence.detokenizer.stopped:
+        if sequence.detokenizer.stopped or (constraint is not None and constraint.complete):
             self._end(sequence, FinishReason.STOP)
         elif sequence.produced >= sequence.budget:
             self._end(sequence, FinishReason.LENGTH)
@@ -192,6 +213,7 @@ class Batching:
             usage=usage,
             logprobs=tuple(sequence.logprobs),
             error=error,
+            stopped_by=sequence.detokenizer.stopped_by if reason is FinishReason.STOP else "",
         )
         sequence.reported = sequence.produced
         sequence.text.clear()

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from protos.contract.grammar import GrammarKind
 from protos.contract.models.errors import BadModelFile
 from protos.contract.models.gguf_model import read_gguf
 from protos.contract.models.instance import instance_of
@@ -12,7 +13,13 @@ from workers.engines.base import LoadError, ModelSpec
 from workers.engines.llama_cpp.options import Options
 
 CAPABILITIES = Capabilities(
-    can_continue=True, can_score=True, logprobs=True, seed=True, can_load=True, publishes_cache=True
+    can_continue=True,
+    can_score=True,
+    logprobs=True,
+    seed=True,
+    can_load=True,
+    publishes_cache=True,
+    grammars=tuple(GrammarKind),
 )
 
 

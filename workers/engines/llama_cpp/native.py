@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.engines.base import EngineError, LoadError
+from workers.engines.grammar.compiler import TokenTable
 from workers.engines.llama_cpp.options import Options
 from workers.engines.prompts import vocabulary_fingerprint
 from workers.models.smollm2 import quieten_llama
@@ -34,6 +35,7 @@ class NativeModel:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = _Batch(options.slots + options.prefill_tokens)
         self._pieces: dict[int, bytes] = {}
+        self._ends: tuple[int, ...] | None = None
         self.on_gpu = bool(options.gpu_layers and llama_cpp.llama_supports_gpu_offload())
 
     # -- loading ---------------------------------------------------------------------------------------
@@ -132,6 +134,33 @@ class NativeModel:
     def ends_generation(self, token: int) -> bool:
         """Whether the token ends an answer."""
         return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """All tokens that end an answer; end-of-sequence first."""
+        if self._ends is None:
+            others = [one for one in range(self.vocab_size) if one != self.end_token and self.ends_generation(one)]
+            self._ends = (*((self.end_token,) if self.end_token >= 0 else ()), *others)
+        return self._ends
+
+    def token_table(self) -> TokenTable:
+        """The vocabulary for grammars."""
+        special = [one for one in range(self.vocab_size) if self._is_marker(one)]
+        tokens = [self.piece(token) for token in range(self.vocab_size)]
+        for token in special:
+            tokens[token] = b"\xff" + (llama_cpp.llama_vocab_get_text(self.vocab, token) or b"")
+        return TokenTable(
+            tokens,
+            end_tokens=self.end_tokens,
+            start_token=self.start_token,
+            special=special,
+            tokenize=lambda text: self.tokenize(text, special=False, add_start=False),
+        )
+
+    def _is_marker(self, token: int) -> bool:
+        """Control tokens, and what has no text: no part of an answer."""
+        attributes = llama_cpp.llama_vocab_get_attr(self.vocab, token)
+        return bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL) or not self.piece(token)
 
     @property
     def start_token(self) -> int:

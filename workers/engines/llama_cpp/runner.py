@@ -13,6 +13,7 @@ from protos.contract.request import Job
 from protos.contract.stream import RefusalCode
 from protos.contract.worker import Load, ModelInstance
 from workers.engines.base import EngineFailed, ModelSpec, Refused, Scored, StepResult
+from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.llama_cpp.batching import Batching
 from workers.engines.llama_cpp.chat import ChatTemplate
 from workers.engines.llama_cpp.memory import check_memory
@@ -115,7 +116,7 @@ class Runner:
             raise
         self._model = model
         prompts = Prompts(model, template, self._options.context_tokens, facts.tokenizer_fingerprint)
-        self._preparation = Preparation(prompts)
+        self._preparation = Preparation(prompts, GrammarCompiler(model.token_table), model.end_tokens)
         progress(1.0, "loaded")
         return Batching(model, self._options, facts.model, facts.quantization), facts
 
@@ -154,10 +155,10 @@ class Runner:
             future.set_exception(EngineFailed(reason))
         if not self.failed:
             batching.abort_all(reason)
-            batching.model.close()
+            batching.close()
             self._publish(replace(batching.last_words(), cache=(self._cleared(batching),)))
         else:
-            batching.model.close()
+            batching.close()
         self._figures = replace(batching.figures(), running=0, waiting=0)
 
     @staticmethod

@@ -13,6 +13,10 @@ import numpy.typing as npt
 from protos.contract.request import Sampling
 
 Logits = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+_NEVER = np.float32(-np.inf)
 
 
 @dataclass(slots=True)
@@ -22,22 +26,40 @@ class Sampler:
     sampling: Sampling
     seen: Counter[int] = field(default_factory=Counter)  # output so far, for the penalties
     prompt_seen: frozenset[int] = frozenset()  # for the repetition penalty
+    ends: tuple[int, ...] = ()  # tokens that end an answer: not before ``min_tokens``
+    drawn: int = 0  # tokens of the whole answer
     _random: np.random.Generator = field(init=False)
+    _biased: npt.NDArray[np.int64] = field(init=False)
+    _bias: Logits = field(init=False)
 
     def __post_init__(self) -> None:
         self._random = np.random.default_rng(self.sampling.seed)
+        bias = self.sampling.logit_bias
+        self._biased = np.fromiter(bias.keys(), dtype=np.int64, count=len(bias))
+        self._bias = np.fromiter(bias.values(), dtype=np.float32, count=len(bias))
 
     def skip(self, draws: int) -> None:
-        """Advance the random stream as if ``draws`` tokens had been drawn: a continuation goes on where it was."""
+        """Go on as if ``draws`` tokens had been drawn: a continuation's random stream goes on where it was."""
+        self.drawn += draws
         if draws and self.sampling.temperature > 0:
             self._random.random(draws)
 
-    def draw(self, logits: Logits) -> int:
-        """The next token. ``logits`` is not changed."""
+    def draw(self, logits: Logits, mask: Mask | None = None) -> int:
+        """The next token, of those the mask has (all, where there is none). ``logits`` is not changed."""
         sampling = self.sampling
         if self._penalizes:
             logits = self._penalized(logits)
-        token = int(logits.argmax()) if sampling.temperature <= 0 else self._random_token(logits)
+        if self._biased.size:
+            logits = logits.copy()
+            logits[self._biased] += self._bias
+        if mask is not None:
+            logits = np.where(mask, logits, _NEVER)
+        early = self.drawn < sampling.min_tokens and bool(self.ends)
+        if early:
+            logits = self._going_on(logits)
+        self.drawn += 1
+        some = mask is not None or early
+        token = int(logits.argmax()) if sampling.temperature <= 0 else self._random_token(logits, some)
         if self._penalizes:
             self.seen[token] += 1
         return token
@@ -60,15 +82,23 @@ class Sampler:
             out[tokens] -= s.presence_penalty + s.frequency_penalty * counts
         return out
 
-    def _random_token(self, logits: Logits) -> int:
+    def _going_on(self, logits: Logits) -> Logits:
+        """Without the tokens that end an answer, unless there are no others."""
+        on = logits.copy()
+        on[list(self.ends)] = _NEVER
+        return on if float(on.max()) > _NEVER else logits
+
+    def _random_token(self, logits: Logits, some: bool) -> int:
+        """``some``: tokens that must not be drawn have a logit of minus infinity."""
         s = self.sampling
         if 0 < s.top_k < logits.size:
             candidates = np.argpartition(logits, -s.top_k)[-s.top_k :]
+            candidates = candidates[logits[candidates] > _NEVER] if some else candidates
         elif s.top_p < 1 or s.min_p > 0:
             # what lies more than 30 nats below the best has no share that float32 could tell from zero
             candidates = np.flatnonzero(logits >= logits.max() - 30.0)
         else:
-            candidates = np.arange(logits.size)
+            candidates = np.flatnonzero(logits > _NEVER) if some else np.arange(logits.size)
         order = np.argsort(-logits[candidates], kind="stable") if s.top_p < 1 or s.min_p > 0 else None
         if order is not None:
             candidates = candidates[order]

@@ -3,9 +3,14 @@
 import time
 from dataclasses import dataclass, field
 
+from protos.contract.grammar import GrammarKind
 from protos.contract.request import Job
-from protos.contract.stream import TokenLogprob
+from protos.contract.stream import RefusalCode, TokenLogprob
+from workers.engines.base import Refused
 from workers.engines.detokenizer import Detokenizer
+from workers.engines.grammar.compiler import GrammarCompiler
+from workers.engines.grammar.constraint import Constraint
+from workers.engines.grammar.source import BadGrammar
 from workers.engines.llama_cpp.sampling import Sampler
 from workers.engines.prompts import Prompts
 
@@ -22,6 +27,7 @@ class Sequence:
     budget: int  # output tokens it may produce
     sampler: Sampler
     detokenizer: Detokenizer
+    constraint: Constraint | None = None  # what the answer is kept to
     deadline_at: float
     slot: int = -1
     computed: int = 0  # tokens in the KV cache
@@ -57,14 +63,18 @@ class Sequence:
 class Preparation:
     """Counts exactly; may run on any thread."""
 
-    def __init__(self, prompts: Prompts) -> None:
+    def __init__(self, prompts: Prompts, grammars: GrammarCompiler, ends: tuple[int, ...]) -> None:
         self._prompts = prompts
+        self._grammars = grammars
+        self._ends = ends
 
     def prepare(self, job: Job) -> Sequence:
         """A sequence ready to be queued; raises Refused."""
         prepared = self._prompts.prepare(job)
+        constraint = self._constraint(job, prepared.sent)
         penalized = frozenset(prepared.prompt) if job.sampling.repetition_penalty != 1 else frozenset()
-        sampler = Sampler(job.sampling, prompt_seen=penalized)
+        ends = () if job.sampling.ignore_eos else self._ends
+        sampler = Sampler(job.sampling, prompt_seen=penalized, ends=(*ends, *job.sampling.stop_token_ids))
         for token in prepared.sent:
             sampler.seen[token] += 1
         sampler.skip(len(prepared.sent))
@@ -75,8 +85,23 @@ class Preparation:
             budget=prepared.budget,
             sampler=sampler,
             detokenizer=Detokenizer(job.sampling.stop),
+            constraint=constraint,
             deadline_at=time.monotonic() + job.deadline_s if job.deadline_s > 0 else FOREVER,
         )
+
+    def _constraint(self, job: Job, sent: list[int]) -> Constraint | None:
+        if job.grammar is None:
+            return None
+        what = "schema" if job.grammar.kind is GrammarKind.JSON_SCHEMA else f"grammar ({job.grammar.kind})"
+        try:
+            constraint = self._grammars.constraint(job.grammar)
+        except BadGrammar as error:
+            reason = f"the {what} cannot be compiled: {error}"
+            raise Refused(RefusalCode.INVALID, reason, parameter="response_format") from None
+        if not constraint.replay(sent):
+            reason = f"the answer so far does not fit the {what}: {constraint.error}"
+            raise Refused(RefusalCode.INVALID, reason, parameter="response_format")
+        return constraint
 
     def to_score(self, text: str, token_ids: tuple[int, ...]) -> list[int]:
         """Tokens to score; raises Refused when there are fewer than two or more than the context holds."""

@@ -8,7 +8,7 @@ from protos.contract.request import Job
 from protos.contract.stream import Delta, FinishReason, RefusalCode, TokenLogprob, TopLogprob, Usage
 from workers.engines.base import Refused
 from workers.engines.simulated import content
-from workers.engines.simulated.scripted import Piece, pieces_before, script_of
+from workers.engines.simulated.scripted import Piece, script_of, what_is_left
 from workers.engines.simulated.sequence import Sequence_
 
 THOUGHTS = 6
@@ -74,10 +74,10 @@ class Speaker:
         )
 
     def _script(self, produced: int) -> dict[str, Any]:
-        new = self.script[self.start + self.said : self.start + produced]
+        new = self.script[self.said : produced]
         raw = "".join(one.raw for one in new)
         calls = tuple(one.call for one in new if one.call is not None)
-        if any(one.call is not None for one in self.script):
+        if self.job.tooling is not None and self.reason is not FinishReason.STOP:
             return {"raw": raw, "tool_calls": calls}
         return {"text": raw}
 
@@ -118,10 +118,10 @@ def speaker_for(job: Job, *, prompt_tokens: int, context_tokens: int, mu: float,
     length, reason = limit, FinishReason.LENGTH
     script = script_of(job)
     if script:
-        start = pieces_before(script, job.continue_from.text) if job.continue_from is not None else 0
-        if len(script) - start <= limit:
-            calls = any(one.call is not None for one in script)
-            length, reason = max(1, len(script) - start), FinishReason.TOOL_CALLS if calls else FinishReason.STOP
+        calls = any(one.call is not None for one in script)
+        script = what_is_left(script, job.continue_from.text) if job.continue_from is not None else script
+        if len(script) <= limit:
+            length, reason = len(script), FinishReason.TOOL_CALLS if calls else FinishReason.STOP
     elif not job.sampling.ignore_eos:
         natural = max(content.answer_length(key, mu, sigma) - start, job.sampling.min_tokens - start, 1)
         if natural <= limit:

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
+
 from protos.contract.grammar import Grammar, GrammarKind
 from protos.contract.request import Job
 from protos.contract.stream import RefusalCode
@@ -43,14 +45,22 @@ def script_of(job: Job) -> tuple[Piece, ...]:
     return tuple(Piece(part) for part in _parts(_fitting(job.grammar)))
 
 
-def pieces_before(script: tuple[Piece, ...], sent: str) -> int:
-    """Tokens of the script that the client has: those that ``sent`` spells."""
-    left = len(sent)
+def what_is_left(script: tuple[Piece, ...], sent: str) -> tuple[Piece, ...]:
+    """The script after ``sent``, which may end within a token."""
+    skipped = len(sent)
     for number, piece in enumerate(script):
-        if left <= 0:
-            return number
-        left -= len(piece.raw)
-    return len(script)
+        if skipped < len(piece.raw):
+            return (_rest(piece, skipped), *script[number + 1 :])
+        skipped -= len(piece.raw)
+    return (Piece(""),)
+
+
+def _rest(piece: Piece, skipped: int) -> Piece:
+    if not skipped or piece.call is None:
+        return Piece(piece.raw[skipped:], piece.call)
+    if piece.call.name:  # its beginning was sent with the name
+        return Piece(piece.raw[skipped:])
+    return Piece(piece.raw[skipped:], structs.replace(piece.call, arguments=piece.call.arguments[skipped:]))
 
 
 def _called(job: Job) -> Tool | None:
