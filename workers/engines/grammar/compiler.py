@@ -44,11 +44,9 @@ class TokenTable:
         self.special_token_ids = list(special)
         self._tokenize = tokenize
 
-    def __call__(self, text: str) -> list[int]:
-        """Token ids of a text."""
-        if isinstance(text, bytes):
-            raise TypeError("texts, not bytes")  # how llguidance finds out what is taken here
-        return self._tokenize(text)
+    def __call__(self, text: str | bytes) -> list[int]:
+        """Token ids of a text, as UTF-8 or not."""
+        return self._tokenize(text if isinstance(text, str) else text.decode("utf-8", "replace"))
 
 
 class GrammarCompiler:
