@@ -64,7 +64,6 @@ def serve(
     else:
         from router.ray.serve import serve_ray
 
-        raise_descriptor_limit()  # Ray's processes and HAProxy inherit it
         serve_ray(settings, address)
 
 

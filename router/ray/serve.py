@@ -15,7 +15,11 @@ from typing import Any
 
 from router.config import RouterConfig
 from router.errors import ConfigError
+from router.limits import most_connections, raise_descriptor_limit
 from router.ray import settings as serve_settings
+
+DESCRIPTORS_EACH = 2
+"""HAProxy needs one to the client and one to the replica. Ray's processes and HAProxy inherit this process's limit."""
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """The router moves no objects through Ray; the smallest store will do."""
@@ -28,7 +32,8 @@ def serve_ray(config: RouterConfig, address: str | None) -> None:
     _stop_on_signals(stop)
     try:
         loopback = serve_settings.loopback_only(config.http.host)
-        serve_settings.apply(serve_settings.environment(work_dir=work_dir, loopback=loopback))
+        room = min(config.http.connections_limit, most_connections(raise_descriptor_limit()) // DESCRIPTORS_EACH)
+        serve_settings.apply(serve_settings.environment(work_dir=work_dir, loopback=loopback, connections=room))
         _run_application(config, address)
         _stop_on_signals(stop)  # once more: Ray has put its own handlers there, which end the process at once
         print(f"allsorts: serving on http://{config.http.host}:{config.http.port}/v1", file=sys.stderr, flush=True)  # noqa: T201

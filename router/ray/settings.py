@@ -37,12 +37,19 @@ QUIET: Mapping[str, str] = {
 OWN_CLUSTER = "ALLSORTS_OWN_CLUSTER"
 """Set where Ray was started by ``allsorts serve`` for itself: one machine, so its internal ports stay on loopback."""
 
+ADDRESS_SHARE = 4
+"""One client address, other than this machine's own, gets at most one of so many parts of all connections."""
+
 HAPROXY_WRAPPER = Path(__file__).with_name("haproxy.sh")
 
 
-def environment(*, work_dir: Path, loopback: bool) -> dict[str, str]:
-    """The environment Ray and Serve must start with. ``work_dir`` holds HAProxy's files, one per cluster."""
+def environment(*, work_dir: Path, loopback: bool, connections: int) -> dict[str, str]:
+    """The environment Ray and Serve must start with. ``work_dir`` holds HAProxy's files, one per cluster;
+    ``connections``: of clients, at most.
+    """
     settings = {**REQUIRED, **QUIET}
+    settings["RAY_SERVE_HAPROXY_MAXCONN"] = str(connections)
+    settings["ALLSORTS_ADDRESS_CONNECTIONS"] = str(max(1, connections // ADDRESS_SHARE))
     settings["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"] = str(work_dir / "haproxy.cfg")
     settings["RAY_SERVE_HAPROXY_SOCKET_PATH"] = str(work_dir / "admin.sock")
     settings["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(work_dir)

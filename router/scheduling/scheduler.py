@@ -74,9 +74,7 @@ class Fleet(Protocol):
     def failed(
         self, worker_id: WorkerId, reason: str, *, breach: bool = False, model: tuple[str, str] | None = None
     ) -> None:
-        """A request failed there through the worker's fault, or it broke a rule of the contract. ``model``: name and
-        quantization of the one with which its engine erred; None: the worker itself failed.
-        """
+        """A request failed there through the worker's fault, or a breach. ``model``: with which its engine erred."""
         ...
 
     def succeeded(self, worker_id: WorkerId, began_at: float, *, model: tuple[str, str]) -> None:
@@ -332,11 +330,13 @@ class Scheduler:
         assert claim is not None, f"{tracked.request.request_id} has no claim to close"
         self._claims.close(claim, outcome)
         self._placer.finished(claim.dispatched, outcome, now)
+        tracked.computed(outcome)
         self._note(tracked, now, f"{outcome.ending} on {claim.placed.node}{f': {reason}' if reason else ''}")
 
     def _forget(self, tracked: TrackedRequest, now: float, why: str) -> None:
         """The request is over."""
         self._note(tracked, now, why)
+        self._admission.settle(tracked.request, tracked.used_tokens)
         request_id = tracked.request.request_id
         del self._requests[request_id]
         self._stories[request_id] = tuple(tracked.story)

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from protos.contract.ids import WorkerId
-from router.domain.placement import Placed
+from router.domain.placement import Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.scheduling.claims import Claim
 
@@ -36,6 +36,7 @@ class TrackedRequest:
     taken: bool = False  # some worker accepted it
     started: bool = False  # the client has something of the answer
     sent_tokens: int = 0  # output tokens the client has
+    output_tokens: int | None = None  # computed for it; None: nothing was
     prompt_tokens: int = 0  # exact, once a worker has counted
     output_format: str = ""  # how thoughts and calls are marked in what the client has
     last_failure: str = ""
@@ -52,6 +53,19 @@ class TrackedRequest:
         self.failures += 0 if busy else 1
         self.avoid.add(placed.worker_id)
         self.last_failure = f"{placed.node}: {reason}"
+
+    def computed(self, outcome: Outcome) -> None:
+        """What all attempts so far brought. An answer's end counts its own attempt, whatever breaks off all of them."""
+        if outcome.computed:
+            before = self.sent_tokens if outcome.ending.natural else 0
+            self.output_tokens = max(self.output_tokens or 0, before + outcome.completion_tokens)
+
+    @property
+    def used_tokens(self) -> int:
+        """Prompt and output; 0 while nothing was computed for it. A prompt that moves is paid for once."""
+        if self.output_tokens is None:
+            return 0
+        return (self.prompt_tokens or self.request.prompt_tokens_estimate) + self.output_tokens
 
     def backoff_s(self) -> float:
         """Seconds to wait before the next attempt; 0 unless busy workers refused it."""

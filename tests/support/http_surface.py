@@ -23,6 +23,7 @@ from router.domain.snapshot import FleetSnapshot
 from router.errors import AllsortsError, NotFound, UnknownModel
 from router.http.admin.operations import Admin, Archive
 from router.http.admin.rejection_log import RejectionLog
+from router.http.auth.meters import Reservation
 from router.http.dialects.inference import Inference
 from router.http.dialects.shared.model_name import default_floors
 from router.http.server.asgi import HttpApp
@@ -201,8 +202,9 @@ class OpenAuthenticator:
     def rate_headers(self, principal: Principal) -> tuple[tuple[bytes, bytes], ...]:
         return ()
 
-    def charge(self, principal: Principal, tokens: int) -> None:
+    def reserve(self, principal: Principal, tokens: int) -> Reservation:
         """No limits, nothing to count."""
+        return Reservation(None, tokens)
 
 
 def http_app(

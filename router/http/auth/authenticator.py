@@ -8,7 +8,6 @@ and not be taken for the local user. Limits are counted per router replica.
 """
 
 import asyncio
-from dataclasses import dataclass
 
 import structlog
 
@@ -17,6 +16,7 @@ from router.domain.clock import Clock
 from router.domain.principal import LOCAL, Principal, Scope
 from router.domain.token_bucket import TokenBucket
 from router.errors import ConfigError, NotAllowed, NotAuthenticated, RateLimited, Unavailable
+from router.http.auth.meters import Meters, Reservation
 from router.state.api_keys import PREFIX, principal_of, secret_hash
 from router.state.backend import StoreFailed
 from router.state.rows import KeyRow
@@ -27,14 +27,6 @@ log = structlog.get_logger()
 CACHED_S = 1.0
 LOOKED_UP_S = 0.02
 MAX_HEADER_CHARS = 512
-MAX_DEBT_S = 3600.0
-"""Tokens are counted by workers, after the fact: no count, however wrong, locks a key out for longer than this."""
-
-
-@dataclass(slots=True)
-class _Meters:
-    requests: TokenBucket | None
-    tokens: TokenBucket | None
 
 
 class StoredAuthenticator:
@@ -47,7 +39,7 @@ class StoredAuthenticator:
         self._keys: dict[str, KeyRow] | None = None  # by hash; None: not read yet
         self._read_at = 0.0
         self._reading = asyncio.Lock()
-        self._meters: dict[str, _Meters] = {}
+        self._meters: dict[str, Meters] = {}
 
     async def authenticate(self, authorization: str | None, scope: Scope, *, counted: bool = True) -> Principal:
         """The caller; with ``serve``, unless told otherwise, one more of its requests.
@@ -84,37 +76,40 @@ class StoredAuthenticator:
                 headers.append((b"x-ratelimit-reset-" + name, _duration(bucket.wait_s(bucket.per_minute)).encode()))
         return tuple(headers)
 
-    def charge(self, principal: Principal, tokens: int) -> None:
-        """Count prompt and output tokens of a request that ended."""
+    def reserve(self, principal: Principal, tokens: int) -> Reservation:
+        """Take what a request is expected to cost; to be settled when it has ended. Raises RateLimited.
+
+        One that costs more than a whole minute's worth passes when the bucket is full.
+        """
         bucket = self._meters_of(principal).tokens
-        if bucket is not None:
-            bucket.spend(tokens, max_debt_s=MAX_DEBT_S)
+        if bucket is not None and (wait_s := bucket.wait_s(tokens)) > 0:
+            raise self._limited("tokens", bucket, wait_s, principal)
+        return Reservation(bucket, tokens)
 
     def _count_request(self, principal: Principal) -> None:
         meters = self._meters_of(principal)
         for what, bucket in (("requests", meters.requests), ("tokens", meters.tokens)):
             if bucket is not None and (wait_s := bucket.wait_s(1)) > 0:
-                raise RateLimited(
-                    f"Rate limit reached for {what} per minute of the API key {principal.key_id}: "
-                    f"limit {bucket.per_minute:.0f}. Try again in {_duration(wait_s)}.",
-                    retry_after_s=wait_s,
-                    limits=self.rate_headers(principal),
-                )
+                raise self._limited(what, bucket, wait_s, principal)
         if meters.requests is not None:
             meters.requests.spend(1)
 
-    def _meters_of(self, principal: Principal) -> _Meters:
+    def _limited(self, what: str, bucket: TokenBucket, wait_s: float, principal: Principal) -> RateLimited:
+        return RateLimited(
+            f"Rate limit reached for {what} per minute of the API key {principal.key_id}: "
+            f"limit {bucket.per_minute:.0f}. Try again in {_duration(wait_s)}.",
+            retry_after_s=wait_s,
+            limits=self.rate_headers(principal),
+        )
+
+    def _meters_of(self, principal: Principal) -> Meters:
         now = self._clock.now()
         meters = self._meters.get(principal.key_id)
-        limits = (principal.requests_per_minute, principal.tokens_per_minute)
         if meters is None:
-            made = [None if limit is None else TokenBucket.full(limit, now) for limit in limits]
-            meters = _Meters(*made)
+            meters = Meters.of(principal, now)
             if principal.key_id:
                 self._meters[principal.key_id] = meters
-        for bucket in (meters.requests, meters.tokens):
-            if bucket is not None:
-                bucket.refill(now)
+        meters.refill(now)
         return meters
 
     async def _current_keys(self, cached_s: float) -> dict[str, KeyRow]:

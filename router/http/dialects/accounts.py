@@ -7,6 +7,7 @@ from protos.contract.ids import RequestId
 from protos.contract.stream import Usage
 from router.domain.answer import AnswerHead, Chunk
 from router.domain.principal import Principal
+from router.http.auth.meters import Reservation
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Progress:
     tokens: dict[int, int] = field(default_factory=dict)
     ended: dict[int, Usage] = field(default_factory=dict)
     usage: Usage | None = None
+    reservation: Reservation | None = None  # of the caller's tokens per minute
     broke: bool = False  # after the status line was out
 
     def usage_of(self, index: int, last: Chunk, heads: Mapping[int, AnswerHead]) -> Usage:

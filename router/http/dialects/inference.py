@@ -19,6 +19,7 @@ from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.errors import AllsortsError, RateLimited, Unavailable, WorkerFailed
 from router.http.admin.rejection_log import RejectionLog
+from router.http.auth.meters import expected_tokens
 from router.http.dialects.accounts import Progress, total_usage
 from router.http.dialects.answering import Answering
 from router.http.dialects.collected import Collected
@@ -82,6 +83,8 @@ class Inference:
             call, asked = await self.large.understand(body, partial(self._understand, dialect, body, arrival))
             del body
             share.settle(*(one.request for one in asked))
+            expected = sum(expected_tokens(one.request) for one in asked)
+            progress.reservation = self.authenticator.reserve(progress.principal, expected)
             if call.ignored:
                 exchange.more_headers = (*exchange.more_headers, ignored_header(call.ignored))
             await self._answer(exchange, dialect, call, asked, progress)
@@ -230,8 +233,9 @@ class Inference:
             ttft_s=None if first is None else first - progress.arrived_at,
             usage=usage,
         )
-        if usage is not None:
-            self.authenticator.charge(progress.principal, usage.prompt_tokens + usage.completion_tokens)
+        if progress.reservation is not None:
+            used = usage or Usage()
+            progress.reservation.settle(used.prompt_tokens + used.completion_tokens)
 
 
 def _says_something(chunk: Chunk) -> bool:

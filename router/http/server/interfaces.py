@@ -7,6 +7,7 @@ from router.domain.answer import Answer
 from router.domain.principal import Principal, Scope
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
+from router.http.auth.meters import Reservation
 
 
 class Pipeline(Protocol):
@@ -91,6 +92,6 @@ class Authenticator(Protocol):
         """OpenAI's x-ratelimit-* headers for this caller, empty when it has no limits."""
         ...
 
-    def charge(self, principal: Principal, tokens: int) -> None:
-        """Count tokens against the caller's limit."""
+    def reserve(self, principal: Principal, tokens: int) -> Reservation:
+        """Take what a request is expected to cost from the caller's limit. Raises RateLimited."""
         ...

@@ -110,6 +110,10 @@ class Admission:
         if len(self._queue) > self._limits.queue_limit:
             self._make_room(now)
 
+    def settle(self, request: InferenceRequest, used_tokens: float) -> None:
+        """A request has ended: its tenant pays for what was used, no longer for what was expected."""
+        self._budgets.settle(request.tenant, request.request_id, used_tokens)
+
     def schedule(self, snapshot: FleetSnapshot, now: float) -> list[Decision]:
         """Decide everything that can be decided now; the claim of each Admitted is open when it returns."""
         decisions: list[Decision] = list(self._refused)
@@ -264,7 +268,7 @@ class Admission:
             wait = self._waits.retry_after_s(request.model.name, now)
             reason = f"tenant {request.tenant} already has {own.queue_limit} requests waiting"
             return _shed(request, ShedCode.RATE_LIMITED, reason, retry_after_s=_at_least_one(wait))
-        wait = self._budgets.take(request.tenant, tokens, now)
+        wait = self._budgets.take(request.tenant, request.request_id, tokens, now)
         if wait > 0.0:
             reason = f"tenant {request.tenant} has used its {own.tokens_per_minute:.0f} tokens per minute"
             return _shed(request, ShedCode.RATE_LIMITED, reason, retry_after_s=_at_least_one(wait))

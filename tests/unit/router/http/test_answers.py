@@ -7,7 +7,9 @@ from protos.contract.request import ChatMessage
 from router.config import HttpConfig
 from router.domain.principal import Principal, Scope
 from router.domain.request import SloTargets
+from router.domain.token_bucket import TokenBucket
 from router.errors import NotAllowed, NotAuthenticated, RateLimited
+from router.http.auth.meters import Reservation
 from tests.support.http_surface import MOVE, WORDS, surface
 
 TEXT = "".join(WORDS)
@@ -129,7 +131,7 @@ class Guard:
     """Knows two keys, and one that is used up."""
 
     def __init__(self) -> None:
-        self.charged = 0
+        self.bucket = TokenBucket.full(1000, 0.0)
 
     async def authenticate(self, authorization: str | None, scope: Scope, *, counted: bool = True) -> Principal:
         if authorization == "Bearer spent" and counted:
@@ -145,8 +147,8 @@ class Guard:
     def rate_headers(self, principal: Principal) -> tuple[tuple[bytes, bytes], ...]:
         return ((b"x-ratelimit-limit-requests", b"60"),)
 
-    def charge(self, principal: Principal, tokens: int) -> None:
-        self.charged += tokens
+    def reserve(self, principal: Principal, tokens: int) -> Reservation:
+        return Reservation(self.bucket, tokens)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ async def test_a_keys_rules_go_with_its_requests_and_its_tokens_are_counted() ->
             headers={"authorization": "Bearer serve"},
         )
     assert reply.headers["x-ratelimit-limit-requests"] == "60"
-    assert guard.charged == 13
+    assert guard.bucket.level == 1000 - 13
     request = on.pipeline.requests[0]
     assert (request.priority, request.model.floor, request.never_quantized) == (2, "q8_0", True)
     assert request.required_labels == (("site", "lab"),)

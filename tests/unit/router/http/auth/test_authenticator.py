@@ -1,6 +1,7 @@
 """API keys: who gets in, what they may do, how often."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -134,11 +135,39 @@ async def test_requests_per_minute_are_limited_and_told_in_headers(rig: Rig) -> 
         await rig.auth.authenticate(key, Scope.SERVE)
 
 
+@pytest.mark.parametrize(("limit", "each", "passes"), [(100, 100, 1), (100, 30, 3), (100, 1000, 1), (600, 6, 100)])
+async def test_many_requests_at_once_get_no_more_tokens_than_one_after_the_other(
+    rig: Rig, limit: int, each: int, passes: int
+) -> None:
+    """What each is expected to use is taken before it begins: a key of 100 once got 30,000."""
+    key = await rig.key(tokens_per_minute=limit)
+    principals = [await rig.auth.authenticate(key, Scope.SERVE) for _ in range(120)]
+    through = 0
+    for principal in principals:
+        with contextlib.suppress(RateLimited):
+            rig.auth.reserve(principal, each)
+            through += 1
+    assert through == passes
+
+
+async def test_what_was_expected_and_not_used_is_given_back(rig: Rig) -> None:
+    """At the end of the request, once."""
+    key = await rig.key(tokens_per_minute=600)
+    principal = await rig.auth.authenticate(key, Scope.SERVE)
+    reservation = rig.auth.reserve(principal, 500)
+    with pytest.raises(RateLimited, match="tokens per minute"):
+        rig.auth.reserve(principal, 101)
+    reservation.settle(20)
+    reservation.settle(20)
+    assert dict(rig.auth.rate_headers(principal))[b"x-ratelimit-remaining-tokens"] == b"580"
+    rig.auth.reserve(principal, 580)
+
+
 async def test_tokens_are_charged_afterwards_and_a_debt_is_waited_for(rig: Rig) -> None:
     """A long answer may overdraw; the next request waits until the budget is positive again."""
     key = await rig.key(tokens_per_minute=600)
     principal = await rig.auth.authenticate(key, Scope.SERVE)
-    rig.auth.charge(principal, 900)
+    rig.auth.reserve(principal, 10).settle(900)
     assert dict(rig.auth.rate_headers(principal))[b"x-ratelimit-remaining-tokens"] == b"0"
     with pytest.raises(RateLimited, match="tokens per minute"):
         await rig.auth.authenticate(key, Scope.SERVE)
@@ -153,7 +182,7 @@ async def test_a_workers_absurd_count_does_not_lock_a_key_out_for_years(rig: Rig
     """Workers count tokens; the longest debt is an hour's."""
     key = await rig.key(tokens_per_minute=600)
     principal = await rig.auth.authenticate(key, Scope.SERVE)
-    rig.auth.charge(principal, 2**32)
+    rig.auth.reserve(principal, 10).settle(2**32)
     with pytest.raises(RateLimited) as refusal:
         await rig.auth.authenticate(key, Scope.SERVE)
     assert refusal.value.retry_after_s == pytest.approx(3600, abs=1)

@@ -175,6 +175,27 @@ def test_a_tenant_over_its_tokens_per_minute_is_told_when_to_come_back() -> None
     assert refused.retry_after_s == 30.0
 
 
+def test_a_tenant_pays_for_what_was_used_and_not_for_what_was_expected() -> None:
+    """A request that ended early gives the rest back, one that went on takes more; each once."""
+    gate = admission(tenants={Tenant("t"): TenantLimits(tokens_per_minute=2200.0)})
+    asked = [request(number, expected_output_tokens=100) for number in range(6)]
+    for one in asked[:2]:
+        gate.arrive(one, 0.0)
+    gate.settle(asked[0], 100.0)
+    gate.settle(asked[0], 100.0)
+    gate.arrive(asked[2], 0.0)  # 1,000 came back: not enough
+    (refused,) = shed(gate.pump(pool(), 0.0))
+    assert refused.request_id == "r2"
+    gate.settle(asked[1], 0.0)
+    gate.arrive(asked[3], 0.0)
+    assert shed(gate.pump(pool(), 0.0)) == []
+    gate.settle(asked[3], 10_000_000.0)
+    gate.arrive(asked[4], 0.0)
+    (refused,) = shed(gate.pump(pool(), 0.0))
+    assert refused.retry_after_s is not None
+    assert 3600.0 <= refused.retry_after_s <= 3660.0
+
+
 def test_a_model_nobody_ever_served_is_refused_as_unknown() -> None:
     """Waiting would not help."""
     gate = admission()
