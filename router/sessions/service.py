@@ -31,6 +31,7 @@ from router.sessions.enrolment import enrol, renew
 from router.sessions.events import EventHandler, ProtocolViolation, Tell
 from router.sessions.parts import parts_of
 from router.sessions.peers import certificate_end, peer_of
+from router.sessions.reader_share import ReaderShare
 from router.sessions.session import WorkerSession
 from router.sessions.watchdog import (
     MAX_HANG_S,
@@ -58,15 +59,6 @@ HELLOS_AT_ONCE = 2
 LAST_WRITE_S = 1.0
 ENDING_S = 3.0
 """How long a router that stops waits for its sessions."""
-
-HEAVY_EVENT_S = 0.005
-"""An event that took longer to handle makes its session wait three times as long before the next: a worker that floods
-the router with work has at most a quarter of its time.
-"""
-
-MAX_PAUSE_S = 0.5
-"""Far below the silence that ends a session: a router that was itself held up must not take an honest worker for dead.
-"""
 
 
 class FleetService(pb_grpc.FleetServicer):
@@ -234,6 +226,7 @@ class FleetService(pb_grpc.FleetServicer):
         return math.inf if certificate_end is None else self._clock.now() + certificate_end - self._clock.wall()
 
     async def _read(self, handler: EventHandler, context: Any) -> None:
+        share = ReaderShare()
         while True:
             event = await context.read()
             if event is grpc.aio.EOF:
@@ -241,9 +234,9 @@ class FleetService(pb_grpc.FleetServicer):
             for part in parts_of(event):
                 began = self._clock.now()
                 handler.handle(part)
-                took = self._clock.now() - began
-                if took > HEAVY_EVENT_S:
-                    await asyncio.sleep(min(3.0 * took, MAX_PAUSE_S))
+                pause_s = share.handled(began, self._clock.now())
+                if pause_s > 0.0:
+                    await asyncio.sleep(pause_s)
 
     async def _watch(self, session: WorkerSession, member: Member) -> None:
         while True:

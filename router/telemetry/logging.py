@@ -6,6 +6,7 @@ import sys
 import structlog
 
 from protos.contract.printable import printable_event
+from router.telemetry.log_limit import LogLimit
 
 
 def configure_logging(level: str = "info") -> None:
@@ -17,6 +18,7 @@ def configure_logging(level: str = "info") -> None:
     )
     structlog.configure(
         processors=[
+            LogLimit(),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -1,0 +1,41 @@
+"""How much of the router's time one worker's events may take: a worker that floods it waits between its events.
+
+gRPC's flow control then holds the flood back at the worker, whose outbox joins what waits. Pure.
+"""
+
+HEAVY_EVENT_S = 0.005
+"""An event that took longer to handle makes its session wait three times as long before the next."""
+
+WINDOW_S = 0.1
+SHARE = 0.5
+"""Of a window that may go into many small events. A large engine with hundreds of streams takes a tenth."""
+
+MAX_PAUSE_S = 0.5
+"""Far below the silence that ends a session: a router that was itself held up must not take an honest worker for dead.
+"""
+
+
+class ReaderShare:
+    """Of one session. Times are monotonic seconds.
+
+    >>> share = ReaderShare()
+    >>> share.handled(0.0, 0.001), share.handled(0.001, 0.011)
+    (0.0, 0.03)
+    """
+
+    def __init__(self) -> None:
+        self._window_began = 0.0
+        self._busy_s = 0.0
+
+    def handled(self, began: float, ended: float) -> float:
+        """An event was handled from ``began`` to ``ended``; seconds to wait before the next."""
+        took = ended - began
+        if began - self._window_began > WINDOW_S:
+            self._window_began, self._busy_s = began, 0.0
+        self._busy_s += took
+        if took > HEAVY_EVENT_S:
+            return min(3.0 * took, MAX_PAUSE_S)
+        if self._busy_s > SHARE * WINDOW_S:
+            self._busy_s = 0.0
+            return min(max(0.0, self._window_began + WINDOW_S - ended), MAX_PAUSE_S)
+        return 0.0
