@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 VENV   := .venv
 VLLM   := .venv-vllm
+PEERS  := .venv-peers
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 PIP    := $(PY) -m pip install --disable-pip-version-check --quiet
@@ -16,8 +17,8 @@ export OMP_NUM_THREADS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
-.PHONY: help up env env-dev env-vllm model test test-quick test-roles test-vllm check format protos locks clean \
-        bench-decision bench-engine bench-house bench-join bench-machines bench-placement bench-simfidelity attack chaos loadtest
+.PHONY: help up env env-dev env-peers env-vllm model test test-quick test-roles test-vllm check format protos locks clean \
+        bench-decision bench-engine bench-house bench-join bench-machines bench-placement bench-router bench-simfidelity attack chaos loadtest
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -60,6 +61,13 @@ $(READY)/awq: $(READY)/vllm
 	@$(VLLM)/bin/python -m tests.support.awq --out $(MODELS)
 	@touch $@
 
+$(READY)/peers: requirements/peers.lock
+	@echo "environment: installing other people's routers into $(PEERS)"
+	@python3 -m venv $(PEERS) && mkdir -p $(READY)
+	@$(PEERS)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/peers.lock
+	@touch $@
+
+env-peers: $(READY)/peers ## set up other people's routers, for make bench-router and bench-mixed
 env-vllm: $(READY)/awq ## set up vLLM on this CPU, and a small AWQ model
 env: $(READY)/model ## set up what `make up` needs
 env-dev: $(READY)/dev ## set up what tests and benchmarks need
@@ -119,6 +127,9 @@ bench-machines: $(READY)/dev ## machines priced before measurement; a server tha
 bench-join: $(READY)/dev ## joining, measured: what the fleet table tells against what a lone stream gets (ARGS=--part)
 	@$(PY) -m loadtest.bench.join $(ARGS)
 
+bench-router: $(READY)/dev $(READY)/peers ## what a router adds to a stream: ours beside vllm-router, sglang-router and LiteLLM
+	@$(PY) -m loadtest.bench.router $(ARGS)
+
 bench-simfidelity: $(READY)/dev ## the simulated engine, given a join benchmark's profile, against that real worker
 	@$(PY) -m loadtest.bench.simfidelity $(ARGS)
 
@@ -138,4 +149,4 @@ attack: $(READY)/dev ## what anybody may send, on real processes, while honest c
 	@$(PY) -m loadtest.attack $(ARGS)
 
 clean: ## remove environments, models and results
-	@rm -rf $(VENV) $(VLLM) build .allsorts
+	@rm -rf $(VENV) $(VLLM) $(PEERS) build .allsorts

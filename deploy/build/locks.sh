@@ -14,7 +14,7 @@ compile() { # compile OUTPUT [pip-compile arguments]
 together=$(mktemp -d)
 trap 'rm -rf "$together"' EXIT
 case "${1:-}" in
-  --upgrade) sed -i -n '/^#/p' requirements/{base,router,llama,loadtest,dev,vllm}.lock ;;
+  --upgrade) sed -i -n '/^#/p' requirements/{base,router,llama,loadtest,dev,vllm,peers}.lock ;;
   "") sed -nE 's/^([A-Za-z0-9_.-]+==[^ ;]+).*/\1/p' requirements/{base,router,llama,loadtest,dev}.lock | sort -u > "$together/all.txt" ;;
   *) echo "locks.sh: $1 is not an argument of it; --upgrade is" >&2; exit 2 ;;
 esac
@@ -26,3 +26,4 @@ for role in router llama loadtest dev; do
   compile "requirements/$role.lock" --extra "$role" pyproject.toml -c "$together/all.txt"
 done
 compile requirements/vllm.lock requirements/vllm.in pyproject.toml
+compile requirements/peers.lock requirements/peers.in
