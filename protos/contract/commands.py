@@ -16,6 +16,7 @@ class Welcome:
     node: str
     replicas: tuple[Replica, ...]
     load_interval_s: float
+    version: str = ""  # of the router's Allsorts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""Versions of the protocol that this build speaks."""
+"""Which Allsorts this is, and the versions of the protocol that it speaks."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -11,5 +14,14 @@ def agreed_version(newest: int, oldest: int) -> int | None:
     True
     >>> agreed_version(newest=0, oldest=0)
     """
-    version = min(PROTOCOL_VERSION, newest)
-    return version if version >= max(OLDEST_PROTOCOL_VERSION, oldest) else None
+    both = min(PROTOCOL_VERSION, newest)
+    return both if both >= max(OLDEST_PROTOCOL_VERSION, oldest) else None
+
+
+@cache
+def own_version() -> str:
+    """The installed version; "unknown" when run from a bare folder."""
+    try:
+        return version("allsorts")
+    except PackageNotFoundError:
+        return "unknown"

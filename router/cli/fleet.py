@@ -113,14 +113,14 @@ def fleet_table(body: dict[str, Any]) -> FleetTable:
     """One row for each model of each worker; tokens/s are what the join benchmark measured for one stream."""
     return FleetTable(
         [
-            dict(zip(_COLUMNS, _row(worker, model), strict=True))
+            dict(zip(_COLUMNS, _row(worker, model, body.get("allsorts", "")), strict=True))
             for worker in body["workers"]
             for model in worker["models"] or [{}]
         ]
     )
 
 
-def _row(worker: dict[str, Any], model: dict[str, Any]) -> list[str]:
+def _row(worker: dict[str, Any], model: dict[str, Any], head: str) -> list[str]:
     """Words that workers chose are shown as they are, brackets too."""
     state = worker["state"]
     if model.get("state") == "failed" or (state == "ready" and model.get("state") not in (None, "ready")):
@@ -129,7 +129,12 @@ def _row(worker: dict[str, Any], model: dict[str, Any]) -> list[str]:
     shown = f"[{style}]{state}[/{style}]" if style else state
     if worker["cordoned"]:
         shown += " (cordoned)"
-    reason = model.get("error") or model.get("suspended_reason") or worker["suspended_reason"]
+    version = worker.get("version", "")
+    if head and version and version != head:
+        shown += f" (allsorts {escape(version)}, the head {escape(head)})"
+    reason = (
+        worker.get("away_reason") or model.get("error") or model.get("suspended_reason") or worker["suspended_reason"]
+    )
     speed = model.get("speed") or {}
     rate = speed.get("decode_tokens_per_s")
     return [

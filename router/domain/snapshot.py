@@ -40,6 +40,7 @@ class WorkerView:
     load: Load = field(default_factory=Load)
     inflight: Inflight = field(default_factory=Inflight)
     rtt_s: float = 0.0
+    away_reason: str = ""  # why it takes no work, in its own words, while it is draining or asleep
     cordoned: bool = False
     suspended_until: float = 0.0  # circuit breaker: no placements before this monotonic second
     suspended_reason: str = ""

@@ -23,6 +23,7 @@ class Member:
     model_breakers: dict[tuple[str, str], Breaker] = field(default_factory=dict)  # of those something stands against
     load: Load = field(default_factory=Load)
     rtt_s: float = 0.0
+    away_reason: str = ""  # in its own words
     cordoned: bool = False
     lost_at: float | None = None
     lost_reason: str = ""
@@ -41,6 +42,7 @@ class Member:
             load=self.load,
             inflight=self._inflight(claims),
             rtt_s=self.rtt_s,
+            away_reason=self.away_reason if self.state in (WorkerState.DRAINING, WorkerState.ASLEEP) else "",
             cordoned=self.cordoned,
             suspended_until=self.breaker.open_until,
             suspended_reason=self.breaker.reason,

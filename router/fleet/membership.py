@@ -158,10 +158,11 @@ class Membership:
         self._log.info("worker.lost", reason=reason, **about)
         return True
 
-    def event(self, worker_id: WorkerId, event: Event) -> None:
-        """A lifecycle event for a known worker."""
+    def event(self, worker_id: WorkerId, event: Event, reason: str = "") -> None:
+        """A lifecycle event for a known worker; ``reason``: its own, for taking no work."""
         member = self._members.get(worker_id)
         if member is not None:
+            member.away_reason = reason
             self._advance(member, event)
             self._changed(member)
 

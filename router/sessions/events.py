@@ -126,7 +126,7 @@ class EventHandler:
     def _leaving(self, leaving: Leaving) -> None:
         log.info("worker.leaving", worker=self._member.worker_id, kind=leaving.kind, reason=leaving.reason)
         if leaving.kind is not None:
-            self._membership.event(self._member.worker_id, _LEAVING[leaving.kind])
+            self._membership.event(self._member.worker_id, _LEAVING[leaving.kind], leaving.reason)
 
     def _stray(self) -> None:
         self._strays += 1

@@ -18,7 +18,7 @@ from protos.contract.commands import Dismiss, Welcome
 from protos.contract.events import Hello
 from protos.contract.ids import WorkerId
 from protos.contract.validation import OutOfBounds
-from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, agreed_version
+from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, agreed_version, own_version
 from protos.contract.worker import Replica
 from router.config import FleetConfig
 from router.domain.clock import Clock
@@ -183,6 +183,7 @@ class FleetService(pb_grpc.FleetServicer):
                 node=profile.node,
                 replicas=self.replicas,
                 load_interval_s=self._config.load_interval_s,
+                version=own_version(),
             )
         )
         await self._run(session, member, context)

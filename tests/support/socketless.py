@@ -70,6 +70,7 @@ class SocketlessRouter:
 
     def __init__(self, replica_id: str = "replica-0") -> None:
         self.replica_id = replica_id
+        self.version = ""
         self.replicas: list[pb.Replica] = []
         self.calls: list[Call] = []
         self.welcomes = True
@@ -96,7 +97,11 @@ class SocketlessRouter:
             call.fail(self.refusal)
         elif self.welcomes:
             call.end = end
-            call.send(welcome=pb.Welcome(replica_id=self.replica_id, protocol_version=1, replicas=self.replicas))
+            call.send(
+                welcome=pb.Welcome(
+                    replica_id=self.replica_id, protocol_version=1, replicas=self.replicas, version=self.version
+                )
+            )
         return end
 
     async def session(self, number: int = 1) -> "Session":

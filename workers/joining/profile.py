@@ -4,11 +4,11 @@ import asyncio
 import platform
 from collections.abc import Mapping
 
+from protos.contract.versions import own_version
 from protos.contract.worker import Hardware, Profile
 from workers.config import ModelConfig
 from workers.engines.spec import EngineSpec
 from workers.hardware.detect import this_machine
-from workers.versions import own_version
 
 
 async def profile_of(

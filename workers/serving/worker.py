@@ -202,6 +202,9 @@ class Worker:
         """A session is open: learn its siblings; say so if no work is taken now."""
         if not self._sessions.welcomed(session):
             return
+        here = self._plan.profile.version
+        if welcome.version and here and welcome.version != here:
+            log.warning("versions.differ", head=welcome.version, here=here, level_with="allsorts upgrade")
         self._sessions.follow(welcome.replicas)
         self.availability.tell(session)
 

@@ -1513,6 +1513,7 @@ class Welcome(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     LOAD_INTERVAL_S_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     protocol_version: _builtins.int
     """the one both speak"""
@@ -1520,6 +1521,8 @@ class Welcome(_message.Message):
     """the node's name, made unique"""
     load_interval_s: _builtins.float
     """least time between two loads"""
+    version: _builtins.str
+    """of Allsorts; empty: from before it was told"""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]: ...
     def __init__(
@@ -1530,10 +1533,11 @@ class Welcome(_message.Message):
         node: _builtins.str = ...,
         replicas: _abc.Iterable[Global___Replica] | None = ...,
         load_interval_s: _builtins.float = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["load_interval_s", b"load_interval_s", "node", b"node", "protocol_version", b"protocol_version", "replica_id", b"replica_id", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["load_interval_s", b"load_interval_s", "node", b"node", "protocol_version", b"protocol_version", "replica_id", b"replica_id", "replicas", b"replicas", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from protos.contract.versions import own_version
 from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed
 from router.domain.snapshot import FleetSnapshot, SetAside, WorkerView
 
@@ -10,7 +11,11 @@ from router.domain.snapshot import FleetSnapshot, SetAside, WorkerView
 def fleet_body(fleet: FleetSnapshot) -> dict[str, Any]:
     """``{"workers": [...]}``, in the order of their node names."""
     views = sorted(fleet.workers, key=lambda view: (view.profile.node, view.worker_id))
-    return {"version": fleet.version, "workers": [_worker(view, fleet.taken_at) for view in views]}
+    return {
+        "version": fleet.version,
+        "allsorts": own_version(),
+        "workers": [_worker(view, fleet.taken_at) for view in views],
+    }
 
 
 def _worker(view: WorkerView, now: float) -> dict[str, Any]:
@@ -19,6 +24,7 @@ def _worker(view: WorkerView, now: float) -> dict[str, Any]:
         "node": profile.node,
         "worker_id": view.worker_id,
         "state": str(view.state),
+        "away_reason": view.away_reason,
         "cordoned": view.cordoned,
         "suspended_s": max(0.0, view.suspended_until - now) if math.isfinite(view.suspended_until) else 0.0,
         "suspended_reason": view.suspended_reason if view.suspended_until > now else "",

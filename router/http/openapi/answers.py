@@ -32,14 +32,17 @@ SCHEMAS: dict[str, Any] = {
     "Fleet": _object(
         {
             "version": _COUNT,
+            "allsorts": _TEXT,
             "workers": _list(
                 _object(
                     {
                         "node": _TEXT,
                         "worker_id": _TEXT,
                         "state": _TEXT,
+                        "away_reason": _TEXT,
                         "cordoned": _FLAG,
                         "engine": _TEXT,
+                        "version": _TEXT,
                         "hardware": {"type": "object"},
                         "labels": _MAP,
                         "models": _list(

@@ -9,6 +9,7 @@ import pytest
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.ids import WorkerId
 from protos.contract.validation import MAX_MODELS
+from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, own_version
 from router.config import FleetConfig
 from router.domain.clock import SystemClock
 from router.domain.ids import ReplicaId
@@ -179,3 +180,40 @@ async def test_a_hello_under_another_name_than_its_certificate_is_asked_about() 
     made, _ = service(gate)
     await call(made, _Call(hello("other"), certificate="w"))
     assert gate.asked == [("", "w"), ("other", "w")]
+
+
+@pytest.mark.parametrize(
+    ("newest", "oldest", "agreed"),
+    [(PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION), (PROTOCOL_VERSION + 1, PROTOCOL_VERSION, 1),
+     (PROTOCOL_VERSION + 3, OLDEST_PROTOCOL_VERSION, 1)],
+)  # fmt: skip
+async def test_a_worker_one_version_newer_goes_on(newest: int, oldest: int, agreed: int) -> None:
+    """In the newest version that both speak; what this router does not know in its hello is passed over."""
+    made, fleet = service(_Gate())
+    event = hello()
+    event.hello.protocol_version, event.hello.oldest_protocol_version = newest, oldest
+    event.hello.profile.version = "99.0"
+    later = pb.WorkerEvent()
+    later.ParseFromString(event.SerializeToString())
+    unknown = bytes([0xFA, 0x3E, 3]) + b"new"  # field 1007, three bytes
+    later.hello.ParseFromString(event.hello.SerializeToString() + unknown)
+    one = _Call(later)
+    await call(made, one)
+    assert one.status is None
+    assert one.written[0].welcome.protocol_version == agreed
+    assert one.written[0].welcome.version == own_version()
+    member = fleet.member(WorkerId("w"))
+    assert member is not None
+    assert member.profile.version == "99.0"
+
+
+@pytest.mark.parametrize(("newest", "oldest"), [(PROTOCOL_VERSION + 2, PROTOCOL_VERSION + 1), (0, 0)])
+async def test_a_worker_that_speaks_nothing_in_common_is_told_which_is_older(newest: int, oldest: int) -> None:
+    """In one line."""
+    made, _ = service(_Gate())
+    event = hello()
+    event.hello.protocol_version, event.hello.oldest_protocol_version = newest, oldest
+    one = _Call(event)
+    await call(made, one)
+    assert one.status is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"the worker speaks protocol {oldest}-{newest}" in one.details

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
@@ -35,11 +36,17 @@ class Rig:
         pause: PauseFile | None = None,
         conditions: ConditionWatch | None = None,
         sleep_program: tuple[str, ...] | None = None,
+        version: str = "",
     ) -> None:
         self.router = SocketlessRouter()
         self.engines: list[EchoEngine] = []
         self.worker: Worker = build_worker(
-            WorkerPlan(profile=PROFILE, models=models, drain_s=drain_s, leave_unless_loaded=leave_unless_loaded),
+            WorkerPlan(
+                profile=replace(PROFILE, version=version),
+                models=models,
+                drain_s=drain_s,
+                leave_unless_loaded=leave_unless_loaded,
+            ),
             make_engine=make_engine or self._make,
             routers=("router:1",),
             worker_id=worker_id,

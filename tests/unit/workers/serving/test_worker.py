@@ -4,11 +4,13 @@ import asyncio
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.worker import Replica
 from tests.support.socketless import status
 from tests.unit.workers.serving.conftest import Rig, generate, running
+from tests.unit.workers.serving.test_availability import answered
 from workers.engines.base import Engine, LoadError, ModelSpec
 from workers.serving.worker import Ended
 from workers.session.enrolment import EnrolFailed, EnrolReply
@@ -144,6 +146,20 @@ async def test_a_worker_with_nothing_to_serve_leaves_when_it_was_told_to() -> No
     rig = Rig(models=(MISSING, ModelSpec(name="echo", path="echo.file")), leave_unless_loaded=True)
     async with running(rig):
         await rig.session()
+
+
+async def test_a_worker_whose_head_is_newer_goes_on_and_says_so_in_its_log() -> None:
+    """With what brings it level; a head that does not tell its version, or the same one, says nothing."""
+    for head, said in (("9.9", True), ("0.1.0", False), ("", False)):
+        rig = Rig(version="0.1.0")
+        rig.router.version = head
+        with capture_logs() as logs:
+            async with running(rig):
+                session = await rig.session()
+                await answered(session, "r")
+        differ = [one for one in logs if one["event"] == "versions.differ"]
+        assert bool(differ) is said
+        assert not said or (differ[0]["head"], differ[0]["here"]) == ("9.9", "0.1.0")
 
 
 # ---------------------------------------------------------------- being let in
