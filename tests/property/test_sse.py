@@ -44,7 +44,15 @@ def test_a_stream_gives_back_the_text_that_went_in(
     head = AnswerHead(
         request_id=RequestId("r"), worker_id=WorkerId("w"), node="n", model=model, quantization="q", prompt_tokens=1
     )
-    told = Told(request_id=RequestId("r"), model=model, head=head, created=1, prompt_of=(0,), waited_s=0.1)
+    told = Told(
+        request_id=RequestId("r"),
+        model=model,
+        head=head,
+        created=1,
+        prompt_of=(0,),
+        waited_s=0.1,
+        elapsed_s=lambda: 0.2,
+    )
     options = StreamOptions(include_usage=include_usage, continuous_usage_stats=running)
     writer = WRITERS[kind](told, options)
     stream = writer.opening() + b"".join(

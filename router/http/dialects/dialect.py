@@ -25,6 +25,7 @@ class Call:
     stream: bool
     writing: "Callable[[Told], Writer]"
     ignored: tuple[str, ...] = ()  # fields of the body that had no effect
+    count_only: bool = False  # the prompt's tokens are all that is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,8 @@ class Told:
     head: AnswerHead  # of the first that a worker accepted
     created: int  # seconds since 1970
     prompt_of: tuple[int, ...]  # which prompt each of the answers answers
-    waited_s: float  # from the request's arrival until a worker took it
+    elapsed_s: Callable[[], float]  # seconds since the request came
+    waited_s: float  # of those, until a worker took it
 
 
 class Writer(Protocol):
@@ -70,6 +72,7 @@ class Dialect(Protocol):
     id_prefix: str  # of request ids, as this API's clients know them
     stream_type: bytes  # content type of a stream
     sign_of_life: bytes  # says nothing, while a long prompt is read; empty: there is no such thing
+    any_type: bool  # its clients do not say that their bodies are JSON
 
     def understand(self, body: bytes) -> Call:
         """Raises InvalidRequest naming the parameter at fault."""

@@ -101,6 +101,9 @@ class Inference:
             try:
                 progress.head = await answering.start()
                 progress.model = progress.head.model
+                if call.count_only:
+                    await self._count(exchange, call, answering, progress)
+                    return
                 writer = call.writing(self._told(progress.head, progress))
                 if call.stream:
                     await self._stream(exchange, dialect, writer, answering, progress)
@@ -148,6 +151,7 @@ class Inference:
             head=head,
             created=int(self.clock.wall()),
             prompt_of=progress.prompt_of,
+            elapsed_s=lambda: self.clock.now() - progress.arrived_at,
             waited_s=self.clock.now() - progress.arrived_at,
         )
 
@@ -208,6 +212,16 @@ class Inference:
         rates = self.authenticator.rate_headers(progress.principal)
         moves = [move for one in whole for move in one.continuations]
         await exchange.respond(200, body, headers=answer_headers(progress.request_id, whole[0].head, rates, moves))
+
+    async def _count(self, exchange: Exchange, call: Call, answering: Answering, progress: Progress) -> None:
+        """The worker has counted the prompt; it is not to go on."""
+        assert progress.head is not None
+        await answering.aclose()
+        progress.usage = Usage()
+        counted = Usage(prompt_tokens=progress.head.prompt_tokens)
+        body = call.writing(self._told(progress.head, progress)).whole((), counted)
+        rates = self.authenticator.rate_headers(progress.principal)
+        await exchange.respond(200, body, headers=answer_headers(progress.request_id, progress.head, rates))
 
     # -- bookkeeping -------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from router.http.dialects.anthropic.messages import AnthropicCount, AnthropicMessages
 from router.http.dialects.dialect import Dialect
 from router.http.dialects.openai.chat import OpenAIChat
 from router.http.dialects.openai.completions import OpenAICompletions
@@ -14,4 +15,6 @@ def dialects(*, strict: bool) -> Mapping[str, Dialect]:
         "/v1/chat/completions": OpenAIChat(strict=strict),
         "/v1/completions": OpenAICompletions(strict=strict),
         "/v1/embeddings": OpenAIEmbeddings(strict=strict),
+        "/v1/messages": AnthropicMessages(strict=strict),
+        "/v1/messages/count_tokens": AnthropicCount(strict=strict),
     }

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from router.http.admin.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
+from router.http.dialects.anthropic.answers import AnthropicError
 from router.http.dialects.openai.models import ModelBody, ModelList
 from router.http.openapi import answers
 from router.http.openapi.operations import INFERENCES, Inferred
@@ -30,7 +31,7 @@ _HEADERS = (
 
 def document(version: str) -> dict[str, Any]:
     """The document, JSON-ready."""
-    types = [DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules, ModelBody, ModelList]
+    types = [AnthropicError, DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules, ModelBody, ModelList]
     for one in INFERENCES:
         types += [one.request, one.answer, *one.events]
     _, schemas = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template="#/components/schemas/{name}")

@@ -4,6 +4,17 @@ from dataclasses import dataclass
 
 import msgspec
 
+from router.http.dialects.anthropic.answers import (
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    MessageAnswer,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    TokenCountAnswer,
+)
+from router.http.dialects.anthropic.schema import CountRequest, MessagesRequest
 from router.http.dialects.openai.answers import ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk
 from router.http.dialects.openai.chat_schema import ChatRequest
 from router.http.dialects.openai.completion_schema import CompletionRequest
@@ -55,6 +66,26 @@ INFERENCES = (
         tag="OpenAI",
         request=EmbeddingRequest,
         answer=EmbeddingList,
+    ),
+    Inferred(
+        path="/v1/messages",
+        name="messages",
+        summary="Answer a conversation.",
+        tag="Anthropic",
+        request=MessagesRequest,
+        answer=MessageAnswer,
+        stream=SSE,
+        events=(MessageStart, BlockStart, BlockDelta, BlockStop, MessageDelta, MessageStop),
+        error="AnthropicError",
+    ),
+    Inferred(
+        path="/v1/messages/count_tokens",
+        name="countTokens",
+        summary="The tokens of a conversation, counted by a worker.",
+        tag="Anthropic",
+        request=CountRequest,
+        answer=TokenCountAnswer,
+        error="AnthropicError",
     ),
 )
 """In the order the document shows them."""

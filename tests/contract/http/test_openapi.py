@@ -29,7 +29,10 @@ class HttpOnly:
 
 
 app = HttpOnly()
-schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=SchemathesisConfig())
+# A body that breaks the schema by its length may be too large before anybody reads it: 413 refuses it, too.
+REFUSALS = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"]
+CONFIG = SchemathesisConfig.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": REFUSALS}}})
+schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=CONFIG)
 
 # Without positive_data_acceptance: rules between two fields, and that 1.0 is no whole number, are not in the schema.
 CHECKS = [

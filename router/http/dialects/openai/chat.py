@@ -44,6 +44,7 @@ class OpenAIChat:
     id_prefix = "chatcmpl"
     stream_type = EVENT_STREAM
     sign_of_life = SIGN_OF_LIFE
+    any_type = False
 
     def __init__(self, *, strict: bool) -> None:
         self._decoder = BodyDecoder(ChatRequest, strict=strict, undoable=UNDOABLE)

@@ -33,6 +33,7 @@ class OpenAICompletions:
     id_prefix = "cmpl"
     stream_type = EVENT_STREAM
     sign_of_life = SIGN_OF_LIFE
+    any_type = False
 
     def __init__(self, *, strict: bool) -> None:
         self._decoder = BodyDecoder(CompletionRequest, strict=strict, undoable=UNDOABLE)

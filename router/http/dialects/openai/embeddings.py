@@ -12,12 +12,12 @@ from msgspec import Meta
 
 from protos.contract.request import EmbeddingInputs
 from protos.contract.stream import Usage
-from router.domain.answer import Chunk
 from router.errors import AllsortsError, InvalidRequest
 from router.http.dialects.collected import Collected
 from router.http.dialects.dialect import Call, Told
 from router.http.dialects.openai.fields import Ignored, Model, Name, Seconds, Text, TokenId
 from router.http.dialects.shared.disclosure import Disclosure, disclosure
+from router.http.dialects.shared.silent import SilentWriter
 from router.http.dialects.shared.wish import Wish
 from router.http.server.decoding import BodyDecoder
 from router.http.server.errors import error_body, error_event
@@ -74,6 +74,7 @@ class OpenAIEmbeddings:
     id_prefix = "embd"
     stream_type = JSON
     sign_of_life = b""
+    any_type = False
 
     def __init__(self, *, strict: bool) -> None:
         self._decoder = BodyDecoder(EmbeddingRequest, strict=strict)
@@ -117,28 +118,12 @@ def inputs_of(given: str | list[int | str | list[int]], *, param: str = "input")
     return inputs
 
 
-class EmbeddingWriter:
-    """See ``Writer``; vectors are never streamed."""
+class EmbeddingWriter(SilentWriter):
+    """See ``Writer``."""
 
     def __init__(self, told: Told, *, packed: bool) -> None:
-        self._told = told
+        super().__init__(told)
         self._packed = packed
-
-    def opening(self) -> bytes:
-        """Nothing."""
-        return b""
-
-    def chunk(self, index: int, chunk: Chunk) -> bytes:  # noqa: ARG002 - as every writer
-        """Nothing."""
-        return b""
-
-    def ending(self, index: int, chunk: Chunk, usage: Usage) -> bytes:  # noqa: ARG002
-        """Nothing."""
-        return b""
-
-    def closing(self, usage: Usage) -> bytes:  # noqa: ARG002
-        """Nothing."""
-        return b""
 
     def whole(self, answers: Sequence[Collected], usage: Usage) -> bytes:
         """A list of embeddings, in the order of the inputs."""
@@ -149,7 +134,7 @@ class EmbeddingWriter:
                     EmbeddingBody(index=index, embedding=packed_floats(vector) if self._packed else list(vector))
                     for index, vector in enumerate(answer.vectors)
                 ],
-                model=self._told.model,
+                model=self.told.model,
                 usage=EmbeddingUsage(prompt_tokens=usage.prompt_tokens, total_tokens=usage.prompt_tokens),
                 allsorts=disclosure(answer.head, answer.continuations),
             )
