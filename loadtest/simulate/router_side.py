@@ -49,6 +49,7 @@ class SimulatedSession:
         self.worker_id = worker_id
         self.session_id = session_id
         self.valid_until = math.inf
+        self.last_heard = 0.0
         self.open_attempts = 0
         self._sequence = 0
 

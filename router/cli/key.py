@@ -10,6 +10,7 @@ from router.cli.support.admin_client import as_admin
 from router.cli.support.durations import parse_duration, parse_pairs
 from router.cli.support.tables import Row, Sheet, wide_console
 from router.cli.support.terminal import say
+from router.http.server.interfaces import Credentials
 
 app = typer.Typer(help="API keys.", no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 
@@ -113,5 +114,17 @@ def delete(
     state_dir: _StateDir = "",
 ) -> None:
     """Forget a key; a running router refuses it from a second later on."""
-    as_admin(lambda admin: admin.delete_key(key_id), url=url, key=key, state_dir=state_dir)
+
+    async def work(admin: Credentials) -> int:
+        known = {one["key_id"] for one in await admin.list_keys()}
+        await admin.delete_key(key_id)
+        return len(known - {key_id})
+
+    left = as_admin(work, url=url, key=key, state_dir=state_dir)
     say(f"deleted {key_id}")
+    if not left:
+        say(
+            "that was the last one: a running router lets nobody in until there is one again; one that starts without "
+            "keys is open to whoever works on its machine",
+            err=True,
+        )

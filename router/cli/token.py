@@ -50,6 +50,11 @@ def create(
     machines = "one machine" if uses == 1 else f"{uses} machines"
     typer.echo(f"Paste on the other machine, which has allsorts (good for {machines} until {until}):", err=True)
     say(made["line"])
+    typer.echo(
+        "Who else works on that machine could read the token in its process list: give `--token -` there and paste it "
+        "when asked, or `--token @FILE`.",
+        err=True,
+    )
     if made.get("bare_line"):
         say("Or, where there is nothing but Python 3.11 or uv; installs into ~/.allsorts and joins:", err=True)
         say(made["bare_line"])

@@ -16,6 +16,9 @@ class Session(Protocol):
     valid_until: float
     """Monotonic second at which the certificate it stands on ends; infinite without one."""
 
+    last_heard: float
+    """Monotonic second at which the worker last said anything."""
+
     @property
     def session_id(self) -> int:
         """Tells sessions of one worker apart."""

@@ -24,7 +24,7 @@ from router.config import FleetConfig
 from router.domain.clock import Clock
 from router.domain.ids import ReplicaId
 from router.domain.worker import WorkerProfile
-from router.errors import AllsortsError, NotAllowed
+from router.errors import AllsortsError, NotAllowed, Unavailable
 from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.sessions.enrolment import enrol, renew
@@ -147,7 +147,23 @@ class FleetService(pb_grpc.FleetServicer):
         if first is grpc.aio.EOF or first.WhichOneof("event") != "hello":
             raise ProtocolViolation("the first event must be hello")
         admitted = await self._authorizer.admit(first.hello.worker_id, certified)
-        return admitted, await self._read_hello(first)
+        hello = await self._read_hello(first)
+        if certified is None:
+            self._refuse_second(admitted, hello)
+        return admitted, hello
+
+    def _refuse_second(self, admitted: Admitted, hello: Hello) -> None:
+        """Where no certificate says who is who, a name that speaks belongs to the process that has it. Raises
+        Unavailable: it may come again, once the other has fallen silent.
+        """
+        member = self._membership.member(admitted.worker_id)
+        session = self._membership.session_of(admitted.worker_id)
+        if member is None or session is None or member.profile.incarnation == hello.incarnation:
+            return
+        if self._clock.now() - session.last_heard < self._config.silence_s:
+            raise Unavailable(
+                f"another process already serves as {admitted.worker_id}; stop it, or give this one its own --state-dir"
+            )
 
     async def _read_hello(self, first: pb.WorkerEvent) -> Hello:
         """Beside the event loop where it is long, and few at a time: the checks look at every field."""

@@ -6,6 +6,7 @@ stopped. Values are JSON, so that ``sqlite3 FILE "SELECT kind, key, value FROM e
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +29,15 @@ CREATE INDEX IF NOT EXISTS logs_by_name ON logs (log, id);
 """
 
 
+def _refuse_others_hands(path: Path) -> None:
+    """Raises StoreFailed where others could put a store of theirs in this one's place: with its keys, tokens and CA."""
+    if path.is_symlink():
+        raise StoreFailed(f"{path}: is a symbolic link; name the folder where the file is with --state-dir")
+    mode = path.parent.stat().st_mode
+    if mode & stat.S_IWOTH:
+        raise StoreFailed(f"{path.parent}: everybody may write there; make it private: chmod 700 {path.parent}")
+
+
 class SqliteBackend:
     """Opens (or makes) ``path``: the file 0600, its folder 0700 if it is made here."""
 
@@ -35,7 +45,10 @@ class SqliteBackend:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # private before the first byte is written
+            _refuse_others_hands(path)
+            os.close(
+                os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+            )  # private before the first byte is written
             path.chmod(0o600)
             self._connection = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False

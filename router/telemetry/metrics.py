@@ -56,6 +56,9 @@ class Metrics:
             _Labels,
             registry=own,
         )
+        self._keys_refused = Counter(
+            "allsorts_keys_refused", "Requests refused for their API key, by reason", ["reason"], registry=own
+        )
         self._records_lost = Counter("allsorts_records_lost", "Decision records the disk did not take", registry=own)
         self._decision = Histogram(
             "allsorts_placement_seconds", "Time to decide a placement", buckets=_DECISION_S, registry=own
@@ -96,6 +99,10 @@ class Metrics:
     def conflict(self, model: str, quantization: str) -> None:
         """A worker found the condition of a placement broken; the request is placed again."""
         self._conflicts.labels(model, quantization).inc()
+
+    def key_refused(self, reason: str) -> None:
+        """A request's API key was none, or lacked what it asked for; ``reason`` is the error's code."""
+        self._keys_refused.labels(reason).inc()
 
     def record_lost(self) -> None:
         """A decision record could not be written. May be called from any thread."""

@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from protos.contract.join_token import BadToken
+from protos.contract.printable import plain_text
+from workers.cli.given_token import HELP as TOKEN_HELP
+from workers.cli.given_token import given_token
 from workers.cli.log_setup import set_up_logging
 from workers.doctor.report import diagnose
 from workers.engines.table import DEFAULT_ENGINE
@@ -20,7 +24,7 @@ def doctor(
     ] = "",
     token: Annotated[
         str,
-        typer.Option(envvar="ALLSORTS_TOKEN", help="The join token; examined, not used up.", show_default=False),
+        typer.Option(envvar="ALLSORTS_TOKEN", help=f"{TOKEN_HELP}; examined, not used up.", show_default=False),
     ] = "",
     engine: Annotated[str, typer.Option(help="The engine that is to serve.")] = DEFAULT_ENGINE,
     model: Annotated[Path | None, typer.Option(metavar="FILE", help="A model file: does it fit the memory?")] = None,
@@ -47,4 +51,9 @@ def doctor(
     set_up_logging("error")
     if selftest or record is not None:
         raise typer.Exit(1 if hardware_selftest(Console(highlight=False), record=record) else 0)
+    try:
+        token = given_token(token)
+    except (BadToken, OSError) as error:
+        typer.echo(plain_text(f"allsorts doctor: {error}"), err=True)
+        raise typer.Exit(1) from None
     raise typer.Exit(asyncio.run(diagnose(address, token, engine=engine, model=model, node=node, state_dir=state_dir)))

@@ -11,6 +11,8 @@ import typer
 from protos.contract.join_token import BadToken, parse_token
 from protos.contract.printable import plain_text
 from workers.cli.alone import run_alone
+from workers.cli.given_token import HELP as TOKEN_HELP
+from workers.cli.given_token import given_token
 from workers.cli.join_steps import JoinSteps, JoinWish
 from workers.cli.worker import EXPECTED, MaxCores, MaxDisk, MaxMemory, WhenOption
 from workers.config import parse_model
@@ -25,7 +27,7 @@ FAILURES = (*EXPECTED, BadToken)
 def join(
     address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="As `allsorts token create` printed it.")],
     token: Annotated[
-        str, typer.Option(envvar="ALLSORTS_TOKEN", help="The join token; not needed to come back.", show_default=False)
+        str, typer.Option(envvar="ALLSORTS_TOKEN", help=f"{TOKEN_HELP}; not needed to come back.", show_default=False)
     ] = "",
     model: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PATH", help="Serve this; may be repeated. Else you are asked.")
@@ -81,7 +83,7 @@ def join(
     try:
         wish = JoinWish(
             address=address,
-            token=parse_token(token) if token else None,
+            token=parse_token(given_token(token)) if token else None,
             flags=flags,
             named=tuple(parse_model(one) for one in model or ()),
             home=home,

@@ -1,5 +1,5 @@
-"""Who is asking: API keys against the store, scopes, and each key's limits. Open only while there are no keys, and
-then on loopback only.
+"""Who is asking: API keys against the store, scopes, and each key's limits. Open only while there never were any keys,
+and then on loopback only: whoever deletes the last one, or loses the store, opens nothing while the router runs.
 
 Keys are read from the store at most once in ``CACHED_S``, never per request. A key deleted elsewhere counts until
 then. A key made elsewhere counts at once: what looks like one of ours and is not known is looked up anew, at most once
@@ -38,6 +38,7 @@ class StoredAuthenticator:
         self._open = is_loopback(host)
         self._keys: dict[str, KeyRow] | None = None  # by hash; None: not read yet
         self._read_at = 0.0
+        self._had_keys = False  # once there were some, their loss opens nothing
         self._reading = asyncio.Lock()
         self._meters: dict[str, Meters] = {}
 
@@ -49,9 +50,14 @@ class StoredAuthenticator:
         keys, given = await self._current_keys(CACHED_S), _hash_of(authorization)
         if given not in keys and PREFIX in (authorization or ""):
             keys = await self._current_keys(LOOKED_UP_S if keys else 0.0)
-        if not keys and self._open:
+        if not keys and self._open and not self._had_keys:
             return LOCAL
         record = keys.get(given)
+        if not keys and self._had_keys:
+            raise NotAuthenticated(
+                "This router's last API key is gone, and it stays closed: make one with `allsorts key create`, or "
+                "restart the router to open it to its own machine"
+            )
         if record is None:
             raise NotAuthenticated("Incorrect API key provided. Keys are made on the router: allsorts key create")
         if record.expires_at is not None and self._clock.wall() > record.expires_at:
@@ -132,9 +138,19 @@ class StoredAuthenticator:
                 raise Unavailable(f"API keys cannot be read now: {error}") from None
             log.error("keys.read_failed", reason=str(error))  # those known stay good while the disk is away
             return known
+        self._note_whether_any(bool(records), first=known is None)
         ids = {record.key_id for record in records}
         self._meters = {key_id: meters for key_id, meters in self._meters.items() if key_id in ids}
         return {record.secret_sha256: record for record in records}
+
+    def _note_whether_any(self, any_keys: bool, *, first: bool) -> None:
+        """Say so when the door stands open, and when the last key goes."""
+        if any_keys:
+            self._had_keys = True
+        elif first and self._open:
+            log.warning("keys.none", meaning="whoever works on this machine may use and administer this router")
+        elif self._had_keys and self._keys:
+            log.warning("keys.none_left", meaning="the last key is gone; nobody is let in until there is one again")
 
 
 async def refuse_exposed_without_keys(store: Store, host: str) -> None:

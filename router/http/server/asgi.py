@@ -16,7 +16,7 @@ from router.config import HttpConfig
 from router.domain.clock import Clock
 from router.domain.ids import new_request_id
 from router.domain.principal import Principal, Scope
-from router.errors import AllsortsError, ClientGone
+from router.errors import AllsortsError, ClientGone, NotAllowed, NotAuthenticated
 from router.http.access.hosts import AllowedHosts
 from router.http.access.origins import AllowedOrigins
 from router.http.admin.operations import Admin
@@ -65,6 +65,7 @@ class HttpApp:
         self._config = config
         self._authenticator = authenticator
         self._clock = clock
+        self._metrics = metrics
         public = Public(fleet=fleet, metrics=metrics, clock=clock, ready=ready)
         self.routes = _all_routes(admin, public, dialects(strict=config.unknown_fields == "refuse"))
         self._hosts = AllowedHosts(config.allowed_hosts)
@@ -104,9 +105,14 @@ class HttpApp:
     async def _authenticate(self, exchange: Exchange, route: Route) -> Principal | None:
         if route.scope is None:
             return None
-        principal = await self._authenticator.authenticate(
-            _credential(exchange), route.scope, counted=route.handler is None
-        )
+        try:
+            principal = await self._authenticator.authenticate(
+                _credential(exchange), route.scope, counted=route.handler is None
+            )
+        except (NotAuthenticated, NotAllowed) as refusal:
+            self._metrics.key_refused(refusal.code)
+            log.warning("key.refused", peer=exchange.peer, code=refusal.code, reason=refusal.message)
+            raise
         if not principal.key_id:
             self._hosts.refuse_foreign(exchange.header(b"host"))
             self._origins.refuse_foreign(exchange.header(b"origin"), own_only=route.scope is not Scope.SERVE)

@@ -41,6 +41,7 @@ class Exchange:
         "method",
         "more_headers",
         "path",
+        "peer",
         "query",
         "sending_since",
         "stall_s",
@@ -53,6 +54,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
         self.headers: dict[bytes, bytes] = {name.lower(): value for name, value in scope.get("headers", ())}
+        self.peer: str = (scope.get("client") or ("",))[0]  # its address; a proxy's where there is one
         self.stall_s = stall_s
         self.more_headers: tuple[tuple[bytes, bytes], ...] = ()  # of the answer, whatever it will be
         self.started = False  # the status line is out

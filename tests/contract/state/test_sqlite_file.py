@@ -29,6 +29,34 @@ async def test_file_and_folder_are_private_and_survive_a_restart(tmp_path: Path)
     await again.close()
 
 
+@pytest.mark.parametrize(
+    ("mode", "taken"), [(0o700, True), (0o755, True), (0o775, True), (0o777, False), (0o1777, False)]
+)
+def test_a_folder_where_everybody_writes_is_refused(tmp_path: Path, mode: int, taken: bool) -> None:
+    """Anybody could put a store with keys of his own there."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    folder.chmod(mode)
+    if taken:
+        SqliteBackend(folder / "router.sqlite").close()
+        return
+    with pytest.raises(StoreFailed, match=f"chmod 700 {folder}"):
+        SqliteBackend(folder / "router.sqlite")
+    assert not list(folder.iterdir())
+
+
+def test_a_link_in_the_files_place_is_refused(tmp_path: Path) -> None:
+    """What it points to is not looked at, whether it exists or not."""
+    for target in ("there.sqlite", "nowhere.sqlite"):
+        (tmp_path / "there.sqlite").touch()
+        link = tmp_path / "router.sqlite"
+        link.symlink_to(tmp_path / target)
+        with pytest.raises(StoreFailed, match="is a symbolic link"):
+            SqliteBackend(link)
+        link.unlink()
+    assert not (tmp_path / "nowhere.sqlite").exists()
+
+
 async def test_a_copy_of_the_file_is_a_backup(tmp_path: Path) -> None:
     """As the documentation says."""
     store = open_store(str(tmp_path / "one"))

@@ -200,6 +200,17 @@ async def test_without_a_key_only_this_machines_own_names_are_answered(host: str
     assert (reply.status_code, health.status_code) == (status, 200)
 
 
+async def test_keys_that_are_refused_are_counted_by_reason() -> None:
+    """Whoever guesses keys leaves a trace."""
+    on = surface(authenticator=Guard())
+    async with on.client() as client:
+        for key in ("Bearer wrong", "Bearer serve", "Bearer serve"):
+            await client.get("/admin/fleet", headers={"authorization": key})
+    text = on.metrics.render().decode()
+    assert 'allsorts_keys_refused_total{reason="invalid_api_key"} 1.0' in text
+    assert 'allsorts_keys_refused_total{reason="insufficient_scope"} 2.0' in text
+
+
 async def test_a_keys_rules_go_with_its_requests_and_its_tokens_are_counted() -> None:
     """A request may step back behind its key's priority, not push ahead; the stricter floor counts."""
     guard = Guard()

@@ -44,6 +44,8 @@ class _Call:
         self._said = list(said)
         self._certificate = certificate
         self.read_events = 0
+        self.stays = False
+        self.leave = asyncio.Event()
         self.written: list[pb.RouterCommand] = []
         self.status: grpc.StatusCode | None = None
         self.details = ""
@@ -56,6 +58,8 @@ class _Call:
 
     async def read(self) -> Any:
         self.read_events += 1
+        if not self._said and self.stays:
+            await self.leave.wait()
         return self._said.pop(0) if self._said else grpc.aio.EOF
 
     async def write(self, command: pb.RouterCommand) -> None:
@@ -217,3 +221,69 @@ async def test_a_worker_that_speaks_nothing_in_common_is_told_which_is_older(new
     await call(made, one)
     assert one.status is grpc.StatusCode.INVALID_ARGUMENT
     assert f"the worker speaks protocol {oldest}-{newest}" in one.details
+
+
+async def test_on_an_open_pool_a_second_process_does_not_take_a_name_that_speaks() -> None:
+    """The first one's streams go on; the second may come again once the first has fallen silent."""
+    gate = _Gate()
+    made, fleet = service(gate)
+    first = hello()
+    first.hello.incarnation = "one"
+    call_one = _Call(first)
+    call_one.stays = True
+    speaking = asyncio.create_task(call(made, call_one))
+    async with asyncio.timeout(5):
+        while fleet.session_of(WorkerId("w")) is None:
+            await asyncio.sleep(0)
+    second = hello()
+    second.hello.incarnation = "two"
+    other = _Call(second)
+    await call(made, other)
+    assert "another process already serves as w" in other.details
+    assert not other.written
+    session = fleet.session_of(WorkerId("w"))
+    assert session is not None
+    again = _Call(first)  # the same process, on a new connection
+    await call(made, again)
+    assert again.written[0].HasField("welcome")
+    call_one.leave.set()
+    await speaking
+
+
+async def test_a_name_that_has_fallen_silent_may_be_taken() -> None:
+    """A process that hangs does not keep its successor out."""
+    made, fleet = service(_Gate())
+    first, second = hello(), hello()
+    first.hello.incarnation, second.hello.incarnation = "one", "two"
+    call_one = _Call(first)
+    call_one.stays = True
+    speaking = asyncio.create_task(call(made, call_one))
+    async with asyncio.timeout(5):
+        while fleet.session_of(WorkerId("w")) is None:
+            await asyncio.sleep(0)
+    session = fleet.session_of(WorkerId("w"))
+    assert session is not None
+    session.last_heard -= FleetConfig().silence_s + 1
+    other = _Call(second)
+    await call(made, other)
+    assert other.written[0].HasField("welcome")
+    call_one.leave.set()
+    await speaking
+
+
+async def test_a_certificate_says_who_is_who() -> None:
+    """Its holder may replace a session of its own at any time."""
+    made, fleet = service(_Gate())
+    first, second = hello(), hello()
+    first.hello.incarnation, second.hello.incarnation = "one", "two"
+    call_one = _Call(first, certificate="w")
+    call_one.stays = True
+    speaking = asyncio.create_task(call(made, call_one))
+    async with asyncio.timeout(5):
+        while fleet.session_of(WorkerId("w")) is None:
+            await asyncio.sleep(0)
+    other = _Call(second, certificate="w")
+    await call(made, other)
+    assert other.written[0].HasField("welcome")
+    call_one.leave.set()
+    await speaking

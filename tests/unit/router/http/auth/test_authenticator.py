@@ -64,6 +64,20 @@ async def test_the_first_keys_holder_comes_under_its_rules_at_once(rig: Rig) -> 
     assert principal.required_labels == (("site", "clinic"),)
 
 
+async def test_the_last_key_that_goes_opens_nothing(rig: Rig) -> None:
+    """Deleted, or gone with its store: with it went whoever could say that everybody may come in."""
+    key = await rig.key(scopes=["serve", "observe", "admin"])
+    await rig.auth.authenticate(key, Scope.ADMIN)
+    (one,) = await rig.store.keys()
+    await rig.store.delete_key(one.key_id)
+    rig.clock.advance(2.0)
+    for given in (key, None, "Bearer sk-as-guess"):
+        with pytest.raises(NotAuthenticated, match="stays closed: make one"):
+            await rig.auth.authenticate(given, Scope.ADMIN)
+    again = await rig.key()
+    assert (await rig.auth.authenticate(again, Scope.SERVE)).tenant == "alice"
+
+
 async def test_unknown_keys_do_not_wear_the_store_out(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking a key up anew is worth it once; whoever guesses must not cause a read each time."""
     await rig.key()
