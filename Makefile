@@ -18,7 +18,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .PHONY: help up env env-dev env-peers env-vllm model test test-quick test-roles test-vllm check format protos locks clean \
-        bench-decision bench-engine bench-house bench-join bench-machines bench-placement bench-router bench-simfidelity attack chaos loadtest
+        bench-decision bench-engine bench-house bench-join bench-machines bench-mixed bench-placement bench-router bench-simfidelity attack chaos loadtest
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -126,6 +126,9 @@ bench-machines: $(READY)/dev ## machines priced before measurement; a server tha
 
 bench-join: $(READY)/dev ## joining, measured: what the fleet table tells against what a lone stream gets (ARGS=--part)
 	@$(PY) -m loadtest.bench.join $(ARGS)
+
+bench-mixed: $(READY)/dev $(READY)/peers ## six simulated machines behind us and behind vllm-router and sglang-router, over real HTTP
+	@$(PY) -m loadtest.bench.mixed $(ARGS)
 
 bench-router: $(READY)/dev $(READY)/peers ## what a router adds to a stream: ours beside vllm-router, sglang-router and LiteLLM
 	@$(PY) -m loadtest.bench.router $(ARGS)

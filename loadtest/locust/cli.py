@@ -40,6 +40,7 @@ def loadtest(
     slo_ttft_per_prompt_token: Annotated[float, typer.Option(help="Seconds added for each prompt token.")] = 0.001,
     slo_tpot: Annotated[float, typer.Option(help="Seconds per output token; 0: no target.")] = 0.1,
     slo_e2e: Annotated[float, typer.Option(help="Seconds to the end; 0: no target.")] = 0.0,
+    tell_slo: Annotated[bool, typer.Option("--tell-slo", help="Send the targets along, to who knows `slo`.")] = False,
     deadline: Annotated[float, typer.Option(help="Seconds one request may take.")] = 300.0,
     drain: Annotated[float, typer.Option(help="Seconds waited for answers at the end.")] = 60.0,
     ignore_eos: Annotated[bool, typer.Option(help="Answers as long as drawn, where the endpoint can.")] = True,
@@ -81,8 +82,8 @@ def loadtest(
         url=url.rstrip("/"), model=model, workload=workload, speed_up=speed_up, shape=shape, rate=rate, peak=peak,
         duration_s=duration, steps=steps, closed=closed, seed=seed, scale=scale, longest_prompt=longest_prompt,
         longest_output=longest_output, slo_ttft_s=slo_ttft, slo_ttft_per_prompt_token_s=slo_ttft_per_prompt_token,
-        slo_tpot_s=slo_tpot, slo_e2e_s=slo_e2e, deadline_s=deadline, drain_s=drain, ignore_eos=ignore_eos, label=label,
-        out=out, api_key=api_key,
+        slo_tpot_s=slo_tpot, slo_e2e_s=slo_e2e, tell_slo=tell_slo, deadline_s=deadline, drain_s=drain,
+        ignore_eos=ignore_eos, label=label, out=out, api_key=api_key,
     )  # fmt: skip
     if importlib.util.find_spec("locust") is None:
         _fail("locust is not installed here: pip install 'allsorts[loadtest]'")
@@ -93,7 +94,9 @@ def loadtest(
     raise typer.Exit(run_locust(options, processes=processes, web_port=web_port, allow_remote=allow_remote))
 
 
-def run_locust(options: Options, *, processes: int = 1, web_port: int = 0, allow_remote: bool = False) -> int:
+def run_locust(
+    options: Options, *, processes: int = 1, web_port: int = 0, allow_remote: bool = False, quiet: bool = False
+) -> int:
     """Locust in a process of its own (gevent changes the one it runs in); its exit status, 0 when the run was made."""
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", options.url, "--only-summary"]
     command += ["--loglevel", "WARNING", "--exit-code-on-error", "0"]
@@ -104,7 +107,9 @@ def run_locust(options: Options, *, processes: int = 1, web_port: int = 0, allow
     command += ["--processes", str(processes), "--master-bind-host", "127.0.0.1"] if processes > 1 else []
     command += ["--web-host", "127.0.0.1", "--web-port", str(web_port)] if web_port else ["--headless"]
     longest_s = options.duration_s + options.drain_s + options.deadline_s + GRACE_S
-    with subprocess.Popen(command, env={**os.environ, "ALLSORTS_API_KEY": options.api_key}) as process:
+    environment = {**os.environ, "ALLSORTS_API_KEY": options.api_key}
+    output = subprocess.DEVNULL if quiet else None
+    with subprocess.Popen(command, env=environment, stdout=output) as process:
         try:
             return process.wait(None if web_port else longest_s)
         except subprocess.TimeoutExpired:

@@ -13,7 +13,7 @@ from itertools import islice
 import gevent
 from gevent.pool import Pool
 
-from loadtest.locust.endpoint.client import Endpoint
+from loadtest.locust.endpoint.client import UNFINISHED, Endpoint
 from loadtest.locust.endpoint.conversation import Conversation, sample_of
 from loadtest.locust.options import Options
 from loadtest.locust.sample import Sample
@@ -55,6 +55,7 @@ class Conductor:
         self._began = began
         self._record = record
         self._shape = options.load_shape
+        self._slo = options.slo.as_told() if options.tell_slo else None
         self._playing = Pool()
         self._closed: Iterator[Session] | None = None
         self._open_taken = False
@@ -138,7 +139,9 @@ class Conductor:
 
     def _play(self, session: Session, due_s: float | None) -> None:
         """All turns, until one fails or the run is over. ``due_s`` None: each is due when it is sent."""
-        talk = Conversation(session, self._model, self._options.temperature, self._options.ignore_eos, self._refused)
+        talk = Conversation(
+            session, self._model, self._options.temperature, self._options.ignore_eos, self._refused, self._slo
+        )
         for place, turn in enumerate(session.turns):
             at = self.now() if due_s is None else due_s
             self.in_flight += 1
@@ -148,6 +151,8 @@ class Conductor:
                 self.in_flight -= 1
             at = heard.sent - self._began if due_s is None else at
             self._record(sample_of(heard, session, place, due_s=at, began=self._began))
+            if heard.code == UNFINISHED:
+                raise gevent.GreenletExit
             if heard.error or place + 1 == len(session.turns):
                 return
             talk.take(heard)

@@ -43,6 +43,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     slo_ttft_per_prompt_token_s: float = 0.001
     slo_tpot_s: float = 0.1
     slo_e2e_s: float = 0.0
+    tell_slo: bool = False
     max_in_flight: int = 2000  # of each process
     deadline_s: float = 300.0
     drain_s: float = 60.0
@@ -98,6 +99,7 @@ _HELP: dict[str, str] = {
     "slo_ttft_per_prompt_token_s": "seconds added to it for each prompt token",
     "slo_tpot_s": "seconds per output token; 0: no target",
     "slo_e2e_s": "seconds to the end; 0: no target",
+    "tell_slo": "send the targets along (`slo`), to an endpoint that knows the field",
     "max_in_flight": "requests one process has open at most; what is due beyond is counted and not sent",
     "deadline_s": "seconds one request may take",
     "drain_s": "seconds that are waited for answers once nothing more is sent",

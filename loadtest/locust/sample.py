@@ -91,6 +91,11 @@ class Slo(msgspec.Struct, frozen=True, kw_only=True):
             and (self.e2e_s is None or sample.e2e_s <= self.e2e_s)
         )
 
+    def as_told(self) -> dict[str, float]:
+        """As a request of ours carries it."""
+        told = {"ttft_s": self.ttft_s, "ttft_per_prompt_token_s": self.ttft_per_prompt_token_s, "tpot_s": self.tpot_s}
+        return {name: value for name, value in told.items() if value}
+
     def __str__(self) -> str:
         parts = []
         if self.ttft_s is not None:

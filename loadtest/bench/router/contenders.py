@@ -49,7 +49,7 @@ model_list:
 _LITELLM_MODEL = """  - model_name: {name}
     litellm_params: {{model: openai/{name}, api_base: {url}/v1, api_key: none}}
 """
-_QUIET = {
+QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # it would fetch one
     "LITELLM_LOG": "ERROR",
     "LITELLM_MODE": "PRODUCTION",
@@ -97,7 +97,7 @@ class Starter:
         arguments = ["serve", "--port", str(port), "--grpc-port", str(grpc_port), *self._state(name)]
         arguments += [] if name.startswith("serve") else ["--without-ray"]
         router = self._child(f"{name}-router", self._here.command(*arguments), self._here.environment)
-        self._until(lambda: _answers(f"{url}/healthz"), router)
+        self._until(lambda: answers(f"{url}/healthz"), router)
         there = ("--router", f"127.0.0.1:{grpc_port}", "--node", name, "--slots", str(SLOTS), "--no-benchmark")
         if name.endswith("openai"):
             engine = ["--engine", "openai", "--base-url", f"{self._backend}/v1"]
@@ -106,7 +106,7 @@ class Starter:
             engine += [flag for model in STEP_S for flag in ("--model", self._profile(model))]
         asked = self._here.command("worker", *there, *engine, *self._state(f"{name}-worker"))
         worker = self._child(f"{name}-worker", asked, self._here.environment)
-        self._until(lambda: all(_serves(url, model) for model in STEP_S), worker)
+        self._until(lambda: all(serves(url, model) for model in STEP_S), worker)
         return Contender(name=name, url=url, router=router, workers=[worker])
 
     def vllm_router(self, name: str) -> Contender:
@@ -131,9 +131,9 @@ class Starter:
     def _peer(self, name: str, program: str, *arguments: str) -> Contender:
         port = free_port()
         command = [str((PEERS / program).absolute()), *arguments, "--host", "127.0.0.1", "--port", str(port)]
-        router = self._child(name, command, {**os.environ, **_QUIET})
+        router = self._child(name, command, {**os.environ, **QUIET})
         url = f"http://127.0.0.1:{port}"
-        self._until(lambda: all(_serves(url, model) for model in STEP_S), router)
+        self._until(lambda: all(serves(url, model) for model in STEP_S), router)
         return Contender(name=name, url=url, router=router)
 
     def _profile(self, model: str) -> str:
@@ -191,7 +191,8 @@ def peers_are_installed() -> bool:
     return (PEERS / "vllm-router").exists()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as reply:
             return bool(reply.status == 200)
@@ -199,7 +200,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _serves(url: str, model: str) -> bool:
+def serves(url: str, model: str) -> bool:
     """Whether a one-token answer comes."""
     body = b'{"model":"%b","messages":[{"role":"user","content":"Ready?"}],"max_tokens":1}' % model.encode()
     headers = {"content-type": "application/json", "authorization": "Bearer none"}

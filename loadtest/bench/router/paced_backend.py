@@ -2,18 +2,19 @@
 
 As in an engine, all running requests get their next token at the end of a step, and a newcomer joins at the next step's
 beginning. The model's name is its pace: ``paced`` 10 ms a step, ``paced-40`` 40 ms, ``slow`` 500 ms, and ``unpaced``
-writes sixteen events at once for each request as fast as the sockets take them. Acknowledges at once (TCP_QUICKACK), so
-that a proxy that writes a request in two pieces without TCP_NODELAY is not held up by this side's delayed ACK.
+writes sixteen events at once for each request as fast as the sockets take them.
 
 Run as a process: prints its URL, serves until its standard input closes.
 """
 
 import asyncio
 import json
-import socket
 import sys
 import time
-from typing import Any, cast
+from typing import Any
+
+from loadtest.bench.plain_http import CHAT, MODELS, PlainHttp, chunk, listed
+from loadtest.bench.plain_http import event as sse
 
 STEP_S = {"paced": 0.01, "paced-40": 0.04, "slow": 0.5, "unpaced": 0.0}
 AT_ONCE = 16
@@ -22,16 +23,10 @@ PROMPT_TOKENS = 9
 BUFFERED_BYTES = 256 * 1024
 """An unpaced request whose client reads slower than this waits for it."""
 
-_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
 
 def _event(event: dict[str, Any], model: str) -> bytes:
     whole = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1, "model": model, **event}
-    return b"data: " + json.dumps(whole, separators=(",", ":")).encode() + b"\n\n"
+    return sse(whole)
 
 
 def _choice(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
@@ -83,7 +78,7 @@ class PacedEngine:
         if not self._step_s and transport.get_write_buffer_size() > BUFFERED_BYTES:
             return True
         count = 1 if self._step_s else min(AT_ONCE, stream.left)
-        data = _chunk(self._token * count)
+        data = chunk(self._token * count)
         stream.left -= count
         if stream.left:
             transport.write(data)
@@ -91,67 +86,31 @@ class PacedEngine:
         usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": stream.tokens}
         usage["total_tokens"] = sum(usage.values())
         counted = _event({"choices": [], "usage": usage}, self._model)
-        transport.write(data + _chunk(self._end) + _chunk(counted + b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        transport.write(data + chunk(self._end) + chunk(counted + b"data: [DONE]\n\n") + b"0\r\n\r\n")
         return False
 
 
-class Connection(asyncio.Protocol):
+class Connection(PlainHttp):
     """One connection, request after request."""
 
     def __init__(self, engines: dict[str, PacedEngine]) -> None:
-        self.transport: asyncio.Transport | None = None
+        super().__init__()
         self._engines = engines
-        self._buffer = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the socket, for its acknowledgements."""
-        self.transport = cast("asyncio.Transport", transport)
-        self._socket = transport.get_extra_info("socket")
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        """What ran for it ends at its next step."""
-        self.transport = None
-
-    def data_received(self, data: bytes) -> None:
-        """Requests, whole or in pieces."""
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        self._buffer += data
-        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            lines = self._buffer[:end].decode("latin-1").lower().split("\r\n")
-            if not lines[0].endswith("http/1.1"):  # a router asking whether gRPC is spoken here
-                self._hang_up()
-                return
-            length = next((int(line[15:]) for line in lines if line.startswith("content-length:")), 0)
-            if len(self._buffer) < end + 4 + length:
-                return
-            body, self._buffer = self._buffer[end + 4 : end + 4 + length], self._buffer[end + 4 + length :]
-            self._answer(lines[0].split(" ")[1], body)
-
-    def _hang_up(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-
-    def _answer(self, path: str, body: bytes) -> None:
-        if path.startswith("/v1/chat/completions"):
+    def asked(self, path: str, body: bytes) -> None:
+        """A chat, the list of models, or some health check."""
+        if path == CHAT:
             asked = json.loads(body)
             if not asked.get("stream"):
-                self._whole(_plain(asked["model"]))
+                self.whole(_plain(asked["model"]))
                 return
-            assert self.transport is not None
-            self.transport.write(_HEAD)
+            self.begin_stream()
             tokens = asked.get("max_tokens") or asked.get("max_completion_tokens") or 16
             self._engines[asked["model"]].add(Stream(self, int(tokens)))
-        elif path.startswith("/v1/models"):
-            listed = [{"id": name, "object": "model", "owned_by": "bench"} for name in STEP_S]
-            self._whole({"object": "list", "data": listed})
+        elif path == MODELS:
+            self.whole(listed(list(STEP_S)))
         else:  # health checks and questions about the server
-            self._whole({"status": "ok", "model_path": "paced", "is_generation": True})
-
-    def _whole(self, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
-        assert self.transport is not None
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(data)
-        self.transport.write(head + data)
+            self.whole({"status": "ok", "model_path": "paced", "is_generation": True})
 
 
 def _plain(model: str) -> dict[str, Any]:

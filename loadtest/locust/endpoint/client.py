@@ -14,6 +14,8 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTP
 from loadtest.locust.endpoint.heard import Heard
 
 CONNECT_S = 10.0
+UNFINISHED = "unfinished"
+"""Code of what was cut off at the end of a run: it counts, as not in time."""
 
 
 def _at_once(sock: gevent.socket.socket) -> None:
@@ -68,6 +70,8 @@ class Endpoint:
             heard.failed("deadline", f"not complete after {self._deadline_s:g} s")
         except (OSError, HTTPParseError) as error:
             heard.failed("connection", f"{type(error).__name__}: {error}")
+        except gevent.GreenletExit:
+            heard.failed(UNFINISHED, "not complete when the run was over")
         heard.ended = time.perf_counter()
         return heard
 

@@ -21,6 +21,7 @@ class Conversation:
     temperature: float
     ignore_eos: bool
     refused: frozenset[str]
+    slo: dict[str, float] | None = None  # told the endpoint
     messages: list[dict[str, Any]] = field(default_factory=list)
     _called: list[str] = field(default_factory=list)  # ids of the tool calls that wait for a result
 
@@ -56,6 +57,8 @@ class Conversation:
             body["response_format"] = self.session.response_format
         if self.ignore_eos and self.session.ignore_eos and "ignore_eos" not in self.refused:
             body["ignore_eos"] = True
+        if self.slo:
+            body["slo"] = self.slo
         return body
 
     def take(self, heard: Heard) -> None:

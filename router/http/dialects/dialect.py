@@ -39,6 +39,7 @@ class Told:
     prompt_of: tuple[int, ...]  # which prompt each of the answers answers
     elapsed_s: Callable[[], float]  # seconds since the request came
     waited_s: float  # of those, until a worker took it
+    ttft_s: Callable[[], float | None] = lambda: None  # of those, until the first output went out
 
 
 class Writer(Protocol):

@@ -152,6 +152,7 @@ class Inference:
             created=int(self.clock.wall()),
             prompt_of=progress.prompt_of,
             elapsed_s=lambda: self.clock.now() - progress.arrived_at,
+            ttft_s=lambda: None if (first := progress.first_token_at) is None else first - progress.arrived_at,
             waited_s=self.clock.now() - progress.arrived_at,
         )
 

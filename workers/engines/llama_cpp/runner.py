@@ -22,7 +22,6 @@ from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.sequence import Preparation, Sequence
 from workers.engines.prompts import Prompts, tokens_per_byte
-from workers.speculation.speculator import Counts
 
 Publish = Callable[[StepResult], None]
 Died = Callable[[str], None]
@@ -45,16 +44,10 @@ class Runner:
         self._stopping = ""
         self._preparing = 0
         self._preparation: Preparation | None = None
-        self._speculated = Counts()
         self._model: NativeModel | None = None
         self._thread: threading.Thread | None = None
         self.failed = ""
         self._figures = Load()
-
-    @property
-    def speculated(self) -> Counts:
-        """Proposals verified and accepted since the model was loaded."""
-        return self._speculated
 
     @property
     def figures(self) -> Load:
@@ -125,9 +118,7 @@ class Runner:
         prompts = Prompts(model, template, self._options.context_tokens, facts.tokenizer_fingerprint)
         self._preparation = Preparation(prompts, GrammarCompiler(model.token_table), model.end_tokens)
         progress(1.0, "loaded")
-        batching = Batching(model, self._options, facts.model, facts.quantization)
-        self._speculated = batching.speculated
-        return batching, facts
+        return Batching(model, self._options, facts.model, facts.quantization), facts
 
     def _loop(self, batching: Batching) -> None:
         while True:

@@ -130,7 +130,7 @@ class ChatWriter:
         piece = ChatPiece(
             index=index, delta=MessagePiece(), logprobs=None, finish_reason=finish_of(chunk.finish_reason)
         )
-        disclosed = disclosure(self._told.head, chunk.continuations)
+        disclosed = disclosure(self._told.head, chunk.continuations, self._told.ttft_s())
         return self.chunk(index, chunk) + self._frame.last(encode([piece]), disclosed, Chunk())
 
     def closing(self, usage: Usage) -> bytes:

@@ -135,7 +135,7 @@ class CompletionWriter:
         """The finish reason with what we disclose."""
         assert chunk.finish_reason is not None
         piece = CompletionPiece(index=index, text="", logprobs=None, finish_reason=finish_of(chunk.finish_reason))
-        disclosed = disclosure(self._told.head, chunk.continuations)
+        disclosed = disclosure(self._told.head, chunk.continuations, self._told.ttft_s())
         return self.chunk(index, chunk) + self._frame.last(encode([piece]), disclosed, Chunk())
 
     def closing(self, usage: Usage) -> bytes:

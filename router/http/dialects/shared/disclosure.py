@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from router.domain.answer import AnswerHead, Continuation
 
@@ -19,14 +20,15 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Disclosure(msgspec.Struct, frozen=True, kw_only=True):
-    """``worker`` and ``quantization`` are those that finished."""
+    """``worker`` and ``quantization`` are those that finished; ``ttft_s`` is from receipt, at the end of a stream."""
 
     worker: str
     quantization: str
     continuations: list[Move]
+    ttft_s: float | UnsetType = UNSET
 
 
-def disclosure(head: AnswerHead, moves: Sequence[Continuation]) -> Disclosure:
+def disclosure(head: AnswerHead, moves: Sequence[Continuation], ttft_s: float | None = None) -> Disclosure:
     """Of one answer."""
     last = moves[-1] if moves else None
     return Disclosure(
@@ -43,4 +45,5 @@ def disclosure(head: AnswerHead, moves: Sequence[Continuation]) -> Disclosure:
             )
             for move in moves
         ],
+        ttft_s=UNSET if ttft_s is None else round(ttft_s, 6),
     )

@@ -1,6 +1,7 @@
 """Streams: their events, how they end, and what happens when the client leaves or stops reading."""
 
 import asyncio
+import re
 from typing import Any
 
 import openai
@@ -42,6 +43,19 @@ async def test_a_continued_stream_says_so_in_its_last_chunk() -> None:
     last = events(reply.text)[-2]
     assert last["allsorts"]["worker"] == "h100"
     assert last["allsorts"]["continuations"][0]["from_worker"] == "mac"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_a_stream_tells_its_time_to_first_token_as_the_metrics_count_it(path: str) -> None:
+    """So that who load-tests us can set every request of theirs beside ours."""
+    on = surface()
+    asked = {"messages": [{"role": "user", "content": "hi"}]} if path.endswith("chat/completions") else {"prompt": "hi"}
+    async with on.client() as client:
+        reply = await client.post(path, json={"model": "m", "stream": True, **asked})
+    told = events(reply.text)[-2]["allsorts"]["ttft_s"]
+    counted = re.search(rb"allsorts_ttft_seconds_sum\{[^}]*\} (\S+)", on.metrics.render())
+    assert counted is not None
+    assert told == pytest.approx(float(counted.group(1)), abs=1e-6)
 
 
 async def test_a_stream_that_fails_ends_with_an_error_event_and_no_done() -> None:

@@ -1,0 +1,131 @@
+"""``make bench-mixed``: the same open-loop traffic through us and through others onto six machines of six speeds."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from loadtest.bench.figures import keep
+from loadtest.bench.house.checkouts import Checkout
+from loadtest.bench.mixed.machines import Fleet
+from loadtest.bench.router.contenders import peers_are_installed
+from loadtest.locust.cli import run_locust
+from loadtest.locust.options import Options
+
+FOLDER = Path("build/bench/mixed")
+OURS = ("uvicorn", "serve")
+PEERS = (
+    "vllm-router:power_of_two",
+    "vllm-router:cache_aware",
+    "sglang-router:power_of_two",
+    "sglang-router:cache_aware",
+)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fleet", type=Path, default=Path("deploy/fleets/six_machines.toml"))
+    parser.add_argument("--rates", default="4,8,16", help="requests a second, with commas between")
+    parser.add_argument("--duration", type=float, default=40.0, help="seconds at each rate")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--ours", choices=OURS, default="uvicorn", help="what our router runs under")
+    parser.add_argument("--peers", default=",".join(PEERS), help="PROGRAM:POLICY, with commas between")
+    options = parser.parse_args()
+    if not peers_are_installed():
+        raise SystemExit("bench-mixed: nobody to compare with; run make env-peers")
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    rates = [float(one) for one in options.rates.split(",")]
+    with Fleet(Checkout.here(), FOLDER, options.fleet) as fleet:
+        urls = {options.ours: fleet.ours(serve=options.ours == "serve")}
+        urls |= {name: fleet.peer(*name.split(":")) for name in options.peers.split(",")}
+        found = list(_runs(fleet, urls, rates, options.duration, options.rounds))
+    rows = [_row(name, rate, [one for one in found if one["as"] == (name, rate)]) for rate in rates for name in urls]
+    print("\n".join(_table(rows)))
+    ratio = versus(rows, options.ours)
+    path = keep("mixed_fleet", {"vs_best_peer": ratio["best"], "vs_best_peer_by_rate": ratio["by_rate"], "rows": rows})
+    best = max((row for row in rows if row["router"] != options.ours), key=lambda row: float(row["goodput_per_s"]))
+    whose = f"{best['router']} at {best['rate']:g}"
+    print(f"bench-mixed: {ratio['best']:.2f}x the goodput of the best peer ({whose}); {path}")
+
+
+def versus(rows: list[dict[str, Any]], ours: str) -> dict[str, Any]:
+    """Our goodput over the best peer's: each at the load that suits it best, and at every load."""
+
+    def most(rows: list[dict[str, Any]]) -> float:
+        return max((float(row["goodput_per_s"]) for row in rows), default=0.0)
+
+    mine, others = [row for row in rows if row["router"] == ours], [row for row in rows if row["router"] != ours]
+    by_rate = {}
+    for rate in sorted({row["rate"] for row in rows}):
+        here = most([row for row in mine if row["rate"] == rate])
+        there = most([row for row in others if row["rate"] == rate])
+        by_rate[f"{rate:g}"] = round(here / there, 3) if there else None
+    return {"best": round(most(mine) / most(others), 3) if most(others) else 0.0, "by_rate": by_rate}
+
+
+def _runs(
+    fleet: Fleet, urls: dict[str, str], rates: list[float], duration_s: float, rounds: int
+) -> Iterator[dict[str, Any]]:
+    """Everybody in turn at every rate, the same requests at the same times."""
+    for number in range(rounds):
+        for rate in rates:
+            for name, url in urls.items():
+                folder = FOLDER / f"{name.replace(':', '-')}-{rate:g}-{number + 1}"
+                options = Options(
+                    url=url, model=fleet.model, workload="azure-like", rate=rate, duration_s=duration_s,
+                    seed=number + 1, tell_slo=True, out=str(folder), label=f"{name} at {rate:g}", drain_s=30.0,
+                    deadline_s=60.0,
+                )  # fmt: skip
+                status = run_locust(options, quiet=True)
+                if status != 0:
+                    raise SystemExit(f"bench-mixed: the load generator ended with {status} at {name}")
+                report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+                print(f"  round {number + 1}: {name} at {rate:g}: goodput {report['goodput_per_s']:.2f}, "
+                      f"limits {report['generator']['limits']}", flush=True)  # fmt: skip
+                yield {"as": (name, rate), **report}
+
+
+def _row(name: str, rate: float, reports: list[dict[str, Any]]) -> dict[str, Any]:
+    def middle(*path: str) -> float:
+        values = []
+        for report in reports:
+            value: Any = report
+            for key in path:
+                value = value.get(key, float("nan"))
+            values.append(float(value))
+        return round(median(values), 4)
+
+    return {
+        "router": name,
+        "rate": rate,
+        "offered_per_s": middle("offered_per_s"),
+        "goodput_per_s": middle("goodput_per_s"),
+        "goodput_spread": [min(one["goodput_per_s"] for one in reports), max(one["goodput_per_s"] for one in reports)],
+        "within_slo": middle("within_slo"),
+        "shed": sum(sum(one["shed"].values()) for one in reports),
+        "failed": sum(sum(one["failed"].values()) for one in reports),
+        **{f"{kind}_{point}": middle(kind, point) for kind in ("ttft_s", "e2e_s") for point in ("p50", "p95", "p99")},
+        "tpot_s_p50": middle("tpot_s", "p50"),
+        "tpot_s_p99": middle("tpot_s", "p99"),
+        "workers": {one["worker"]: one["share"] for one in reports[0]["workers"]},
+        "generator_limits": sorted({limit for one in reports for limit in one["generator"]["limits"]}),
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    heads = ("offered", "goodput", "in time", "TTFT p50", "p95", "p99", "E2E p50", "p99", "TPOT ms p50", "p99", "shed")
+    lines = [f"{'router':<28}" + "".join(f"{head:>12}" for head in heads)]
+    for row in rows:
+        cells = [f"{row[name]:.2f}" for name in ("offered_per_s", "goodput_per_s")] + [f"{row['within_slo']:.1%}"]
+        cells += [f"{row[name]:.2f}" for name in ("ttft_s_p50", "ttft_s_p95", "ttft_s_p99", "e2e_s_p50", "e2e_s_p99")]
+        cells += [f"{1e3 * row[name]:.0f}" for name in ("tpot_s_p50", "tpot_s_p99")] + [str(row["shed"])]
+        lines.append(f"{row['router']:<28}" + "".join(f"{cell:>12}" for cell in cells))
+    return lines
+
+
+if __name__ == "__main__":
+    main()

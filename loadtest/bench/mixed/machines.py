@@ -1,0 +1,150 @@
+"""The six machines of a fleet file, each as a worker of ours or behind an OpenAI face; and the routers before them."""
+
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from loadtest.bench.house.checkouts import Checkout
+from loadtest.bench.router.contenders import PEERS, QUIET, answers, serves
+from loadtest.chaos.pool import free_port
+from router.cli.support.processes import Child, stop_all
+
+READY_WITHIN_S, STOP_WITHIN_S = 120.0, 40.0
+
+_PROFILE = """machine = "{profile}"
+[model]
+shape = "{model}"
+quantization = "{quantization}"
+context_tokens = 16384
+[behaviour]
+hidden = 0.1
+seed = {seed}
+load_s = 0.2
+"""
+"""``hidden``: what a machine really does differs from what it declares by so much, drawn by the seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One row of the fleet, with the profile that both of its shapes run."""
+
+    node: str
+    model: str
+    profile: Path
+
+
+def machines(fleet: Path, folder: Path) -> list[Machine]:
+    """Of a fleet file; profiles are written to ``folder``. Raises OSError, TOMLDecodeError, KeyError."""
+    rows: list[dict[str, Any]] = tomllib.loads(fleet.read_text(encoding="utf-8"))["worker"]
+    found = []
+    for seed, row in enumerate(rows, 1):
+        path = folder.resolve() / f"{row['node']}.toml"
+        path.write_text(_PROFILE.format(**row, seed=seed), encoding="utf-8")
+        found.append(Machine(node=row["node"], model=row["model"], profile=path))
+    return found
+
+
+class Fleet:
+    """Both shapes of all machines, up for the length of the block; routers are started in front of them."""
+
+    def __init__(self, here: Checkout, folder: Path, fleet: Path) -> None:
+        self._here = here
+        self._folder = folder.resolve()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.machines = machines(fleet, self._folder)
+        self.model = self.machines[0].model
+        self._children: list[Child] = []
+        self._faces: list[str] = []
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._faces = [self._face(one) for one in self.machines]
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stop_all(self._children, STOP_WITHIN_S)
+        self._exit.close()
+
+    def ours(self, *, serve: bool) -> str:
+        """The URL of a router of ours with a worker for each machine."""
+        port, grpc_port = free_port(), free_port()
+        url = f"http://127.0.0.1:{port}"
+        name = "serve" if serve else "uvicorn"
+        arguments = ["serve", "--port", str(port), "--grpc-port", str(grpc_port), *self._state(name)]
+        router = self._child(f"{name}-router", self._here.command(*arguments, *([] if serve else ["--without-ray"])))
+        self._until(lambda: answers(f"{url}/healthz"), router)
+        for one in self.machines:
+            there = ("--router", f"127.0.0.1:{grpc_port}", "--node", one.node, "--engine", "simulated")
+            model = ("--model", f"{one.model}={one.profile}", "--no-benchmark")
+            self._child(f"{name}-{one.node}", self._here.command("worker", *there, *model, *self._state(one.node)))
+        self._until(lambda: _ready(url) == len(self.machines), router)
+        return url
+
+    def peer(self, program: str, policy: str) -> str:
+        """The URL of a router of somebody else's with all faces."""
+        port = free_port()
+        command = [str((PEERS / program).absolute()), *(["launch"] if program == "sglang-router" else [])]
+        command += ["--worker-urls", *self._faces, "--policy", policy, "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--log-level", "error", "--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())]
+        child = self._child(f"{program}-{policy}", command)
+        url = f"http://127.0.0.1:{port}"
+        self._until(lambda: serves(url, self.model), child)
+        return url
+
+    def _face(self, one: Machine) -> str:
+        command = self._here.module("loadtest.bench.mixed.face", one.node, one.model, str(one.profile))
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, env=self._here.environment, stdin=pipe, stdout=pipe, text=True)
+        self._exit.callback(_end, process)
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        if not url:
+            raise RuntimeError(f"the face of {one.node} ended while starting")
+        return url
+
+    def _state(self, name: str) -> tuple[str, str]:
+        return "--state-dir", str(self._folder / name)
+
+    def _child(self, name: str, command: list[str]) -> Child:
+        environment = {**self._here.environment, **QUIET}
+        self._children.append(Child(name, command, log=self._folder / f"{name}.log", environment=environment))
+        return self._children[-1]
+
+    def _until(self, reached: Callable[[], bool], child: Child) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not reached():
+            if not child.alive or time.monotonic() > deadline:
+                raise RuntimeError(f"{child.name} is not ready; the end of its log:\n{child.tail()}")
+            time.sleep(0.2)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
+def _ready(url: str) -> int:
+    import json
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{url}/admin/fleet", timeout=5) as reply:
+            return sum(one["state"] == "ready" for one in json.loads(reply.read())["workers"])
+    except (OSError, ValueError, KeyError):
+        return 0

@@ -1,0 +1,103 @@
+"""``make bench-mixed``: a machine behind an OpenAI face, and who did best."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from loadtest.bench.mixed.__main__ import versus
+from loadtest.bench.mixed.face import Connection, Machine
+from loadtest.bench.mixed.machines import machines
+from tests.support.until import until_async
+from workers.engines.simulated.profile import read_profile
+
+PROFILE = """machine = "h100-sxm"
+[model]
+shape = "llama-3.1-8b"
+quantization = "fp16"
+context_tokens = 2048
+[behaviour]
+load_s = 0.0
+"""
+
+
+@pytest.fixture
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    profile = tmp_path / "h100.toml"
+    profile.write_text(PROFILE)
+    one = Machine("h100", "llama-3.1-8b")
+    await one.load(str(profile))
+    speaking = asyncio.create_task(one.speak())
+    yield one
+    speaking.cancel()
+    await asyncio.gather(speaking, return_exceptions=True)
+    await one.engine.close()
+
+
+@pytest.fixture
+async def url(machine: Machine) -> AsyncIterator[str]:
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(machine), "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()
+    await server.wait_closed()
+
+
+def body(**more: object) -> dict[str, object]:
+    messages = [{"role": "user", "content": "word " * 50}]
+    return {"model": "llama-3.1-8b", "messages": messages, "stream": True, "ignore_eos": True, **more}
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+async def test_a_face_streams_what_the_engine_says_and_counts_it(url: str, field: str) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/v1/chat/completions", json=body(**{field: 12})) as reply,
+    ):
+        assert reply.headers["x-allsorts-worker"] == "h100"
+        lines = [line for line in (await reply.text()).split("\n\n") if line]
+    assert lines[-1] == "data: [DONE]"
+    events = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    text = "".join(choice["delta"].get("content", "") for event in events for choice in event["choices"])
+    assert len(text.split()) == 12
+    assert events[-1]["usage"]["completion_tokens"] == 12
+    assert events[-1]["usage"]["prompt_tokens"] >= 50
+
+
+async def test_what_does_not_fit_is_refused_and_the_next_is_served(url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/v1/chat/completions", json=body(max_tokens=4000)) as reply:
+            assert reply.status == 400
+            assert (await reply.json())["error"]["code"] == "context_length_exceeded"
+        async with session.get(f"{url}/v1/models") as reply:
+            assert [one["id"] for one in (await reply.json())["data"]] == ["llama-3.1-8b"]
+        async with session.get(f"{url}/health") as reply:
+            assert reply.status == 200
+
+
+async def test_a_client_that_hangs_up_frees_its_slot(url: str, machine: Machine) -> None:
+    async with aiohttp.ClientSession() as session:
+        reply = await session.post(f"{url}/v1/chat/completions", json=body(max_tokens=1500))
+        assert machine.engine.load_figures().running == 1
+        reply.close()
+    await until_async(lambda: machine.engine.load_figures().running == 0)
+
+
+def test_a_fleet_s_machines_are_what_its_file_says(tmp_path: Path) -> None:
+    found = machines(Path("deploy/fleets/six_machines.toml"), tmp_path)
+    assert [one.node for one in found] == ["h100", "a100", "rtx-4090", "m2-ultra", "m4-pro", "m1"]
+    profiles = [read_profile(str(one.profile)) for one in found]
+    alone = [profile.declared.decode_s(1, 1000.0) for profile in profiles]
+    assert max(alone) / min(alone) > 8
+    assert {profile.shape_name for profile in profiles} == {"llama-3.1-8b"}
+
+
+def test_the_best_peer_is_the_best_at_any_load() -> None:
+    rows = [
+        {"router": name, "rate": rate, "goodput_per_s": good}
+        for name, goods in (("ours", (4.0, 15.0)), ("a:x", (3.9, 6.0)), ("a:y", (2.0, 7.5)))
+        for rate, good in zip((4.0, 16.0), goods, strict=True)
+    ]
+    assert versus(rows, "ours") == {"best": 2.0, "by_rate": {"4": 1.026, "16": 2.0}}
