@@ -123,8 +123,11 @@ class Probe:
             model=self.loaded.model,
             quantization=self.loaded.quantization,
             prompt=f"{self.rng.randrange(10**6)} " + " ".join(words),
-            sampling=Sampling(
-                temperature=0.0, ignore_eos=True, max_tokens=max_tokens or self._max_tokens(context_tokens)
+            sampling=Sampling(  # drawn, as most users ask: a small model's greedy text repeats itself, and is proposed
+                temperature=1.0,
+                seed=self.count,
+                ignore_eos=True,
+                max_tokens=max_tokens or self._max_tokens(context_tokens),
             ),
         )
         self.live[request_id] = 0

@@ -18,6 +18,7 @@ from workers.cli.worker import EXPECTED, MaxCores, MaxDisk, MaxMemory, WhenOptio
 from workers.config import parse_model
 from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP
 from workers.joining.home import Home
+from workers.joining.restart import become
 from workers.joining.view import JoinView
 
 FAILURES = (*EXPECTED, BadToken)
@@ -92,7 +93,10 @@ def join(
             ask=not yes and sys.stdin.isatty(),
             install=install,
         )
-        code, reason = asyncio.run(JoinSteps(wish, view).run())
+        steps = JoinSteps(wish, view)
+        code, reason = asyncio.run(steps.run())
+        if steps.again:
+            become(steps.again)
     except FAILURES as error:
         code, reason = 1, str(error).splitlines()[0]
         reason += f" (more: {_doctor(address, token, node, state_dir)})"

@@ -14,6 +14,7 @@ from protos.contract.worker import Profile
 from workers.cli.log_setup import LOG_BYTES, set_up_logging
 from workers.config import DISK_BYTES, UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
 from workers.engines.table import engine_spec
+from workers.installing.own_place import own_command
 from workers.joining import service_units
 from workers.joining.home import Home
 from workers.joining.join import Joined, join_fleet, keep_renewed
@@ -21,6 +22,7 @@ from workers.joining.model_selection import choose, models_here
 from workers.joining.plan import JoinPlan, plan_lines
 from workers.joining.preflight import check_models
 from workers.joining.profile import profile_of
+from workers.joining.restart import take_mark
 from workers.joining.view import JoinView
 from workers.neighbours.place import meeting_place
 from workers.neighbours.shares import Bounds, Shares, cores_for
@@ -53,6 +55,7 @@ class JoinSteps:
         self._node = wish.flags["node"] or socket.gethostname().partition(".")[0]
         self._log = wish.log_file or (wish.home.log(self._node) if sys.stderr.isatty() else None)
         self._view = view
+        self.again: list[str] = []  # what to become, when it is to start anew
 
     async def run(self) -> tuple[int, str]:
         """Join, then serve until stopped, or hand over to launchd or systemd; exit status and why."""
@@ -68,7 +71,10 @@ class JoinSteps:
             await asyncio.to_thread(self._installed, config)
             return 0, ""
         with joined.files.in_use():
-            return await self._serve(config, joined, profile)
+            code, reason = await self._serve(config, joined, profile)
+        if take_mark(joined.files):
+            self.again = self._command(config)
+        return code, reason
 
     # ------------------------------------------------------------ before anything is done
 
@@ -189,8 +195,10 @@ class JoinSteps:
 
     def _command(self, config: WorkerConfig) -> list[str]:
         """The same join without its token: the key is enough."""
-        command = [sys.executable, "-m", "workers.cli.join", self._wish.address, "--engine", config.engine]
-        command += ["--node", config.node]
+        command = own_command("workers.cli.join", "join")
+        command += [self._wish.address, "--engine", config.engine, "--node", config.node, "--yes"]
+        if self._wish.log_file is not None:
+            command += ["--log-file", str(self._wish.log_file)]
         if self._wish.state_dir is not None:
             command += ["--state-dir", str(self._wish.home.state)]
         for one in config.models:

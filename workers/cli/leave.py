@@ -1,11 +1,14 @@
 """``allsorts leave``: this machine out of every fleet it joined, and everything that joining put on it away."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workers.cli.alone import run_alone
+from workers.installing.own_place import own_place, runs_from_own_place
+from workers.installing.own_version import OwnVersions
 from workers.joining import service_units
 from workers.joining.home import Home
 from workers.joining.uninstall import joined_fleets, stop_running, workers_alone
@@ -51,6 +54,13 @@ def leave(
         raise typer.Exit(1) from None
     for path in home.owners():
         typer.echo(f"left, because it is yours: {path}")
+    if keep_keys:
+        return
+    if runs_from_own_place():
+        typer.echo(f"removed: this program, in {own_place()}")
+        OwnVersions(own_place()).remove()
+    else:
+        typer.echo(f"left, as you put it there: this program, in {sys.prefix}")
 
 
 if __name__ == "__main__":

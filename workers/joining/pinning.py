@@ -89,6 +89,8 @@ async def fetch(host: str, port: int) -> Shown:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await writer.wait_closed()
+        writer.transport.abort()  # a peer that does not say goodbye too is not waited for
+        await asyncio.sleep(0)
 
 
 async def _hung_up(reader: asyncio.StreamReader) -> bool:

@@ -17,6 +17,8 @@ ENDS_WITHIN_S = 60.0
 
 POLL_S = 0.1
 
+Say = Callable[[str], None]
+
 
 def joined_fleets(state_dir: Path) -> list[MembershipFiles]:
     """Every fleet this machine joined, under every name."""
@@ -37,21 +39,30 @@ def _held(file: Path) -> bool:
     return False
 
 
-def stop_running(
-    files: MembershipFiles, *, say: Callable[[str], None] = lambda _: None, within_s: float = ENDS_WITHIN_S
-) -> bool:
+def ask_to_leave(files: MembershipFiles, does: str, say: Say) -> int:
+    """Ask the process that serves under this identity to drain and leave; its number, 0 when none does. Raises OSError
+    when it cannot be asked.
+    """
+    process_id = files.holder()
+    if process_id is None:
+        return 0
+    name = files.folder.name
+    if process_id <= 0:
+        raise OSError(f"{name}: a process in another container serves under this name; stop that container")
+    say(f"{name}: process {process_id} {does}")
+    os.kill(process_id, signal.SIGTERM)
+    return process_id
+
+
+def stop_running(files: MembershipFiles, *, say: Say = lambda _: None, within_s: float = ENDS_WITHIN_S) -> bool:
     """Ask the process that serves under this identity to leave, and wait until it has: it drains and says goodbye.
 
     False: nothing ran. Raises OSError when it cannot be asked, or does not end in time.
     """
-    process_id = files.holder()
-    if process_id is None:
+    process_id = ask_to_leave(files, "finishes what runs and leaves", say)
+    if not process_id:
         return False
     name = files.folder.name
-    if process_id <= 0:
-        raise OSError(f"{name}: a process in another container serves under this name; stop that container")
-    say(f"{name}: process {process_id} finishes what runs and leaves")
-    os.kill(process_id, signal.SIGTERM)
     deadline = time.monotonic() + within_s
     while files.holder() == process_id:  # another process has no event to wait for
         if time.monotonic() > deadline:

@@ -15,6 +15,8 @@ from workers.engines.llama_cpp.sampling import log_probabilities
 from workers.engines.llama_cpp.scheduler import Plan, plan_batch
 from workers.engines.llama_cpp.sequence import Sequence
 from workers.engines.llama_cpp.slots import Slots
+from workers.speculation.acceptance import accept
+from workers.speculation.speculator import CPU_SHAPE, GPU_SHAPE, Counts, Speculator
 
 SCORE_CHUNK_TOKENS = 32
 """Rows whose logits are kept at once while scoring: 32 rows of a 150,000-word vocabulary are 19 MB."""
@@ -26,6 +28,7 @@ RATE_WINDOW = 0.9
 class _Counters:
     steps: int = 0
     prefilled: int = 0
+    said: int = 0  # output tokens
     tokens_per_s: float = 0.0
     last_step_s: float = 0.0
     last_batch: int = 0
@@ -43,6 +46,7 @@ class Batching:
     quantization: str
     _slots: Slots = field(init=False)
     _rows_of_one: int = field(init=False)
+    _speculator: Speculator | None = field(init=False)
     _waiting: list[Sequence] = field(default_factory=list)
     _running: list[Sequence] = field(default_factory=list)  # in order of arrival
     _ended: list[Delta] = field(default_factory=list)  # since the last step
@@ -53,6 +57,13 @@ class Batching:
     def __post_init__(self) -> None:
         self._slots = Slots(self.options.slots)
         self._rows_of_one = self.options.rows_of_one(on_gpu=self.model.on_gpu)
+        speculates = self.options.speculate and self.model.can_roll_back
+        self._speculator = Speculator(GPU_SHAPE if self.model.on_gpu else CPU_SHAPE) if speculates else None
+
+    @property
+    def speculated(self) -> Counts:
+        """Proposals verified and accepted so far; goes on counting."""
+        return self._speculator.counts if self._speculator is not None else Counts()
 
     @property
     def busy(self) -> bool:
@@ -83,13 +94,14 @@ class Batching:
         started = time.perf_counter()
         self._expire()
         self._admit()
+        self._speculate()
         plan = plan_batch(self._running, self.options.prefill_tokens, self._rows_of_one)
         if plan.tokens:
-            masks = self._look_ahead(plan)
+            masks, said = self._look_ahead(plan), self._counters.said
             self.model.decode(plan.tokens, plan.positions, plan.slots, plan.wanted)
             wait(masks)
             self._advance(plan)
-            self._count(plan, time.perf_counter() - started)
+            self._count(plan, self._counters.said - said, time.perf_counter() - started)
         deltas, self._ended = self._ended, []
         deltas += [self._delta(sequence) for sequence in self._running if sequence.produced > sequence.reported]
         return StepResult(deltas=tuple(deltas), load=self.figures(), cache=self._cache_changes(), at=time.monotonic())
@@ -133,7 +145,21 @@ class Batching:
             sequence.slot = assignment.slot
             sequence.computed = reused
             sequence.cached_tokens = min(reused, sequence.prompt_tokens)
+            if self._speculator is not None:
+                sequence.speculation = self._speculator.begin(sequence.tokens)
             self._running.append(sequence)
+
+    def _speculate(self) -> None:
+        """Let the text propose its next tokens; while prompts are read, the step has enough to do."""
+        running = self._running
+        if self._speculator is None or not running or any(sequence.prefilling for sequence in running):
+            return
+        self._speculator.allot(
+            [sequence.speculation for sequence in running],
+            [min(sequence.budget - sequence.produced - 1, self._rows_of_one - 1) for sequence in running],
+            plain_rows=len(running),
+            most_rows=self.options.prefill_tokens,
+        )
 
     def _advance(self, plan: Plan) -> None:
         for sequence, share in plan.shares:
@@ -143,7 +169,7 @@ class Batching:
         for row, sequence in plan.sampled:
             if sequence.prefilling:
                 self._blocks.replace(sequence.slot, sequence.job.block_hashes)
-            self._sample(sequence, self.model.logits(row))
+            self._take(sequence, row)
 
     def _look_ahead(self, plan: Plan) -> "list[Future[None]]":
         """Grammars work out their masks beside the step, on another core where there is one: the last tokens are known,
@@ -152,28 +178,47 @@ class Batching:
         kept = [one.constraint for _, one in plan.sampled if one.constraint is not None]
         return [self._beside.submit(one.look_ahead) for one in kept]
 
-    def _sample(self, sequence: Sequence, logits: Logits) -> None:
+    def _take(self, sequence: Sequence, row: int) -> None:
+        """The sequence's next token, and those that were proposed behind it as far as the model says them too."""
+        draft, said = sequence.draft, len(sequence.tokens)
+        accepted = accept(draft, lambda further: self._sample(sequence, self.model.logits(row + further)))
+        speculation = sequence.speculation
+        if speculation is None or self._speculator is None:
+            return
+        if draft:
+            self._speculator.accepted(accepted)
+            self._slots.all[sequence.slot].tokens.extend(draft[:accepted])
+            sequence.computed += accepted
+            self.model.trim(sequence.slot, sequence.computed)
+        speculation.judge(sequence.tokens[said:])
+
+    def _sample(self, sequence: Sequence, logits: Logits) -> int | None:
+        """Its next token; None when the answer ends with it."""
         sampling, constraint = sequence.job.sampling, sequence.constraint
         token = sequence.sampler.draw(logits, None if constraint is None else constraint.mask())
         if constraint is not None and not constraint.accept(token):
             # It grew beyond its bounds (``compiler.LIMITS``). Whoever made it that complex gets half an answer: that is
             # no fault of this machine's.
             self._end(sequence, FinishReason.LENGTH)
-            return
+            return None
         if token in sampling.stop_token_ids or (self.model.ends_generation(token) and not sampling.ignore_eos):
             self._end(sequence, FinishReason.STOP)
-            return
+            return None
         piece = self.model.piece(token)
         sequence.tokens.append(token)
         sequence.produced += 1
+        self._counters.said += 1
         sequence.new_ids.append(token)
         if sampling.logprobs:
             sequence.logprobs.append(self._logprob(logits, token, piece, sampling.top_logprobs))
         sequence.text.append(sequence.detokenizer.feed(piece))
         if sequence.detokenizer.stopped or (constraint is not None and constraint.complete):
             self._end(sequence, FinishReason.STOP)
-        elif sequence.produced >= sequence.budget:
+            return None
+        if sequence.produced >= sequence.budget:
             self._end(sequence, FinishReason.LENGTH)
+            return None
+        return token
 
     def _logprob(self, logits: Logits, token: int, piece: bytes, top: int) -> TokenLogprob:
         value, alternatives = log_probabilities(logits, token, top)
@@ -223,11 +268,13 @@ class Batching:
 
     # -- figures -------------------------------------------------------------------------------------------
 
-    def _count(self, plan: Plan, seconds: float) -> None:
+    def _count(self, plan: Plan, said: int, seconds: float) -> None:
         counters = self._counters
         counters.steps += 1
         counters.prefilled += plan.prefill_tokens
-        rate = len(plan.sampled) / seconds
+        rate = said / seconds
+        if self._speculator is not None and not plan.prefills:
+            self._speculator.observe(len(plan.tokens), seconds)
         counters.tokens_per_s = RATE_WINDOW * counters.tokens_per_s + (1 - RATE_WINDOW) * rate
         counters.last_step_s, counters.last_batch = seconds, plan.decoding
         counters.last_prefill, counters.last_prefills = plan.prefill_tokens, plan.prefills

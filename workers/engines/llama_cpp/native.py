@@ -36,6 +36,11 @@ class NativeModel:
         self._batch = _Batch(options.slots + options.prefill_tokens)
         self._pieces: dict[int, bytes] = {}
         self._ends: tuple[int, ...] | None = None
+        self.can_roll_back = not (  # layers whose memory is a state, or a window that forgets, cannot take tokens back
+            llama_cpp.llama_model_is_recurrent(self._model)
+            or llama_cpp.llama_model_is_hybrid(self._model)
+            or llama_cpp.llama_model_n_swa(self._model) > 0
+        )
         self.on_gpu = bool(options.gpu_layers and llama_cpp.llama_supports_gpu_offload())
 
     # -- loading ---------------------------------------------------------------------------------------

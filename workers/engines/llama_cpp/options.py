@@ -38,6 +38,7 @@ class Options:
     gpu_layers: int = -1  # all that fit, where there is a GPU
     queue_limit: int = 256  # jobs that may wait for a slot
     mmap: bool = True
+    speculate: bool = True  # verify what the text itself proposes, where that is faster; the answer is the same
 
     def rows_of_one(self, *, on_gpu: bool) -> int:
         """Most prompt tokens of one sequence in a step. Kernels of GPUs promise nothing, so nothing is gained there."""

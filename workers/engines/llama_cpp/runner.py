@@ -22,6 +22,7 @@ from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.sequence import Preparation, Sequence
 from workers.engines.prompts import Prompts, tokens_per_byte
+from workers.speculation.speculator import Counts
 
 Publish = Callable[[StepResult], None]
 Died = Callable[[str], None]
@@ -44,10 +45,16 @@ class Runner:
         self._stopping = ""
         self._preparing = 0
         self._preparation: Preparation | None = None
+        self._speculated = Counts()
         self._model: NativeModel | None = None
         self._thread: threading.Thread | None = None
         self.failed = ""
         self._figures = Load()
+
+    @property
+    def speculated(self) -> Counts:
+        """Proposals verified and accepted since the model was loaded."""
+        return self._speculated
 
     @property
     def figures(self) -> Load:
@@ -118,7 +125,9 @@ class Runner:
         prompts = Prompts(model, template, self._options.context_tokens, facts.tokenizer_fingerprint)
         self._preparation = Preparation(prompts, GrammarCompiler(model.token_table), model.end_tokens)
         progress(1.0, "loaded")
-        return Batching(model, self._options, facts.model, facts.quantization), facts
+        batching = Batching(model, self._options, facts.model, facts.quantization)
+        self._speculated = batching.speculated
+        return batching, facts
 
     def _loop(self, batching: Batching) -> None:
         while True:

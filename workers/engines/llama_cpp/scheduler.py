@@ -1,8 +1,8 @@
 """Which tokens go into the next batch. Pure.
 
-Every decoding sequence gets its one token; what is left of the step goes to prefill, first come first served, so
-that long prompts never stop those who are being answered. Rows are ordered by slot: llama.cpp computes sequences
-with neighbouring ids together.
+Every decoding sequence gets its one token, and behind it those proposed to follow, after each of which it is sampled;
+what is left of the step goes to prefill, first come first served, so that long prompts never stop those who are being
+answered. Rows are ordered by slot: llama.cpp computes sequences with neighbouring ids together.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ class Plan:
     positions: list[int] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     wanted: list[bool] = field(default_factory=list)
-    sampled: list[tuple[int, Sequence]] = field(default_factory=list)  # (row, sequence)
+    sampled: list[tuple[int, Sequence]] = field(default_factory=list)  # (first row, sequence); a row more each proposal
     shares: list[tuple[Sequence, int]] = field(default_factory=list)  # tokens computed for each sequence
     decoding: int = 0
     prefill_tokens: int = 0
@@ -56,8 +56,17 @@ def _add(plan: Plan, sequence: Sequence, share: int) -> None:
     plan.wanted.append(complete)
     if complete:
         plan.sampled.append((len(plan.tokens) - 1, sequence))
+        _add_draft(plan, sequence, start + share)
     if sequence.prefilling:
         plan.prefill_tokens += share
         plan.prefills += 1
     else:
         plan.decoding += 1
+
+
+def _add_draft(plan: Plan, sequence: Sequence, start: int) -> None:
+    draft = sequence.draft
+    plan.tokens.extend(draft)
+    plan.positions.extend(range(start, start + len(draft)))
+    plan.slots.extend([sequence.slot] * len(draft))
+    plan.wanted.extend([True] * len(draft))

@@ -13,6 +13,7 @@ from workers.engines.grammar.constraint import Constraint
 from workers.engines.grammar.source import BadGrammar
 from workers.engines.llama_cpp.sampling import Sampler
 from workers.engines.prompts import Prompts
+from workers.speculation.speculator import Speculation
 
 FOREVER = float("inf")
 
@@ -37,6 +38,12 @@ class Sequence:
     text: list[str] = field(default_factory=list)  # since the last delta
     new_ids: list[int] = field(default_factory=list)  # since the last delta
     logprobs: list[TokenLogprob] = field(default_factory=list)  # since the last delta
+    speculation: Speculation | None = None  # where the model's memory can be rolled back
+
+    @property
+    def draft(self) -> tuple[int, ...]:
+        """Tokens that the next step verifies."""
+        return self.speculation.draft if self.speculation is not None else ()
 
     @property
     def key(self) -> tuple[str, int]:

@@ -1,0 +1,69 @@
+"""Rule: the cost of a step by its rows is what steps took, whatever pace the machine is at just now."""
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.speculation.verify_curve import VerifyCurve, point_of
+
+POINTS = st.lists(st.tuples(st.integers(1, 200), st.floats(1e-4, 1.0)), min_size=1, max_size=8)
+
+
+@given(points=POINTS, steps=st.lists(st.tuples(st.integers(1, 300), st.floats(1e-5, 5.0)), max_size=20))
+def test_more_rows_never_cost_less(points: list[tuple[int, float]], steps: list[tuple[int, float]]) -> None:
+    """Before and after learning, between the points and beyond them."""
+    curve = VerifyCurve(points)
+    for rows, seconds in steps:
+        curve.observe(rows, seconds)
+    costs = [curve.seconds(rows) for rows in range(1, 320)]
+    assert all(0.0 < low <= high * (1 + 1e-9) for low, high in itertools.pairwise(costs))
+
+
+@pytest.mark.parametrize("kernel", ["straight", "steps"])
+def test_it_learns_what_a_step_costs(kernel: str) -> None:
+    """From a first guess that is wrong by a factor, under noise of a fifth."""
+    dice = random.Random(3)
+
+    def true(rows: int) -> float:
+        return 0.01 + 0.002 * rows if kernel == "straight" else 0.01 * (1 + (rows - 1) // 8)
+
+    curve = VerifyCurve([(1, 0.05), (16, 0.1)])
+    for _ in range(1500):
+        rows = dice.choice([1, 2, 3, 4, 6, 8, 12, 16])
+        curve.observe(rows, true(rows) * dice.uniform(0.8, 1.2))
+    for rows in (1, 2, 4, 8, 16):
+        assert curve.seconds(rows) == pytest.approx(true(rows), rel=0.25)
+
+
+def test_a_busier_machine_moves_every_point() -> None:
+    """All costs double though only plain steps are seen: what verifying costs against them stays."""
+    curve = VerifyCurve([(1, 0.01), (4, 0.02), (16, 0.05)])
+    for _ in range(60):
+        curve.observe(1, 0.02)
+    assert curve.seconds(1) == pytest.approx(0.02, rel=0.05)
+    assert curve.seconds(4) / curve.seconds(1) == pytest.approx(2.0, rel=0.35)
+    assert curve.seconds(4) > 0.03
+
+
+def test_one_pause_is_no_cost() -> None:
+    """A step of a second among steps of ten milliseconds moves little, and is forgotten."""
+    curve = VerifyCurve([(1, 0.01), (4, 0.02)])
+    curve.observe(1, 1.0)
+    assert curve.seconds(1) < 0.014
+    for _ in range(40):
+        curve.observe(1, 0.01)
+    assert curve.seconds(1) == pytest.approx(0.01, rel=0.05)
+
+
+def test_one_point_alone_says_that_every_row_costs_as_much() -> None:
+    """Nothing is known of the saving, so none is assumed."""
+    assert VerifyCurve([(1, 0.01)]).seconds(5) == pytest.approx(0.05)
+
+
+def test_points_are_few() -> None:
+    """However long it runs."""
+    assert len({point_of(rows) for rows in range(1, 2000)}) < 80
+    assert all(point_of(rows) == rows for rows in range(1, 17))
