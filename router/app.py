@@ -48,6 +48,7 @@ from router.scheduling.placement.quality import TabulatedQuality
 from router.scheduling.scheduler import RetryLimits, Scheduler
 from router.sessions.listeners import Listening, listen
 from router.sessions.service import FleetService
+from router.telemetry.loop_watch import LoopWatch
 from router.telemetry.metrics import Metrics
 from router.trust.enrolment_offers import PoolOffers
 from router.trust.exposure import advertised_host
@@ -81,6 +82,7 @@ class RouterNode:
             retries=RetryLimits(max_attempts=config.dispatch.max_attempts, max_moves=config.dispatch.max_moves),
         )
         self.health = HealthDoor(self.ready)
+        self._watch = LoopWatch()
         self._rank = rank
         self._running: _Running | None = None
         self._started_at = 0.0
@@ -103,11 +105,14 @@ class RouterNode:
         if wanted is not None:
             await self.health.listen(self.config.http.host, wanted + self._rank if wanted else 0)
         self._started_at = self.clock.now()
+        self._watch = LoopWatch(self.metrics.loop_stalled)
+        self._watch.start()
         log.info("router.started", rank=self._rank, sessions=self._running.listening.replica.address)
 
     async def stop(self) -> None:
         """End sessions and listeners, close the store. Idempotent."""
         running, self._running = self._running, None
+        self._watch.stop()
         await self.health.stop()
         if running is None:
             return

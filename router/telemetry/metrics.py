@@ -19,6 +19,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
 _TPOT_S = (0.002, 0.005, 0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0)
 _E2E_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 150.0, 600.0)
+_STALL_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _DECISION_S = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 0.1)
 
 _Labels = ["model", "quantization"]
@@ -58,6 +59,9 @@ class Metrics:
         )
         self._keys_refused = Counter(
             "allsorts_keys_refused", "Requests refused for their API key, by reason", ["reason"], registry=own
+        )
+        self._stalls = Histogram(
+            "allsorts_loop_stall_seconds", "Steps that held the event loop", buckets=_STALL_S, registry=own
         )
         self._records_lost = Counter("allsorts_records_lost", "Decision records the disk did not take", registry=own)
         self._decision = Histogram(
@@ -103,6 +107,10 @@ class Metrics:
     def key_refused(self, reason: str) -> None:
         """A request's API key was none, or lacked what it asked for; ``reason`` is the error's code."""
         self._keys_refused.labels(reason).inc()
+
+    def loop_stalled(self, seconds: float) -> None:
+        """One step held the event loop for so long."""
+        self._stalls.observe(seconds)
 
     def record_lost(self) -> None:
         """A decision record could not be written. May be called from any thread."""
