@@ -51,6 +51,7 @@ def revoke(
     reason: Annotated[
         str, typer.Option(help="Told to the machine, kept in the audit log.")
     ] = "revoked by the operator",
+    model: Annotated[str, typer.Option(help="Only let it serve this model no more.")] = "",
     url: _Url = _ROUTER,
     key: _Key = "",
 ) -> None:
@@ -59,8 +60,13 @@ def revoke(
     Examples:
       allsorts revoke old-laptop --reason sold
 
+      allsorts revoke lab-3 --model llama-3.1-8b
+
     """
-    _post("/admin/revoke", {"node": node, "reason": reason}, url, key)
+    _post("/admin/revoke", {"node": node, "reason": reason, **({"model": model} if model else {})}, url, key)
+    if model:
+        say(f"{node} serves {model} no more")
+        return
     say(f"{node} is cut off; its key is refused from now on")
 
 

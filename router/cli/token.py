@@ -24,6 +24,10 @@ def create(
     labels: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Labels of the machines it lets in; may be repeated.")
     ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="What they may serve: names, or patterns such as 'llama-*'; else anything."),
+    ] = None,
     address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Print this instead of the known address.")] = "",
     url: Annotated[str, typer.Option(envvar="ALLSORTS_URL", help="Ask the router there.")] = "",
     key: Annotated[str, typer.Option(envvar="ALLSORTS_API_KEY", help="An API key with the scope admin.")] = "",
@@ -36,11 +40,13 @@ def create(
 
       allsorts token create --ttl 7d --uses 20 --labels site=lab
 
+      allsorts token create --models 'llama-*' --models qwen3-8b
+
     """
     ttl_s = parse_duration(ttl, "--ttl")
     given = parse_pairs(labels or [], "--labels")
     made = as_admin(
-        lambda admin: admin.create_token(ttl_s=ttl_s, uses=uses, labels=given),
+        lambda admin: admin.create_token(ttl_s=ttl_s, uses=uses, labels=given, models=models or ()),
         url=url,
         key=key,
         state_dir=state_dir,

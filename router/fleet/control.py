@@ -1,6 +1,7 @@
 """What an operator does to the fleet: drain, cordon, revoke."""
 
 import asyncio
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -26,6 +27,10 @@ class Intent(Protocol):
 
     async def revoke(self, worker_id: str, node: str, reason: str) -> None:
         """Remember a revocation for good."""
+        ...
+
+    async def refuse_model(self, worker_id: str, node: str, model: str) -> None:
+        """Remember that a worker may not serve a model."""
         ...
 
     async def worker_named(self, node: str) -> str | None:
@@ -91,6 +96,20 @@ class Control:
         await self._intent.revoke(member.worker_id, member.profile.node, reason)
         self._membership.event(member.worker_id, Event.REVOKED)
         self._service.end_worker(member.worker_id, f"revoked: {reason}", permanent=True)
+
+    async def refuse_model(self, node: str, model: str) -> None:
+        """Place nothing for this model there any more; what runs goes on. It holds across restarts."""
+        try:
+            member = self._membership.find(node)
+        except NotFound:
+            absent = await self._intent.worker_named(node)
+            if absent is None:
+                raise
+            await self._intent.refuse_model(absent, node, model)
+            return
+        await self._intent.refuse_model(member.worker_id, member.profile.node, model)
+        rules = member.rules
+        self._membership.set_rules(member, replace(rules, refused=(*rules.refused, model)))
 
     async def close(self) -> None:
         """Stop waiting for drains."""

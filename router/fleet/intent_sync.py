@@ -1,6 +1,7 @@
 """Decisions made elsewhere (another replica, the command line on the store) reach this replica's sessions."""
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
@@ -40,5 +41,8 @@ def apply(record: WorkerRow, membership: Membership, service: SessionEnder) -> N
         log.info("worker.revoked_elsewhere", worker=record.worker_id, reason=record.revoked_reason)
         membership.event(member.worker_id, Event.REVOKED)
         service.end_worker(member.worker_id, f"revoked: {record.revoked_reason}", permanent=True)
-    elif member.cordoned != record.cordoned:
+        return
+    if member.cordoned != record.cordoned:
         membership.set_cordoned(member, record.cordoned)
+    if set(member.rules.refused) != set(record.refused_models):
+        membership.set_rules(member, replace(member.rules, refused=record.refused_models))

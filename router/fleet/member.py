@@ -8,6 +8,7 @@ from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.domain.snapshot import NOBODY, Inflight, SetAside, WorkerView
 from router.domain.worker import WorkerProfile, WorkerState
 from router.fleet.breaker import Breaker
+from router.fleet.model_rules import ModelRules
 from router.scheduling.claims import Claims
 
 
@@ -17,6 +18,8 @@ class Member:
 
     profile: WorkerProfile
     breaker: Breaker
+    rules: ModelRules = field(default_factory=ModelRules)
+    announced: dict[tuple[str, str], ModelInstance] = field(default_factory=dict)  # as it says; ``models``: as believed
     session_id: int = 0  # of the session that speaks for it now; 0: none
     state: WorkerState = WorkerState.ENROLLED
     models: dict[tuple[str, str], ModelInstance] = field(default_factory=dict)

@@ -22,8 +22,11 @@ from router.fleet.breaker import Breaker
 from router.fleet.lifecycle import Command, Event, advance
 from router.fleet.member import Member
 from router.fleet.model_names import ModelNames
+from router.fleet.model_rules import ModelRules, as_believed
 from router.fleet.session import Session
 from router.scheduling.claims import Claims
+
+ANY_MODEL = ModelRules()
 
 
 class Membership:
@@ -109,7 +112,13 @@ class Membership:
     # -- coming and going ----------------------------------------------------------------------------
 
     def join(
-        self, session: Session, profile: WorkerProfile, models: tuple[ModelInstance, ...], *, cordoned: bool
+        self,
+        session: Session,
+        profile: WorkerProfile,
+        models: tuple[ModelInstance, ...],
+        *,
+        cordoned: bool,
+        rules: ModelRules = ANY_MODEL,
     ) -> Member:
         """A session said hello. A newer session of the same worker replaces the older one. Raises Unavailable when the
         fleet is full.
@@ -131,9 +140,10 @@ class Membership:
         member.session_id = session.session_id
         member.lost_at = None
         member.cordoned = cordoned
+        member.rules = rules
         self._forget_load(member)
         self._advance(member, Event.HELLO)
-        member.models = {}
+        member.models, member.announced = {}, {}
         for instance in models:
             self._set_model(member, instance)
         self._follow_models(member)
@@ -188,6 +198,14 @@ class Membership:
     def set_cordoned(self, member: Member, cordoned: bool) -> None:
         """Place nothing new there, or again."""
         member.cordoned = cordoned
+        self._changed(member)
+
+    def set_rules(self, member: Member, rules: ModelRules) -> None:
+        """An operator decided anew which models it may serve. What runs there goes on."""
+        member.rules = rules
+        for key in member.announced:
+            self._believe(member, key)
+        self._follow_models(member)
         self._changed(member)
 
     def failed(
@@ -274,9 +292,16 @@ class Membership:
             member.model_breakers.pop(key, None)
         if instance.state is InstanceState.UNLOADED:
             member.models.pop(key, None)
+            member.announced.pop(key, None)
             return
-        member.models[key] = _keep_facts(member.models.get(key), instance)
-        self._names.see(instance.model, self._served())
+        member.announced[key] = _keep_facts(member.announced.get(key), instance)
+        self._believe(member, key)
+
+    def _believe(self, member: Member, key: tuple[str, str]) -> None:
+        """A model as the rest of the router may take it."""
+        member.models[key] = as_believed(member.announced[key], member.profile.hardware, member.rules)
+        if not member.rules.why_not(key[0]):
+            self._names.see(key[0], self._served())
 
     def _served(self) -> Iterator[str]:
         return (name for member in self._members.values() for name, _ in member.models)

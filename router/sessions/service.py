@@ -27,6 +27,7 @@ from router.domain.worker import WorkerProfile
 from router.errors import AllsortsError, NotAllowed, Unavailable
 from router.fleet.member import Member
 from router.fleet.membership import Membership
+from router.fleet.model_rules import ModelRules
 from router.sessions.enrolment import enrol, renew
 from router.sessions.events import EventHandler, ProtocolViolation, Tell
 from router.sessions.parts import parts_of
@@ -188,7 +189,9 @@ class FleetService(pb_grpc.FleetServicer):
         session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
         session.valid_until = self._valid_until(certificate_end(context))
         profile = _profile(hello, admitted)
-        member = self._membership.join(session, profile, hello.models, cordoned=admitted.cordoned)
+        member = self._membership.join(
+            session, profile, hello.models, cordoned=admitted.cordoned, rules=_rules(admitted)
+        )
         if hello.load is not None:
             session.note_load(hello.load)
             self._membership.set_load(member, hello.load)
@@ -294,6 +297,10 @@ class FleetService(pb_grpc.FleetServicer):
         for key in silent:
             log.warning("attempt.forgotten", worker=session.worker_id, request_id=key[0], attempt=key[1])
             session.lose(key, "the worker goes on and says nothing of this request")
+
+
+def _rules(admitted: Admitted) -> ModelRules:
+    return ModelRules(allowed=admitted.models, refused=admitted.refused_models, believed=admitted.believed)
 
 
 def _profile(hello: Hello, admitted: Admitted) -> WorkerProfile:

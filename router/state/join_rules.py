@@ -31,11 +31,18 @@ def redeem(
     if known is not None:
         if (revoked := refused_if_revoked(known)) is not None:
             return revoked
-        worker = msgspec.structs.replace(known, labels={**known.labels, **token.labels}, token_id=token_id)
+        worker = msgspec.structs.replace(
+            known, labels={**known.labels, **token.labels}, models=token.models, token_id=token_id
+        )
     else:
         keep_bounded(tx, "worker", MAX_WORKERS, "workers")
         worker = msgspec.structs.replace(
-            worker, node=_unique_node(tx, worker.node), labels=dict(token.labels), token_id=token_id, enrolled_at=now
+            worker,
+            node=_unique_node(tx, worker.node),
+            labels=dict(token.labels),
+            models=token.models,
+            token_id=token_id,
+            enrolled_at=now,
         )
         tx.put("worker_key", worker.key_fingerprint, _encode(worker.worker_id))
     tx.put("worker", worker.worker_id, _encode(worker))

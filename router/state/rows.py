@@ -34,6 +34,7 @@ class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float
     uses: int  # how many different machines it lets in
     labels: dict[str, str] = {}
+    models: tuple[str, ...] = ()  # names or patterns of those its machines may serve; empty: any
     created_at: float = 0.0
     used_by: dict[str, str] = {}  # fingerprint of the machine's key -> worker id
 
@@ -45,6 +46,8 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     node: str  # unique in the pool
     key_fingerprint: str  # SHA-256 of its public key
     labels: dict[str, str] = {}
+    models: tuple[str, ...] = ()  # names or patterns of those it may serve; empty: any
+    refused_models: tuple[str, ...] = ()  # taken from it by an operator
     enrolled_at: float = 0.0
     token_id: str = ""
     cordoned: bool = False

@@ -69,11 +69,16 @@ class Store(Protocol):
 
     async def set_cordoned(self, worker_id: str, cordoned: bool) -> None: ...  # noqa: D102
     async def revoke(self, worker_id: str, node: str, reason: str, now: float) -> None: ...  # noqa: D102
+    async def refuse_model(self, worker_id: str, node: str, model: str) -> None: ...  # noqa: D102
     async def audit(self, line: AuditLine) -> None: ...  # noqa: D102
     async def audit_lines(self, limit: int = 100) -> list[AuditLine]: ...  # noqa: D102
     async def remember(self, name: str, value: str) -> None: ...  # noqa: D102
     async def recall(self, name: str) -> str | None: ...  # noqa: D102
     async def close(self) -> None: ...  # noqa: D102
+
+
+MAX_REFUSED_MODELS = 256
+"""Of one worker: as many as it may announce."""
 
 
 class BackedStore:
@@ -186,6 +191,16 @@ class BackedStore:
             if known.revoked_at is None:
                 revoked = msgspec.structs.replace(known, revoked_at=now, revoked_reason=reason)
                 tx.put("worker", worker_id, _encode(revoked))
+
+        await self._transact(work)
+
+    async def refuse_model(self, worker_id: str, node: str, model: str) -> None:
+        """Remember that a worker may not serve a model, up to ``MAX_REFUSED_MODELS``: the oldest make room."""
+
+        def work(tx: Transaction) -> None:
+            known = get_row(tx, "worker", worker_id, WorkerRow) or stranger(worker_id, node)
+            refused = (*(one for one in known.refused_models if one != model), model)[-MAX_REFUSED_MODELS:]
+            tx.put("worker", worker_id, _encode(msgspec.structs.replace(known, refused_models=refused)))
 
         await self._transact(work)
 

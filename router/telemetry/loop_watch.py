@@ -1,9 +1,9 @@
 """Watches the event loop: a step that held it for long is a log line with the culprit, and a metric.
 
 Everybody's tokens pass through one loop, so one slow step is felt by all. Timing each step would cost as much as many
-of them; instead the loop moves a clock fifty times a second, and a thread that finds it standing looks at what the loop's
-thread is doing at that moment. A machine that gave the process no time is not the loop's fault: what counts is the
-processor time that the step took.
+of them; instead the loop moves a clock fifty times a second, and a thread that finds it standing looks at what the
+loop's thread is doing at that moment. A machine that gave the process no time is not the loop's fault: what counts is
+the processor time that the step took.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Join tokens and API keys as the operator manages them; implements ``router.http.server.interfaces.Credentials``."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,7 +32,9 @@ class StoredCredentials:
         self._fingerprint = fingerprint
         self._enrol_address = enrol_address
 
-    async def create_token(self, *, ttl_s: float, uses: int, labels: Mapping[str, str]) -> dict[str, Any]:
+    async def create_token(
+        self, *, ttl_s: float, uses: int, labels: Mapping[str, str], models: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """``{token_id, token, line, bare_line, expires_at, uses, labels}``; the secret is here and nowhere else.
 
         ``bare_line``: for a machine that has Python alone; empty as long as no router has handed itself out.
@@ -55,6 +57,7 @@ class StoredCredentials:
             expires_at=now + ttl_s,
             uses=uses,
             labels=dict(labels),
+            models=tuple(models),
             created_at=now,
         )
         await self._store.add_token(record, now)
@@ -67,6 +70,7 @@ class StoredCredentials:
             "expires_at": record.expires_at,
             "uses": uses,
             "labels": dict(labels),
+            "models": list(models),
         }
 
     async def _bare_line(self, address: str, token: str) -> str:

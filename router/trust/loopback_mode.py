@@ -78,6 +78,9 @@ class OpenAuthorizer:
         """Remember a revocation until the router stops."""
         self._revoked[worker_id] = reason
 
+    async def refuse_model(self, worker_id: str, node: str, model: str) -> None:
+        """Nothing to remember: the store does."""
+
     async def worker_named(self, node: str) -> str | None:
         """The id of a worker that was issued one under this node name."""
         return next((one for one, issued in self._issued.items() if node in (one, issued.node)), None)

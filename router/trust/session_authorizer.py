@@ -13,6 +13,9 @@ class Admitted:
     worker_id: WorkerId
     node: str = ""  # the unique name given at enrolment; empty: the one it claims
     labels: dict[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()  # names or patterns of those it may serve; empty: any
+    refused_models: tuple[str, ...] = ()  # taken from it by an operator
+    believed: bool = True  # whether its speeds count as it claims them; not of machines that come from elsewhere
     own_labels: bool = True  # whether labels it claims itself count; not where labels say who may see prompts
     cordoned: bool = False
 

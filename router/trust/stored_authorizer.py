@@ -35,6 +35,9 @@ class CertificateAuthorizer:
             worker_id=WorkerId(record.worker_id),
             node=record.node,
             labels=record.labels,
+            models=record.models,
+            refused_models=record.refused_models,
+            believed=False,
             own_labels=False,  # or a worker could let itself see a tenant's prompts
             cordoned=record.cordoned,
         )
@@ -54,7 +57,12 @@ class LoopbackAuthorizer:
         if record is None:
             return admitted
         _refuse_revoked(record)
-        return Admitted(worker_id=admitted.worker_id, node=admitted.node, cordoned=record.cordoned)
+        return Admitted(
+            worker_id=admitted.worker_id,
+            node=admitted.node,
+            refused_models=record.refused_models,
+            cordoned=record.cordoned,
+        )
 
 
 class AuditedAuthorizer:
@@ -89,6 +97,11 @@ class StoredIntent:
         """Remember a revocation for good."""
         await self._store.revoke(worker_id, node, reason, self._clock.wall())
         await self._audit("worker.revoked", worker_id, reason)
+
+    async def refuse_model(self, worker_id: str, node: str, model: str) -> None:
+        """Remember that a worker may not serve a model."""
+        await self._store.refuse_model(worker_id, node, model)
+        await self._audit("worker.model_refused", worker_id, model)
 
     async def worker_named(self, node: str) -> str | None:
         """The id of a worker that is known by this node name or id."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -169,13 +169,18 @@ class StillFleet:
     async def revoke(self, node: str, reason: str) -> None:
         self._do("revoke", node, reason)
 
+    async def refuse_model(self, node: str, model: str) -> None:
+        self._do("refuse_model", node, model)
+
     def _do(self, what: str, node: str, *more: Any) -> None:
         if node != "mac":
             raise NotFound(f"no node '{node}' in the fleet; there are: mac")
         self.done.append((what, node, *more))
 
-    async def create_token(self, *, ttl_s: float, uses: int, labels: Mapping[str, str]) -> dict[str, Any]:
-        return {"token": "t", "ttl_s": ttl_s, "uses": uses, "labels": dict(labels)}
+    async def create_token(
+        self, *, ttl_s: float, uses: int, labels: Mapping[str, str], models: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        return {"token": "t", "ttl_s": ttl_s, "uses": uses, "labels": dict(labels), "models": list(models)}
 
     async def create_key(self, rules: Mapping[str, Any]) -> dict[str, Any]:
         key_id = f"key-{len(self.keys)}"

@@ -5,7 +5,7 @@ store of ``--state-dir`` on this machine, which works whether the router runs or
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
@@ -26,9 +26,11 @@ class AdminClient:
         self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
 
-    async def create_token(self, *, ttl_s: float, uses: int, labels: Mapping[str, str]) -> dict[str, Any]:
+    async def create_token(
+        self, *, ttl_s: float, uses: int, labels: Mapping[str, str], models: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """POST /admin/tokens."""
-        body = {"ttl_s": ttl_s, "uses": uses, "labels": dict(labels)}
+        body = {"ttl_s": ttl_s, "uses": uses, "labels": dict(labels), "models": list(models)}
         return dict(await self.call("POST", "/admin/tokens", body))
 
     async def create_key(self, rules: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,13 +69,18 @@ class Admin:
     async def revoke(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """POST /admin/revoke."""
         asked = await self._read(exchange, RevokeRequest)
+        if asked.model:
+            await self.control.refuse_model(asked.node, asked.model)
+            return {"node": asked.node, "model": asked.model}
         await self.control.revoke(asked.node, asked.reason)
         return {"node": asked.node, "reason": asked.reason}
 
     async def create_token(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """POST /admin/tokens."""
         asked = await self._read(exchange, TokenRequest)
-        return await self.credentials.create_token(ttl_s=asked.ttl_s, uses=asked.uses, labels=asked.labels)
+        return await self.credentials.create_token(
+            ttl_s=asked.ttl_s, uses=asked.uses, labels=asked.labels, models=asked.models
+        )
 
     async def list_keys(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /admin/keys."""

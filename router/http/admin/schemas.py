@@ -22,6 +22,7 @@ class RevokeRequest(NodeRequest, frozen=True, kw_only=True, forbid_unknown_field
     """``POST /admin/revoke``."""
 
     reason: Annotated[str, Meta(max_length=500)] = "revoked by the operator"
+    model: Annotated[str, Meta(max_length=200)] = ""  # of this alone; empty: the machine is cut off
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,3 +31,4 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ttl_s: Annotated[float, Meta(gt=0, le=30 * 86_400)] = 3600.0
     uses: Annotated[int, Meta(ge=1, le=10_000)] = 1
     labels: dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=256)]] = {}
+    models: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...], Meta(max_length=64)] = ()

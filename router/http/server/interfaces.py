@@ -1,6 +1,6 @@
 """What the HTTP surface asks of the rest of the router; ``router.app`` hands the implementations in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from router.domain.answer import Answer
@@ -49,11 +49,17 @@ class FleetControl(Protocol):
         """Cut the node off at once and for good."""
         ...
 
+    async def refuse_model(self, node: str, model: str) -> None:
+        """Place nothing for this model there any more, across restarts."""
+        ...
+
 
 class Credentials(Protocol):
     """Join tokens and API keys, as the operator manages them. All values are JSON-ready."""
 
-    async def create_token(self, *, ttl_s: float, uses: int, labels: Mapping[str, str]) -> dict[str, Any]:
+    async def create_token(
+        self, *, ttl_s: float, uses: int, labels: Mapping[str, str], models: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """A join token with the line to paste on the other machine."""
         ...
 

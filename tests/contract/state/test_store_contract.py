@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from protos.contract.enrolment import EnrolRefused
 from router.state.backend import Backend, Transaction
 from router.state.rows import AuditLine, AuthorityRow, KeyRow, TokenRow, WorkerRow
-from router.state.store import BackedStore
+from router.state.store import MAX_REFUSED_MODELS, BackedStore
 
 
 def token(uses: int = 1, expires_at: float = 100.0, labels: dict[str, str] | None = None) -> TokenRow:
@@ -142,6 +143,31 @@ async def test_a_revoked_machine_stays_out_with_any_token(store: BackedStore) ->
     other = await redeem(store, worker(key="k2", worker_id="mac-x"))
     assert isinstance(other, WorkerRow)
     assert other.node == "mac-2"
+
+
+async def test_what_a_machine_may_serve_comes_with_its_token_and_can_be_taken(store: BackedStore) -> None:
+    """A new token says anew; what an operator took stays taken, also of a machine that has no record."""
+    await store.add_token(msgspec.structs.replace(token(uses=2), models=("llama-*",)), 0.0)
+    first = await redeem(store, worker())
+    assert isinstance(first, WorkerRow)
+    assert first.models == ("llama-*",)
+    for model in ("a", "b", "a"):
+        await store.refuse_model("mac-1", "mac", model)
+    await store.refuse_model("stranger", "other", "a")
+    known = await store.worker("mac-1")
+    assert known is not None
+    assert known.refused_models == ("b", "a")
+    again = await redeem(store, worker())
+    assert isinstance(again, WorkerRow)
+    assert (again.models, again.refused_models) == (("llama-*",), ("b", "a"))
+    stranger = await store.worker("stranger")
+    assert stranger is not None
+    assert stranger.refused_models == ("a",)
+    for number in range(MAX_REFUSED_MODELS + 5):
+        await store.refuse_model("mac-1", "mac", f"m{number}")
+    known = await store.worker("mac-1")
+    assert known is not None
+    assert len(known.refused_models) == MAX_REFUSED_MODELS
 
 
 async def test_keys_are_kept_listed_and_deleted(store: BackedStore) -> None:
