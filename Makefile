@@ -35,7 +35,7 @@ $(READY)/router: $(READY)/venv requirements/router.lock
 	@$(PIP) --require-hashes -r requirements/router.lock
 	@touch $@
 
-$(READY)/llama: $(READY)/router requirements/llama.lock deploy/build/llama.sh deploy/build/llama_trim.cmake
+$(READY)/llama: $(READY)/router requirements/llama.lock deploy/build/llama.sh workers/installing/llama_plan.py workers/installing/llama_trim.cmake
 	@bash deploy/build/llama.sh $(PY)
 	@touch $@
 
@@ -94,6 +94,10 @@ test-quick: $(READY)/dev ## the tests that need neither the model nor Ray
 
 test-roles: $(READY)/awq $(READY)/dev ## each role in an environment of its own, from the wheel: commands, size, a worker that answers
 	@$(PY) -m loadtest.bench.join --part roles $(ARGS)
+
+.PHONY: test-join
+test-join: $(READY)/dev ## a bare machine in a network of its own: the printed line alone, pasted again, of another hash, and leaving
+	@$(PY) -m loadtest.bench.join --part bare $(ARGS)
 
 check: $(READY)/dev ## lint, format, types, import contracts, declared packages, generated stubs: what CI runs
 	@$(BIN)/ruff check .

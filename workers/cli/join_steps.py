@@ -14,8 +14,10 @@ from protos.contract.worker import Profile
 from workers.cli.log_setup import LOG_BYTES, set_up_logging
 from workers.config import DISK_BYTES, UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
 from workers.engines.table import engine_spec
-from workers.installing.own_place import own_command
+from workers.installing.own_place import own_command, runs_from_own_place
+from workers.installing.provide import LLAMA_CPP, llama_plan_here, provide_llama
 from workers.joining import service_units
+from workers.joining.door import door_of
 from workers.joining.home import Home
 from workers.joining.join import Joined, join_fleet, keep_renewed
 from workers.joining.model_selection import choose, models_here
@@ -23,7 +25,7 @@ from workers.joining.plan import JoinPlan, plan_lines
 from workers.joining.preflight import check_models
 from workers.joining.profile import profile_of
 from workers.joining.restart import take_mark
-from workers.joining.view import JoinView
+from workers.joining.view import BuildProgress, JoinView
 from workers.neighbours.place import meeting_place
 from workers.neighbours.shares import Bounds, Shares, cores_for
 
@@ -59,6 +61,8 @@ class JoinSteps:
 
     async def run(self) -> tuple[int, str]:
         """Join, then serve until stopped, or hand over to launchd or systemd; exit status and why."""
+        if not await asyncio.to_thread(self._has_engine):
+            return 0, ""
         profile = await self._look_around()
         if not await asyncio.to_thread(self._agreed, profile):
             return 0, ""
@@ -77,6 +81,24 @@ class JoinSteps:
         return code, reason
 
     # ------------------------------------------------------------ before anything is done
+
+    def _has_engine(self) -> bool:
+        """In the environment that the pasted line made, llama.cpp comes with the first join that wants it.
+
+        False: its owner would rather not. Elsewhere what is missing is said, with the command that installs it.
+        """
+        wish = self._wish
+        if self._engine.installed() or self._engine.name != LLAMA_CPP or not runs_from_own_place():
+            return True
+        chosen, _ = llama_plan_here()
+        if wish.ask and not self._view.confirm(f"{chosen.about} is not here yet; get or compile it"):
+            self._view.say("nothing was done")
+            return False
+        wish.home.prepare()
+        with door_of(wish.address, wish.token.text() if wish.token else "", wish.home.state) as door:
+            progress = BuildProgress(self._view.console)
+            provide_llama(wish.home.cache, say=self._view.say, progress=progress, door=door)
+        return True
 
     async def _look_around(self) -> Profile:
         """What is missing or wrong here is said before a token is used."""

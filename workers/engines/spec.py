@@ -7,6 +7,7 @@ from abc import ABC
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ class EngineSpec(ABC):
     """``module:Class`` of the engine, imported when one is made."""
     extra: str = ""
     """Of this project's package, that installs the runtime; empty: the base install has it."""
+    module: str = ""
+    """That the extra brings; empty: none."""
     model_files: str = ""
     """What its models look like on disk; empty: they are not found there."""
     default_threads: int = 0
@@ -38,6 +41,10 @@ class EngineSpec(ABC):
     def installation(self) -> str:
         """What installs the runtime."""
         return f"pip install 'allsorts[{self.extra}]'" if self.extra else "pip install allsorts"
+
+    def installed(self) -> bool:
+        """Whether the runtime is in this environment."""
+        return not self.module or find_spec(self.module) is not None
 
     def make(self) -> Engine:
         """A new engine. Raises LoadError when its package is missing."""

@@ -17,6 +17,7 @@ BY_ITSELF = {
     "paused": "the owner's pause",
     "benchmarks": "what was measured",
     "cache": "what was measured",
+    "wheels": "compiled engines",
     "made.json": "",
 }
 """What this program writes into its folders, in words for its owner; anything else in them is the owner's."""

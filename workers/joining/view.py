@@ -2,6 +2,8 @@
 measured. On a pipe the same lines, without bars.
 """
 
+import time
+
 from rich.console import Console
 from rich.markup import escape
 from rich.prompt import Confirm, IntPrompt
@@ -12,6 +14,9 @@ from protos.contract.events import ModelProgress
 from protos.contract.printable import plain_text
 from protos.contract.worker import Hardware, InstanceState, ModelInstance
 from workers.joining.model_selection import Option
+
+REDRAW_S = 0.5
+"""Between two states of a line that is drawn again."""
 
 
 class JoinView:
@@ -106,3 +111,23 @@ class JoinView:
         if self._guessed and offer is not None:
             self.say("of a processor the router can only guess: its clock and memory are not known; measured counts")
         self.say(f"{name} is serving; Ctrl-C leaves the fleet")
+
+
+class BuildProgress:
+    """One line that is drawn again and again on a terminal, and a line every tenth elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._drawn = 0.0
+        self._tenth = -1
+
+    def __call__(self, done: int, total: int, seconds: float) -> None:
+        """``done`` of ``total`` steps after ``seconds``."""
+        line = f"· compiled {done} of {total} ({seconds:.0f} s)"
+        if self._console.is_terminal:
+            if done == total or time.monotonic() - self._drawn > REDRAW_S:
+                self._drawn = time.monotonic()
+                self._console.print(line, end="\n" if done == total else "\r", markup=False)
+        elif (tenth := 10 * done // max(total, 1)) != self._tenth:
+            self._tenth = tenth
+            self._console.print(line, markup=False)

@@ -9,10 +9,14 @@ import sys
 from collections.abc import Callable, Mapping
 
 from loadtest.bench.figures import keep
-from loadtest.bench.join import roles, up_speed
+from loadtest.bench.join import bare, roles, up_speed
 
 Part = Callable[[argparse.Namespace, list[str]], Mapping[str, object]]
-PARTS: dict[str, Part] = {"up_speed": lambda options, _: up_speed.measure(options), "roles": roles.measure}
+PARTS: dict[str, Part] = {
+    "up_speed": lambda options, _: up_speed.measure(options),
+    "roles": roles.measure,
+    "bare": bare.measure,
+}
 """Each prints its table and returns its figures; what is wrong it adds to the list it is given, a line each."""
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 PACKAGES = ("router", "workers", "protos", "loadtest")
 INSTALL_DEADLINE_S = 900.0
 KEPT_WHEELS = Path.home() / ".cache" / "allsorts" / "wheels"
-"""Where deploy/build/llama.sh keeps what it compiled."""
+"""Where `allsorts engine install` keeps what it compiled, as `make` runs it."""
 
 _MB = 1e6
 
@@ -48,10 +48,12 @@ class Environment:
         return set(run([self.python, "-c", script]).split())
 
 
-def run(command: list[str], *, deadline_s: float = INSTALL_DEADLINE_S) -> str:
+def run(
+    command: list[str], *, deadline_s: float = INSTALL_DEADLINE_S, environment: dict[str, str] | None = None
+) -> str:
     """What it prints. Raises NotInstalled with the end of what it said."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=deadline_s, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=deadline_s, check=False, env=environment)
     except subprocess.TimeoutExpired:
         raise NotInstalled(f"{' '.join(command[:4])} …: not done within {deadline_s:.0f} s") from None
     if done.returncode != 0:

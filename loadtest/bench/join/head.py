@@ -23,19 +23,41 @@ class NotServed(Exception):
 
 
 class Head:
-    """``allsorts serve`` of ``environment`` under Ray Serve; state and logs below ``folder``."""
+    """``allsorts serve`` by ``program``; state and logs below ``folder``. Workers dial ``host``, clients loopback."""
 
-    def __init__(self, environment: Environment, folder: Path) -> None:
-        self._environment = environment
+    def __init__(
+        self,
+        program: list[str],
+        folder: Path,
+        *,
+        environment: dict[str, str] | None = None,
+        host: str = "127.0.0.1",
+        options: tuple[str, ...] = (),
+    ) -> None:
+        self._program = program
         self._folder = folder
-        self._port, grpc_port, self._enrol_port = free_ports(3)
+        self._environment = environment or {}
+        self._port, *ports = free_ports(4)
+        self.state = folder / "state"
         folder.mkdir(parents=True)
+        named = zip(("port", "enrol_port", "install_port"), ports, strict=True)
+        grpc = "".join(f"{name} = {port}\n" for name, port in named)
         (folder / "allsorts.toml").write_text(
-            f'state_dir = "{folder / "state"}"\n[http]\nport = {self._port}\n'
-            f"[grpc]\nport = {grpc_port}\nenrol_port = {self._enrol_port}\nplain_loopback = false\n"
+            f'state_dir = "{self.state}"\n[http]\nport = {self._port}\n'
+            f'[grpc]\nhost = "{host}"\nplain_loopback = false\n{grpc}'
         )
-        command = [environment.allsorts, "serve", "--config", str(folder / "allsorts.toml")]
-        self._child = Child("head", command, log=folder / "head.log", environment=clean(folder))
+        command = [*program, "serve", "--config", str(folder / "allsorts.toml"), *options]
+        self._child = Child("head", command, log=folder / "head.log", environment=self._environment)
+
+    def lines(self) -> tuple[str, str]:
+        """A fresh token's: for a machine that has allsorts, and for one that has Python alone."""
+        made = self.allsorts("token", "create").splitlines()
+        return made[0], made[1]
+
+    def allsorts(self, *arguments: str) -> str:
+        """A command on the head's own state; what it prints."""
+        command = [*self._program, *arguments, "--state-dir", str(self.state)]
+        return run(command, deadline_s=120, environment={**os.environ, **self._environment})
 
     def __enter__(self) -> Self:
         """Once it answers. Raises NotServed."""
@@ -54,10 +76,7 @@ class Head:
 
     def join_and_ask(self, environment: Environment, node: str, model: str, arguments: tuple[str, ...]) -> str:
         """A worker joins with a token, becomes ready, answers one request, and leaves. Its answer. Raises NotServed."""
-        made = run(
-            [self._environment.allsorts, "token", "create", "--state-dir", str(self._folder / "state")], deadline_s=60
-        )
-        line = made.splitlines()[0].split()[2:]
+        line = self.lines()[0].split()[2:]
         state = str(self._folder / node)
         command = [environment.allsorts, "join", *line, *arguments, "--node", node, "--yes", "--quick-benchmark"]
         worker = Child(
@@ -67,8 +86,8 @@ class Head:
             environment=clean(self._folder / f"{node}-home"),
         )
         try:
-            self._until(lambda: self._state_of(node) == "ready", worker, READY_WITHIN_S)
-            return self._ask(node, model)
+            self.until_ready(node, worker)
+            return self.ask(node, model)
         finally:
             stop_all([worker], deadline_s=40.0)
 
@@ -81,11 +100,17 @@ class Head:
                 raise NotServed(f"{child.name} not ready within {within_s:.0f} s:\n{child.tail()}")
             time.sleep(POLL_S)
 
-    def _state_of(self, node: str) -> str:
-        fleet = self._get("/admin/fleet") or {}
-        return next((str(one["state"]) for one in fleet.get("workers", ()) if one["node"] == node), "")
+    def until_ready(self, node: str, worker: Child) -> None:
+        """Raises NotServed."""
+        self._until(lambda: self.states().get(node) == "ready", worker, READY_WITHIN_S)
 
-    def _ask(self, node: str, model: str) -> str:
+    def states(self) -> dict[str, str]:
+        """Node → state."""
+        fleet = self._get("/admin/fleet") or {}
+        return {str(one["node"]): str(one["state"]) for one in fleet.get("workers", ())}
+
+    def ask(self, node: str, model: str) -> str:
+        """One request, answered by that node. Raises NotServed."""
         body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
         try:
             status, headers, reply = self._call("/v1/chat/completions", body)

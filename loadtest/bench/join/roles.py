@@ -15,7 +15,7 @@ from pathlib import Path
 
 from loadtest.bench.join import environments
 from loadtest.bench.join.environments import Environment, NotInstalled
-from loadtest.bench.join.head import Head, NotServed
+from loadtest.bench.join.head import Head, NotServed, clean
 
 MODELS = environments.ROOT / "build" / "models"
 VLLM = environments.ROOT / ".venv-vllm"
@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace, wrong: list[str]) -> Mapping[str, objec
 @contextlib.contextmanager
 def _head_of(folder: Path, wheel: Path) -> Iterator[tuple[Environment, Head]]:
     router = _make(next(one for one in ROLES if one.extra == "router"), folder, wheel)
-    with Head(router, folder / "head") as head:
+    with Head([router.allsorts], folder / "head", environment=clean(folder / "head-home")) as head:
         yield router, head
 
 

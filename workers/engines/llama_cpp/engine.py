@@ -43,7 +43,8 @@ class LlamaCppEngine(ModelTable[Runner]):
         try:
             import llama_cpp  # noqa: F401
         except (ImportError, OSError) as error:
-            raise LoadError(f"llama.cpp is not usable here ({error}); install allsorts[llama]") from error
+            hint = "allsorts engine install llama.cpp --anew"
+            raise LoadError(f"llama.cpp is not usable here ({error}); try: {hint}") from error
         runner = Runner(spec, options, self._publish, self._died)
         await asyncio.wrap_future(runner.start(progress))
         return runner

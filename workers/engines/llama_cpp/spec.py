@@ -39,8 +39,14 @@ class LlamaCpp(EngineSpec):
     serves = "GGUF files"
     factory = "workers.engines.llama_cpp.engine:LlamaCppEngine"
     extra = "llama"
+    module = "llama_cpp"
     model_files = "*.gguf"
     default_threads = LLAMA_THREADS
+
+    @property
+    def installation(self) -> str:
+        """Built for this machine's hardware; pip alone would build for its processor."""
+        return "allsorts engine install llama.cpp"
 
     def accelerates(self) -> bool:
         """By its build."""

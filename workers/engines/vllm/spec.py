@@ -18,6 +18,7 @@ class Vllm(EngineSpec):
     serves = "Hugging Face folders"
     factory = "workers.engines.vllm.engine:VllmEngine"
     extra = "vllm"
+    module = "vllm"
     model_files = "folders with config.json and *.safetensors"
 
     def accelerates(self) -> bool:
