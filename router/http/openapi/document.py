@@ -9,10 +9,16 @@ import msgspec
 
 from router.http.admin.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
 from router.http.dialects.anthropic.answers import AnthropicError
+from router.http.dialects.ollama.answers import OllamaError
+from router.http.dialects.ollama.models import OllamaVersion, RunningList, Shown, Tags
+from router.http.dialects.ollama.schema import ShowRequest
 from router.http.dialects.openai.models import ModelBody, ModelList
 from router.http.openapi import answers
 from router.http.openapi.operations import INFERENCES, Inferred
 from router.state.api_keys import KeyRules
+
+_OPERATORS = (DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules)
+_MODELS = (ModelBody, ModelList, Tags, RunningList, Shown, ShowRequest, OllamaVersion)
 
 _EVERYWHERE = ("401", "403", "429", "503")
 """Statuses that authentication gives on every guarded path."""
@@ -31,10 +37,13 @@ _HEADERS = (
 
 def document(version: str) -> dict[str, Any]:
     """The document, JSON-ready."""
-    types = [AnthropicError, DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules, ModelBody, ModelList]
+    types: list[type[msgspec.Struct]] = [*_OPERATORS, *_MODELS, AnthropicError, OllamaError]
     for one in INFERENCES:
         types += [one.request, one.answer, *one.events]
     _, schemas = msgspec.json.schema_components(list(dict.fromkeys(types)), ref_template="#/components/schemas/{name}")
+    double = answers.SCHEMAS.keys() & schemas.keys()
+    if double:
+        raise ValueError(f"two types of the document have one name: {', '.join(sorted(double))}")
     return {
         "openapi": "3.1.0",
         "info": {
@@ -63,6 +72,7 @@ def _paths() -> dict[str, Any]:
         "/v1/models/{model}": {
             "get": _operation("getModel", "One model.", "ModelBody", names=("model",), also=("404",), tag="Models")
         },
+        **_ollama_paths(),
         **_open_paths(),
         "/metrics": {"get": _metrics()},
         "/admin/fleet": {"get": _operation("fleet", "Every worker and what it does.", "Fleet")},
@@ -82,6 +92,29 @@ def _paths() -> dict[str, Any]:
             "get": _operation("explain", "Why a request went there.", "Record", names=("request_id",), also=("404",))
         },
     }
+
+
+def _ollama_paths() -> dict[str, Any]:
+    paths = {
+        "/api/tags": {"get": _operation("ollamaTags", "The models there are.", "Tags", tag="Ollama")},
+        "/api/ps": {"get": _operation("ollamaRunning", "Those that are loaded.", "RunningList", tag="Ollama")},
+        "/api/show": {
+            "post": _operation(
+                "ollamaShow", "One model.", "Shown", body="ShowRequest", also=("404", *_BODY), tag="Ollama"
+            )
+        },
+        "/api/version": {"get": _open("ollamaVersion", "The router's version.", _json(_ref("OllamaVersion")))},
+    }
+    for operation in (one for methods in paths.values() for one in methods.values()):
+        _with_errors(operation, "OllamaError")
+    return paths
+
+
+def _with_errors(operation: dict[str, Any], schema: str) -> None:
+    """Its errors, where they are not OpenAI's."""
+    for status in operation["responses"]:
+        if status != "200":
+            operation["responses"][status] = {"description": "What went wrong.", "content": _json(_ref(schema))}
 
 
 def _open_paths() -> dict[str, Any]:
@@ -121,9 +154,7 @@ def _inference(one: Inferred) -> dict[str, Any]:
         }
     ]
     if one.error:
-        for status in operation["responses"]:
-            if status != "200":
-                operation["responses"][status] = {"description": "What went wrong.", "content": _json(_ref(one.error))}
+        _with_errors(operation, one.error)
     return operation
 
 

@@ -15,12 +15,18 @@ from router.http.dialects.anthropic.answers import (
     TokenCountAnswer,
 )
 from router.http.dialects.anthropic.schema import CountRequest, MessagesRequest
+from router.http.dialects.ollama.answers import EmbedAnswer, EmbeddingsAnswer, GenerateAnswer, OllamaChatAnswer
+from router.http.dialects.ollama.schema import EmbeddingsRequest, EmbedRequest, GenerateRequest, OllamaChatRequest
 from router.http.dialects.openai.answers import ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk
 from router.http.dialects.openai.chat_schema import ChatRequest
 from router.http.dialects.openai.completion_schema import CompletionRequest
 from router.http.dialects.openai.embeddings import EmbeddingList, EmbeddingRequest
+from router.http.dialects.responses.answers import Response
+from router.http.dialects.responses.events import EVENTS
+from router.http.dialects.responses.schema import ResponsesRequest
 
 SSE = "text/event-stream"
+NDJSON = "application/x-ndjson"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,54 @@ INFERENCES = (
         request=CountRequest,
         answer=TokenCountAnswer,
         error="AnthropicError",
+    ),
+    Inferred(
+        path="/v1/responses",
+        name="responses",
+        summary="Answer items; nothing is stored.",
+        tag="OpenAI",
+        request=ResponsesRequest,
+        answer=Response,
+        stream=SSE,
+        events=EVENTS,
+    ),
+    Inferred(
+        path="/api/chat",
+        name="ollamaChat",
+        summary="Answer a conversation.",
+        tag="Ollama",
+        request=OllamaChatRequest,
+        answer=OllamaChatAnswer,
+        stream=NDJSON,
+        error="OllamaError",
+    ),
+    Inferred(
+        path="/api/generate",
+        name="ollamaGenerate",
+        summary="Answer a prompt.",
+        tag="Ollama",
+        request=GenerateRequest,
+        answer=GenerateAnswer,
+        stream=NDJSON,
+        error="OllamaError",
+    ),
+    Inferred(
+        path="/api/embed",
+        name="ollamaEmbed",
+        summary="Vectors of texts.",
+        tag="Ollama",
+        request=EmbedRequest,
+        answer=EmbedAnswer,
+        error="OllamaError",
+    ),
+    Inferred(
+        path="/api/embeddings",
+        name="ollamaEmbeddings",
+        summary="The vector of a text.",
+        tag="Ollama",
+        request=EmbeddingsRequest,
+        answer=EmbeddingsAnswer,
+        error="OllamaError",
     ),
 )
 """In the order the document shows them."""

@@ -28,6 +28,7 @@ from router.http.server import exchange as wire
 from router.http.server.errors import error_body, error_headers, unexpected
 from router.http.server.exchange import Exchange
 from router.http.server.interfaces import Authenticator, FleetReader
+from router.http.server.ollama_models import OllamaModels
 from router.http.server.public import Handler, Public
 from router.http.server.routing import Routes
 from router.telemetry.metrics import Metrics
@@ -66,8 +67,11 @@ class HttpApp:
         self._authenticator = authenticator
         self._clock = clock
         self._metrics = metrics
+        ollama = OllamaModels(fleet=fleet, config=config, clock=clock)
         public = Public(fleet=fleet, metrics=metrics, clock=clock, ready=ready)
-        self.routes = _all_routes(admin, public, dialects(strict=config.unknown_fields == "refuse"))
+        self.routes = _all_routes(
+            admin, public, ollama, dialects(fleet.known_models, strict=config.unknown_fields == "refuse")
+        )
         self._hosts = AllowedHosts(config.allowed_hosts)
         self._origins = AllowedOrigins(config.cors_origins)
         metrics.watch_fleet(fleet.snapshot)
@@ -88,6 +92,7 @@ class HttpApp:
                 return
             dialect = route.dialect
             if dialect is not None:
+                exchange.takes_any_type = dialect.any_type
                 request_id = new_request_id(dialect.id_prefix)
             principal = await self._authenticate(exchange, route)
             if route.handler is not None:
@@ -174,11 +179,16 @@ def _credential(exchange: Exchange) -> str | None:
     return given if given is not None or key is None else f"Bearer {key}"
 
 
-def _all_routes(admin: Admin, public: Public, spoken: Mapping[str, Dialect]) -> Routes[Route]:
+def _all_routes(admin: Admin, public: Public, ollama: OllamaModels, spoken: Mapping[str, Dialect]) -> Routes[Route]:
+    like = spoken["/api/chat"]  # whose errors its other paths have, too
     serve, observe, change = (partial(Route, scope) for scope in (Scope.SERVE, Scope.OBSERVE, Scope.ADMIN))
     exact = {
         **{path: {"POST": serve(dialect=dialect)} for path, dialect in spoken.items()},
         "/v1/models": {"GET": serve(public.models)},
+        "/api/tags": {"GET": serve(ollama.tags, like)},
+        "/api/ps": {"GET": serve(ollama.running, like)},
+        "/api/show": {"POST": serve(ollama.show, like)},
+        "/api/version": {"GET": Route(None, ollama.version, like)},
         "/": {"GET": Route(None, public.greeting)},
         "/healthz": {"GET": Route(None, public.alive)},
         "/ping": {"GET": Route(None, public.alive)},

@@ -47,6 +47,7 @@ class Exchange:
         "stall_s",
         "started",
         "streaming",
+        "takes_any_type",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, stall_s: float) -> None:
@@ -59,6 +60,7 @@ class Exchange:
         self.more_headers: tuple[tuple[bytes, bytes], ...] = ()  # of the answer, whatever it will be
         self.started = False  # the status line is out
         self.streaming = False
+        self.takes_any_type = False  # its clients do not say that their bodies are JSON
         self.finished = False  # the last byte was handed over
         self.sending_since = 0.0  # loop time; 0: nothing is being sent
         self._receive = receive
@@ -127,12 +129,18 @@ class Exchange:
 
     def _expect_json(self) -> None:
         """Also keeps web pages of other origins out: they cannot send this type unasked."""
+        if self.takes_any_type and not (b"origin" in self.headers or b"sec-fetch-site" in self.headers):
+            self._expect_encoding()  # no browser: curl -d, as Ollama's documentation has it
+            return
         kind, _, parameters = (self.header(b"content-type") or "").partition(";")
         charset = parameters.strip().lower().replace('"', "")
         if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8", "charset=utf8"):
             raise UnsupportedMedia(
                 f"the content type must be application/json in UTF-8, not '{self.header(b'content-type') or ''}'"
             )
+        self._expect_encoding()
+
+    def _expect_encoding(self) -> None:
         if self._encoding not in ("identity", *ENCODINGS):
             raise UnsupportedMedia(
                 f"request bodies are read plain or packed by {', '.join(ENCODINGS)}, not '{self._encoding[:50]}'"

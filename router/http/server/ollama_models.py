@@ -1,0 +1,55 @@
+"""Ollama's list of models, and what it says of each: read from the fleet as it is now."""
+
+from typing import Any
+
+import msgspec
+
+from router.config import HttpConfig
+from router.domain.clock import Clock
+from router.errors import InvalidRequest, UnknownModel
+from router.http.dialects.ollama.models import OllamaVersion, running, shown, tags
+from router.http.dialects.ollama.names import Names
+from router.http.dialects.ollama.schema import ShowRequest
+from router.http.dialects.shared.catalogue import ModelFacts, catalogue
+from router.http.server.decoding import decode
+from router.http.server.exchange import Exchange
+from router.http.server.interfaces import FleetReader
+from router.http.server.public import VERSION
+
+
+class OllamaModels:
+    """Handlers."""
+
+    def __init__(self, *, fleet: FleetReader, config: HttpConfig, clock: Clock) -> None:
+        self._fleet = fleet
+        self._config = config
+        self._names = Names(fleet.known_models)
+        self._started_at = int(clock.wall())
+        self._asked = msgspec.json.Decoder(ShowRequest)
+
+    async def tags(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
+        """GET /api/tags."""
+        return tags(self._catalogue(), self._started_at)
+
+    async def running(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
+        """GET /api/ps."""
+        return running(self._catalogue())
+
+    async def show(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
+        """POST /api/show."""
+        body = await exchange.body(self._config.body_limit_bytes, self._config.body_deadline_s)
+        asked = decode(self._asked, body)
+        name = asked.model or asked.name
+        if not name:
+            raise InvalidRequest("model is required", param="model")
+        facts = self._catalogue().get(self._names.ours(name))
+        if facts is None:
+            raise UnknownModel(f"model '{name[:200]}' not found", param="model")
+        return shown(facts, self._started_at)
+
+    async def version(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
+        """GET /api/version."""
+        return OllamaVersion(version=VERSION)
+
+    def _catalogue(self) -> dict[str, ModelFacts]:
+        return catalogue(self._fleet.snapshot(), self._fleet.known_models())

@@ -1,0 +1,1 @@
+"""Clients, unmodified, against a running endpoint: what ``make test-clients`` drives."""
