@@ -4,11 +4,11 @@ Shared by the engines that tokenize themselves; pure apart from the tokenizer th
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from protos.contract.request import ChatMessage, ContinueFrom, Job
+from protos.contract.request import ContinueFrom, Job
 from protos.contract.stream import RefusalCode
 from workers.engines.base import Refused
 
@@ -43,7 +43,7 @@ class Tokenizer(Protocol):
 class Template(Protocol):
     """A chat template."""
 
-    def render(self, messages: tuple[ChatMessage, ...]) -> str:
+    def render(self, job: Job) -> str:
         """The prompt's text; raises Refused when the template does not accept the messages."""
         ...
 
@@ -77,12 +77,24 @@ class Prepared:
     prompt: list[int]
     sent: list[int]
     budget: int  # output tokens that may still come
+    text: str = ""  # of a chat's prompt
 
 
 class Prompts:
     """Counts exactly. Tokenizing reads the vocabulary only, so it may run on any thread."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Template, context_tokens: int, fingerprint: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: Template | None,
+        context_tokens: int,
+        fingerprint: str,
+        marks: Mapping[int, bytes] | None = None,
+    ) -> None:
+        """``template`` None: the model completes text and knows no chat. ``marks``: control tokens whose text counts in
+        what a model wrote, as the marks of its thoughts and calls.
+        """
+        self._marks = marks or {}
         self._tokenizer = tokenizer
         self._template = template
         self._context_tokens = context_tokens
@@ -90,10 +102,11 @@ class Prompts:
 
     def prepare(self, job: Job) -> Prepared:
         """Token ids and the budget; raises Refused."""
-        prompt = self._prompt(job)
+        text = self._render(job) if job.messages else ""
+        prompt = self._prompt(job, text)
         sent = self._sent(job.continue_from)
         tokens = prompt + sent
-        return Prepared(tokens, prompt, sent, self._budget(job, len(tokens), len(prompt)))
+        return Prepared(tokens, prompt, sent, self._budget(job, len(tokens), len(prompt)), text)
 
     def to_score(self, text: str, token_ids: tuple[int, ...]) -> list[int]:
         """Tokens to score; raises Refused when there are fewer than two or more than the context holds."""
@@ -116,9 +129,15 @@ class Prompts:
             reason = f"token id {wrong} is outside the vocabulary of {size} tokens"
             raise Refused(RefusalCode.INVALID, reason, parameter="prompt")
 
-    def _prompt(self, job: Job) -> list[int]:
+    def _render(self, job: Job) -> str:
+        if self._template is None:
+            reason = "this model has no chat template; use /v1/completions, or give it one"
+            raise Refused(RefusalCode.UNSUPPORTED, reason, parameter="messages")
+        return self._template.render(job)
+
+    def _prompt(self, job: Job, text: str) -> list[int]:
         if job.messages:
-            prompt = self._tokenizer.tokenize(self._template.render(job.messages), special=True, add_start=False)
+            prompt = self._tokenizer.tokenize(text, special=True, add_start=False)
         elif isinstance(job.prompt, str):
             prompt = self._plain(job.prompt)
         else:
@@ -137,10 +156,11 @@ class Prompts:
             return []
         ids = list(resume.token_ids)
         if ids and resume.tokenizer_fingerprint == self._fingerprint:
-            spelled = b"".join(self._tokenizer.piece(token) for token in ids)
+            spelled = b"".join(self._marks.get(token) or self._tokenizer.piece(token) for token in ids)
             if spelled == resume.text.encode("utf-8", "replace"):
                 return ids
-        return self._tokenizer.tokenize(resume.text, special=False, add_start=False) if resume.text else []
+        marked = bool(self._marks)  # what the model wrote has them as tokens
+        return self._tokenizer.tokenize(resume.text, special=marked, add_start=False) if resume.text else []
 
     def _budget(self, job: Job, used: int, prompt: int) -> int:
         left = self._context_tokens - used

@@ -1,5 +1,6 @@
 """Compiles grammars for one vocabulary: bounded in time and memory, and kept for the next request that has the same."""
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -7,9 +8,9 @@ from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
-from protos.contract.grammar import MAX_GRAMMAR_BYTES, Grammar
+from protos.contract.grammar import MAX_GRAMMAR_BYTES, Grammar, GrammarKind
 from workers.engines.grammar.constraint import Constraint
-from workers.engines.grammar.source import BadGrammar, sources_of
+from workers.engines.grammar.source import BadGrammar, sources_of, variants_of
 
 KEPT = 64
 """Compiled grammars."""
@@ -72,6 +73,15 @@ class GrammarCompiler:
                 while len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
         return Constraint(matcher.deep_copy(), tokenizer.vocab_size)
+
+    def schema(self, text: str) -> str:
+        """The JSON schema as it is compiled, to stand inside another grammar. Raises BadGrammar."""
+        for variant in variants_of(text):
+            plain = json.dumps(variant)
+            if not LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(plain), self._vocabulary()):
+                return plain
+        self.constraint(Grammar(kind=GrammarKind.JSON_SCHEMA, text=text))  # says why not
+        return text
 
     def _vocabulary(self) -> LLTokenizer:
         with self._lock:

@@ -52,18 +52,22 @@ def sources_of(grammar: Grammar) -> list[str]:
 
 
 def _of_schema(text: str) -> list[str]:
+    return [LLMatcher.grammar_from_json_schema(json.dumps(one), overrides=JSON_STYLE) for one in variants_of(text)]  # type: ignore[arg-type]
+
+
+def variants_of(text: str) -> list[Any]:
+    """A JSON schema as it is best compiled, and what to try where it cannot be. Raises BadGrammar."""
     try:
         schema = json.loads(text)
         if isinstance(schema, bool):
             schema = {} if schema else {"not": {}}
         if not isinstance(schema, dict):
             raise BadGrammar("a JSON schema is an object, true or false")
-        variants = _variants(_map_schemas(schema, _drop_unknown_format))
+        return _variants(_map_schemas(schema, _drop_unknown_format))
     except BadGrammar:
         raise
     except (ValueError, RecursionError) as error:
         raise BadGrammar(f"it is no JSON: {error}") from None
-    return [LLMatcher.grammar_from_json_schema(json.dumps(one), overrides=JSON_STYLE) for one in variants]  # type: ignore[arg-type]
 
 
 def _of_choices(choices: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
 """Continuous batching over one context: admit, plan, decode, sample. One thread calls it; nothing here waits."""
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -44,6 +45,7 @@ class Batching:
     options: Options
     name: str
     quantization: str
+    marks: Mapping[int, bytes] = field(default_factory=dict)  # control tokens that mark thoughts and calls
     _slots: Slots = field(init=False)
     _rows_of_one: int = field(init=False)
     _speculator: Speculator | None = field(init=False)
@@ -175,7 +177,7 @@ class Batching:
         """Grammars work out their masks beside the step, on another core where there is one: the last tokens are known,
         and nobody waits for a grammar that is not his.
         """
-        kept = [one.constraint for _, one in plan.sampled if one.constraint is not None]
+        kept = [one.constraint for _, one in plan.sampled if one.constraint is not None and one.speech.answering]
         return [self._beside.submit(one.look_ahead) for one in kept]
 
     def _take(self, sequence: Sequence, row: int) -> None:
@@ -194,7 +196,8 @@ class Batching:
 
     def _sample(self, sequence: Sequence, logits: Logits) -> int | None:
         """Its next token; None when the answer ends with it."""
-        sampling, constraint = sequence.job.sampling, sequence.constraint
+        sampling, speech = sequence.job.sampling, sequence.speech
+        constraint = sequence.constraint if speech.answering else None  # thoughts are free
         token = sequence.sampler.draw(logits, None if constraint is None else constraint.mask())
         if constraint is not None and not constraint.accept(token):
             # It grew beyond its bounds (``compiler.LIMITS``). Whoever made it that complex gets half an answer: that is
@@ -204,15 +207,17 @@ class Batching:
         if token in sampling.stop_token_ids or (self.model.ends_generation(token) and not sampling.ignore_eos):
             self._end(sequence, FinishReason.STOP)
             return None
-        piece = self.model.piece(token)
+        piece = self.marks.get(token) or self.model.piece(token)
         sequence.tokens.append(token)
         sequence.produced += 1
         self._counters.said += 1
         sequence.new_ids.append(token)
         if sampling.logprobs:
             sequence.logprobs.append(self._logprob(logits, token, piece, sampling.top_logprobs))
-        sequence.text.append(sequence.detokenizer.feed(piece))
-        if sequence.detokenizer.stopped or (constraint is not None and constraint.complete):
+        speech.feed(piece)
+        if constraint is None and sequence.constraint is not None and speech.answering and speech.answered:
+            sequence.constraint.replay(self.model.tokenize(speech.answered, special=True, add_start=False))
+        if speech.over or (constraint is not None and constraint.complete):
             self._end(sequence, FinishReason.STOP)
             return None
         if sequence.produced >= sequence.budget:
@@ -235,7 +240,9 @@ class Batching:
         else:
             self._running.remove(sequence)
             self._slots.release(sequence.slot)
-        sequence.text.append(sequence.detokenizer.flush())
+        sequence.speech.end()
+        if reason is FinishReason.STOP and sequence.speech.called:
+            reason = FinishReason.TOOL_CALLS
         self._ended.append(self._delta(sequence, reason, error))
 
     def _delta(self, sequence: Sequence, reason: FinishReason | None = None, error: str = "") -> Delta:
@@ -250,18 +257,17 @@ class Batching:
             request_id=sequence.job.request_id,
             attempt=sequence.job.attempt,
             position=sequence.reported,
-            text="".join(sequence.text),
+            **sequence.speech.take(),
             token_ids=tuple(sequence.new_ids) if sequence.job.return_token_ids else (),
             token_count=sequence.produced - sequence.reported,
-            text_tokens=sequence.detokenizer.text_tokens,
+            text_tokens=sequence.speech.text_tokens,
             finish_reason=reason,
             usage=usage,
             logprobs=tuple(sequence.logprobs),
             error=error,
-            stopped_by=sequence.detokenizer.stopped_by if reason is FinishReason.STOP else "",
+            stopped_by=sequence.speech.stopped_by if reason is FinishReason.STOP else "",
         )
         sequence.reported = sequence.produced
-        sequence.text.clear()
         sequence.new_ids.clear()
         sequence.logprobs.clear()
         return delta

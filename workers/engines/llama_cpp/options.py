@@ -38,6 +38,7 @@ class Options:
     gpu_layers: int = -1  # all that fit, where there is a GPU
     queue_limit: int = 256  # jobs that may wait for a slot
     mmap: bool = True
+    chat_template: str = ""  # path of a Jinja file instead of the model's own
     speculate: bool = True  # verify what the text itself proposes, where that is faster; the answer is the same
 
     def rows_of_one(self, *, on_gpu: bool) -> int:

@@ -15,13 +15,15 @@ from protos.contract.worker import Load, ModelInstance
 from workers.engines.base import EngineFailed, ModelSpec, Refused, Scored, StepResult
 from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.llama_cpp.batching import Batching
-from workers.engines.llama_cpp.chat import ChatTemplate
+from workers.engines.llama_cpp.chat import gguf_template, marks_in
 from workers.engines.llama_cpp.memory import check_memory
 from workers.engines.llama_cpp.model_file import loaded_with, read_model
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.sequence import Preparation, Sequence
 from workers.engines.prompts import Prompts, tokens_per_byte
+from workers.engines.templates.chat_template import with_chat
+from workers.engines.templates.dialogue import dialogue_of
 from workers.speculation.speculator import Counts
 
 Publish = Callable[[StepResult], None]
@@ -112,9 +114,9 @@ class Runner:
         check_memory(path, shape, self._options)
         model = NativeModel(path, self._options, lambda fraction: progress(0.9 * fraction, f"reading {path.name}"))
         try:
-            template = ChatTemplate(model)
+            template = gguf_template(model, self._spec.name, self._options.chat_template)
             facts = replace(
-                loaded_with(shape, self._spec, self._options),
+                with_chat(loaded_with(shape, self._spec, self._options), template),
                 tokenizer_fingerprint=model.tokenizer_fingerprint(),
                 tokens_per_byte=tokens_per_byte(model),
             )
@@ -122,10 +124,15 @@ class Runner:
             model.close()
             raise
         self._model = model
-        prompts = Prompts(model, template, self._options.context_tokens, facts.tokenizer_fingerprint)
-        self._preparation = Preparation(prompts, GrammarCompiler(model.token_table), model.end_tokens)
+        marks = marks_in(model, template)
+        self._preparation = Preparation(
+            Prompts(model, template, self._options.context_tokens, facts.tokenizer_fingerprint, marks),
+            GrammarCompiler(model.token_table),
+            model,
+            dialogue_of(template, marks),
+        )
         progress(1.0, "loaded")
-        batching = Batching(model, self._options, facts.model, facts.quantization)
+        batching = Batching(model, self._options, facts.model, facts.quantization, marks)
         self._speculated = batching.speculated
         return batching, facts
 

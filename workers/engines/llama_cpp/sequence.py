@@ -7,12 +7,14 @@ from protos.contract.grammar import GrammarKind
 from protos.contract.request import Job
 from protos.contract.stream import RefusalCode, TokenLogprob
 from workers.engines.base import Refused
-from workers.engines.detokenizer import Detokenizer
 from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.grammar.constraint import Constraint
 from workers.engines.grammar.source import BadGrammar
+from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.sampling import Sampler
 from workers.engines.prompts import Prompts
+from workers.engines.speech import Speech
+from workers.engines.templates.dialogue import Dialogue
 from workers.speculation.speculator import Speculation
 
 FOREVER = float("inf")
@@ -27,7 +29,7 @@ class Sequence:
     prompt_tokens: int
     budget: int  # output tokens it may produce
     sampler: Sampler
-    detokenizer: Detokenizer
+    speech: Speech
     constraint: Constraint | None = None  # what the answer is kept to
     deadline_at: float
     slot: int = -1
@@ -35,7 +37,6 @@ class Sequence:
     cached_tokens: int = 0  # of the prompt, found there already
     produced: int = 0
     reported: int = 0  # output tokens sent in deltas
-    text: list[str] = field(default_factory=list)  # since the last delta
     new_ids: list[int] = field(default_factory=list)  # since the last delta
     logprobs: list[TokenLogprob] = field(default_factory=list)  # since the last delta
     speculation: Speculation | None = None  # where the model's memory can be rolled back
@@ -70,17 +71,24 @@ class Sequence:
 class Preparation:
     """Counts exactly; may run on any thread."""
 
-    def __init__(self, prompts: Prompts, grammars: GrammarCompiler, ends: tuple[int, ...]) -> None:
+    def __init__(
+        self, prompts: Prompts, grammars: GrammarCompiler, model: NativeModel, dialogue: Dialogue | None
+    ) -> None:
         self._prompts = prompts
         self._grammars = grammars
-        self._ends = ends
+        self._model = model
+        self._dialogue = dialogue
 
     def prepare(self, job: Job) -> Sequence:
         """A sequence ready to be queued; raises Refused."""
         prepared = self._prompts.prepare(job)
-        constraint = self._constraint(job, prepared.sent)
+        channels = None if self._dialogue is None else self._dialogue.channels(job, prepared.text)
+        sent = job.continue_from.text if job.continue_from is not None else ""
+        speech = Speech(job.sampling.stop, channels, sent)
+        answered = prepared.sent if channels is None else self._plain(speech.answered)
+        constraint = self._constraint(job, answered)
         penalized = frozenset(prepared.prompt) if job.sampling.repetition_penalty != 1 else frozenset()
-        ends = () if job.sampling.ignore_eos else self._ends
+        ends = () if job.sampling.ignore_eos else self._model.end_tokens
         sampler = Sampler(job.sampling, prompt_seen=penalized, ends=(*ends, *job.sampling.stop_token_ids))
         for token in prepared.sent:
             sampler.seen[token] += 1
@@ -91,23 +99,32 @@ class Preparation:
             prompt_tokens=len(prepared.prompt),
             budget=prepared.budget,
             sampler=sampler,
-            detokenizer=Detokenizer(job.sampling.stop),
+            speech=speech,
             constraint=constraint,
             deadline_at=time.monotonic() + job.deadline_s if job.deadline_s > 0 else FOREVER,
         )
 
-    def _constraint(self, job: Job, sent: list[int]) -> Constraint | None:
-        if job.grammar is None:
-            return None
-        what = "schema" if job.grammar.kind is GrammarKind.JSON_SCHEMA else f"grammar ({job.grammar.kind})"
+    def _plain(self, text: str) -> list[int]:
+        return self._model.tokenize(text, special=True, add_start=False) if text else []
+
+    def _constraint(self, job: Job, answered: list[int]) -> Constraint | None:
+        """What the answer is kept to, after what there is of it already."""
+        kind = None if job.grammar is None else job.grammar.kind
+        what, parameter = "grammar", "response_format"
+        if kind is None:
+            what, parameter = "tools' parameters", "tools"
+        elif kind is GrammarKind.JSON_SCHEMA:
+            what = "schema"
         try:
-            constraint = self._grammars.constraint(job.grammar)
+            grammar = job.grammar if self._dialogue is None else self._dialogue.grammar(job, self._grammars.schema)
+            if grammar is None:
+                return None
+            constraint = self._grammars.constraint(grammar)
         except BadGrammar as error:
-            reason = f"the {what} cannot be compiled: {error}"
-            raise Refused(RefusalCode.INVALID, reason, parameter="response_format") from None
-        if not constraint.replay(sent):
+            raise Refused(RefusalCode.INVALID, f"the {what} cannot be compiled: {error}", parameter=parameter) from None
+        if not constraint.replay(answered):
             reason = f"the answer so far does not fit the {what}: {constraint.error}"
-            raise Refused(RefusalCode.INVALID, reason, parameter="response_format")
+            raise Refused(RefusalCode.INVALID, reason, parameter=parameter)
         return constraint
 
     def to_score(self, text: str, token_ids: tuple[int, ...]) -> list[int]:

@@ -20,7 +20,10 @@ from protos.contract.request import Job, Sampling
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
 from protos.contract.worker import Capabilities, Load, ModelInstance
 from workers.engines.base import EngineFailed, Refused, Scored
-from workers.engines.prompts import Prompts, tokens_per_byte
+from workers.engines.prompts import Prepared, Prompts, tokens_per_byte
+from workers.engines.speech import Speech
+from workers.engines.templates.chat_template import template_of, with_chat
+from workers.engines.templates.dialogue import dialogue_of
 from workers.engines.vllm.cache_events import CacheEvents
 from workers.engines.vllm.cache_mirror import CacheMirror
 from workers.engines.vllm.core_log import reason_in
@@ -60,9 +63,20 @@ class VllmModel:
         self._emit, self._failed = emit, failed
         self._running: dict[Key, Running] = {}
         self._number = 0
-        self.loaded = loaded_model(launched, vocabulary)
+        template = template_of(
+            vocabulary.template,
+            launched.options.chat_template,
+            model=launched.spec.name,
+            start=vocabulary.start_text,
+            end=vocabulary.end_text,
+        )
+        self.loaded = with_chat(loaded_model(launched, vocabulary), template)
+        self._marks = {} if template is None else vocabulary.marks(template.marks)
+        self._dialogue = dialogue_of(template, self._marks, thinks_first=False)
         self._ends = frozenset(launched.model.end_tokens) | frozenset({vocabulary.end_token} - {-1})
-        self._prompts = Prompts(vocabulary, vocabulary, self.loaded.context_tokens, self.loaded.tokenizer_fingerprint)
+        self._prompts = Prompts(
+            vocabulary, template, self.loaded.context_tokens, self.loaded.tokenizer_fingerprint, self._marks
+        )
         self._mirror = CacheMirror(self.loaded.block_tokens)
         self._events = CacheEvents(launched.events_at, self._mirror, changed) if launched.events_at else None
         self._last_words = partial(reason_in, launched.folder, launched.since)  # not ``launched``: it holds the llm
@@ -95,8 +109,9 @@ class VllmModel:
         running = Running(
             job=job,
             prepared=prepared,
-            piece=self._vocabulary.piece,
+            piece=self._piece,
             ends=self._ends,
+            speech=self._speech(job, prepared),
             engine_id=f"{job.request_id}-{job.attempt}-{self._number}",
         )
         if self._events is not None:
@@ -104,6 +119,13 @@ class VllmModel:
         self._running[running.key] = running
         running.task = asyncio.create_task(self._run(running), name=f"vllm {job.request_id}")
         return Accepted(request_id=job.request_id, attempt=job.attempt, prompt_tokens=len(prepared.prompt))
+
+    def _piece(self, token: int) -> bytes:
+        return self._marks.get(token) or self._vocabulary.piece(token)
+
+    def _speech(self, job: Job, prepared: Prepared) -> Speech:
+        channels = None if self._dialogue is None else self._dialogue.channels(job, prepared.text)
+        return Speech(job.sampling.stop, channels, job.continue_from.text if job.continue_from is not None else "")
 
     async def _run(self, running: Running) -> None:
         job = running.job
@@ -256,7 +278,7 @@ def loaded_model(launched: Launched, vocabulary: Vocabulary) -> ModelInstance:
 def _text_bytes(job: Job) -> int:
     """Bytes of what the block hashes were computed on: the text, or each message's fields with their separators."""
     if job.messages:
-        return sum(len(f"{m.role}{m.name}{m.content}".encode("utf-8", "replace")) + 3 for m in job.messages)
+        return sum(len(f"{m.role}{m.name}{m.text}".encode("utf-8", "replace")) + 3 for m in job.messages)
     return len(job.prompt.encode("utf-8", "replace")) if isinstance(job.prompt, str) else 4 * len(job.prompt)
 
 

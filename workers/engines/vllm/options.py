@@ -32,6 +32,7 @@ class Options:
     eager: bool = False  # no CUDA graphs; always on a CPU, where the compiled path gave wrong text
     queue_limit: int = 256  # jobs that may wait inside vLLM
     trust_remote_code: bool = False
+    chat_template: str = ""  # path of a Jinja file instead of the folder's own
 
 
 def options_of(spec: ModelSpec) -> Options:

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from protos.contract.request import Job
 from protos.contract.stream import Delta, FinishReason, TokenLogprob, Usage
-from workers.engines.detokenizer import Detokenizer
 from workers.engines.prompts import Prepared
+from workers.engines.speech import Speech
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,7 @@ class Running:
     cached_tokens: int = 0
     ended: bool = False
     task: asyncio.Task[None] | None = None
-    detokenizer: Detokenizer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.detokenizer = Detokenizer(self.job.sampling.stop)
+    speech: Speech
 
     @property
     def key(self) -> tuple[str, int]:
@@ -56,24 +53,23 @@ class Running:
         reason = output.finish_reason
         if tokens and tokens[-1] in self.ends and not self.job.sampling.ignore_eos:
             tokens.pop()
-        text, used = [], 0
+        used = 0
         for token in tokens:
-            text.append(self.detokenizer.feed(self.piece(token)))
+            self.speech.feed(self.piece(token))
             used += 1
-            if self.detokenizer.stopped:
+            if self.speech.over:
                 reason = FinishReason.STOP
                 break
         self.cached_tokens = max(self.cached_tokens, min(output.cached_tokens, len(self.prepared.prompt)))
-        return self._delta(tokens[:used], "".join(text), output.logprobs[:used], reason, output.error)
+        return self._delta(tokens[:used], output.logprobs[:used], reason, output.error)
 
     def end(self, reason: FinishReason, error: str = "") -> Delta:
         """The last delta of a job that ends for a reason of ours."""
-        return self._delta([], "", (), reason, error)
+        return self._delta([], (), reason, error)
 
     def _delta(
         self,
         tokens: list[int],
-        text: str,
         logprobs: tuple[TokenLogprob, ...],
         reason: FinishReason | None,
         error: str,
@@ -82,7 +78,9 @@ class Running:
         self.position += len(tokens)
         if reason is not None:
             self.ended = True
-            text += self.detokenizer.flush()
+            self.speech.end()
+            if reason is FinishReason.STOP and self.speech.called:
+                reason = FinishReason.TOOL_CALLS
             usage = Usage(
                 prompt_tokens=len(self.prepared.prompt),
                 completion_tokens=self.position,
@@ -92,10 +90,11 @@ class Running:
             request_id=self.job.request_id,
             attempt=self.job.attempt,
             position=position,
-            text=text,
+            **self.speech.take(),
+            stopped_by=self.speech.stopped_by if reason is FinishReason.STOP else "",
             token_ids=tuple(tokens) if self.job.return_token_ids else (),
             token_count=len(tokens),
-            text_tokens=self.detokenizer.text_tokens,
+            text_tokens=self.speech.text_tokens,
             finish_reason=reason,
             usage=usage,
             logprobs=logprobs,

@@ -1,26 +1,19 @@
 """The folder's tokenizer and chat template, as the engines' common prompt code asks for them."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import transformers
 import xgrammar
 
-from protos.contract.request import ChatMessage
-from protos.contract.stream import RefusalCode
-from workers.engines.base import LoadError, Refused
+from workers.engines.base import LoadError
 from workers.engines.prompts import vocabulary_fingerprint
-
-DEFAULT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""ChatML, for folders without a template."""
 
 
 class Vocabulary:
-    """Implements ``workers.engines.prompts.Tokenizer`` and ``Template``."""
+    """Implements ``workers.engines.prompts.Tokenizer``."""
 
     def __init__(self, folder: Path, *, trust_remote_code: bool) -> None:
         try:
@@ -35,7 +28,8 @@ class Vocabulary:
             self._tokenizer, vocab_size=self.vocab_size
         ).decoded_vocab
         self._special = frozenset(self._tokenizer.all_special_ids)
-        self.template = str(self._tokenizer.chat_template or "")
+        told = self._tokenizer.chat_template or ""
+        self.template = str(told.get("default", "") if isinstance(told, dict) else told)
 
     @property
     def start_token(self) -> int:
@@ -69,19 +63,21 @@ class Vocabulary:
         """Bytes of one token, as they appear in text; control tokens, and ids beyond the vocabulary, have none."""
         return b"" if token in self._special or token >= len(self._pieces) else self._pieces[token]
 
-    def render(self, messages: tuple[ChatMessage, ...]) -> str:
-        """The prompt's text; raises Refused when the template does not accept the messages."""
-        import jinja2
+    @property
+    def start_text(self) -> str:
+        """The begin-of-sequence token's text, for templates."""
+        return str(self._tokenizer.bos_token or "")
 
-        plain = [{"role": m.role, "content": m.content, **({"name": m.name} if m.name else {})} for m in messages]
-        try:
-            rendered = self._tokenizer.apply_chat_template(
-                plain,
-                chat_template=None if self.template else DEFAULT_TEMPLATE,
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-        except (jinja2.TemplateError, ValueError, TypeError) as error:
-            reason = f"the model's chat template does not accept these messages: {error}"
-            raise Refused(RefusalCode.INVALID, reason, parameter="messages") from error
-        return str(rendered)
+    @property
+    def end_text(self) -> str:
+        """The end-of-sequence token's text."""
+        return str(self._tokenizer.eos_token or "")
+
+    def marks(self, texts: Iterable[str]) -> dict[int, bytes]:
+        """Which of these texts are one control token each, which has no text elsewhere."""
+        found = {}
+        for text in texts:
+            ids = self.tokenize(text, special=True, add_start=False)
+            if len(ids) == 1 and not self.piece(ids[0]) and ids[0] != self.end_token:
+                found[ids[0]] = text.encode()
+        return found

@@ -125,7 +125,7 @@ def _missing(able: Capabilities, rules: Rules) -> tuple[str, ...]:
     needs = (
         (rules.embedding, able.can_embed, "embeddings"),
         (not rules.embedding, not able.embeds_only, "text generation"),
-        (rules.chat, able.chat, "chat"),
+        (rules.chat, able.chat, "a chat template (use /v1/completions, or give the model one)"),
         (rules.logprobs, able.logprobs, "log-probabilities"),
         (rules.prompt_logprobs, able.prompt_logprobs, "log-probabilities of the prompt"),
         (rules.tools, able.tools, "tools"),

@@ -3,6 +3,7 @@
 from protos.contract.request import Job, Sampling
 from protos.contract.stream import FinishReason
 from workers.engines.prompts import Prepared
+from workers.engines.speech import Speech
 from workers.engines.vllm.running import Output, Running
 
 PIECES = {1: b"Hel", 2: b"lo", 3: b" wor", 4: b"ld", 5: b"\xc3", 6: b"\xa9"}
@@ -25,6 +26,7 @@ def running(**sampling: object) -> Running:
         piece=lambda token: PIECES.get(token, b""),
         ends=frozenset({END}),
         engine_id="r-2",
+        speech=Speech(job.sampling.stop),
     )
 
 

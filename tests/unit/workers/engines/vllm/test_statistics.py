@@ -7,6 +7,7 @@ import pytest
 
 from protos.contract.request import Job, Sampling
 from workers.engines.prompts import Prepared
+from workers.engines.speech import Speech
 from workers.engines.vllm.running import Running
 from workers.engines.vllm.statistics import Statistics
 
@@ -22,6 +23,7 @@ def running(position: int, tokens: int, expected: int = 40) -> Running:
         piece=lambda _: b"x",
         ends=frozenset(),
         engine_id="r-1",
+        speech=Speech(()),
     )
     one.position = position
     return one
