@@ -1,11 +1,11 @@
 """Which tokens go into a step."""
 
 from protos.contract.request import Job, Sampling
-from workers.engines.detokenizer import Detokenizer
 from workers.engines.llama_cpp.options import EXACT_ROWS, Options
 from workers.engines.llama_cpp.sampling import Sampler
 from workers.engines.llama_cpp.scheduler import plan_batch
 from workers.engines.llama_cpp.sequence import Sequence
+from workers.engines.speech import Speech
 
 
 def sequence(slot: int, prompt: int, *, produced: int = 0) -> Sequence:
@@ -16,7 +16,7 @@ def sequence(slot: int, prompt: int, *, produced: int = 0) -> Sequence:
         prompt_tokens=prompt,
         budget=100,
         sampler=Sampler(sampling, prompt_seen=frozenset()),
-        detokenizer=Detokenizer(()),
+        speech=Speech(()),
         deadline_at=float("inf"),
         slot=slot,
         computed=prompt + produced - 1 if produced else 0,
