@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from tests.support.leftovers import Leftovers
+from tests.support.loop_steps import LoopSteps
 from tests.support.processes import command_line
 from workers.neighbours.place import VARIABLE as MACHINE
 
@@ -26,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     leftovers = Leftovers()
     leftovers.watch_in("router.scheduling.scheduler", "Scheduler", lambda one: repr(one) if len(one) else "")
     config.pluginmanager.register(leftovers, "leftovers")
+    config.pluginmanager.register(LoopSteps(), "loop steps")
 
 
 @pytest.fixture(scope="session")
