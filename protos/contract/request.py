@@ -103,6 +103,7 @@ class Job:
     template_arguments: str = ""  # JSON object of what the chat template is given beside the messages
     sampling: Sampling = field(default_factory=Sampling)
     block_hashes: tuple[int, ...] = ()  # chained hashes of the prompt's text blocks
+    cache_salt: str = ""  # prompts share what is cached of them only where this is equal
     expected_output_tokens: int = 0
     continue_from: ContinueFrom | None = None
     deadline_s: float = 0.0  # from receipt; 0: none

@@ -30,6 +30,9 @@ def create(
     labels: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Its prompts go only to machines with these labels.")
     ] = None,
+    cache_group: Annotated[
+        str, typer.Option(help="Share caches of prompts with keys of this group; else only with the same name's.")
+    ] = "",
     requests_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(min=1)] = None,
     priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
@@ -54,6 +57,7 @@ def create(
         "scopes": [one.strip() for one in scopes.split(",") if one.strip()],
         "ttl_s": parse_duration(ttl, "--ttl") if ttl else None,
         "labels": parse_pairs(labels or [], "--labels"),
+        "cache_group": cache_group or None,
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
         "priority": priority,
@@ -80,6 +84,7 @@ def list_keys(url: _Url = "", key: _Key = "", state_dir: _StateDir = "") -> None
 
 def _cells(one: dict[str, Any]) -> list[str]:
     rules = [f"floor {one['quality_floor']}"] if one["quality_floor"] else []
+    rules += [f"cache group {one['cache_group']}"] if one.get("cache_group") else []
     rules += ["never quantized"] if one["never_quantized"] else []
     targets = [f"{what} {one[name]:g} s" for what, name in _TARGETS.items() if one.get(name)]
     cells = [

@@ -71,6 +71,7 @@ class Sender:
             template_arguments=request.template_arguments,
             sampling=replace(request.sampling, max_tokens=told),
             block_hashes=request.block_hashes,
+            cache_salt=request.cache_salt,
             expected_output_tokens=request.expected_output_tokens,
             continue_from=resume,
             deadline_s=max(0.0, min(request.deadline_at - now, MAX_DEADLINE_S)),

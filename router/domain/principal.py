@@ -23,6 +23,7 @@ class Principal:
     scopes: frozenset[Scope] = frozenset(Scope)
     key_id: str = ""
     required_labels: tuple[tuple[str, str], ...] = ()  # its prompts go only to workers with these labels
+    cache_salt: str = ""  # callers share what is cached of their prompts only where this is equal
     priority: int = 0
     slo: SloTargets | None = None
     quality_floor: str | None = None  # canonical quantization name

@@ -61,6 +61,7 @@ class InferenceRequest:
     slo: SloTargets | None = None
     required_labels: tuple[tuple[str, str], ...] = ()  # the worker must carry all of them
     prompt_bytes: int = 0
+    cache_salt: str = ""  # prompts share what is cached of them only where this is equal
     block_hashes: tuple[int, ...] = ()  # chained hashes of the prompt's text blocks
     prompt_tokens_estimate: int = 0
     expected_output_tokens: int = 0

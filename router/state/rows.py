@@ -15,6 +15,7 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     created_at: float
     expires_at: float | None = None
+    cache_group: str = ""  # keys of one group share caches; empty: those of one tenant
     required_labels: dict[str, str] = {}  # prompts go only to workers with these labels
     priority: int = 0
     ttft_s: float | None = None

@@ -1892,6 +1892,7 @@ class Generate(_message.Message):
     TOOLING_FIELD_NUMBER: _builtins.int
     GRAMMAR_FIELD_NUMBER: _builtins.int
     TEMPLATE_ARGUMENTS_FIELD_NUMBER: _builtins.int
+    CACHE_SALT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
     model: _builtins.str
@@ -1911,6 +1912,8 @@ class Generate(_message.Message):
     """What it adds to them, as the router estimates it: counts until the engine has counted the prompt itself."""
     template_arguments: _builtins.str
     """JSON object of what the chat template is given beside the messages"""
+    cache_salt: _builtins.str
+    """prompts share what is cached of them only where this is equal"""
     @_builtins.property
     def chat(self) -> Global___Chat: ...
     @_builtins.property
@@ -1954,10 +1957,11 @@ class Generate(_message.Message):
         tooling: Global___Tooling | None = ...,
         grammar: Global___Grammar | None = ...,
         template_arguments: _builtins.str = ...,
+        cache_salt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "continue_from", b"continue_from", "embedding", b"embedding", "grammar", b"grammar", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "text", b"text", "tooling", b"tooling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "embedding", b"embedding", "expected_output_tokens", b"expected_output_tokens", "expected_prefill_tokens", b"expected_prefill_tokens", "grammar", b"grammar", "max_queued_prefill_tokens", b"max_queued_prefill_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "template_arguments", b"template_arguments", "text", b"text", "tooling", b"tooling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "block_hashes", b"block_hashes", "cache_salt", b"cache_salt", "chat", b"chat", "continue_from", b"continue_from", "deadline_s", b"deadline_s", "embedding", b"embedding", "expected_output_tokens", b"expected_output_tokens", "expected_prefill_tokens", b"expected_prefill_tokens", "grammar", b"grammar", "max_queued_prefill_tokens", b"max_queued_prefill_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "quantization", b"quantization", "request_id", b"request_id", "return_token_ids", b"return_token_ids", "sampling", b"sampling", "template_arguments", b"template_arguments", "text", b"text", "tooling", b"tooling"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["chat", "text", "prompt_tokens", "embedding"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015

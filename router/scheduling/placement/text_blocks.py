@@ -59,13 +59,13 @@ def _of_tool(tool: Tool) -> bytes:
     return f"{_MESSAGE}{_FIELD.join((tool.name, tool.description, tool.parameters))}".encode("utf-8", "surrogatepass")
 
 
-def hash_chain(data: bytes) -> tuple[int, ...]:
-    """XXH3 over each whole block, seeded with the hash before it."""
+def hash_chain(data: bytes, salt: str = "") -> tuple[int, ...]:
+    """XXH3 over each whole block, seeded with the hash before it; the first with that of ``salt``, if there is one."""
     count = min(len(data) // BLOCK_BYTES, MAX_BLOCKS)
     view = memoryview(data)
     digest = xxhash.xxh3_64_intdigest
     hashes = []
-    seed = 0
+    seed = digest(salt.encode()) if salt else 0
     for start in range(0, count * BLOCK_BYTES, BLOCK_BYTES):
         seed = digest(view[start : start + BLOCK_BYTES], seed)
         hashes.append(seed)

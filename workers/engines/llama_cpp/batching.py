@@ -128,7 +128,7 @@ class Batching:
     def _admit(self) -> None:
         while self._waiting:
             sequence = self._waiting[0]
-            assignment = self._slots.assign(sequence.tokens)
+            assignment = self._slots.assign(sequence.tokens, sequence.job.cache_salt)
             if assignment is None:
                 return
             self._waiting.pop(0)
@@ -142,7 +142,7 @@ class Batching:
             if not self.model.trim(assignment.slot, reused):
                 reused = 0  # memory that cannot be cut in the middle (recurrent layers) starts anew
                 self.model.trim(assignment.slot, 0)
-            self._slots.take(assignment, sequence.tokens[:reused])
+            self._slots.take(assignment, sequence.tokens[:reused], sequence.job.cache_salt)
             self._blocks.keep(assignment.slot, sequence.job.block_hashes)
             sequence.slot = assignment.slot
             sequence.computed = reused

@@ -22,6 +22,7 @@ class Slot:
 
     index: int
     tokens: list[int] = field(default_factory=list)
+    salt: str = ""  # whose they are: nobody else may find them
     busy: bool = False
     used_at: int = 0  # a counter, not a time
 
@@ -65,13 +66,15 @@ class Slots:
         """Slots nothing runs in."""
         return sum(not slot.busy for slot in self.all)
 
-    def assign(self, prompt: list[int]) -> Assignment | None:
-        """The best slot for ``prompt``; None when all are busy. At least one token is left to compute."""
+    def assign(self, prompt: list[int], salt: str = "") -> Assignment | None:
+        """The best slot for ``prompt``; None when all are busy. At least one token is left to compute. Only what was
+        computed under the same ``salt`` is used again.
+        """
         idle = [slot for slot in self.all if not slot.busy]
         if not idle:
             return None
         usable = prompt[:-1]
-        shared = {slot.index: common_prefix(slot.tokens, usable) for slot in self.all}
+        shared = {slot.index: common_prefix(slot.tokens, usable) if slot.salt == salt else 0 for slot in self.all}
         best = max(self.all, key=lambda slot: (shared[slot.index], not slot.busy, -slot.index))
         target = min(idle, key=lambda slot: (self._gaps_added(slot), *_age(slot)))
         reused = shared[best.index]
@@ -98,13 +101,15 @@ class Slots:
     def move(self, source: int, target: int) -> None:
         """The memory of ``source`` was copied to ``target``: remember it there, as old as it is."""
         self.all[target].tokens = list(self.all[source].tokens)
+        self.all[target].salt = self.all[source].salt
         self.all[target].used_at = self.all[source].used_at
 
-    def take(self, assignment: Assignment, computed: list[int]) -> Slot:
+    def take(self, assignment: Assignment, computed: list[int], salt: str = "") -> Slot:
         """Mark the slot busy; ``computed`` is what its memory holds now, extended by the caller step by step."""
         slot = self.all[assignment.slot]
         slot.busy = True
         slot.tokens = computed
+        slot.salt = salt
         return slot
 
     def release(self, index: int) -> None:

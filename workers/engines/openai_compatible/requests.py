@@ -25,6 +25,8 @@ def request_of(job: Job, *, model: str, flavor: Flavor, room_tokens: int) -> tup
     """Path under the base URL and JSON body. ``room_tokens``: what the context leaves, when no limit was given."""
     body: dict[str, Any] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
     body |= _sampling(job.sampling, flavor, chat=bool(job.messages))
+    if job.cache_salt and flavor is Flavor.VLLM:  # the others know no such thing: what they cache is everybody's
+        body["cache_salt"] = job.cache_salt
     if job.messages:
         body["messages"] = [_message(one.role, one.content, one.name) for one in job.messages]
         if job.continue_from is not None and job.continue_from.text:

@@ -144,8 +144,9 @@ class VllmModel:
 
     async def _listen(self, running: Running) -> None:
         parameters = sampling_parameters(running.job.sampling, running.prepared.budget, self._ends)
+        salt = running.job.cache_salt
         results = self._llm.generate(
-            {"prompt_token_ids": running.prepared.tokens},
+            {"prompt_token_ids": running.prepared.tokens, **({"cache_salt": salt} if salt else {})},
             parameters,
             running.engine_id,
             priority=0,
