@@ -18,7 +18,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .PHONY: help up env env-dev env-peers env-vllm model test test-quick test-roles test-vllm check format protos locks clean \
-        bench-decision bench-engine bench-house bench-join bench-machines bench-mixed bench-placement bench-router bench-simfidelity attack chaos loadtest
+        bench-decision bench-engine bench-generators bench-house bench-join bench-machines bench-mixed bench-placement bench-router bench-simfidelity attack chaos loadtest
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -124,6 +124,9 @@ bench-engine: $(READY)/dev ## our llama.cpp engine against the high-level class 
 
 bench-decision: $(READY)/dev ## time of a placement decision; what the prefix index costs when it forgets
 	@$(PY) -m loadtest.bench.decision $(ARGS)
+
+bench-generators: $(READY)/dev $(READY)/peers ## allsorts loadtest and guidellm on one endpoint: do they tell the same?
+	@$(PY) -m loadtest.bench.generators $(ARGS)
 
 bench-machines: $(READY)/dev ## machines priced before measurement; a server that already runs behind us: who fails, what it costs
 	@$(PY) -m loadtest.bench.machines $(ARGS)

@@ -18,7 +18,7 @@ MODEL, NODE = "paced", "paced-worker"
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
 
-_PROFILE = """# A step takes 10 ms whatever its batch, a prompt next to nothing.
+_PROFILE = """# A step takes so long whatever its batch, a prompt next to nothing.
 machine = "m1-max-64gb"
 [model]
 shape = "llama-3.1-8b"
@@ -26,7 +26,7 @@ quantization = "q8_0"
 context_tokens = 4096
 slots = 96
 [speed]
-base_s = 0.01
+base_s = {step_s}
 per_sequence_s = 0.0
 per_context_token_s = 0.0
 prefill_tokens_per_s = 1e9
@@ -44,7 +44,8 @@ load_s = 0.1
 class Pool:
     """Up between ``with`` and its end; its processes are ended by their ids."""
 
-    def __init__(self, checkout: Checkout, folder: Path) -> None:
+    def __init__(self, checkout: Checkout, folder: Path, *, step_s: float = 0.01) -> None:
+        self._step_s = step_s
         self._checkout = checkout
         self._folder = folder.resolve()
         self._port, self._grpc_port = free_port(), free_port()
@@ -65,7 +66,7 @@ class Pool:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         profile = self._folder / "paced.toml"
-        profile.write_text(_PROFILE, encoding="utf-8")
+        profile.write_text(_PROFILE.format(step_s=self._step_s), encoding="utf-8")
         grpc = ("--grpc-port", str(self._grpc_port))
         try:
             self._start("router", "serve", "--without-ray", "--port", str(self._port), *grpc)
