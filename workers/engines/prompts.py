@@ -11,6 +11,7 @@ from typing import Protocol
 from protos.contract.request import ContinueFrom, Job
 from protos.contract.stream import RefusalCode
 from workers.engines.base import Refused
+from workers.engines.plain_words import SHIELD, PlainWords
 
 
 class Tokenizer(Protocol):
@@ -33,6 +34,11 @@ class Tokenizer(Protocol):
 
     def tokenize(self, text: str, *, special: bool, add_start: bool) -> list[int]:
         """Token ids of ``text``. ``special``: parse markers such as <|im_start|>; else they are plain text."""
+        ...
+
+    @property
+    def special_texts(self) -> tuple[str, ...]:
+        """What ``tokenize`` takes for special tokens, when it may."""
         ...
 
     def piece(self, token: int) -> bytes:
@@ -96,14 +102,16 @@ class Prompts:
         """
         self._marks = marks or {}
         self._tokenizer = tokenizer
+        self._words = PlainWords(tokenizer.special_texts)
         self._template = template
         self._context_tokens = context_tokens
         self._fingerprint = fingerprint
 
     def prepare(self, job: Job) -> Prepared:
         """Token ids and the budget; raises Refused."""
-        text = self._render(job) if job.messages else ""
-        prompt = self._prompt(job, text)
+        shielded = self._render(self._words.shielded(job)) if job.messages else ""
+        prompt = self._prompt(job, shielded)
+        text = shielded.replace(SHIELD, "")
         sent = self._sent(job.continue_from)
         tokens = prompt + sent
         return Prepared(tokens, prompt, sent, self._budget(job, len(tokens), len(prompt)), text)
@@ -137,7 +145,7 @@ class Prompts:
 
     def _prompt(self, job: Job, text: str) -> list[int]:
         if job.messages:
-            prompt = self._tokenizer.tokenize(text, special=True, add_start=False)
+            prompt = self._of_chat(text)
         elif isinstance(job.prompt, str):
             prompt = self._plain(job.prompt)
         else:
@@ -149,6 +157,13 @@ class Prompts:
                 raise Refused(RefusalCode.INVALID, "the prompt is empty", parameter="prompt")
             prompt = [start]
         return prompt
+
+    def _of_chat(self, text: str) -> list[int]:
+        """Tokens of a rendered chat; where it has shields, piece by piece."""
+        if SHIELD not in text:
+            return self._tokenizer.tokenize(text, special=True, add_start=False)
+        pieces = (one for one in text.split(SHIELD) if one)
+        return [token for one in pieces for token in self._tokenizer.tokenize(one, special=True, add_start=False)]
 
     def _sent(self, resume: ContinueFrom | None) -> list[int]:
         """Tokens the client already has: its ids when they mean the same here and spell the text, else the text's."""

@@ -162,6 +162,15 @@ class NativeModel:
             tokenize=lambda text: self.tokenize(text, special=False, add_start=False),
         )
 
+    @property
+    def special_texts(self) -> tuple[str, ...]:
+        """What ``tokenize`` takes for special tokens, when it may. Tokens that a user defined are found in any text."""
+        control = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        found = (one for one in range(self.vocab_size) if llama_cpp.llama_vocab_get_attr(self.vocab, one) & control)
+        return tuple(
+            (llama_cpp.llama_vocab_get_text(self.vocab, one) or b"").decode("utf-8", "replace") for one in found
+        )
+
     def _is_marker(self, token: int) -> bool:
         """Control tokens, and what has no text: no part of an answer."""
         attributes = llama_cpp.llama_vocab_get_attr(self.vocab, token)

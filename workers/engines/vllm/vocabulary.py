@@ -59,6 +59,12 @@ class Vocabulary:
         ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
         return [self.start_token, *ids] if add_start else list(ids)
 
+    @property
+    def special_texts(self) -> tuple[str, ...]:
+        """What ``tokenize`` takes for special tokens, when it may."""
+        added = self._tokenizer.added_tokens_decoder.values()
+        return tuple({*self._tokenizer.all_special_tokens, *(one.content for one in added if one.special)})
+
     def piece(self, token: int) -> bytes:
         """Bytes of one token, as they appear in text; control tokens, and ids beyond the vocabulary, have none."""
         return b"" if token in self._special or token >= len(self._pieces) else self._pieces[token]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,7 +123,7 @@ def test_a_template_may_be_given_from_a_file(tmp_path: Path) -> None:
 
 def test_a_model_without_a_template_completes_text_and_chats_with_nobody() -> None:
     """No template is made up for it."""
-    prompts = Prompts(None, None, 100, "f")  # type: ignore[arg-type]
+    prompts = Prompts(SimpleNamespace(special_texts=()), None, 100, "f")  # type: ignore[arg-type]
     with pytest.raises(Refused) as refused:
         prompts.prepare(job(USER))
     assert refused.value.message == "this model has no chat template; use /v1/completions, or give it one"
