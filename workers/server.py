@@ -15,7 +15,8 @@ from protos.contract.enrolment import EnrolReply
 from protos.contract.events import ModelProgress
 from protos.contract.models.quantization import canonical
 from protos.contract.worker import Hardware, Profile
-from workers.benchmark.join_benchmark import Effort, JoinBenchmark
+from workers.benchmark.join_benchmark import JoinBenchmark
+from workers.benchmark.plan import Effort
 from workers.benchmark.store import BenchmarkStore
 from workers.config import ModelConfig, Option, WorkerConfig, public_name
 from workers.engines.base import Engine, ModelSpec

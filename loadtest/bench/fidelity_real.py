@@ -11,8 +11,9 @@ from loadtest.bench.fidelity_load import Request
 from protos.contract.ids import RequestId
 from protos.contract.request import Job, Sampling
 from protos.contract.worker import Hardware, ModelInstance
-from workers.benchmark.join_benchmark import Effort, JoinBenchmark
+from workers.benchmark.join_benchmark import JoinBenchmark
 from workers.benchmark.measured_speed import MeasuredSpeed
+from workers.benchmark.plan import Effort
 from workers.engines.base import ModelSpec, StepResult
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 from workers.engines.step_reader import StepReader

@@ -3,15 +3,15 @@
 import asyncio
 import math
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median, quantiles
 
 from protos.contract.ids import RequestId
 from protos.contract.request import Job, Sampling
 from protos.contract.stream import Delta
 from protos.contract.worker import ModelInstance
-from workers.benchmark.measured_speed import StepSample
+from workers.benchmark.measured_speed import Level, PromptTime, StepSample
 from workers.engines.base import Engine, Refused, StepResult
 
 WORDS = [
@@ -22,9 +22,17 @@ WORDS = [
 """Prompts are random words of these, different at every run: nothing is found in a prefix cache."""
 
 TOKENS_PER_WORD = 1.3
-"""Rough, to aim at a context length; what is recorded are the engine's own counts."""
+"""Until the engine's own counts say better."""
 
 MAX_SAMPLES = 1024
+
+UNSETTLED_STEPS = 3
+"""The first steps of a batch capture graphs and load kernels (one H100, llama.cpp: two, 1.2 to 2 times as long)."""
+
+LEAST_STEPS = 2
+SETTLED_SPREAD = 0.1
+"""Between the quartiles of steps that have settled; more are taken while they lie further apart, up to three times as
+many."""
 
 WANDER_SHARE = 0.1
 """Of steps after which another number of streams is wanted: less often than sequences end, so that gaps open."""
@@ -36,12 +44,13 @@ class Probe:
 
     engine: Engine
     loaded: ModelInstance
+    clock: Callable[[], float]
     rng: random.Random = field(default_factory=random.Random)
     live: dict[str, int] = field(default_factory=dict)  # request -> tokens it has written
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     steps: list[StepSample] = field(default_factory=list)
-    levels: list[StepSample] = field(default_factory=list)  # by the clock, over a whole level
     count: int = 0
+    tokens_per_word: float = TOKENS_PER_WORD
     wanted: int = 1  # streams, while traffic comes and goes
 
     # -------------------------------------------------------- what the engine did
@@ -83,19 +92,62 @@ class Probe:
         self.abort_all()
         await self.idle()
         self.steps.clear()
-        self.levels.clear()
 
     async def grow(self, batch: int, context_tokens: int) -> None:
-        """Add streams until ``batch`` decode together."""
-        alone = not self.live
-        started = time.monotonic()
-        prompt_tokens = 0
+        """Add streams, or end the youngest, until ``batch`` decode together."""
+        for request_id in list(self.live)[batch:]:
+            self.engine.abort(request_id, 0)
+        await self._until(lambda: len(self.live) <= batch)
         while len(self.live) < batch:
-            prompt_tokens += await self._submit(context_tokens)
+            await self._submit(context_tokens)
         await self._until(lambda: all(self.live.values()))
-        if alone and batch == 1:
-            waited_s = time.monotonic() - started
-            self.levels.append(StepSample(batch=0, context_tokens=0, prefill_tokens=prompt_tokens, step_s=waited_s))
+
+    async def settle(self, steps: int, until: float) -> Level | None:
+        """Steps of what decodes now, once they have settled: the median of so many. ``until``: not longer than that,
+        where a few were seen. None: the batch did not hold.
+        """
+        batch, mark, started = len(self.live), len(self.steps), self.clock()
+        before = dict(self.live)
+        most = UNSETTLED_STEPS + 3 * steps
+
+        def enough() -> bool:
+            if len(self.live) < batch or self._written(before) >= batch * most:
+                return True
+            seen = self._pure(mark, batch)
+            if len(seen) >= UNSETTLED_STEPS + steps and _spread(seen[UNSETTLED_STEPS:]) < SETTLED_SPREAD:
+                return True
+            few = self._written(before) >= batch * (1 + LEAST_STEPS)
+            return few and self.clock() > until
+
+        await self._until(enough)
+        written, took_s = self._written(before), self.clock() - started
+        seen = self._pure(mark, batch)
+        context = self.steps[-1].context_tokens if self.steps else 0
+        if len(seen) < LEAST_STEPS:  # an engine that tells no steps: by the clock
+            if self.tells_steps or written < batch or took_s <= 0.0:
+                return None
+            return Level(batch=batch, context_tokens=0, step_s=took_s * batch / written, steps=written // batch)
+        seen = seen[min(UNSETTLED_STEPS, len(seen) - LEAST_STEPS) :]
+        return Level(batch=batch, context_tokens=context, step_s=median(seen), spread=_spread(seen), steps=len(seen))
+
+    async def prompt(self, tokens: int, repeats: int) -> PromptTime:
+        """Time prompts of about ``tokens`` where nothing else runs; the median of several: the first loads kernels."""
+        words, seconds, counted = self._words(tokens), [], 0
+        for _ in range(repeats):
+            self.rng.shuffle(words)  # as many tokens again, and nothing to be found in a prefix cache
+            started = self.clock()
+            counted = await self._submit(tokens, max_tokens=1, words=words)
+            await self._until(lambda: not self.live)
+            seconds.append(self.clock() - started)
+        self.tokens_per_word = max(counted, 1) / len(words)
+        return PromptTime(tokens=max(counted, 1), seconds=median(seconds))
+
+    def _pure(self, mark: int, batch: int) -> list[float]:
+        """Seconds of the steps since ``mark`` that decoded this batch and nothing else."""
+        return [one.step_s for one in self.steps[mark:] if not one.prefill_tokens and one.batch == batch]
+
+    def _written(self, before: dict[str, int]) -> int:
+        return sum(self.live.get(name, at) - at for name, at in before.items())
 
     async def wander(
         self, streams: tuple[int, int], prompt_tokens: tuple[int, int], output_tokens: tuple[int, int]
@@ -113,16 +165,15 @@ class Probe:
         """A length from a log-uniform distribution: as many between 4 and 8 as between 64 and 128."""
         return round(math.exp(self.rng.uniform(math.log(least), math.log(most))))
 
-    async def _submit(self, context_tokens: int, max_tokens: int = 0) -> int:
+    async def _submit(self, context_tokens: int, max_tokens: int = 0, words: list[str] | None = None) -> int:
         self.count += 1
         request_id = RequestId(f"benchmark-{id(self):x}-{self.count}")
-        words = [self.rng.choice(WORDS) for _ in range(max(2, int(context_tokens / TOKENS_PER_WORD)))]
         job = Job(
             request_id=request_id,
             attempt=0,
             model=self.loaded.model,
             quantization=self.loaded.quantization,
-            prompt=f"{self.rng.randrange(10**6)} " + " ".join(words),
+            prompt=f"{self.rng.randrange(10**5, 10**6)} " + " ".join(words or self._words(context_tokens)),
             sampling=Sampling(  # drawn, as most users ask: a small model's greedy text repeats itself, and is proposed
                 temperature=1.0,
                 seed=self.count,
@@ -138,23 +189,11 @@ class Probe:
             raise
         return accepted.prompt_tokens
 
-    def _max_tokens(self, context_tokens: int) -> int:
-        return max(8, min(512, self.loaded.context_tokens - 2 * context_tokens - 8))
+    def _words(self, tokens: int) -> list[str]:
+        return [self.rng.choice(WORDS) for _ in range(max(2, int(tokens / self.tokens_per_word)))]
 
-    async def decode(self, steps: int) -> None:
-        """Let every stream write ``steps`` more tokens; time the level by the clock."""
-        batch = len(self.live)
-        before, mark, started = dict(self.live), len(self.steps), time.monotonic()
-        await self._until(
-            lambda: any(name not in self.live or self.live[name] >= before[name] + steps for name in before)
-        )
-        elapsed_s = time.monotonic() - started
-        tokens = sum(self.live.get(name, at + steps) - at for name, at in before.items())
-        if not batch or tokens < batch:
-            return
-        cycle_s = elapsed_s * batch / tokens
-        context = max((one.context_tokens for one in self.steps[mark:]), default=0)
-        self.levels.append(StepSample(batch=batch, context_tokens=context, prefill_tokens=0, step_s=cycle_s))
+    def _max_tokens(self, context_tokens: int) -> int:
+        return max(8, min(512, self.loaded.context_tokens - int(1.3 * context_tokens) - 16))
 
     def abort_all(self) -> None:
         """End what runs."""
@@ -173,9 +212,14 @@ class Probe:
     # -------------------------------------------------------- result
 
     def samples(self) -> tuple[StepSample, ...]:
-        """Every step; whole levels where the engine tells no steps."""
-        if not self.tells_steps:
-            return tuple(self.levels)
+        """Every step, in their order, which tells slow spells from single slow steps."""
         every = max(1, -(-len(self.steps) // MAX_SAMPLES))
-        # In their order, which tells slow spells from single slow steps.
         return tuple(one for one in self.steps[::every] if one.batch or one.prefill_tokens)
+
+
+def _spread(values: list[float]) -> float:
+    """Between the quartiles, relative to the median."""
+    if len(values) < 2:
+        return 0.0
+    low, middle, high = quantiles(values, n=4)
+    return (high - low) / middle if middle > 0 else 0.0

@@ -54,9 +54,9 @@ def _fit_decode(decode: Sequence[StepSample]) -> tuple[float, float, float]:
     slope = _context_slope(decode)
     if slope is None:
         rows = [(1.0, one.batch, one.context_tokens) for one in decode]
-        base_s, per_sequence_s, slope = _relative_fit(rows, times, [0.0] * len(decode))
+        base_s, per_sequence_s, slope = relative_fit(rows, times, [0.0] * len(decode))
     else:
-        base_s, per_sequence_s = _relative_fit(
+        base_s, per_sequence_s = relative_fit(
             [(1.0, one.batch) for one in decode], times, [slope * one.context_tokens for one in decode]
         )
     return base_s, per_sequence_s, slope
@@ -91,11 +91,11 @@ def _fit_prefill(samples: Sequence[StepSample], decode: MeasuredSpeed) -> tuple[
     curve = decode_curve_s(decode, max(one.batch for one in prefill))
     decode_s = [decoding_s(decode, curve, one.batch, one.context_tokens) for one in prefill]
     rows = [(max(one.prefills, 1), one.prefill_tokens) for one in prefill]
-    fixed_s, token_s = _relative_fit(rows, times, decode_s)
+    fixed_s, token_s = relative_fit(rows, times, decode_s)
     return fixed_s, token_s
 
 
-def _relative_fit(
+def relative_fit(
     rows: Sequence[Sequence[float]], times: Sequence[float], known_s: Sequence[float]
 ) -> tuple[float, ...]:
     """The x >= 0 for which ``known_s + rows @ x`` is nearest to ``times``, short and long steps counting alike.

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,12 @@ SAMPLE_BYTES = 2**20
 """A file is known by its size and its first and last MiB: reading 40 GB to skip ten seconds would be no gain."""
 
 
-METHOD = 4
+METHOD = 5
 """Of the join benchmark: raised when it measures otherwise, so that figures of an older way are not read again."""
+
+
+DRIVERS = ("driver", "cuda", "power_limit_w", "macos", "kernel")
+"""Details of the hardware that speed depends on."""
 
 
 def file_fingerprint(path: Path) -> str:
@@ -35,30 +40,33 @@ def file_fingerprint(path: Path) -> str:
     return digest.hexdigest() if files else ""
 
 
-def benchmark_key(
+def dependencies(
     hardware: Hardware, engine: str, engine_version: str, loaded: ModelInstance, spec: ModelSpec, effort: str
-) -> str:
-    """One name for everything a measurement depends on; empty: not to be kept (what is behind a URL may change)."""
-    fingerprint = file_fingerprint(Path(spec.path))
-    if not fingerprint:
-        return ""
-    facts = (
-        METHOD,
-        hardware.kind,
-        hardware.name,
-        hardware.count,
-        hardware.cores,
-        hardware.low_power,
-        engine,
-        engine_version,
-        fingerprint,
-        loaded.quantization,
-        loaded.slots,
-        loaded.context_tokens,
-        sorted(spec.options.items()),
-        effort,
-    )
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+) -> dict[str, str]:
+    """Everything a measurement depends on, by name; ``file`` is empty where it cannot be known."""
+    return {
+        "method": str(METHOD),
+        "hardware": " ".join((hardware.kind, hardware.name)),
+        "devices": str(hardware.count),
+        "cores": str(hardware.cores),
+        **{name: hardware.details[name] for name in DRIVERS if name in hardware.details},
+        "power": " ".join(
+            word for word, holds in (("battery", hardware.on_battery), ("low", hardware.low_power)) if holds
+        ),
+        "engine": engine,
+        "engine_version": engine_version,
+        "file": file_fingerprint(Path(spec.path)),
+        "quantization": loaded.quantization,
+        "slots": str(loaded.slots),
+        "context_tokens": str(loaded.context_tokens),
+        "options": repr(sorted(spec.options.items())),
+        "effort": str(effort),
+    }
+
+
+def benchmark_key(facts: Mapping[str, str]) -> str:
+    """One name for all of them; empty: not to be kept (what is behind a URL may change)."""
+    return hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:32] if facts["file"] else ""
 
 
 class BenchmarkStore:

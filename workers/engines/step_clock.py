@@ -18,7 +18,7 @@ COMPARED = 33
 
 LEAST_COMPARED = 5
 
-BELIEVED = (0.7, 1.05)
+BELIEVED = (0.9, 1.05)
 """Told time over the clock's, in the median: what passes between two steps is told by nobody, and no step is longer
 than the time between its outputs."""
 

@@ -18,8 +18,9 @@ from router.cli.support.tables import wide_console
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import WorkerProfile, WorkerState
 from router.http.admin.fleet_view import fleet_body
-from workers.benchmark.join_benchmark import Effort, JoinBenchmark
+from workers.benchmark.join_benchmark import JoinBenchmark
 from workers.benchmark.measured_speed import MeasuredSpeed
+from workers.benchmark.plan import Effort
 from workers.benchmark.store import BenchmarkStore
 from workers.engines.base import ModelSpec
 from workers.engines.simulated.engine import SimulatedEngine

@@ -9,7 +9,7 @@ import pytest
 from protos.contract.worker import Capabilities, Hardware, ModelInstance
 from workers.benchmark import store as benchmark_store
 from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
-from workers.benchmark.store import BenchmarkStore, benchmark_key, file_fingerprint
+from workers.benchmark.store import BenchmarkStore, benchmark_key, dependencies, file_fingerprint
 from workers.engines.base import ModelSpec
 
 HARDWARE = Hardware(kind="apple", name="Apple M4 Max", cores=40)
@@ -40,7 +40,7 @@ def spec(tmp_path: Path) -> ModelSpec:
 def key(
     spec: ModelSpec, hardware: Hardware = HARDWARE, version: str = "1", effort: str = "full", **model: object
 ) -> str:
-    return benchmark_key(hardware, "llama.cpp", version, loaded(**model), spec, effort)
+    return benchmark_key(dependencies(hardware, "llama.cpp", version, loaded(**model), spec, effort))
 
 
 def test_the_same_circumstances_have_the_same_key(spec: ModelSpec) -> None:
@@ -49,12 +49,16 @@ def test_the_same_circumstances_have_the_same_key(spec: ModelSpec) -> None:
 
 
 def test_whatever_a_measurement_depends_on_changes_the_key(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Machine, its power mode, engine, file, quantization, slots, context, options, effort, and how it is measured."""
+    """Machine, its driver and power, engine, file, format, slots, context, options, effort, how it is measured."""
     keys = {
         key(spec),
         key(spec, replace(HARDWARE, name="Apple M4 Pro")),
         key(spec, replace(HARDWARE, cores=32)),
         key(spec, replace(HARDWARE, low_power=True)),
+        key(spec, replace(HARDWARE, on_battery=True)),
+        key(spec, replace(HARDWARE, details={"driver": "580.159.04"})),
+        key(spec, replace(HARDWARE, details={"driver": "590.48.01"})),
+        key(spec, replace(HARDWARE, details={"driver": "580.159.04", "power_limit_w": "400"})),
         key(spec, version="2"),
         key(spec, effort="quick"),
         key(spec, quantization="q4_k_m"),
@@ -66,7 +70,8 @@ def test_whatever_a_measurement_depends_on_changes_the_key(spec: ModelSpec, monk
     keys.add(key(spec))
     monkeypatch.setattr(benchmark_store, "METHOD", benchmark_store.METHOD + 1)
     keys.add(key(spec))
-    assert len(keys) == 12
+    assert len(keys) == 16
+    assert key(spec, replace(HARDWARE, details={"pcie": "5.0 x16"})) == key(spec), "what steps do not depend on"
 
 
 def test_what_has_no_file_is_measured_anew() -> None:
