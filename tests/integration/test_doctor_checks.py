@@ -12,10 +12,16 @@ from rich.console import Console
 
 from protos.contract.join_token import parse_token
 from protos.contract.worker import Hardware, Profile
+from router.dist.door import open_door
+from router.dist.own_wheel import own_wheel
 from tests.support.tls_pool import Head, ShiftedClock, head
 from workers.doctor import checks as doctor_checks
-from workers.doctor.checks import Finding, check_clock, check_reach, connection_checks, local_checks
+from workers.doctor.checks import check_clock, check_reach, connection_checks, local_checks
+from workers.doctor.finding import Finding
+from workers.doctor.install_checks import check_build
 from workers.doctor.report import diagnose
+from workers.installing.llama_plan import plan
+from workers.installing.toolbox import Toolbox
 from workers.joining.join import join_fleet
 from workers.joining.pinning import NotTheRouter, Shown, fetch
 
@@ -42,6 +48,37 @@ async def test_all_is_well_and_the_token_is_not_used_up(pool: Head, tmp_path: Pa
     joined = await join_fleet(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
     found = await findings(pool.enrol_address, node="mac", state_dir=tmp_path / "mac")
     assert found["membership"].detail == f"known as {joined.membership.worker_id}, node mac"
+
+
+async def test_what_the_head_hands_out_is_looked_at_too(tmp_path: Path) -> None:
+    """With the token before the join and by the certificate after it; a port that is closed again is named."""
+    clock = ShiftedClock()
+    async with head(tmp_path / "head", clock=clock) as pool:
+        door = await open_door(pool.security, pool.security.config, clock)
+        assert door is not None
+        assert pool.listening.identity is not None
+        try:
+            pool.listening.identity.tell_install_port(door.port)
+            token = await pool.token()
+            found = (await findings(pool.enrol_address, token, state_dir=tmp_path))["install"]
+            assert (found.ok, own_wheel().sha256[:16] in found.detail) == (True, True), found
+            await join_fleet(pool.enrol_address, parse_token(token), PROFILE, tmp_path / "mac")
+            found = (await findings(pool.enrol_address, node="mac", state_dir=tmp_path / "mac"))["install"]
+            assert (found.ok, own_wheel().name in found.detail) == (True, True), found
+        finally:
+            await door.close()
+        found = (await findings(pool.enrol_address, node="mac", state_dir=tmp_path / "mac"))["install"]
+        assert (found.ok, f"allow TCP port {door.port}" in found.hint) == (False, True), found
+
+
+def test_what_is_missing_to_build_is_named_with_its_commands() -> None:
+    """And what would be built, where nothing is."""
+    box = Toolbox(system="linux", machine="x86_64", programs={"apt-get": "/a"})
+    found = check_build(plan(Hardware(kind="nvidia", name="RTX 4090"), box))
+    assert (found.ok, found.hint) == (False, "sudo apt-get install g++; sudo apt-get install nvidia-cuda-toolkit")
+    assert "a C++ compiler, the CUDA toolkit (nvcc) is missing" in found.detail
+    found = check_build(plan(Hardware(kind="cpu", name="EPYC"), replace(box, programs={"c++": "/c", "cmake": "/d"})))
+    assert (found.ok, "llama.cpp for the processor (EPYC)" in found.detail) == (True, True)
 
 
 async def test_an_expired_token_is_named(tmp_path: Path) -> None:

@@ -19,10 +19,13 @@ from cryptography.hazmat.primitives import hashes
 
 from protos.contract.join_token import BadToken, JoinToken, parse_token
 from protos.contract.worker import Hardware, Profile
+from workers.doctor.finding import Finding
 from workers.doctor.hints import CHOOSE_ENGINE, WRONG_PORT, refusal_hint, refused_hint, silent_hint
+from workers.doctor.install_checks import check_build, check_environment, check_install_port
 from workers.engines.table import ENGINES, make_engine
 from workers.errors import WorkerError
 from workers.hardware.detect import this_machine
+from workers.installing.provide import LLAMA_CPP, llama_plan_here
 from workers.joining.join import split_address
 from workers.joining.membership_files import MembershipFiles
 from workers.joining.pinning import (
@@ -43,18 +46,9 @@ MODEL_OVERHEAD_BYTES = 1024 * 2**20
 """What an engine takes beside the weights: llama.cpp's ``--fit`` margin per device (FACTS, overheads)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One check's result. ``hint`` is set when it failed (or, for a warning, is worth acting on)."""
-
-    check: str
-    ok: bool
-    detail: str
-    hint: str = ""
-
-
 async def local_checks(*, engine: str, model: Path | None, hardware: Hardware | None = None) -> AsyncIterator[Finding]:
-    """What can be wrong on this machine alone: the engine, the model's file and its memory."""
+    """What can be wrong on this machine alone: the engine or what it is built with, the model's file, its memory."""
+    yield check_environment()
     try:
         made = make_engine(engine)
         detail = f"{made.kind} {made.version}".strip()
@@ -62,6 +56,8 @@ async def local_checks(*, engine: str, model: Path | None, hardware: Hardware | 
         yield Finding(check="engine", ok=True, detail=detail)
     except WorkerError as error:
         yield Finding(check="engine", ok=False, detail=str(error), hint=_engine_hint(engine))
+        if engine == LLAMA_CPP:
+            yield check_build((await asyncio.to_thread(llama_plan_here))[0])
     if model is not None:
         yield _memory(model, hardware if hardware is not None else await asyncio.to_thread(this_machine))
 
@@ -187,6 +183,10 @@ async def _pool_checks(
             yield Finding(check="token", ok=True, detail=said) if needless else spare.finding
     for replica in answer.replicas:
         yield await _session_listener(replica, address)
+    if shown.install_port and answer.finding.ok:
+        text = token.text() if token is not None else ""
+        host, _ = split_address(address)
+        yield await check_install_port(host, shown.install_port, authority, token=text, files=files)
 
 
 @dataclass(frozen=True, slots=True)

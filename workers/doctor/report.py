@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from protos.contract.printable import plain_text
-from workers.doctor.checks import Finding, connection_checks, local_checks
+from workers.doctor.checks import connection_checks, local_checks
+from workers.doctor.finding import Finding
 from workers.engines.table import DEFAULT_ENGINE
 
 
