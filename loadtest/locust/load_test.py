@@ -105,7 +105,12 @@ class LoadTest:
         """Before any user lives, in every process: those that report begin the run."""
         if not self._reports:
             return
-        self._armed = False
+        try:
+            self._start()
+        finally:
+            self._armed = False  # not before: locust goes on asking how many users there are to be
+
+    def _start(self) -> None:
         try:
             options = read_options(self._environment.parsed_options, self._environment.host)
             self._facts = self._look_at(options)

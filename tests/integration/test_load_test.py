@@ -91,6 +91,19 @@ def test_where_nobody_listens_it_says_so_in_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_where_somebody_listens_and_never_answers_it_says_so_too(tmp_path: Path) -> None:
+    """Locust goes on asking for users while the endpoint is being asked what it is."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(16)
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", url, "--headless",
+                   "--model", "tiny", "--deadline", "3", "--exit-code-on-error", "0"]  # fmt: skip
+        done = subprocess.run(command, timeout=DEADLINE_S, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "load test: no answer" in done.stderr
+
+
 def test_locust_s_own_page_starts_a_run(tmp_path: Path) -> None:
     """The page listens on loopback alone, shows our settings, and its button makes a run with a report."""
     folder = tmp_path / "run"

@@ -39,11 +39,9 @@ def main() -> None:
         raise SystemExit("bench-mixed: nobody to compare with; run make env-peers")
     shutil.rmtree(FOLDER, ignore_errors=True)
     rates = [float(one) for one in options.rates.split(",")]
-    with Fleet(Checkout.here(), FOLDER, options.fleet) as fleet:
-        urls = {options.ours: fleet.ours(serve=options.ours == "serve")}
-        urls |= {name: fleet.peer(*name.split(":")) for name in options.peers.split(",")}
-        found = list(_runs(fleet, urls, rates, options.duration, options.rounds))
-    rows = [_row(name, rate, [one for one in found if one["as"] == (name, rate)]) for rate in rates for name in urls]
+    names = [options.ours, *options.peers.split(",")]
+    found = list(_runs(options, names, rates))
+    rows = [_row(name, rate, [one for one in found if one["as"] == (name, rate)]) for rate in rates for name in names]
     print("\n".join(_table(rows)))
     ratio = versus(rows, options.ours)
     path = keep("mixed_fleet", {"vs_best_peer": ratio["best"], "vs_best_peer_by_rate": ratio["by_rate"], "rows": rows})
@@ -67,22 +65,20 @@ def versus(rows: list[dict[str, Any]], ours: str) -> dict[str, Any]:
     return {"best": round(most(mine) / most(others), 3) if most(others) else 0.0, "by_rate": by_rate}
 
 
-def _runs(
-    fleet: Fleet, urls: dict[str, str], rates: list[float], duration_s: float, rounds: int
-) -> Iterator[dict[str, Any]]:
+def _runs(options: argparse.Namespace, names: list[str], rates: list[float]) -> Iterator[dict[str, Any]]:
     """Everybody in turn at every rate, the same requests at the same times."""
-    for number in range(rounds):
+    for number in range(options.rounds):
         for rate in rates:
-            for name, url in urls.items():
+            for name in names:
                 folder = FOLDER / f"{name.replace(':', '-')}-{rate:g}-{number + 1}"
-                options = Options(
-                    url=url, model=fleet.model, workload="azure-like", rate=rate, duration_s=duration_s,
-                    seed=number + 1, tell_slo=True, out=str(folder), label=f"{name} at {rate:g}", drain_s=30.0,
-                    deadline_s=60.0,
-                )  # fmt: skip
-                status = run_locust(options, quiet=True)
-                if status != 0:
-                    raise SystemExit(f"bench-mixed: the load generator ended with {status} at {name}")
+                with Fleet(Checkout.here(), folder / "fleet", options.fleet) as fleet:
+                    load = Options(
+                        url=fleet.behind(name), model=fleet.model, workload="azure-like", rate=rate,
+                        duration_s=options.duration, seed=number + 1, tell_slo=True, out=str(folder),
+                        label=f"{name} at {rate:g}", drain_s=30.0, deadline_s=60.0,
+                    )  # fmt: skip
+                    if (status := run_locust(load, quiet=True)) != 0:
+                        raise SystemExit(f"bench-mixed: the load generator ended with {status} at {name}")
                 report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
                 print(f"  round {number + 1}: {name} at {rate:g}: goodput {report['goodput_per_s']:.2f}, "
                       f"limits {report['generator']['limits']}", flush=True)  # fmt: skip

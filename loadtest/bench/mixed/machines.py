@@ -50,7 +50,9 @@ def machines(fleet: Path, folder: Path) -> list[Machine]:
 
 
 class Fleet:
-    """Both shapes of all machines, up for the length of the block; routers are started in front of them."""
+    """Six machines and one router before them, up for the length of the block: fresh for every run, since a router that
+    does not pass on that its clients have left leaves slow machines busy for minutes.
+    """
 
     def __init__(self, here: Checkout, folder: Path, fleet: Path) -> None:
         self._here = here
@@ -59,43 +61,40 @@ class Fleet:
         self.machines = machines(fleet, self._folder)
         self.model = self.machines[0].model
         self._children: list[Child] = []
-        self._faces: list[str] = []
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
-        try:
-            self._faces = [self._face(one) for one in self.machines]
-        except BaseException:
-            self.__exit__()
-            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         stop_all(self._children, STOP_WITHIN_S)
         self._exit.close()
 
-    def ours(self, *, serve: bool) -> str:
-        """The URL of a router of ours with a worker for each machine."""
+    def behind(self, router: str) -> str:
+        """The URL of a router with all machines: ``uvicorn`` or ``serve`` is ours, else ``PROGRAM:POLICY``."""
+        program, _, policy = router.partition(":")
+        return self._peer(program, policy) if policy else self._ours(serve=program == "serve")
+
+    def _ours(self, *, serve: bool) -> str:
         port, grpc_port = free_port(), free_port()
         url = f"http://127.0.0.1:{port}"
-        name = "serve" if serve else "uvicorn"
-        arguments = ["serve", "--port", str(port), "--grpc-port", str(grpc_port), *self._state(name)]
-        router = self._child(f"{name}-router", self._here.command(*arguments, *([] if serve else ["--without-ray"])))
+        arguments = ["serve", "--port", str(port), "--grpc-port", str(grpc_port), *self._state("router")]
+        router = self._child("router", self._here.command(*arguments, *([] if serve else ["--without-ray"])))
         self._until(lambda: answers(f"{url}/healthz"), router)
         for one in self.machines:
             there = ("--router", f"127.0.0.1:{grpc_port}", "--node", one.node, "--engine", "simulated")
             model = ("--model", f"{one.model}={one.profile}", "--no-benchmark")
-            self._child(f"{name}-{one.node}", self._here.command("worker", *there, *model, *self._state(one.node)))
+            self._child(one.node, self._here.command("worker", *there, *model, *self._state(one.node)))
         self._until(lambda: _ready(url) == len(self.machines), router)
         return url
 
-    def peer(self, program: str, policy: str) -> str:
-        """The URL of a router of somebody else's with all faces."""
+    def _peer(self, program: str, policy: str) -> str:
+        faces = [self._face(one) for one in self.machines]
         port = free_port()
         command = [str((PEERS / program).absolute()), *(["launch"] if program == "sglang-router" else [])]
-        command += ["--worker-urls", *self._faces, "--policy", policy, "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--worker-urls", *faces, "--policy", policy, "--host", "127.0.0.1", "--port", str(port)]
         command += ["--log-level", "error", "--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())]
-        child = self._child(f"{program}-{policy}", command)
+        child = self._child(program, command)
         url = f"http://127.0.0.1:{port}"
         self._until(lambda: serves(url, self.model), child)
         return url

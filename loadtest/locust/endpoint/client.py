@@ -48,6 +48,7 @@ class Endpoint:
         self._pool = (_Secure if secure else _Plain)(
             host, port, host, port, size=connections, connection_timeout=CONNECT_S, network_timeout=deadline_s
         )
+        self._where = f"{host}:{port}"
         self._base = parts.path.rstrip("/") or "/v1"
         self._deadline_s = deadline_s
         key = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
@@ -79,7 +80,9 @@ class Endpoint:
         """Whether a chat request with this body is answered, and what was said when it is not. Raises OSError."""
         payload = msgspec.json.encode(body)
         head = f"POST {self._base}/chat/completions HTTP/1.1\r\n{self._head}Content-Length: {len(payload)}\r\n\r\n"
-        with gevent.Timeout(self._deadline_s, TimeoutError("no answer")):
+        with gevent.Timeout(
+            self._deadline_s, TimeoutError(f"no answer from {self._where} within {self._deadline_s:g} s")
+        ):
             reply = self._ask("POST", head.encode("latin-1") + payload)
             heard = Heard()
             try:
