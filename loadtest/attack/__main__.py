@@ -85,6 +85,7 @@ def _table(rows: list[Row]) -> Table:
         "streams",
         "lost",
         "probe p99",
+        "idle",
         "failed",
         "MB over idle",
         "after",
@@ -98,6 +99,7 @@ def _table(rows: list[Row]) -> Table:
         held = f"{row.descriptors_idle}, {row.descriptors_most}, {row.descriptors_after}"
         table.add_row(
             row.attack, row.router, str(row.streams_completed), str(row.streams_lost), f"{row.probe_p99_ms:.0f} ms",
+            f"{row.probe_p99_idle_ms:.0f} ms",
             str(row.probes_failed), f"{row.memory_mb_over_idle:.0f}", f"{row.memory_mb_over_idle_after:.0f}",
             held, back, f"{row.log_kb:.0f} kB",
         )  # fmt: skip

@@ -17,6 +17,7 @@ class Row:
     streams_completed: int
     streams_lost: int
     probe_p99_ms: float
+    probe_p99_idle_ms: float  # before the attack: what else this machine does shows here
     probes_failed: int
     memory_mb_idle: float
     memory_mb_over_idle: float

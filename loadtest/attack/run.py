@@ -27,7 +27,7 @@ async def run_attack(attack: Attack, pool: AttackedPool, *, seconds: float) -> R
     """What it cost."""
     footprint = Footprint(pool.router.child.pid, below=pool.serving is Serving.SERVE)
     log_bytes = pool.log_bytes
-    async with Honest(pool.url, MODEL):
+    async with Honest(pool.url, MODEL) as alone:
         await asyncio.sleep(BEFORE_S)
         idle = footprint.now()
     target = Target(attack=attack.name, port=pool.port, grpc_port=pool.grpc_port, seconds=seconds, model=MODEL)
@@ -36,13 +36,16 @@ async def run_attack(attack: Attack, pool: AttackedPool, *, seconds: float) -> R
         ended_at = time.monotonic()
     given_back_s = await _until_given_back(footprint, idle, ended_at)
     complaints += attack.after(saw)
-    return _row(attack, pool, seen, footprint, idle, given_back_s, saw, complaints, pool.log_bytes - log_bytes)
+    written = pool.log_bytes - log_bytes
+    if written > 1024 * attack.log_kb:
+        complaints.append(f"{written / 1024:.0f} kB of log")
+    return _row(attack, pool, (alone, seen), footprint, idle, given_back_s, saw, complaints, written)
 
 
 def _row(
     attack: Attack,
     pool: AttackedPool,
-    seen: Seen,
+    saw_before_and_then: tuple[Seen, Seen],
     footprint: Footprint,
     idle: Held,
     given_back_s: float | None,
@@ -51,12 +54,14 @@ def _row(
     log_bytes: int,
 ) -> Row:
     after = footprint.now()
+    alone, seen = saw_before_and_then
     return Row(
         attack=attack.name,
         router=pool.serving.value,
         streams_completed=seen.completed,
         streams_lost=len(seen.lost),
         probe_p99_ms=1000 * seen.probe_p99_s,
+        probe_p99_idle_ms=1000 * alone.probe_p99_s,
         probes_failed=seen.probes_failed,
         memory_mb_idle=idle.memory_mb,
         memory_mb_over_idle=footprint.most.memory_mb - idle.memory_mb,

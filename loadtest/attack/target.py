@@ -30,5 +30,6 @@ class Attack:
     run: Run
     quick: bool = False
     seconds: float = 15.0
+    log_kb: float = 4096.0  # that it may make the router write
     after: Callable[[dict[str, float]], list[str]] = lambda _: []
     """What the attacker must not have seen: complaints, by its own figures."""

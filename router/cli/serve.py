@@ -10,7 +10,7 @@ from router.app import check_config
 from router.config import RouterConfig, load_config
 from router.errors import ConfigError
 from router.http.auth.authenticator import refuse_exposed_without_keys
-from router.limits import most_connections, raise_descriptor_limit
+from router.limits import most_connections, raise_descriptor_limit, settle_heap
 from router.scheduling.placement.policies import POLICIES
 from router.state.location import open_store
 from router.telemetry.logging import configure_logging
@@ -78,8 +78,10 @@ def serve_uvicorn(config: RouterConfig) -> None:
     from router.http.server.connection_book import ConnectionBook
 
     room = min(config.http.connections_limit, most_connections(raise_descriptor_limit()))
+    node = RouterNode(config)
+    settle_heap()
     uvicorn.run(
-        RouterNode(config),
+        node,
         http=partial(BoundedConnection, book=ConnectionBook(room)),
         host=config.http.host,
         port=config.http.port,

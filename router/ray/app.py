@@ -12,6 +12,7 @@ from ray import serve
 
 from router.app import RouterNode, check_config
 from router.config import RouterConfig, load_config
+from router.limits import settle_heap
 from router.ray.settings import OWN_CLUSTER
 from router.telemetry.logging import configure_logging
 
@@ -40,7 +41,9 @@ class Router:
     def __serve_build_asgi_app__(self) -> RouterNode:
         """Serve calls this once, after the constructor."""
         configure_logging(self._config.log_level)
-        return RouterNode(self._config, rank=_rank())
+        node = RouterNode(self._config, rank=_rank())
+        settle_heap()
+        return node
 
 
 def _rank() -> int:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from protos.contract.request import ChatMessage
 from router.config import HttpConfig
-from router.errors import BodiesFull, InvalidRequest
+from router.errors import BodiesFull, BodyTooSlow, InvalidRequest
 from router.http.server import decoding, large_bodies
 from router.http.server.body_budget import BodyBudget, weight_of
 from router.http.server.exchange import Exchange
@@ -159,3 +159,32 @@ async def test_a_body_too_large_to_be_read_away_is_not_waited_for() -> None:
     scope = {"method": "POST", "path": "/nowhere", "headers": [(b"content-length", b"8000000000")]}
     await Exchange(scope, receive, send, stall_s=1.0).respond(404, b"{}")
     assert (b"connection", b"close") in sent[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("each", "every_s", "served"), [(1, 1.0, False), (500, 1.0, False), (4000, 1.0, True), (100, 0.01, True)]
+)
+async def test_a_body_that_trickles_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, each: int, every_s: float, served: bool
+) -> None:
+    """Below a kilobyte a second, after a slow start: not until its deadline, however long that is."""
+    now = 0.0
+    total = 20_000
+
+    async def receive() -> dict[str, Any]:
+        nonlocal now, sent
+        now += every_s
+        sent += each
+        return {"type": "http.request", "body": b"x" * each, "more_body": sent < total}
+
+    sent = 0
+    loop = asyncio.get_running_loop()
+    scope = {"method": "POST", "path": "/", "headers": [(b"content-type", b"application/json")]}
+    exchange = Exchange(scope, receive, receive, stall_s=1.0)  # type: ignore[arg-type]
+    monkeypatch.setattr(loop, "time", lambda: now)
+    if served:
+        assert len(await exchange.body(10**6, 10**6)) == total
+        return
+    with pytest.raises(BodyTooSlow, match="bytes a second"):
+        await exchange.body(10**6, 10**6)
+    assert now < 15.0

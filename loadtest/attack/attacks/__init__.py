@@ -1,9 +1,11 @@
 """Every attack, by name. Each runs in a process of its own, with its own event loop."""
 
+from loadtest.attack.attacks.bodies import BODIES
 from loadtest.attack.attacks.door import DOOR
+from loadtest.attack.attacks.workers import WORKERS
 from loadtest.attack.target import Attack
 
-ATTACKS: tuple[Attack, ...] = (*DOOR,)
+ATTACKS: tuple[Attack, ...] = (*DOOR, *BODIES, *WORKERS)
 """In the order in which they are run."""
 
 

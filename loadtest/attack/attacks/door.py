@@ -46,8 +46,55 @@ async def _idle(target: Target) -> dict[str, float]:
     return await Crowd(target.port, IDLE, feed).attack(target.seconds)
 
 
+async def _half_behind(target: Target) -> dict[str, float]:
+    """Whole requests, each with half of another behind it."""
+    half = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-half: "
+
+    async def feed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(half.replace(b"x-half: ", b"\r\n") + half)
+        await until_closed(reader)
+
+    return await Crowd(target.port, 500, feed).attack(target.seconds)
+
+
+async def _never_read(target: Target) -> dict[str, float]:
+    """Long streams that their clients do not read."""
+    body = (
+        b'{"model":"%b","stream":true,"max_tokens":4000,"ignore_eos":true,"messages":[{"role":"user","content":"hi"}]}'
+        % target.model.encode()
+    )
+    head = _head("/v1/chat/completions", len(body))
+
+    async def feed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head + body)
+        await asyncio.sleep(target.seconds)
+        await until_closed(reader)
+
+    return await Crowd(target.port, 30, feed).attack(target.seconds)
+
+
+async def _aborts(target: Target) -> dict[str, float]:
+    """Requests whose clients leave at once, by reset."""
+    body = (
+        b'{"model":"%b","stream":true,"max_tokens":50,"messages":[{"role":"user","content":"hi"}]}'
+        % target.model.encode()
+    )
+    head = _head("/v1/chat/completions", len(body))
+
+    async def feed(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head + body)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.transport.abort()
+
+    return await Crowd(target.port, 20, feed).attack(target.seconds)
+
+
 DOOR = (
     Attack(name="bodies trickle to nowhere", run=_to_nowhere, quick=True),
     Attack(name="bodies trickle to chat", run=_to_chat),
     Attack(name="idle connections", run=_idle, quick=True),
+    Attack(name="halves behind requests", run=_half_behind),
+    Attack(name="streams nobody reads", run=_never_read),
+    Attack(name="clients that leave at once", run=_aborts),
 )

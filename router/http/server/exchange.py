@@ -21,6 +21,12 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+SLOWEST_BYTES_PER_S = 1024
+SLOW_START_S = 5.0
+"""A body that comes slower than that, once it had so long to begin, is not waited for until its deadline: each of its
+bytes costs the router as much as a kilobyte would.
+"""
+
 READ_AWAY_BYTES = 64 * 1024 * 1024
 READ_AWAY_S = 5.0
 """Of a body that is refused: most clients only listen once they have sent all."""
@@ -92,6 +98,8 @@ class Exchange:
             raise _too_large(limit_bytes)
         parts: list[bytes] = []
         size = 0
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async with asyncio.timeout(deadline_s):
                 while True:
@@ -103,6 +111,8 @@ class Exchange:
                     self._unread = message.get("more_body", False)
                     if size > limit_bytes:
                         raise _too_large(limit_bytes)
+                    if self._unread and size < SLOWEST_BYTES_PER_S * (loop.time() - began - SLOW_START_S):
+                        raise TimeoutError
                     if share is not None:
                         share.take(len(part))
                     parts.append(part)
@@ -110,7 +120,10 @@ class Exchange:
                         return b"".join(parts)
         except TimeoutError:
             self._receive = _nothing_more  # what has not come by now is not waited for
-            raise BodyTooSlow(f"the request body did not arrive within {deadline_s:g} s") from None
+            raise BodyTooSlow(
+                f"the request body did not arrive within {deadline_s:g} s, or came at less than "
+                f"{SLOWEST_BYTES_PER_S} bytes a second"
+            ) from None
 
     async def _read_away(self) -> None:
         """Take the rest of a body that is refused, within bounds; what is left is cut off with the connection."""

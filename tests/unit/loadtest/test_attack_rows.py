@@ -1,0 +1,46 @@
+"""``make attack``: what is not as it must be is said, and there is a quick selection of every room."""
+
+from dataclasses import replace
+
+import pytest
+
+from loadtest.attack.attacks import ATTACKS, named
+from loadtest.attack.attacks.bodies import BODIES
+from loadtest.attack.attacks.door import DOOR
+from loadtest.attack.attacks.workers import WORKERS
+from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, PROBE_P99_MS, Row
+
+GOOD = Row(
+    attack="a", router="serve", streams_completed=10, streams_lost=0, probe_p99_ms=PROBE_P99_MS, probe_p99_idle_ms=1.0,
+    probes_failed=0, memory_mb_idle=100.0, memory_mb_over_idle=MEMORY_MB_OVER_IDLE, memory_mb_over_idle_after=0.0,
+    descriptors_idle=10, descriptors_most=20, descriptors_after=10, given_back_s=GIVEN_BACK_S, log_kb=1.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, ""),
+        ({"streams_lost": 1}, "1 honest streams lost"),
+        ({"streams_completed": 0}, "no honest stream completed"),
+        ({"probe_p99_ms": PROBE_P99_MS + 1}, "probe p99"),
+        ({"memory_mb_over_idle": MEMORY_MB_OVER_IDLE + 1}, "MB over idle"),
+        ({"given_back_s": None}, "not given back"),
+        ({"complaints": ("a client was charged",)}, "a client was charged"),
+    ],
+)
+def test_each_bound_is_judged_and_named(change: dict[str, object], says: str) -> None:
+    """Just within it nothing is said."""
+    row = replace(GOOD, **change)  # type: ignore[arg-type]
+    assert "; ".join(row.misses).find(says) >= 0
+    assert bool(row.misses) == bool(says)
+    told = row.as_json()
+    assert {"attack", "router", "streams_lost", "probe_p99_ms", "memory_mb_over_idle", "given_back_s"} <= told.keys()
+
+
+def test_every_attack_has_a_name_of_its_own_and_every_room_is_in_the_quick_selection() -> None:
+    """What CI runs touches the door, bodies and workers."""
+    assert len({one.name for one in ATTACKS}) == len(ATTACKS)
+    assert all(named(one.name) is one for one in ATTACKS)
+    for room in (DOOR, BODIES, WORKERS):
+        assert any(one.quick for one in room)
