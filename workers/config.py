@@ -19,6 +19,8 @@ ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
 DISK_BYTES = 64 * 2**20
 """What a worker keeps on disk at most, unless told otherwise."""
 
+BATTERY_PRICE_S = 5.0
+
 UPSTREAM_KEY = "ALLSORTS_UPSTREAM_KEY"
 
 Option = str | int | float | bool
@@ -54,6 +56,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_cores: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0  # the owner's caps; 0: none
     max_memory_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0  # of all its models together
     max_disk_bytes: Annotated[int, msgspec.Meta(ge=2**20)] = DISK_BYTES  # logs, and what was measured
+    battery_price_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = BATTERY_PRICE_S  # on battery, in low-power mode
     when: Literal["always", "plugged-in", "idle"] = "always"  # work is taken
     labels: dict[str, str] = {}
     token: str = ""  # join token; none is needed on a loopback fleet

@@ -37,7 +37,7 @@ from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
 from workers.serving.model_manager import Measure, ModelManager
 from workers.serving.model_room import ModelRoom
-from workers.serving.owner_pause import ConditionWatch, OwnerWatch, PauseFile
+from workers.serving.owner_pause import CONDITIONS_EVERY_S, POWER_EVERY_S, ConditionWatch, OwnerWatch, PauseFile
 from workers.serving.sleep_watch import SleepWatch
 from workers.serving.tasks import TaskSet
 from workers.serving.worker import Ended, Worker, WorkerPlan
@@ -96,7 +96,7 @@ async def serve(
                 load_options=_options(config, engine),
                 on_progress=on_progress,
                 pause=PauseFile(Path(config.state_dir)),
-                conditions=_conditions(config),
+                conditions=_conditions(config, engine),
                 sleep_program=announcer(),
             )
             if signals:
@@ -155,12 +155,14 @@ def build_worker(
     )
 
 
-def _conditions(config: WorkerConfig) -> ConditionWatch | None:
+def _conditions(config: WorkerConfig, engine: EngineSpec) -> ConditionWatch | None:
     when = When(config.when)
-    if when is When.ALWAYS:
+    asked_s = config.battery_price_s if engine.computes_here(config.base_url) else 0.0
+    if when is When.ALWAYS and not asked_s:
         return None
-    looking = Looking()
-    return ConditionWatch(when, lambda: looking.look(living(meeting_place())))
+    looking = Looking(activity=when is When.IDLE)
+    every_s = CONDITIONS_EVERY_S if when is When.IDLE else POWER_EVERY_S
+    return ConditionWatch(when, lambda: looking.look(living(meeting_place())), asked_s=asked_s, every_s=every_s)
 
 
 def _listen_to_signals(worker: Worker) -> None:

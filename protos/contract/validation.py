@@ -32,7 +32,7 @@ SLOWEST_PREFILL_TOKENS_PER_S = 1e-3
 """Of one that is measured: its inverse stands in the cost, where an infinity would spoil all sums."""
 
 MAX_VALUES: Mapping[str, float] = {
-    **dict.fromkeys(("base_s", "per_sequence_s", "prefill_base_s", "last_step_s", "seconds"), 86_400.0),
+    **dict.fromkeys(("base_s", "per_sequence_s", "prefill_base_s", "last_step_s", "seconds", "price_s"), 86_400.0),
     "per_context_token_s": 1.0,
     **dict.fromkeys(("prefill_tokens_per_s", "tokens_per_s"), 1e9),
     "bandwidth_bytes_per_s": 2.0**50,
@@ -85,6 +85,7 @@ def check_load(load: pb.Load) -> None:
         (load.kv_used, MAX_VALUES["kv_used"]),
         (load.tokens_per_s, MAX_VALUES["tokens_per_s"]),
         (load.last_step_s, MAX_VALUES["last_step_s"]),
+        (load.price_s, MAX_VALUES["price_s"]),
         (load.prefill_tokens_pending, MAX_COUNTED),
         (load.context_tokens, MAX_COUNTED),
         (load.expected_remaining_tokens, MAX_COUNTED),

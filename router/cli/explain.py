@@ -224,6 +224,8 @@ def _points(curve: list[tuple[int, float]]) -> str:
 
 def _table(record: DecisionRecord) -> Sheet:
     names = {name for candidate in record.candidates for name in candidate.terms}
+    if not any(candidate.terms.get("price") for candidate in record.candidates):
+        names.discard("price")  # seldom does anybody ask one
     terms = [n for n in TERMS if n in names] + sorted(names - set(TERMS) - set(_BESIDE))
     terms += [n for n in _BESIDE if n in names]
     headings = ("node", "quantization", "cost", *terms, *_CLOSEST_VALUES)

@@ -129,6 +129,8 @@ def _row(worker: dict[str, Any], model: dict[str, Any], head: str) -> list[str]:
     shown = f"[{style}]{state}[/{style}]" if style else state
     if worker["cordoned"]:
         shown += " (cordoned)"
+    if worker.get("price_s"):
+        shown += f" (its owner asks {worker['price_s']:g} s)"
     version = worker.get("version", "")
     if head and version and version != head:
         shown += f" (allsorts {escape(version)}, the head {escape(head)})"

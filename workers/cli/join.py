@@ -14,7 +14,7 @@ from workers.cli.alone import run_alone
 from workers.cli.given_token import HELP as TOKEN_HELP
 from workers.cli.given_token import given_token
 from workers.cli.join_steps import JoinSteps, JoinWish
-from workers.cli.worker import EXPECTED, MaxCores, MaxDisk, MaxMemory, WhenOption
+from workers.cli.worker import EXPECTED, BatteryPrice, MaxCores, MaxDisk, MaxMemory, WhenOption
 from workers.config import parse_model
 from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP
 from workers.joining.home import Home
@@ -44,6 +44,7 @@ def join(
     max_memory: MaxMemory = None,
     max_disk: MaxDisk = None,
     when: WhenOption = None,
+    battery_price: BatteryPrice = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,
     no_benchmark: Annotated[bool, typer.Option("--no-benchmark", help="Do not measure.")] = False,
     quick_benchmark: Annotated[bool, typer.Option("--quick-benchmark", help="Measure for four seconds.")] = False,
@@ -77,6 +78,7 @@ def join(
         "max_memory_bytes": max_memory,
         "max_disk_bytes": max_disk,
         "when": when,
+        "battery_price_s": battery_price,
         "benchmark": "off" if no_benchmark else "quick" if quick_benchmark else None,
         "state_dir": str(home.state),
         "cache_dir": str(home.cache),

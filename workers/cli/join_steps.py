@@ -12,7 +12,7 @@ from typing import Any
 from protos.contract.join_token import JoinToken
 from protos.contract.worker import Profile
 from workers.cli.log_setup import LOG_BYTES, set_up_logging
-from workers.config import DISK_BYTES, UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
+from workers.config import BATTERY_PRICE_S, DISK_BYTES, UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
 from workers.engines.table import engine_spec
 from workers.installing.own_place import own_command, runs_from_own_place
 from workers.installing.provide import LLAMA_CPP, llama_plan_here, provide_llama
@@ -28,6 +28,7 @@ from workers.joining.restart import take_mark
 from workers.joining.view import BuildProgress, JoinView
 from workers.neighbours.place import meeting_place
 from workers.neighbours.shares import Bounds, Shares, cores_for
+from workers.owner.looking import has_battery
 
 SKEW_WORTH_SAYING_S = 30.0
 
@@ -131,6 +132,7 @@ class JoinSteps:
             threads=self._threads(profile.hardware.cores),
             benchmark=flags["benchmark"] or "full",
             when=flags["when"] or "always",
+            battery_price_s=self._battery_price_s() if has_battery() else 0.0,
             max_memory_bytes=flags["max_memory_bytes"] or 0,
             max_disk_bytes=flags["max_disk_bytes"] or DISK_BYTES,
             unit=str(service_units.unit([], Path()).path) if wish.install else "",
@@ -149,6 +151,10 @@ class JoinSteps:
         others = sum(one.cores for one in Shares(meeting_place(), self._node, Bounds()).others())
         bounds = Bounds(cores=cores, max_cores=self._flags["max_cores"] or 0)
         return cores_for(bounds, others, asked=asked, default=default)
+
+    def _battery_price_s(self) -> float:
+        asked: float | None = self._flags["battery_price_s"]
+        return BATTERY_PRICE_S if asked is None else asked
 
     # ------------------------------------------------------------ joining
 
@@ -230,6 +236,8 @@ class JoinSteps:
             if value:
                 command += [flag, str(value)]
         command += ["--when", config.when] if config.when != "always" else []
+        if self._flags["battery_price_s"] is not None:
+            command += ["--battery-price", f"{config.battery_price_s:g}"]
         return command + {"off": ["--no-benchmark"], "quick": ["--quick-benchmark"]}.get(config.benchmark, [])
 
     @staticmethod

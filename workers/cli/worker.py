@@ -38,6 +38,10 @@ WhenOption = Annotated[
     When | None,
     typer.Option(help="Take work always, only when plugged in, or only when also nobody uses this machine."),
 ]
+BatteryPrice = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="S", help="On battery a request must be better off here by so many seconds (5)."),
+]
 MaxDisk = Annotated[
     int | None, typer.Option(parser=size, metavar="SIZE", help="Keep at most this on disk: logs, measurements.")
 ]
@@ -60,6 +64,7 @@ def worker(
     max_memory: MaxMemory = None,
     max_disk: MaxDisk = None,
     when: WhenOption = None,
+    battery_price: BatteryPrice = None,
     node: Annotated[str | None, typer.Option(help="This machine's name in the fleet.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A label; may be repeated.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file with any of these.")] = None,
@@ -92,6 +97,7 @@ def worker(
             "max_memory_bytes": max_memory,
             "max_disk_bytes": max_disk,
             "when": when,
+            "battery_price_s": battery_price,
             "node": node,
             "labels": parse_labels(label or []),
             "state_dir": str(state_dir) if state_dir else None,

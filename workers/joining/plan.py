@@ -27,6 +27,7 @@ class JoinPlan:
     threads: int = 0  # that it computes on, where that is a processor; 0: the engine decides
     benchmark: str = "full"
     when: str = "always"
+    battery_price_s: float = 0.0
     max_memory_bytes: int = 0  # by the owner; 0: no cap
     max_disk_bytes: int = 0
     unit: str = ""  # the file that starts it after a reboot; empty: nothing does
@@ -43,7 +44,7 @@ def plan_lines(plan: JoinPlan) -> list[tuple[str, str]]:
         ("keeps", f"{plan.home.state} (keys; logs: {plan.log})"),
         ("", f"{plan.home.cache} (what was measured)"),
         ("disk", f"{plan.max_disk_bytes / 2**20:.0f} MiB at most in both"),
-        ("when", _WHEN[plan.when]),
+        ("when", _when(plan)),
         ("starts", starts),
         ("ends", "`allsorts pause` keeps it out for a while, `allsorts leave` takes all of this away"),
     ]
@@ -54,6 +55,13 @@ _WHEN = {
     "plugged-in": "plugged in and not in low-power mode; else what runs moves to other machines",
     "idle": "plugged in, not in low-power mode and not in use; else what runs moves to other machines",
 }
+
+
+def _when(plan: JoinPlan) -> str:
+    """What is asked on battery is worth a word where the machine is open then."""
+    if plan.when != "always" or not plan.battery_price_s or plan.base_url:
+        return _WHEN[plan.when]
+    return f"always; on battery only what is better off here by {plan.battery_price_s:g} s"
 
 
 def _serves(plan: JoinPlan) -> str:

@@ -32,6 +32,15 @@ class Conditions:
     cpus: int = 0
 
 
+def price_s(now: Conditions, asked_s: float) -> float:
+    """Seconds by which a request must be better off here: what the owner asks on battery and in low-power mode.
+
+    >>> price_s(Conditions(on_battery=True), 5.0), price_s(Conditions(), 5.0)
+    (5.0, 0.0)
+    """
+    return asked_s if now.on_battery or now.low_power else 0.0
+
+
 def speaks_against(when: When, now: Conditions) -> str:
     """Why no work is to be taken; empty: nothing.
 

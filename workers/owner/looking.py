@@ -31,10 +31,13 @@ SEAT = Probe(
 
 
 class Looking:
-    """Looks again and again; processors that others keep busy are counted between two looks."""
+    """Looks again and again; processors that others keep busy are counted between two looks. ``activity`` off: at the
+    power alone, which costs next to nothing.
+    """
 
-    def __init__(self, platform: str = sys.platform) -> None:
+    def __init__(self, platform: str = sys.platform, *, activity: bool = True) -> None:
         self._platform = platform
+        self._activity = activity
         self._busy = OthersBusy()
 
     def look(self, workers: Iterable[int] = ()) -> Conditions:
@@ -42,8 +45,8 @@ class Looking:
         return Conditions(
             on_battery=_on_battery(),
             low_power=self._low_power(),
-            input_age_s=self._input_age_s(),
-            others_cpus=self._busy.cpus((os.getpid(), *workers)),
+            input_age_s=self._input_age_s() if self._activity else None,
+            others_cpus=self._busy.cpus((os.getpid(), *workers)) if self._activity else None,
             cpus=psutil.cpu_count() or 0,
         )
 
@@ -108,6 +111,11 @@ def parse_seat(text: str, wall_s: float) -> float | None:
     if hints.get("IdleHint") == "no":
         return 0.0
     return max(0.0, wall_s - int(since) / 1e6) if since.isdigit() and int(since) else None
+
+
+def has_battery() -> bool:
+    """Whether this machine tells of one."""
+    return _on_battery() is not None
 
 
 def _on_battery() -> bool | None:

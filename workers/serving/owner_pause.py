@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from workers.owner.conditions import Conditions, Door, When
+from workers.owner.conditions import Conditions, Door, When, price_s
 from workers.serving.availability import Availability
 
 POLL_S = 0.5
@@ -16,6 +16,9 @@ POLL_S = 0.5
 
 CONDITIONS_EVERY_S = 5.0
 """How often the machine's power and its owner's activity are looked at."""
+
+POWER_EVERY_S = 15.0
+"""The same where only the power matters."""
 
 PAUSED = "paused by its owner"
 
@@ -56,21 +59,30 @@ class PauseFile:
 
 
 class ConditionWatch:
-    """Looks now and then at what the machine does, where its owner said when work may be taken. ``look_around`` blocks:
-    it runs in a thread.
+    """Looks now and then at what the machine does: may work be taken, and what does its owner ask for it (``asked_s``
+    on battery and in low-power mode)? ``look_around`` blocks: it runs in a thread.
     """
 
     def __init__(
-        self, when: When, look_around: Callable[[], Conditions], *, every_s: float = CONDITIONS_EVERY_S
+        self,
+        when: When,
+        look_around: Callable[[], Conditions],
+        *,
+        asked_s: float = 0.0,
+        every_s: float = CONDITIONS_EVERY_S,
     ) -> None:
         self._door = Door(when)
         self._look_around = look_around
+        self._asked_s = asked_s
         self._every_s = every_s
-        self.reason = ""
+        self.reason = ""  # why no work is to be taken now
+        self.price_s = 0.0  # what the owner asks now
 
     async def look(self) -> None:
         """Once."""
-        self.reason = self._door.look(await asyncio.to_thread(self._look_around), time.monotonic())
+        now = await asyncio.to_thread(self._look_around)
+        self.reason = self._door.look(now, time.monotonic())
+        self.price_s = price_s(now, self._asked_s)
 
     async def follow(self) -> None:
         """Until cancelled."""
@@ -96,6 +108,11 @@ class OwnerWatch:
         self._drain_s = drain_s
         self._conditions = conditions
         self._every_s = every_s
+
+    @property
+    def price_s(self) -> float:
+        """Seconds by which a request must be better off here."""
+        return self._conditions.price_s if self._conditions is not None else 0.0
 
     async def begin(self) -> None:
         """Before the first session opens, so that a worker whose owner wants it closed never stands open."""

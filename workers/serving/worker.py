@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -195,8 +195,10 @@ class Worker:
         )
 
     def load_figures(self) -> Load:
-        """The engine's load now, its last step by the clock."""
-        return self._engine.reader.timed(self._jobs.load_figures())
+        """The engine's load now, its last step by the clock, and what its owner asks."""
+        load = self._engine.reader.timed(self._jobs.load_figures())
+        price_s = self._owner.price_s if self._owner is not None else 0.0
+        return replace(load, price_s=price_s) if price_s else load
 
     def on_welcome(self, session: Session, welcome: Welcome) -> None:
         """A session is open: learn its siblings; say so if no work is taken now."""

@@ -47,6 +47,7 @@ def _worker(view: WorkerView, now: float) -> dict[str, Any]:
         "step_sequence": load.step_sequence,
         "load_age_s": max(0.0, now - load.observed_at) if load.observed_at else None,
         "rtt_s": view.rtt_s,
+        "price_s": load.price_s,
     }
 
 

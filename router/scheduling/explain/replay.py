@@ -142,6 +142,10 @@ def differences(record: DecisionRecord, replayed: Replayed, *, tolerance: float 
     return found
 
 
+_BEFORE = {Column.PRICE_S: 0.0}
+"""Of columns that records of an earlier version do not have: nobody could ask for it then."""
+
+
 def _number(value: float | None) -> float:
     """A record writes what is infinite as null."""
     return float("inf") if value is None else value
@@ -152,7 +156,10 @@ def _candidates(record: DecisionRecord) -> Candidates:
     data = np.zeros((COLUMNS, len(rows)))
     for i, row in enumerate(rows):
         for column in Column:
-            data[column, i] = _number(row.values[column.name.lower()])
+            name = column.name.lower()
+            data[column, i] = _number(
+                _BEFORE[column] if column in _BEFORE and name not in row.values else row.values[name]
+            )
     curved = any(row.decode_curve or row.prefill_curve for row in rows)
     return Candidates(
         tuple(InstanceKey(WorkerId(row.worker), row.model, row.quantization) for row in rows),

@@ -28,6 +28,7 @@ class Column(IntEnum):
     QUALITY_LOSS = auto()  # relative perplexity loss, 0.01 is 1%
     # The worker's last report, and what this router thinks of it.
     RTT_S = auto()
+    PRICE_S = auto()  # what its owner asks: on battery, say
     SUSPENDED_UNTIL = auto()  # monotonic
     OBSERVED_AT = auto()  # monotonic, of the load
     RUNNING = auto()
@@ -86,6 +87,7 @@ LOADED = Block(Column.SLOTS, Column.CONTEXT_LIMIT, Column.KV_CAPACITY, Column.QU
 
 REPORT = Block(
     Column.RTT_S,
+    Column.PRICE_S,
     Column.SUSPENDED_UNTIL,
     Column.OBSERVED_AT,
     Column.RUNNING,

@@ -123,9 +123,11 @@ def score(candidates: Candidates, facts: RequestFacts, weights: CostWeights) -> 
         "prefill": seen.prefill,
         "decode": decode,
         "harm": harm,
+        "price": candidates.data[Column.PRICE_S],
     }
     cost = seen.ttft + decode
     cost += harm
+    cost += candidates.data[Column.PRICE_S]
     if facts.ttft_target_s != _NO_TARGET or facts.tpot_target_s != _NO_TARGET:
         violations = _expected_slo_violations(candidates.data, seen, facts)
         if weights.replicas > 1:  # the other replicas' requests run there too, unseen
@@ -145,7 +147,7 @@ def score(candidates: Candidates, facts: RequestFacts, weights: CostWeights) -> 
     return Scores(cost, terms)
 
 
-TERMS = ("rtt", "wait", "prefill", "decode", "harm", "slo", "quality")
+TERMS = ("rtt", "wait", "prefill", "decode", "harm", "price", "slo", "quality")
 """The terms that add up to the cost, in the order people read them."""
 
 

@@ -298,6 +298,7 @@ class FleetTable:
         free = self.data.item(Column.KV_CAPACITY, row) - held if held > 0 else _FOREVER
         self.data[VIEW.at, row] = (
             view.rtt_s,
+            load.price_s,
             suspended,
             load.observed_at,
             load.running,

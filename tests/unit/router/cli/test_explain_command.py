@@ -77,7 +77,14 @@ def test_explain_shows_candidates_exclusions_terms_margin_prediction_and_what_ha
     """All that the decision saw and what came of it."""
     served(monkeypatch, body=explanation())
     text = run("explain", "r7")
-    for expected in (*TERMS[:-1], "ttft", "tpot", "picked fast", "cheaper than the next", "expected first token"):
+    for expected in (
+        *(term for term in TERMS[:-1] if term != "price"),
+        "ttft",
+        "tpot",
+        "picked fast",
+        "cheaper than the next",
+        "expected first token",
+    ):
         assert expected in text
     assert "excluded small@q8_0: needs about 1001 tokens, its context takes 256" in text
     assert "ended with stop after 2.000 s: first token 0.500 s, 90 tokens out" in text

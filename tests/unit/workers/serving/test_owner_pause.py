@@ -227,3 +227,17 @@ async def test_a_worker_takes_work_when_its_owner_said(pause: PauseFile) -> None
         assert PAUSED in (await refused(session, "paused")).message
         pause.resume()
         await session.until(lambda one: kinds(one)[-1] == AWAKE)
+
+
+async def test_on_battery_routers_hear_what_the_owner_asks(pause: PauseFile) -> None:
+    """With the load, and no more once the plug is in; the door stands open."""
+    now = {"battery": True}
+    conditions = ConditionWatch(When.ALWAYS, lambda: Conditions(on_battery=now["battery"]), asked_s=5.0, every_s=0.02)
+    rig = Rig(pause=pause, conditions=conditions)
+    async with running(rig):
+        session = await rig.session()
+        assert session.hello.load.price_s == 5.0
+        await answered(session, "dear")
+        now["battery"] = False
+        await session.until(lambda one: any(step.HasField("load") and not step.load.price_s for step in one.of("step")))
+        assert kinds(session) == []

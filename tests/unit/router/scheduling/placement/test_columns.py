@@ -41,6 +41,7 @@ LOADED = Load(
     prefill_tokens_pending=800,
     prefill_progress=1000,
     step_sequence=10,
+    price_s=4.0,
     last_step_s=0.05,
 )
 VIEW = worker(
@@ -108,6 +109,7 @@ def test_every_figure_is_read_under_the_name_it_was_written() -> None:
         Column.KV_CAPACITY: 70_000,
         Column.QUALITY_LOSS: 0.25,
         Column.RTT_S: 0.01,
+        Column.PRICE_S: 4.0,
         Column.SUSPENDED_UNTIL: 60.0,
         Column.OBSERVED_AT: 51.0,
         Column.RUNNING: 3,
@@ -181,6 +183,7 @@ def test_a_price_is_made_of_the_figures_it_names(in_engine: float, unseen: int) 
         "harm": (after - step / left) * remaining + batch * prefill,
         "expected_slo_violations": violations,
         "slo": 10.0 * (missed + violations),
+        "price": f["price_s"],
         "quality": 200.0 * f["quality_loss"],
         "ttft": ttft,
         "tpot": after,
