@@ -127,6 +127,28 @@ class Prompts:
             raise Refused(RefusalCode.CONTEXT_LENGTH, reason, prompt_tokens=len(tokens), parameter="text")
         return tokens
 
+    def to_embed(self, given: str | tuple[int, ...], parameter: str) -> list[int]:
+        """Tokens a vector is wanted of, with the marks that the model puts around a text; raises Refused when there are
+        none or more than the context holds.
+        """
+        if isinstance(given, str):
+            tokens = self._tokenizer.tokenize(given, special=False, add_start=True) if given else []
+        else:
+            tokens = list(given)
+            self._check_ids(tokens)
+        if not tokens:
+            raise Refused(RefusalCode.INVALID, "there is nothing to embed", parameter=parameter)
+        if len(tokens) > self._context_tokens:
+            reason = f"this model's context holds {self._context_tokens} tokens, the text has {len(tokens)}"
+            raise Refused(
+                RefusalCode.CONTEXT_LENGTH,
+                reason,
+                prompt_tokens=len(tokens),
+                context_tokens=self._context_tokens,
+                parameter=parameter,
+            )
+        return tokens
+
     def _plain(self, text: str) -> list[int]:
         return self._tokenizer.tokenize(text, special=False, add_start=self._tokenizer.adds_start)
 

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from protos.contract.request import Job
+from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted
 from protos.contract.worker import Load
-from workers.engines.base import EngineFailed, LoadError, ModelSpec, Progress, Scored, StepResult
+from workers.engines.base import Counted, Embedded, EngineFailed, LoadError, ModelSpec, Progress, Scored, StepResult
+from workers.engines.llama_cpp.embedder import shortened
 from workers.engines.llama_cpp.options import options_of
 from workers.engines.llama_cpp.runner import Runner
 from workers.engines.llama_cpp.spec import LlamaCpp
@@ -78,6 +79,15 @@ class LlamaCppEngine(ModelTable[Runner]):
         """Log-probabilities by teacher forcing, in a slot of its own, once one is free."""
         runner = self.find(model, quantization)
         return await asyncio.wrap_future(await asyncio.to_thread(runner.score, text, token_ids))
+
+    async def embed(self, model: str, quantization: str, asked: EmbeddingInputs, counted: Counted) -> Embedded:
+        """Vectors, computed beside what is generated."""
+        runner = self.find(model, quantization)
+        texts = await asyncio.to_thread(runner.count, asked)
+        prompt_tokens = sum(len(text) for text in texts)
+        counted(prompt_tokens)
+        vectors = await asyncio.wrap_future(runner.embed(texts))
+        return Embedded(vectors=shortened(vectors, asked.dimensions), prompt_tokens=prompt_tokens)
 
     # -- results -----------------------------------------------------------------------------------------------
 

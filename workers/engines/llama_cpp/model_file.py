@@ -15,6 +15,7 @@ from workers.engines.llama_cpp.options import Options
 CAPABILITIES = Capabilities(
     can_continue=True,
     can_score=True,
+    can_embed=True,
     logprobs=True,
     seed=True,
     can_load=True,

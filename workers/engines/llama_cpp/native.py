@@ -33,7 +33,7 @@ class NativeModel:
         self.vocab_size = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         self._context = self._open(path, options)
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = _Batch(options.slots + options.prefill_tokens)
+        self._batch = TokenBatch(options.slots + options.prefill_tokens)
         self._pieces: dict[int, bytes] = {}
         self._ends: tuple[int, ...] | None = None
         self.can_roll_back = not (  # layers whose memory is a state, or a window that forgets, cannot take tokens back
@@ -87,6 +87,21 @@ class NativeModel:
             llama_cpp.llama_free(self._context)
             llama_cpp.llama_model_free(self._model)
             self._context = self._model = None
+
+    @property
+    def handle(self) -> Any:
+        """llama.cpp's own, for further contexts over the same weights."""
+        return self._model
+
+    @property
+    def vector_width(self) -> int:
+        """Dimensions of an embedding."""
+        return int(llama_cpp.llama_model_n_embd_out(self._model))
+
+    @property
+    def attention_heads(self) -> int:
+        """In the layer that has most."""
+        return int(llama_cpp.llama_model_n_head(self._model))
 
     # -- facts -----------------------------------------------------------------------------------------
 
@@ -216,7 +231,7 @@ class NativeModel:
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
 
-class _Batch:
+class TokenBatch:
     """A ``llama_batch`` over numpy arrays: filling it costs one assignment per array, not one call per token."""
 
     def __init__(self, capacity: int) -> None:
@@ -238,6 +253,7 @@ class _Batch:
         )
 
     def fill(self, tokens: list[int], positions: list[int], sequences: list[int], wanted: list[bool]) -> Any:
+        """The native batch; valid until it is filled again."""
         count = len(tokens)
         self._token[:count] = tokens
         self._position[:count] = positions

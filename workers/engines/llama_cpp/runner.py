@@ -6,19 +6,22 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from protos.contract.events import CacheChange
-from protos.contract.request import Job
+from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import RefusalCode
 from protos.contract.worker import Load, ModelInstance
 from workers.engines.base import EngineFailed, ModelSpec, Refused, Scored, StepResult
 from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.llama_cpp.batching import Batching
 from workers.engines.llama_cpp.chat import gguf_template, marks_in
+from workers.engines.llama_cpp.embedder import Embedder
 from workers.engines.llama_cpp.memory import check_memory
 from workers.engines.llama_cpp.model_file import loaded_with, read_model
 from workers.engines.llama_cpp.native import NativeModel
+from workers.engines.llama_cpp.native_embedding import NativeEmbedding, Vector
 from workers.engines.llama_cpp.options import Options
 from workers.engines.llama_cpp.sequence import Preparation, Sequence
 from workers.engines.prompts import Prompts, tokens_per_byte
@@ -52,6 +55,7 @@ class Runner:
         self._thread: threading.Thread | None = None
         self.failed = ""
         self._figures = Load()
+        self._embedder: Embedder | None = None
 
     @property
     def speculated(self) -> Counts:
@@ -61,16 +65,17 @@ class Runner:
     @property
     def figures(self) -> Load:
         """The load now, with jobs that were accepted and not yet looked at."""
+        embedding, tokens = (0, 0) if self._embedder is None else self._embedder.pending
         with self._wake:
-            arriving = self._arriving
-            if not arriving:
-                return self._figures
-            tokens = sum(len(sequence.tokens) for sequence in arriving)
+            figures, arriving = self._figures, self._arriving
+            if not (arriving or embedding):
+                return figures
+            tokens += sum(len(sequence.tokens) for sequence in arriving)
             return replace(
-                self._figures,
-                waiting=self._figures.waiting + len(arriving),
-                prefill_tokens_pending=self._figures.prefill_tokens_pending + tokens,
-                expected_remaining_tokens=self._figures.expected_remaining_tokens
+                figures,
+                waiting=figures.waiting + len(arriving) + embedding,
+                prefill_tokens_pending=figures.prefill_tokens_pending + tokens,
+                expected_remaining_tokens=figures.expected_remaining_tokens
                 + sum(sequence.expected_remaining for sequence in arriving),
             )
 
@@ -124,6 +129,7 @@ class Runner:
             model.close()
             raise
         self._model = model
+        self._embedder = Embedder(partial(NativeEmbedding, model, self._options), self._options.context_tokens)
         marks = marks_in(model, template)
         self._preparation = Preparation(
             Prompts(model, template, self._options.context_tokens, facts.tokenizer_fingerprint, marks),
@@ -165,6 +171,9 @@ class Runner:
         with self._wake:
             self._stopping = reason
             self._wake.wait_for(lambda: self._preparing == 0)
+        if self._embedder is not None:
+            self._embedder.stop(reason)
+        with self._wake:
             if not self.failed:
                 self._hand_over(batching)
         for _, future in self._scores:
@@ -208,6 +217,17 @@ class Runner:
                 self._scores.append((tokens, future))
                 self._wake.notify_all()
             return future
+
+    def count(self, asked: EmbeddingInputs) -> list[list[int]]:
+        """The token ids of what is to be embedded; blocks while tokenizing. Raises Refused, EngineFailed."""
+        with self._using() as preparation:
+            return preparation.to_embed(asked)
+
+    def embed(self, texts: list[list[int]]) -> "Future[list[Vector]]":
+        """A vector for each, beside what is generated. Raises Refused, EngineFailed."""
+        with self._using():
+            assert self._embedder is not None
+            return self._embedder.embed(texts)
 
     def _score(self, batching: Batching) -> None:
         if not self._scores:

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from protos.contract.grammar import GrammarKind
-from protos.contract.request import Job
+from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import RefusalCode, TokenLogprob
 from workers.engines.base import Refused
 from workers.engines.grammar.compiler import GrammarCompiler
@@ -126,6 +126,17 @@ class Preparation:
             reason = f"the answer so far does not fit the {what}: {constraint.error}"
             raise Refused(RefusalCode.INVALID, reason, parameter=parameter)
         return constraint
+
+    def to_embed(self, asked: EmbeddingInputs) -> list[list[int]]:
+        """Tokens of each input; raises Refused."""
+        if asked.dimensions > self._model.vector_width:
+            reason = f"this model's vectors have {self._model.vector_width} dimensions, not {asked.dimensions}"
+            raise Refused(RefusalCode.INVALID, reason, parameter="dimensions")
+        one = len(asked.inputs) == 1
+        return [
+            self._prompts.to_embed(given, "input" if one else f"input[{number}]")
+            for number, given in enumerate(asked.inputs)
+        ]
 
     def to_score(self, text: str, token_ids: tuple[int, ...]) -> list[int]:
         """Tokens to score; raises Refused when there are fewer than two or more than the context holds."""
