@@ -202,7 +202,7 @@ class Prompts:
     def _budget(self, job: Job, used: int, prompt: int) -> int:
         left = self._context_tokens - used
         wanted = job.sampling.max_tokens
-        if left < 1 or (wanted is not None and wanted > left):
+        if left < (0 if wanted == 0 else 1) or (wanted is not None and wanted > left):
             asked = f"{used} in the prompt" + (f", {wanted} for the answer" if wanted is not None else "")
             raise Refused(
                 RefusalCode.CONTEXT_LENGTH,

@@ -126,6 +126,31 @@ async def test_log_probabilities_come_with_every_token(rig: Rig) -> None:
     assert b"".join(entry.token for entry in entries).decode(errors="ignore").startswith(run.text[:1])
 
 
+async def test_a_prompt_is_repeated_with_what_its_tokens_are_worth(rig: Rig) -> None:
+    """Evaluators ask for it: the text again, an entry a token of which the first is worth nothing, and no answer where
+    none is wanted; the figures are those of scoring.
+    """
+    needs(rig, "prompt_logprobs")
+    text = "The cat sat on the mat and slept all day long in the warm sun."
+    asked = replace(GREEDY, echo=True, logprobs=True, top_logprobs=2, max_tokens=0)
+    for _ in range(2):  # the second finds the prompt in the cache, and computes it all the same
+        run = await rig.run(rig.job(text, sampling=asked))
+        (last,) = [delta for delta in run.deltas if delta.echo]
+        assert (last.echo, run.text, last.finish_reason) == (text, "", FinishReason.LENGTH)
+        assert last.usage is not None
+        assert last.usage.completion_tokens == 0
+        assert b"".join(one.token for one in last.echo_logprobs).decode() == text
+        assert last.echo_logprobs[0].logprob == 0.0
+    if rig.loaded.capabilities.can_score:
+        scored = await rig.engine.score(rig.loaded.model, rig.loaded.quantization, text)
+        values = [one.logprob for one in last.echo_logprobs]
+        assert values[-len(scored.logprobs) :] == pytest.approx(scored.logprobs, abs=1e-3)
+    going_on = await rig.run(rig.job(text, sampling=replace(asked, max_tokens=4, logprobs=False, ignore_eos=True)))
+    assert "".join(delta.echo for delta in going_on.deltas) == text
+    assert going_on.text
+    assert (going_on.deltas[0].echo, going_on.deltas[0].echo_logprobs) == (text, ())
+
+
 async def test_too_long_a_prompt_is_refused_before_any_work(rig: Rig) -> None:
     """Context overflow is the client's fault, told with the counts; nothing ran."""
     before = rig.engine.load_figures().prefill_progress

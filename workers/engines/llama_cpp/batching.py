@@ -132,7 +132,7 @@ class Batching:
             if assignment is None:
                 return
             self._waiting.pop(0)
-            reused = assignment.reused
+            reused = 0 if sequence.scores_prompt else assignment.reused
             if assignment.move_to is not None:
                 self.model.copy(assignment.slot, assignment.move_to)
                 self._slots.move(assignment.slot, assignment.move_to)
@@ -164,14 +164,30 @@ class Batching:
         )
 
     def _advance(self, plan: Plan) -> None:
-        for sequence, share in plan.shares:
+        for (sequence, share), row in zip(plan.shares, plan.first_rows, strict=True):
             start = sequence.computed
+            if sequence.scores_prompt:
+                self._score_prompt(sequence, row, start, share)
             self._slots.all[sequence.slot].tokens.extend(sequence.tokens[start : start + share])
             sequence.computed = start + share
         for row, sequence in plan.sampled:
             if sequence.prefilling:
                 self._blocks.replace(sequence.slot, sequence.job.block_hashes)
-            self._take(sequence, row)
+            if sequence.budget:
+                self._take(sequence, row)
+            else:
+                self._end(sequence, FinishReason.LENGTH)
+
+    def _score_prompt(self, sequence: Sequence, row: int, start: int, share: int) -> None:
+        """Each row tells what the token behind it was worth."""
+        echo = sequence.echo
+        assert echo is not None
+        first = sequence.prompt_tokens - len(echo.pieces)  # a begin-of-sequence token is not told of, nor is the first
+        for further in range(max(0, first - start), share):
+            at = start + further + 1
+            if at < sequence.prompt_tokens:
+                token = sequence.tokens[at]
+                echo.add(self._logprob(self.model.logits(row + further), token, self.model.piece(token), echo.top))
 
     def _look_ahead(self, plan: Plan) -> "list[Future[None]]":
         """Grammars work out their masks beside the step, on another core where there is one: the last tokens are known,
@@ -258,6 +274,7 @@ class Batching:
             attempt=sequence.job.attempt,
             position=sequence.reported,
             **sequence.speech.take(),
+            **(sequence.echo.take() if sequence.echo is not None else {}),
             token_ids=tuple(sequence.new_ids) if sequence.job.return_token_ids else (),
             token_count=sequence.produced - sequence.reported,
             text_tokens=sequence.speech.text_tokens,

@@ -20,6 +20,7 @@ CAPABILITIES = Capabilities(
     seed=True,
     can_load=True,
     publishes_cache=True,
+    prompt_logprobs=True,
     grammars=tuple(GrammarKind),
 )
 

@@ -19,6 +19,7 @@ class Plan:
     positions: list[int] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     wanted: list[bool] = field(default_factory=list)
+    first_rows: list[int] = field(default_factory=list)  # of each share
     sampled: list[tuple[int, Sequence]] = field(default_factory=list)  # (first row, sequence); a row more each proposal
     shares: list[tuple[Sequence, int]] = field(default_factory=list)  # tokens computed for each sequence
     decoding: int = 0
@@ -48,12 +49,13 @@ def plan_batch(sequences: Iterable[Sequence], prefill_budget: int, rows_of_one: 
 
 def _add(plan: Plan, sequence: Sequence, share: int) -> None:
     start = sequence.computed
+    plan.first_rows.append(len(plan.tokens))
     plan.tokens.extend(sequence.tokens[start : start + share])
     plan.positions.extend(range(start, start + share))
     plan.slots.extend([sequence.slot] * share)
     complete = share == sequence.pending
-    plan.wanted.extend([False] * (share - 1))
-    plan.wanted.append(complete)
+    plan.wanted.extend([sequence.scores_prompt] * (share - 1))
+    plan.wanted.append(complete or sequence.scores_prompt)
     if complete:
         plan.sampled.append((len(plan.tokens) - 1, sequence))
         _add_draft(plan, sequence, start + share)

@@ -7,6 +7,7 @@ from protos.contract.grammar import GrammarKind
 from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import RefusalCode, TokenLogprob
 from workers.engines.base import Refused
+from workers.engines.echo import Echo, echo_of
 from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.grammar.constraint import Constraint
 from workers.engines.grammar.source import BadGrammar
@@ -31,6 +32,7 @@ class Sequence:
     sampler: Sampler
     speech: Speech
     constraint: Constraint | None = None  # what the answer is kept to
+    echo: Echo | None = None  # its prompt, to be repeated
     deadline_at: float
     slot: int = -1
     computed: int = 0  # tokens in the KV cache
@@ -45,6 +47,11 @@ class Sequence:
     def draft(self) -> tuple[int, ...]:
         """Tokens that the next step verifies."""
         return self.speculation.draft if self.speculation is not None else ()
+
+    @property
+    def scores_prompt(self) -> bool:
+        """The log-probabilities of its prompt are wanted, and are not all there yet."""
+        return self.echo is not None and self.echo.scores and self.prefilling
 
     @property
     def key(self) -> tuple[str, int]:
@@ -101,6 +108,7 @@ class Preparation:
             sampler=sampler,
             speech=speech,
             constraint=constraint,
+            echo=echo_of(job.sampling, prepared.prompt, self._model.start_token, self._model.piece),
             deadline_at=time.monotonic() + job.deadline_s if job.deadline_s > 0 else FOREVER,
         )
 

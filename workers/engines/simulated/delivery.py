@@ -40,7 +40,9 @@ class Speaker:
     def speak(self, produced: int, end: FinishReason | None, error: str = "") -> Delta | None:
         """What is new up to ``produced`` tokens; None when that is nothing."""
         if self.silent:
-            produced, end = 0, end or FinishReason.LENGTH
+            if end is None:
+                return None
+            produced, end = 0, end if end is FinishReason.ABORTED else FinishReason.LENGTH
         count = produced - self.said
         if count <= 0 and end is None:
             return None
