@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from protos.contract.stream import FinishReason, TokenLogprob, Usage
+from protos.contract.tools import ToolCallDelta
 from workers.engines.openai_compatible.chunk_logprobs import logprobs_of
 
 MOST_TOKENS = 2**31 - 1
@@ -25,18 +26,23 @@ class Chunk(Struct, frozen=True, kw_only=True, gc=False):
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
     error: str = ""
 
 
 _NOTHING = Chunk()
-_FINISH = {"length": FinishReason.LENGTH}
-"""Everything else a server may say (stop, eos, tool_calls, content_filter) is a stop."""
+_FINISH = {"length": FinishReason.LENGTH, "tool_calls": FinishReason.TOOL_CALLS}
+"""Everything else a server may say (stop, eos, content_filter) is a stop."""
+
+MAX_CALLS = 128
+"""In one answer; what is beyond is no call of a tool."""
 
 
 class _Delta(Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None  # DeepSeek's name, vLLM's until 0.11, llama-server's
     reasoning: str | None = None  # Ollama's, OpenRouter's and vLLM's since
+    tool_calls: Any = None
 
 
 class _Choice(Struct, gc=False):
@@ -71,9 +77,11 @@ def parse_chunk(data: bytes) -> Chunk:
     choice = event.choices[0]
     delta = choice.delta
     text, reasoning = choice.text or "", ""
+    calls: tuple[ToolCallDelta, ...] = ()
     if delta is not None:
         text = text or delta.content or ""
         reasoning = delta.reasoning_content or delta.reasoning or ""
+        calls = calls_of(delta.tool_calls) if delta.tool_calls else ()
     reason = choice.finish_reason
     return Chunk(
         text=text,
@@ -81,6 +89,7 @@ def parse_chunk(data: bytes) -> Chunk:
         finish_reason=_FINISH.get(reason, FinishReason.STOP) if reason else None,
         usage=usage,
         logprobs=logprobs_of(choice.logprobs) if choice.logprobs is not None else (),
+        tool_calls=calls,
     )
 
 
@@ -119,7 +128,28 @@ def _of_choice(choice: dict[str, Any], usage: Usage | None, part: str) -> Chunk:
         finish_reason=_FINISH.get(reason, FinishReason.STOP) if isinstance(reason, str) and reason else None,
         usage=usage,
         logprobs=logprobs_of(choice.get("logprobs")),
+        tool_calls=calls_of(said.get("tool_calls")),
     )
+
+
+def calls_of(value: Any) -> tuple[ToolCallDelta, ...]:
+    """Pieces of calls; what is no call says nothing. Some servers give a whole call at once, or no index."""
+    found = []
+    for place, one in enumerate(value if isinstance(value, list) else []):
+        function = one.get("function") if isinstance(one, dict) else None
+        if not isinstance(function, dict):
+            continue
+        index = one.get("index")
+        arguments = function.get("arguments")
+        piece = ToolCallDelta(
+            index=index if type(index) is int and 0 <= index < MAX_CALLS else min(place, MAX_CALLS - 1),
+            id=text_of(one.get("id")),
+            name=text_of(function.get("name")),
+            arguments=json.dumps(arguments) if isinstance(arguments, dict) else text_of(arguments),
+        )
+        if piece.id or piece.name or piece.arguments:
+            found.append(piece)
+    return tuple(found)
 
 
 def text_of(value: Any) -> str:

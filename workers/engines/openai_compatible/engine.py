@@ -2,21 +2,25 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import structlog
 
-from protos.contract.request import Job
+from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
-from protos.contract.worker import Capabilities, Load, ModelInstance
-from workers.engines.base import LoadError, ModelSpec, Progress, Refused, StepResult
+from protos.contract.worker import Load, ModelInstance
+from workers.engines.base import Counted, Embedded, LoadError, ModelSpec, Progress, Refused, StepResult
 from workers.engines.model_table import ModelTable
 from workers.engines.openai_compatible.discovery import facts_about
-from workers.engines.openai_compatible.refusals import estimated_prompt_tokens
+from workers.engines.openai_compatible.features.abilities import abilities, owner_says
+from workers.engines.openai_compatible.features.embeddings import MAX_BYTES, embedded, embedding_body
+from workers.engines.openai_compatible.refusals import MAX_ERROR_BYTES, estimated_prompt_tokens, refusal
 from workers.engines.openai_compatible.requests import Flavor
-from workers.engines.openai_compatible.server_client import ServerClient
+from workers.engines.openai_compatible.server_client import ServerClient, Unreachable
 from workers.engines.openai_compatible.servers import ServerFacts
 from workers.engines.openai_compatible.slot_gate import SlotGate
 from workers.engines.openai_compatible.slot_window import SlotWindow
@@ -131,6 +135,29 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
         running.accepted = True
         return Accepted(request_id=job.request_id, attempt=job.attempt, prompt_tokens=prompt_tokens)
 
+    async def embed(self, model: str, quantization: str, asked: EmbeddingInputs, counted: Counted) -> Embedded:
+        """The server's own vectors. Raises Refused with its reason."""
+        upstream = self.find(model, quantization)
+        if not upstream.loaded.capabilities.can_embed:
+            return await super().embed(model, quantization, asked, counted)
+        body = msgspec.json.encode(embedding_body(asked, upstream.model))
+        try:
+            async with upstream.client.stream("embeddings", body) as reply:
+                said = await reply.body(MAX_BYTES)
+                if reply.status != 200:
+                    raise refusal(reply.status, said[:MAX_ERROR_BYTES].decode(errors="replace"), upstream, 0)
+        except Unreachable as error:
+            raise Refused(RefusalCode.ENGINE_FAILED, f"the server at {upstream.base_url} broke off: {error}") from None
+        try:
+            found = embedded(json.loads(said), asked)
+        except (ValueError, RecursionError):
+            found = None
+        if found is None:
+            reason = f"the server at {upstream.base_url} did not answer with a vector for each input"
+            raise Refused(RefusalCode.ENGINE_FAILED, reason)
+        counted(found.prompt_tokens)
+        return found
+
     def _count(self, job: Job, upstream: Upstream) -> int:
         prompt_tokens = estimated_prompt_tokens(job)
         context = upstream.loaded.context_tokens
@@ -236,21 +263,13 @@ class OpenAICompatibleEngine(ModelTable[Upstream]):
 
 
 def _loaded(spec: ModelSpec, facts: ServerFacts) -> ModelInstance:
-    known = facts.flavor in (Flavor.LLAMA_SERVER, Flavor.VLLM, Flavor.SGLANG)
     return ModelInstance(
         model=spec.name,
         quantization=spec.quantization or facts.quantization or "unknown",
         format="remote",
         context_tokens=spec.context_tokens or facts.context_tokens or DEFAULT_CONTEXT_TOKENS,
         slots=spec.slots or facts.slots or SLOTS.get(facts.flavor, MOST_SLOTS),
-        capabilities=Capabilities(
-            can_continue=known,
-            logprobs=known,
-            seed=known,
-            can_load=True,
-            chat=True,
-            exact_prompt_count=False,
-        ),
+        capabilities=abilities(facts.flavor, facts.told, owner_says(spec.options)),
         weights_bytes=facts.weights_bytes,
         parameters=facts.parameters,
         active_parameters=facts.parameters,

@@ -1,9 +1,12 @@
 """Requests as each kind of server wants them. Pure."""
 
+import json
 from enum import StrEnum
 from typing import Any
 
 from protos.contract.request import Job, Sampling
+from workers.engines.openai_compatible.features.grammars import grammar_body
+from workers.engines.openai_compatible.features.messages import message_body, tooling_body
 
 
 class Flavor(StrEnum):
@@ -27,10 +30,18 @@ def request_of(job: Job, *, model: str, flavor: Flavor, room_tokens: int) -> tup
     body |= _sampling(job.sampling, flavor, chat=bool(job.messages))
     if job.cache_salt and flavor is Flavor.VLLM:  # the others know no such thing: what they cache is everybody's
         body["cache_salt"] = job.cache_salt
+    if job.grammar is not None:
+        body |= grammar_body(
+            job.grammar, structured_outputs=flavor is Flavor.VLLM, plain_fields=flavor is Flavor.SGLANG
+        )
     if job.messages:
-        body["messages"] = [_message(one.role, one.content, one.name) for one in job.messages]
+        body["messages"] = [message_body(one) for one in job.messages]
+        if job.tooling is not None:
+            body |= tooling_body(job.tooling, names_one=flavor is not Flavor.LLAMA_SERVER)
+        if job.template_arguments:
+            body["chat_template_kwargs"] = json.loads(job.template_arguments)
         if job.continue_from is not None and job.continue_from.text:
-            body["messages"].append(_message("assistant", job.continue_from.text, ""))
+            body["messages"].append({"role": "assistant", "content": job.continue_from.text})
             if flavor in _BATCHING:
                 body |= {"continue_final_message": True, "add_generation_prompt": False}
         return "chat/completions", body
@@ -39,10 +50,6 @@ def request_of(job: Job, *, model: str, flavor: Flavor, room_tokens: int) -> tup
     # OpenAI's completions stop after 16 tokens when nothing is said.
     body.setdefault("max_tokens", max(1, room_tokens))
     return "completions", body
-
-
-def _message(role: str, content: str, name: str) -> dict[str, str]:
-    return {"role": role, "content": content} | ({"name": name} if name else {})
 
 
 def _sampling(sampling: Sampling, flavor: Flavor, *, chat: bool) -> dict[str, Any]:
@@ -60,6 +67,12 @@ def _sampling(sampling: Sampling, flavor: Flavor, *, chat: bool) -> dict[str, An
             body[name] = getattr(sampling, name)
     if says_all or sampling.repetition_penalty != 1.0:
         body["repetition_penalty" if flavor in _BATCHING else "repeat_penalty"] = sampling.repetition_penalty
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    if flavor in _BATCHING and sampling.min_tokens:
+        body["min_tokens"] = sampling.min_tokens
+    if flavor in _BATCHING and sampling.stop_token_ids:
+        body["stop_token_ids"] = list(sampling.stop_token_ids)
     if sampling.ignore_eos:
         body["ignore_eos"] = True
     if sampling.logprobs:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from protos.contract.models.model_name import quantization_in
+from workers.engines.openai_compatible.features.abilities import from_llama_server, from_lm_studio, from_ollama
 from workers.engines.openai_compatible.requests import Flavor
 from workers.engines.openai_compatible.server_client import ServerClient, Unreachable
 
@@ -28,6 +29,7 @@ class ServerFacts:
     parameters: int = 0
     weights_bytes: int = 0
     version: str = ""
+    told: frozenset[str] = frozenset()  # what it says the model can, see ``features.abilities``
 
 
 async def ask(client: ServerClient, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -56,6 +58,7 @@ async def llama_server(client: ServerClient, entry: dict[str, Any]) -> ServerFac
         parameters=_number(meta.get("n_params")),
         weights_bytes=_number(meta.get("size")),
         version=str(props.get("build_info") or ""),
+        told=from_llama_server(props),
     )
 
 
@@ -89,6 +92,7 @@ async def ollama(client: ServerClient, entry: dict[str, Any]) -> ServerFacts | N
         parameters=_number(info.get("general.parameter_count"))
         or _parameters(str(details.get("parameter_size") or "")),
         weights_bytes=_number(stored.get("size")),
+        told=from_ollama(shown.get("capabilities")),
         version=str((await ask(client, "GET", "/api/version")).get("version") or ""),
     )
 
@@ -120,6 +124,7 @@ async def lm_studio(client: ServerClient, entry: dict[str, Any]) -> ServerFacts 
         model=entry["id"],
         quantization=str(found.get("quantization") or ""),
         context_tokens=_number(found.get("loaded_context_length")) or min(trained, DEFAULT_CONTEXT_TOKENS),
+        told=from_lm_studio(found),
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from protos.contract.request import Job
 from protos.contract.stream import Delta, FinishReason, RefusalCode, TokenLogprob, Usage
+from protos.contract.tools import ToolCallDelta
 from workers.engines.base import Refused
 from workers.engines.openai_compatible.chunks import Chunk, parse_chunk, whole_answer
 from workers.engines.openai_compatible.refusals import MAX_ERROR_BYTES, refusal
@@ -32,6 +33,8 @@ class Running:
     started: bool = False  # has a slot
     accepted: bool = False  # submit has returned
     finished: bool = False
+    echoed: bool = False
+    called: bool = False  # there are calls in it
     taken: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     task: asyncio.Task[None] | None = None
 
@@ -43,6 +46,7 @@ class Running:
         *,
         reasoning: str = "",
         logprobs: tuple[TokenLogprob, ...] = (),
+        tool_calls: tuple[ToolCallDelta, ...] = (),
         usage: Usage | None = None,
         error: str = "",
     ) -> Delta:
@@ -63,7 +67,14 @@ class Running:
             usage=usage if reason is not None else None,
             logprobs=logprobs,
             error=error,
+            tool_calls=tool_calls,
+            echo=self._echo() if at == 0 and not self.echoed else "",
         )
+
+    def _echo(self) -> str:
+        """The prompt, with the first delta, when it is to be repeated."""
+        self.echoed = True
+        return self.job.prompt if self.job.sampling.echo and isinstance(self.job.prompt, str) else ""
 
     def broke_off(self, error: str) -> Delta:
         """The last delta of an answer that did not come to its end."""
@@ -77,7 +88,10 @@ async def deltas_of(running: Running) -> AsyncGenerator[Delta, None]:
     """
     upstream, job = running.upstream, running.job
     room = upstream.loaded.context_tokens - running.prompt_tokens - 1
-    path, body = request_of(job, model=upstream.model, flavor=upstream.flavor, room_tokens=room)
+    try:
+        path, body = request_of(job, model=upstream.model, flavor=upstream.flavor, room_tokens=room)
+    except ValueError as error:  # a schema, or arguments of the template
+        raise Refused(RefusalCode.INVALID, f"it is no JSON: {error}", parameter="response_format") from None
     try:
         async with upstream.client.stream(path, msgspec.json.encode(body)) as reply:
             if reply.status != 200:
@@ -140,9 +154,12 @@ async def _deltas(running: Running, chunks: AsyncIterator[Chunk]) -> AsyncIterat
         reason = chunk.finish_reason or reason
         usage = chunk.usage or usage
         # A chunk is a token unless its log-probabilities tell otherwise.
-        tokens = len(chunk.logprobs) or (1 if chunk.text or chunk.reasoning else 0)
+        tokens = len(chunk.logprobs) or (1 if chunk.text or chunk.reasoning or chunk.tool_calls else 0)
         if tokens:
-            yield running.delta(chunk.text, tokens, reasoning=chunk.reasoning, logprobs=chunk.logprobs)
+            running.called = running.called or bool(chunk.tool_calls)
+            yield running.delta(
+                chunk.text, tokens, reasoning=chunk.reasoning, logprobs=chunk.logprobs, tool_calls=chunk.tool_calls
+            )
     if reason is None:
         yield running.broke_off("the server ended the stream without a finish reason")
         return
@@ -154,4 +171,6 @@ async def _deltas(running: Running, chunks: AsyncIterator[Chunk]) -> AsyncIterat
             completion_tokens=running.position,
             cached_tokens=usage.cached_tokens,
         )
+    if running.called and reason is FinishReason.STOP:
+        reason = FinishReason.TOOL_CALLS  # some say stop all the same
     yield running.delta(tokens=late, reason=reason, usage=usage)

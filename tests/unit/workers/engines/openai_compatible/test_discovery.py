@@ -40,6 +40,7 @@ async def test_a_model_that_ollama_runs_has_the_context_it_runs_with() -> None:
         parameters=8_000_000_000,
         weights_bytes=9_608_350_245,
         version="0.12.6",
+        told=frozenset({"vision"}),
     )
 
 
