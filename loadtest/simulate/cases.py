@@ -14,7 +14,7 @@ from loadtest.simulate.metrics import Figures, Served, figures
 from loadtest.simulate.router_side import NO_ADMISSION
 from loadtest.simulate.search import REQUIRED, Knee, find_knee
 from loadtest.simulate.traces import read_trace
-from loadtest.simulate.traffic import GENERATORS, Arrival, at_rate, from_sizes
+from loadtest.simulate.traffic import GENERATORS, LONGEST_PROMPT, Arrival, at_rate, from_sizes
 from loadtest.simulate.world import REPORT_GAP_S, Drift, Setup, World
 
 ORACLE = frozenset({"weighted_round_robin", "weighted_least_request"})
@@ -25,6 +25,9 @@ SPEED_BLIND = ("round_robin", "random", "least_request", "power_of_two", "cache_
 
 CLAIRVOYANT_GAP_S = 0.005
 """Seconds between two load reports to a policy that is to know everything."""
+
+FIRST_RATE = 0.5
+"""Requests a second where the search begins when nothing can be answered whole, and no bound says where."""
 
 GIVE_UP_AT = 0.12
 """A run in which so many have missed is far beyond the knee: its end would teach nothing."""
@@ -79,7 +82,7 @@ def traffic_at(case: Case, rate: float) -> list[Arrival]:
 def bound_of(case: Case) -> float:
     """The fluid upper bound on goodput for this traffic on the fleet's true capacities."""
     fleet = fleet_of(case.fleet)
-    return best_goodput(fleet, traffic_at(case, 1.0), fleet.true_parameters(case.seed))
+    return max(0.0, best_goodput(fleet, traffic_at(case, 1.0), fleet.true_parameters(case.seed)))
 
 
 def run_at(case: Case, rate: float, *, give_up_at: float = 1.0) -> Figures:
@@ -130,8 +133,33 @@ def solve(case: Case) -> Outcome:
         broken += found.quality_floor_broken
         return found
 
-    knee = find_knee(run, bound * case.start, precision=case.precision, stride=case.stride)
+    first = bound * case.start if bound > 0.0 else FIRST_RATE
+    knee = find_knee(run, first, precision=case.precision, stride=case.stride)
     return Outcome(case=case, knee=knee, figures=knee.figures, bound=bound, quality_floor_broken=broken)
+
+
+def notes_on(case: Case) -> tuple[str, ...]:
+    """What of the traffic no policy can help: lines for people."""
+    fleet = fleet_of(case.fleet)
+    notes = []
+    if case.traffic not in GENERATORS:
+        cut = sum(prompt > LONGEST_PROMPT for _, prompt, _, _ in _trace(case.traffic))
+        if cut:
+            notes.append(f"{cut} prompts of the trace are cut to {LONGEST_PROMPT} tokens")
+    longest: dict[str, int] = {}
+    for node, parameters in zip(fleet.nodes, fleet.true_parameters(case.seed), strict=True):
+        model = node.instance.model
+        longest[model] = max(longest.get(model, 0), parameters.context_tokens)
+    arrivals = traffic_at(case, 1.0)
+    lost = [one for one in arrivals if one.prompt_tokens + one.output_tokens > longest.get(one.model, 0)]
+    if lost:
+        most = max(one.prompt_tokens + one.output_tokens for one in lost)
+        models = ", ".join(f"{name} {longest.get(name, 0)}" for name in sorted({one.model for one in lost}))
+        notes.append(
+            f"{len(lost)} of {len(arrivals)} requests fit no worker's context with their answers (up to {most} tokens; "
+            f"largest contexts: {models}): no policy can answer them whole"
+        )
+    return tuple(notes)
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from loadtest.simulate.cases import Case, Outcome, fleet_of, solve, traffic_at
+from loadtest.simulate.cases import Case, Outcome, fleet_of, notes_on, solve, traffic_at
 from loadtest.simulate.policies import POLICIES
 from loadtest.simulate.search import REQUIRED
 from router.errors import ConfigError
@@ -29,7 +29,9 @@ def simulate(
     traffic: Annotated[
         str, typer.Option(help="azure-like, code-like, agent-like, or a trace: Azure .csv, Mooncake .jsonl.")
     ] = "azure-like",
-    policy: Annotated[str, typer.Option(help="A policy's name, several with commas between, or all.")] = "all",
+    policy: Annotated[
+        list[str] | None, typer.Option(help="A policy's name, several with commas between, or all. May be repeated.")
+    ] = None,
     rate: Annotated[
         float, typer.Option(min=0, help="Requests a second; 0 looks for the load at which goodput breaks.")
     ] = 0.0,
@@ -60,7 +62,7 @@ def simulate(
         )
         fleet_of(base.fleet)
         traffic_at(base, 1.0)
-        outcomes = _solve([_with_policy(base, name) for name in _policies(policy)], processes)
+        outcomes = _solve([_with_policy(base, name) for name in _policies(policy or ["all"])], processes)
     except ConfigError as error:
         _fail(error.message)
     _show(outcomes)
@@ -69,9 +71,10 @@ def simulate(
         out.write_text(json.dumps([_figures(one) for one in outcomes], indent=2) + "\n", encoding="utf-8")
 
 
-def _policies(text: str) -> list[str]:
-    """Names from the command line; ConfigError for one that does not exist."""
-    names = list(POLICIES) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+def _policies(given: list[str]) -> list[str]:
+    """Names from the command line, each once, in the order given; ConfigError for one that does not exist."""
+    told = [name.strip() for text in given for name in text.split(",") if name.strip()]
+    names = list(dict.fromkeys(name for one in told for name in (POLICIES if one == "all" else (one,))))
     for name in names:
         if name not in POLICIES:
             raise ConfigError(f"--policy: there is no policy '{name}'; the policies are all, {', '.join(POLICIES)}")
@@ -126,8 +129,13 @@ def _show(outcomes: list[Outcome]) -> None:
         f"goodput is in requests/s, no policy can keep up more than {outcomes[0].bound:.2f}\n",
         soft_wrap=True,
     )
+    for note in notes_on(case):
+        console.print(f"note: {note}", soft_wrap=True)
     ranked = sorted(outcomes, key=goodput, reverse=True)
     console.print(_goodput_table(ranked), "", _latency_table(ranked), sep="\n")
+    for one in ranked:
+        if why := why_nothing(one):
+            console.print(f"{one.case.policy}: {why}", soft_wrap=True)
     if len(spec.nodes) <= WORKERS_SHOWN:
         room = max((console.width - max(len(node.node) for node in spec.nodes) - 2) // 10, 1)
         for start in range(0, len(ranked), room):
@@ -181,6 +189,20 @@ def _utilisation_table(some: list[Outcome], nodes: list[str]) -> Table:
     for node in nodes:
         table.add_row(node, *(f"{one.figures.utilisation.get(node, 0.0):.0%}" for one in shown if one.figures))
     return table
+
+
+def why_nothing(one: Outcome) -> str:
+    """Why no load holds, by what became of the requests at the lowest that was tried; empty: one does."""
+    at = one.knee.lowest if one.knee is not None else one.figures
+    if at is None or goodput(one) > 0.0:
+        return ""
+    refused = sum(at.shed.values())
+    reasons = [f"{count / at.requests:.0%} {code}" for code, count in sorted(at.shed.items(), key=lambda one: -one[1])]
+    told = [f"refused {refused / at.requests:.0%} ({', '.join(reasons)})"] if refused else []
+    if refused < at.requests:
+        late = f"TTFT p50 {at.ttft_s['p50']:.2f} s, TPOT p50 {1000 * at.tpot_s['p50']:.0f} ms"
+        told.append(f"{at.within:.0%} inside the targets; those served had {late}")
+    return f"holds no load with {REQUIRED:.0%} inside the targets: at {at.offered:.2g} requests/s " + "; ".join(told)
 
 
 def goodput(one: Outcome) -> float:

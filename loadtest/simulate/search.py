@@ -21,6 +21,7 @@ class Knee:
     goodput: float
     rate: float
     figures: Figures | None
+    lowest: Figures | None = None  # of the lowest load tried, where none holds
     tried: dict[float, float] = field(default_factory=dict)  # rate -> share inside the targets
 
 
@@ -51,7 +52,7 @@ def find_knee(run: Run, first: float, *, precision: float = 0.04, stride: float 
             rate = (low + high) / 2.0
     shares = {rate: found.within for rate, found in sorted(tried.items())}
     if low == 0.0:
-        return Knee(goodput=0.0, rate=0.0, figures=None, tried=shares)
+        return Knee(goodput=0.0, rate=0.0, figures=None, lowest=tried[min(tried)], tried=shares)
     crossing = low
     if high > low:
         inside, outside = shares[low], shares[high]
