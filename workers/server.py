@@ -205,7 +205,7 @@ def _spec(config: WorkerConfig, engine: EngineSpec, model: ModelConfig) -> Model
         path=config.base_url if engine.asks_server else model.path,
         quantization=canonical(model.quantization),
         context_tokens=model.context_tokens or config.context_tokens,
-        slots=model.slots or config.slots,
+        slots=model.slots or config.slots or (engine.capped_slots if config.max_memory_bytes else 0),
         options=options,
     )
 

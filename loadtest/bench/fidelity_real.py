@@ -29,7 +29,9 @@ class RealWorker:
     """One loaded model, one thread. Runs one load at a time."""
 
     def __init__(self, model: Path, hardware: Hardware) -> None:
-        self._spec = ModelSpec(name="fidelity", path=str(model), context_tokens=CONTEXT_TOKENS, slots=SLOTS)
+        self._spec = ModelSpec(
+            name="fidelity", path=str(model), context_tokens=CONTEXT_TOKENS, slots=SLOTS, options={"threads": 1}
+        )
         self._engine = LlamaCppEngine()
         self._hub = StepReader(self._engine, self._fail)
         self._measure = JoinBenchmark(hardware, Effort.FULL, None)

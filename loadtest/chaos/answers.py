@@ -23,6 +23,8 @@ from workers.engines.step_reader import StepReader
 SLOTS = 8
 CONTEXT_TOKENS = 1024
 ANSWER_WITHIN_S = 300.0
+EXACT: dict[str, str | int | float | bool] = {"exact": True, "threads": 1}
+"""So that an answer is the same whatever runs beside it and wherever it goes on: the pool's workers have it too."""
 
 
 def simulated_answer(prompt: str, tokens: int) -> list[str]:
@@ -67,7 +69,7 @@ class RealAnswers:
         self._hub.start()
         self._hub.add(self._hear)
         for quantization, path in self._files.items():
-            spec = ModelSpec(name=self._name, path=str(path), context_tokens=CONTEXT_TOKENS, slots=SLOTS)
+            spec = ModelSpec(name=self._name, path=str(path), context_tokens=CONTEXT_TOKENS, slots=SLOTS, options=EXACT)
             self.loaded[quantization] = await self._engine.load(spec, lambda _fraction, _message: None)
         return self
 

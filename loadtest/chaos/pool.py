@@ -220,9 +220,10 @@ class ChaosPool:
         measure = self.layout.loading and number == 1
         if measure:
             models += [f"{name}={other}" for other in self.models.values() for name in ("second", "third")]
-        self._start(
-            name, "llama.cpp", models, "--slots", "16", "--context", "1024", "--threads", "1", benchmark=measure
-        )
+        exact = self.folder / "exact.toml"
+        exact.write_text("[options]\nexact = true\n")
+        settings = ("--slots", "16", "--context", "1024", "--threads", "1", "--config", str(exact))
+        self._start(name, "llama.cpp", models, *settings, benchmark=measure)
 
     def _start(
         self,

@@ -38,7 +38,9 @@ class OurEngine:
     """One loaded model; waves run one after the other."""
 
     def __init__(self, model: Path, slots: int) -> None:
-        self._spec = ModelSpec(name="bench", path=str(model), context_tokens=CONTEXT_TOKENS, slots=slots)
+        self._spec = ModelSpec(
+            name="bench", path=str(model), context_tokens=CONTEXT_TOKENS, slots=slots, options={"threads": 1}
+        )
         self._engine = LlamaCppEngine()
         self._firsts: dict[str, float] = {}
         self._counts: dict[str, int] = {}

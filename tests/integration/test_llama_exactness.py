@@ -15,15 +15,16 @@ from workers.models.smollm2 import make
 
 pytestmark = pytest.mark.model
 NEIGHBOURS = 15
+EXACT: dict[str, str | int | float | bool] = {"exact": True, "threads": 1}
 
 
 @pytest.mark.parametrize("quantization", ["q8_0", "q4_0"])
 async def test_a_greedy_answer_is_the_same_alone_and_among_fifteen_others(
     quantization: str,
 ) -> None:
-    """With the default settings: flash attention, separate KV streams, one thread; token ids are compared."""
+    """With ``exact``: flash attention, separate KV streams, one thread; token ids are compared."""
     files = make(MODELS, [quantization])
-    spec = ModelSpec(name="m", path=str(files[quantization]), context_tokens=512, slots=NEIGHBOURS + 1)
+    spec = ModelSpec(name="m", path=str(files[quantization]), context_tokens=512, slots=NEIGHBOURS + 1, options=EXACT)
     rig = Rig("llama.cpp", make_engine("llama.cpp"), spec)
     sampling = Sampling(temperature=0.0, max_tokens=40, ignore_eos=True)
     prompts = [f"Story {number}: once upon a time, " + "far away, " * (8 * number) for number in range(NEIGHBOURS + 1)]
@@ -45,7 +46,7 @@ async def test_a_greedy_answer_is_the_same_alone_and_among_fifteen_others(
 @pytest.mark.parametrize("at", [1, 17, 63])
 async def test_an_answer_that_moves_goes_on_exactly(model_files: dict[str, Path], at: int) -> None:
     """Another engine of the same quantization goes on from a token with the very tokens that would have come."""
-    spec = ModelSpec(name="m", path=str(model_files["q8_0"]), context_tokens=512, slots=2)
+    spec = ModelSpec(name="m", path=str(model_files["q8_0"]), context_tokens=512, slots=2, options=EXACT)
     prompt = "A list of things in the house of the old captain: " + "a brass compass, a torn map, " * 18
     whole = Sampling(temperature=0.0, max_tokens=80, ignore_eos=True)
     rest = Sampling(temperature=0.0, max_tokens=80 - at, ignore_eos=True)
@@ -72,7 +73,7 @@ async def test_an_answer_that_moves_goes_on_exactly(model_files: dict[str, Path]
 
 async def test_a_conversation_whose_memory_was_moved_goes_on_as_if_it_had_not(model_files: dict[str, Path]) -> None:
     """Its slot was wanted beside a running one: it is found elsewhere, reused, and the answer is the same."""
-    spec = ModelSpec(name="m", path=str(model_files["q8_0"]), context_tokens=512, slots=4)
+    spec = ModelSpec(name="m", path=str(model_files["q8_0"]), context_tokens=512, slots=4, options=EXACT)
     rig = Rig("llama.cpp", make_engine("llama.cpp"), spec)
     greedy = Sampling(temperature=0.0, max_tokens=24, ignore_eos=True)
     long = Sampling(temperature=0.0, max_tokens=200, ignore_eos=True)

@@ -14,6 +14,7 @@ from protos.contract.worker import Profile
 from workers.cli.log_setup import LOG_BYTES, set_up_logging
 from workers.config import BATTERY_PRICE_S, DISK_BYTES, UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
 from workers.engines.table import engine_spec
+from workers.hardware.cpu import compute_cores
 from workers.installing.own_place import own_command, runs_from_own_place
 from workers.installing.provide import LLAMA_CPP, llama_plan_here, provide_llama
 from workers.joining import service_units
@@ -129,7 +130,7 @@ class JoinSteps:
             models=[(one.name, one.path) for one in wish.named],
             base_url=flags["base_url"] or "",
             needs_bytes=sum(needs),
-            threads=self._threads(profile.hardware.cores),
+            threads=self._threads(compute_cores(profile.hardware)),
             benchmark=flags["benchmark"] or "full",
             when=flags["when"] or "always",
             battery_price_s=self._battery_price_s() if has_battery() else 0.0,
@@ -148,7 +149,7 @@ class JoinSteps:
         asked, default = self._flags["threads"] or 0, self._engine.default_threads
         if not asked and not default:
             return 0
-        others = sum(one.cores for one in Shares(meeting_place(), self._node, Bounds()).others())
+        others = Shares(meeting_place(), self._node, Bounds()).others()
         bounds = Bounds(cores=cores, max_cores=self._flags["max_cores"] or 0)
         return cores_for(bounds, others, asked=asked, default=default)
 

@@ -14,6 +14,11 @@ from urllib.parse import urlsplit
 from protos.contract.addresses import is_loopback
 from protos.contract.worker import Hardware, ModelInstance
 from workers.engines.base import Engine, LoadError
+from workers.hardware.cpu import compute_cores
+
+SHARE_CORES = "share_cores"
+"""A model's option, of engines with ``default_threads``: ``threads`` are the most, and how many it is follows from who
+else computes on this machine."""
 
 
 class EngineSpec(ABC):
@@ -32,7 +37,9 @@ class EngineSpec(ABC):
     model_files: str = ""
     """What its models look like on disk; empty: they are not found there."""
     default_threads: int = 0
-    """Of a processor that it computes on unless told otherwise; 0: the runtime decides."""
+    """Of a processor that it computes on unless told otherwise, as far as it has them; 0: the runtime decides."""
+    capped_slots: int = 0
+    """Slots where the owner caps its memory, as ``memory_bytes`` reckons them; 0: as it decides by itself."""
     asks_server: bool = False
     """Its models are those of a server that runs already, at ``base_url``. A ``ModelSpec`` has that URL as its path,
     and the server's name of the model as its option ``upstream_model``."""
@@ -67,7 +74,7 @@ class EngineSpec(ABC):
 
     def with_threads(self, hardware: Hardware, asked: int) -> Hardware:
         """A processor together with how many threads compute on it; other hardware as it is."""
-        threads = asked or self.default_threads
+        threads = asked or min(self.default_threads, compute_cores(hardware) or 1)
         if hardware.kind != "cpu" or not threads:
             return hardware
         return replace(hardware, details={**hardware.details, "threads": str(threads)})

@@ -1,6 +1,7 @@
 """A Linux machine's processor and memory from what /proc and the control group say. Pure."""
 
 import math
+import os
 import re
 from collections.abc import Collection, Mapping
 
@@ -51,6 +52,16 @@ def parse_linux(outputs: Mapping[str, str]) -> Hardware:
         cores=cores,
         details={key: value for key, value in details.items() if value},
     )
+
+
+def compute_cores(hardware: Hardware, environment: Mapping[str, str] | None = None) -> int:
+    """Cores that an engine may compute on: physical ones, of those this process may use; ``OMP_NUM_THREADS`` caps them,
+    as for every program that computes. 0: not known.
+    """
+    told = hardware.details.get("physical_cores", "")
+    cores = int(told) if told.isdigit() else hardware.cores
+    cap = (os.environ if environment is None else environment).get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(cores, int(cap)) if cap.isdigit() and int(cap) and cores else cores
 
 
 def processor_name(cpuinfo: str) -> str:

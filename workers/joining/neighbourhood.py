@@ -8,7 +8,8 @@ import msgspec
 from protos.contract.worker import Hardware, Profile
 from workers.config import WorkerConfig
 from workers.engines.base import LoadError, ModelSpec
-from workers.engines.spec import EngineSpec
+from workers.engines.spec import SHARE_CORES, EngineSpec
+from workers.hardware.cpu import compute_cores
 from workers.neighbours.place import meeting_place
 from workers.neighbours.shares import Bounds, Shares
 from workers.neighbours.turns import MachineTurns
@@ -32,15 +33,19 @@ class Neighbourhood:
 
     def agreed(self, profile: Profile) -> tuple[WorkerConfig, Profile]:
         """The configuration and the profile with the cores that are left for an engine that computes on them."""
-        default = self._engine.default_threads
+        bounds = bounds_of(self._config, profile.hardware)
+        default = min(self._engine.default_threads, bounds.cores or 1)
         if self.shares is None or profile.hardware.kind != "cpu" or not default:
             return self._config, profile
         asked = asked_threads(self._config)
-        threads = self.shares.take_cores(asked=asked, default=default)
-        if threads == (asked or default):
-            return self._config, profile
-        hardware = self._engine.with_threads(profile.hardware, threads)
-        return msgspec.structs.replace(self._config, threads=threads), replace(profile, hardware=hardware)
+        granted = self.shares.take_cores(asked=asked, default=default)
+        known = replace(profile, hardware=self._engine.with_threads(profile.hardware, granted))
+        if asked:
+            return msgspec.structs.replace(self._config, threads=granted), known
+        # how many it is changes as neighbours come and go: the engine looks, and takes at most so many
+        most = min(default, bounds.max_cores or default)
+        options = {**self._config.options, SHARE_CORES: True}
+        return msgspec.structs.replace(self._config, threads=most, options=options), known
 
     def needs(self, spec: ModelSpec) -> int:
         """Bytes of memory that a model will take; 0: not known. Blocks."""
@@ -58,9 +63,8 @@ class Neighbourhood:
 
 def bounds_of(config: WorkerConfig, hardware: Hardware) -> Bounds:
     """The machine's, as far as its workers share it, and the owner's."""
-    physical = hardware.details.get("physical_cores", "")
     return Bounds(
-        cores=min(int(physical), hardware.cores) if physical.isdigit() and hardware.cores else hardware.cores,
+        cores=compute_cores(hardware),
         memory_bytes=hardware.memory_bytes if hardware.kind in UNIFIED else 0,
         max_cores=config.max_cores,
         max_memory_bytes=config.max_memory_bytes,

@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -36,10 +36,13 @@ class NoRoom(WorkerError):
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """What one worker takes: cores that it computes on, and bytes of memory by model."""
+    """What one worker takes: cores that it computes on, and bytes of memory by model. ``sharing``: the cores are its
+    part of what is there, and fewer once there are more who share.
+    """
 
     name: str
     cores: int = 0
+    sharing: bool = False
     memory: dict[str, int] = {}
 
 
@@ -53,20 +56,25 @@ class Bounds:
     max_memory_bytes: int = 0
 
 
-def cores_for(bounds: Bounds, others: int, *, asked: int, default: int) -> int:
-    """How many cores to compute on where ``others`` are taken. What was asked for counts, up to the owner's cap; else
-    the default, as far as it is left, and one in any case.
+def cores_for(bounds: Bounds, others: Sequence[Share], *, asked: int, default: int) -> int:
+    """How many cores to compute on beside ``others``. What was asked for counts, up to the owner's cap; else the
+    default, at most an equal part of what those leave who asked for theirs, and one in any case: two who spin for one
+    another on one core are slower together than either alone.
 
-    >>> cores_for(Bounds(cores=8), 5, asked=0, default=8)
+    >>> cores_for(Bounds(cores=8), [Share(name="a", cores=5)], asked=0, default=8)
     3
-    >>> cores_for(Bounds(cores=8, max_cores=2), 0, asked=4, default=8)
+    >>> cores_for(Bounds(cores=8), [Share(name="a", cores=8, sharing=True)], asked=0, default=8)
+    4
+    >>> cores_for(Bounds(cores=8, max_cores=2), [], asked=4, default=8)
     2
     """
     cap = bounds.max_cores or max(asked, default, 1)
     if asked:
         return min(asked, cap)
-    left = bounds.cores - others if bounds.cores else default
-    return max(1, min(default, left, cap))
+    fixed = sum(one.cores for one in others if not one.sharing)
+    sharers = 1 + sum(one.sharing and one.cores > 0 for one in others)
+    part = (bounds.cores - fixed) // sharers if bounds.cores else default
+    return max(1, min(default, part, cap))
 
 
 def why_no_room(bounds: Bounds, mine: Share, others: tuple[Share, ...], model: str, needs: int) -> str:
@@ -102,11 +110,12 @@ class Shares:
     def take_cores(self, *, asked: int, default: int) -> int:
         """How many cores to compute on, by agreement with who is here; they are this worker's from now on."""
         with self._agreeing():
-            others = sum(one.cores for one in self.others())
+            others = self.others()
             granted = cores_for(self._bounds, others, asked=asked, default=default)
-            if self._bounds.cores and granted + others > self._bounds.cores:
-                log.warning("cores.shared", cores=granted, neighbours=others, of=self._bounds.cores)
-            self._tell(Share(name=self._mine.name, cores=granted, memory=self._mine.memory))
+            fixed = sum(one.cores for one in others if not one.sharing)
+            if self._bounds.cores and granted + fixed > self._bounds.cores:
+                log.warning("cores.shared", cores=granted, neighbours=fixed, of=self._bounds.cores)
+            self._tell(Share(name=self._mine.name, cores=granted, sharing=not asked, memory=self._mine.memory))
         return granted
 
     def take_memory(self, model: str, needs: int) -> None:
@@ -115,23 +124,20 @@ class Shares:
             if why := why_no_room(self._bounds, self._mine, self.others(), model, needs):
                 raise NoRoom(why)
             memory = {**self._mine.memory, model: needs}
-            self._tell(Share(name=self._mine.name, cores=self._mine.cores, memory=memory))
+            self._tell(msgspec.structs.replace(self._mine, memory=memory))
 
     def give_back(self, model: str) -> None:
         """The model is gone."""
         if model not in self._mine.memory:
             return
         memory = {name: size for name, size in self._mine.memory.items() if name != model}
-        self._tell(Share(name=self._mine.name, cores=self._mine.cores, memory=memory))
+        self._tell(msgspec.structs.replace(self._mine, memory=memory))
 
     def others(self) -> tuple[Share, ...]:
         """What the neighbours say; who does not live, or does not speak as a worker does, says nothing."""
-        found = []
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            if self._file is None or path != self._path:
-                with contextlib.suppress(OSError, msgspec.DecodeError):
-                    found += [msgspec.json.decode(told, type=Share) for told in _held(path)]
-        return tuple(found)
+        return tuple(
+            _told(path for path in self._folder.glob(f"*{SUFFIX}") if self._file is None or path != self._path)
+        )
 
     def close(self) -> None:
         """Take nothing any more."""
@@ -181,6 +187,21 @@ def living(folder: Path) -> tuple[int, ...]:
     """Process ids of the workers that say something here, by the names of their files."""
     names = (path.name.partition("-")[0] for path in folder.glob(f"*{SUFFIX}"))
     return tuple(int(one) for one in names if one.isdigit())
+
+
+def cores_now(folder: Path, cores: int, most: int) -> int:
+    """The part of a machine's ``cores`` that this process has beside its neighbours, at most ``most``. Blocks for as
+    long as small files take.
+    """
+    own = f"{os.getpid()}-"
+    others = _told(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith(own))
+    return cores_for(Bounds(cores=cores), tuple(others), asked=0, default=max(1, most))
+
+
+def _told(paths: Iterable[Path]) -> Iterator[Share]:
+    for path in sorted(paths):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            yield from (msgspec.json.decode(told, type=Share) for told in _held(path))
 
 
 def _held(path: Path) -> list[bytes]:

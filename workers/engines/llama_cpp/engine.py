@@ -46,7 +46,7 @@ class LlamaCppEngine(ModelTable[Runner]):
         except (ImportError, OSError) as error:
             hint = "allsorts engine install llama.cpp --anew"
             raise LoadError(f"llama.cpp is not usable here ({error}); try: {hint}") from error
-        runner = Runner(spec, options, self._publish, self._died)
+        runner = Runner(spec, options, self._publish, self._died, lambda: len(self.models))
         await asyncio.wrap_future(runner.start(progress))
         return runner
 

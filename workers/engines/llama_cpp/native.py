@@ -19,7 +19,8 @@ from workers.engines.prompts import vocabulary_fingerprint
 from workers.models.smollm2 import quieten_llama
 
 Logits = npt.NDArray[np.float32]
-_FLASH_ON, _FLASH_OFF = 1, 0
+_FLASH_AUTO, _FLASH_ON, _FLASH_OFF = -1, 1, 0
+_KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0, "q4_0": llama_cpp.GGML_TYPE_Q4_0}
 
 
 class NativeModel:
@@ -28,6 +29,7 @@ class NativeModel:
     def __init__(self, path: Path, options: Options, progress: Callable[[float], None]) -> None:
         quieten_llama()
         llama_cpp.llama_backend_init()
+        self.on_gpu = bool(options.gpu_layers and llama_cpp.llama_supports_gpu_offload())
         self._model = self._load(path, options, progress)
         self.vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.vocab_size = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
@@ -41,7 +43,6 @@ class NativeModel:
             or llama_cpp.llama_model_is_hybrid(self._model)
             or llama_cpp.llama_model_n_swa(self._model) > 0
         )
-        self.on_gpu = bool(options.gpu_layers and llama_cpp.llama_supports_gpu_offload())
 
     # -- loading ---------------------------------------------------------------------------------------
 
@@ -69,7 +70,9 @@ class NativeModel:
         parameters.n_ubatch = options.slots + options.prefill_tokens
         parameters.n_seq_max = options.slots
         parameters.n_threads = parameters.n_threads_batch = options.threads
-        parameters.flash_attn_type = _FLASH_ON if options.flash_attention else _FLASH_OFF
+        on = _FLASH_AUTO if self.on_gpu and options.kv_type == "f16" else _FLASH_ON
+        parameters.flash_attn_type = on if options.flash_attention else _FLASH_OFF
+        parameters.type_k = parameters.type_v = _KV_TYPES[options.kv_type]
         parameters.kv_unified = options.kv_unified
         parameters.no_perf = True
         context = llama_cpp.llama_init_from_model(self._model, parameters)
@@ -80,6 +83,10 @@ class NativeModel:
                 "lower --slots or --context"
             )
         return context
+
+    def use_threads(self, count: int) -> None:
+        """So many compute from the next batch on."""
+        llama_cpp.llama_set_n_threads(self._context, count, count)
 
     def close(self) -> None:
         """Free the context and the model."""

@@ -2,12 +2,15 @@
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import structlog
 
 from protos.contract.events import CacheChange
 from protos.contract.request import EmbeddingInputs, Job
@@ -18,7 +21,7 @@ from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.llama_cpp.batching import Batching
 from workers.engines.llama_cpp.chat import gguf_template, marks_in
 from workers.engines.llama_cpp.embedder import Embedder
-from workers.engines.llama_cpp.memory import check_memory
+from workers.engines.llama_cpp.memory import Offer
 from workers.engines.llama_cpp.model_file import loaded_with, read_model
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.native_embedding import NativeEmbedding, Vector
@@ -29,20 +32,31 @@ from workers.engines.templates.chat_template import with_chat
 from workers.engines.templates.dialogue import dialogue_of
 from workers.speculation.speculator import Counts
 
+log = structlog.get_logger(__name__)
+
 Publish = Callable[[StepResult], None]
 Died = Callable[[str], None]
 Command = Callable[[Batching], None]
+LOOK_AGAIN_S = 2.0
+"""Between looks at who else computes on this machine."""
 
 
 class Runner:
     """One model. ``publish`` and ``died`` are called from its thread; every other method from anywhere."""
 
-    def __init__(self, spec: ModelSpec, options: Options, publish: Publish, died: Died) -> None:
+    def __init__(
+        self, spec: ModelSpec, options: Options, publish: Publish, died: Died, models: Callable[[], int] = lambda: 1
+    ) -> None:
+        """``models``: how many this process has."""
         self.loaded: ModelInstance  # once it is
         self._spec = spec
         self._options = options
         self._publish = publish
         self._died = died
+        self._models = models
+        self._offer: Offer | None = None
+        self._threads = 0
+        self._looked_at = 0.0
         self._wake = threading.Condition()
         self._arriving: list[Sequence] = []
         self._commands: deque[Command] = deque()
@@ -116,7 +130,11 @@ class Runner:
     def _load(self, progress: Callable[[float, str], None]) -> tuple[Batching, ModelInstance]:
         path = Path(self._spec.path)
         shape = read_model(path)
-        check_memory(path, shape, self._options)
+        offer = Offer.here(self._options)
+        self._options = offer.options(self._options, self._spec, shape)
+        offer.check(path, shape, self._options)
+        log.info("model.options", model=self._spec.name, options=str(self._options))
+        self._offer = offer
         model = NativeModel(path, self._options, lambda fraction: progress(0.9 * fraction, f"reading {path.name}"))
         try:
             template = gguf_template(model, self._spec.name, self._options.chat_template)
@@ -137,7 +155,7 @@ class Runner:
             model,
             dialogue_of(template, marks),
         )
-        progress(1.0, "loaded")
+        progress(1.0, f"loaded: {self._options}")
         batching = Batching(model, self._options, facts.model, facts.quantization, marks)
         self._speculated = batching.speculated
         return batching, facts
@@ -152,9 +170,21 @@ class Runner:
                 return
             self._score(batching)
             if batching.busy:
+                self._share_cores(batching.model)
                 result = batching.step()
                 self._figures = result.load
                 self._publish(result)
+
+    def _share_cores(self, model: NativeModel) -> None:
+        """As many threads as the machine's other workers leave; looked up now and then while there is work."""
+        if self._offer is None or not self._options.share_cores or time.monotonic() - self._looked_at < LOOK_AGAIN_S:
+            return
+        self._looked_at = time.monotonic()
+        threads = self._offer.threads(self._options, self._models())
+        if threads != self._threads:
+            model.use_threads(threads)
+            log.info("model.threads", model=self._spec.name, threads=threads)
+            self._threads = threads
 
     def _hand_over(self, batching: Batching) -> None:
         """New jobs and commands into the batching, with the lock held: the load never shows a job nowhere."""

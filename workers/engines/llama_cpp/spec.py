@@ -11,7 +11,7 @@ from workers.engines.llama_cpp.model_file import read_model
 from workers.engines.llama_cpp.options import (
     DEFAULT_CONTEXT_TOKENS,
     DEFAULT_SLOTS,
-    LLAMA_THREADS,
+    MOST_THREADS,
     PLATFORM_BYTES,
 )
 from workers.engines.spec import EngineSpec
@@ -41,7 +41,8 @@ class LlamaCpp(EngineSpec):
     extra = "llama"
     module = "llama_cpp"
     model_files = "*.gguf"
-    default_threads = LLAMA_THREADS
+    default_threads = MOST_THREADS
+    capped_slots = DEFAULT_SLOTS
 
     @property
     def installation(self) -> str:

@@ -9,10 +9,13 @@ CPU = Hardware(kind="cpu", name="x", cores=8, details={"vector": "avx2"})
 
 
 @pytest.mark.parametrize(
-    ("engine", "asked", "told"), [("llama.cpp", 0, "1"), ("llama.cpp", 4, "4"), ("vllm", 6, "6"), ("vllm", 0, None)]
+    ("engine", "asked", "told"), [("llama.cpp", 0, "8"), ("llama.cpp", 4, "4"), ("vllm", 6, "6"), ("vllm", 0, None)]
 )
-def test_a_processor_is_reported_with_the_threads_that_compute(engine: str, asked: int, told: str | None) -> None:
-    """The router prices those, not all cores there are; an engine that decides itself is not spoken for."""
+def test_a_processor_is_reported_with_the_threads_that_compute(
+    engine: str, asked: int, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The router prices those; an engine that decides itself is not spoken for."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     found = ENGINES[engine].with_threads(CPU, asked)
     assert found.details.get("threads") == told
     assert found.details["vector"] == "avx2"

@@ -28,6 +28,7 @@ class AllCores(LlamaCpp):
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "machine"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return
 
 
@@ -46,10 +47,18 @@ def test_the_second_worker_computes_on_what_the_first_leaves() -> None:
     engine = AllCores()
     with among(engine, max_cores=6) as first, among(engine) as second, among(engine, threads=4) as third:
         assert threads(first) == (6, "6")
-        assert threads(second) == (2, "2")
-        assert threads(third) == (4, "")
+        assert threads(second) == (8, "4")  # half, and as many as are left once it looks again
+        assert threads(third) == (4, "4")
     with among(engine) as alone:
-        assert threads(alone) == (0, "")  # the engine's default, which the profile has already
+        assert threads(alone) == (8, "8")
+
+
+def test_who_asks_keeps_its_threads_and_who_does_not_is_told_to_look() -> None:
+    """The engine's option says which."""
+    with among(AllCores(), threads=3) as asks, among(AllCores()) as shares:
+        profile = Profile(node="mine", hardware=CPU, engine="llama.cpp")
+        assert "share_cores" not in asks.agreed(profile)[0].options
+        assert shares.agreed(profile)[0].options["share_cores"] is True
 
 
 def test_who_computes_elsewhere_takes_no_cores_and_no_turns() -> None:
@@ -57,7 +66,7 @@ def test_who_computes_elsewhere_takes_no_cores_and_no_turns() -> None:
     card = Hardware(kind="nvidia", name="NVIDIA H100", memory_bytes=2**36, cores=132)
     with among(AllCores(), card) as on_card, among(AllCores()) as second:
         assert threads(on_card, card) == (0, "")
-        assert threads(second) == (0, "")
+        assert threads(second) == (8, "8")
     with among(engine_spec("simulated")) as simulated:
         assert (simulated.turns, simulated.shares) == (None, None)
     for url, here in (("http://127.0.0.1:11434/v1", True), ("http://gpu.lan:8000/v1", False)):

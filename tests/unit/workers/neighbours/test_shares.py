@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.neighbours.shares import Bounds, NoRoom, Share, Shares, cores_for, why_no_room
+from workers.neighbours.shares import Bounds, NoRoom, Share, Shares, cores_for, cores_now, why_no_room
 
 GIB = 2**30
 EIGHT = Bounds(cores=8, memory_bytes=16 * GIB)
@@ -93,7 +93,34 @@ def test_what_is_no_worker_s_word_says_nothing(tmp_path: Path, other: "subproces
     ],
 )
 def test_cores_by_agreement(bounds: Bounds, others: int, asked: int, default: int, granted: int) -> None:
-    assert cores_for(bounds, others, asked=asked, default=default) == granted
+    there = [Share(name="other", cores=others)] if others else []
+    assert cores_for(bounds, there, asked=asked, default=default) == granted
+
+
+@pytest.mark.parametrize(
+    ("cores", "sharers", "fixed", "granted"), [(8, 1, 0, 4), (8, 2, 0, 2), (8, 3, 2, 1), (16, 1, 4, 6), (2, 5, 0, 1)]
+)
+def test_those_who_did_not_ask_share_alike(cores: int, sharers: int, fixed: int, granted: int) -> None:
+    """However many each took before there were more; who asked for some keeps them."""
+    there = [Share(name=f"s{number}", cores=cores, sharing=True) for number in range(sharers)]
+    there += [Share(name="fixed", cores=fixed)] if fixed else []
+    assert cores_for(Bounds(cores=cores), there, asked=0, default=cores) == granted
+
+
+def test_a_part_follows_who_is_here(tmp_path: Path) -> None:
+    """Of a process that looks again: half once a neighbour shares, all once it is gone, never its own file."""
+    mine = Shares(tmp_path, "mine", Bounds(cores=8))
+    mine.take_cores(asked=0, default=8)
+    assert cores_now(tmp_path, 8, 8) == 8
+    other = Shares(tmp_path, "other", Bounds(cores=8))
+    other.take_cores(asked=0, default=8)
+    for path in tmp_path.glob("*.share"):  # as another process's: its number is in the name
+        if b'"other"' in path.read_bytes():
+            path.rename(tmp_path / f"1-{path.name.partition('-')[2]}")
+    assert cores_now(tmp_path, 8, 8) == 4
+    assert cores_now(tmp_path, 8, 3) == 3
+    other.close()
+    mine.close()
 
 
 def test_the_owner_s_cap_counts_where_nobody_else_is() -> None:

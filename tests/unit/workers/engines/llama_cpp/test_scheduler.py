@@ -42,7 +42,7 @@ def test_the_last_part_of_a_prompt_is_sampled_from() -> None:
 
 def test_exactness_is_bought_where_it_can_be_had() -> None:
     """On a CPU, unless the operator would rather have the speed."""
-    assert Options().rows_of_one(on_gpu=False) == EXACT_ROWS
-    assert Options(prefill_tokens=32).rows_of_one(on_gpu=False) == 32
-    assert Options().rows_of_one(on_gpu=True) == Options().prefill_tokens
-    assert Options(exact=False).rows_of_one(on_gpu=False) == Options().prefill_tokens
+    assert Options(exact=True).rows_of_one(on_gpu=False) == EXACT_ROWS
+    assert Options(exact=True, prefill_tokens=32).rows_of_one(on_gpu=False) == 32
+    assert Options(exact=True).rows_of_one(on_gpu=True) == Options().prefill_tokens
+    assert Options().rows_of_one(on_gpu=False) == Options().prefill_tokens
