@@ -6,9 +6,11 @@ gRPC's flow control then holds the flood back at the worker, whose outbox joins 
 HEAVY_EVENT_S = 0.005
 """An event that took longer to handle makes its session wait three times as long before the next."""
 
-WINDOW_S = 0.1
-SHARE = 0.5
-"""Of a window that may go into many small events. A large engine with hundreds of streams takes a tenth."""
+WINDOW_S = 0.02
+SHARE = 0.25
+"""Of the time that may go into many small events, in bursts of milliseconds. A large engine with hundreds of streams
+takes a tenth.
+"""
 
 MAX_PAUSE_S = 0.5
 """Far below the silence that ends a session: a router that was itself held up must not take an honest worker for dead.
@@ -19,7 +21,7 @@ class ReaderShare:
     """Of one session. Times are monotonic seconds.
 
     >>> share = ReaderShare()
-    >>> share.handled(0.0, 0.001), share.handled(0.001, 0.011)
+    >>> share.handled(0.0, 0.001), round(share.handled(0.001, 0.011), 6)
     (0.0, 0.03)
     """
 
@@ -34,8 +36,13 @@ class ReaderShare:
             self._window_began, self._busy_s = began, 0.0
         self._busy_s += took
         if took > HEAVY_EVENT_S:
-            return min(3.0 * took, MAX_PAUSE_S)
+            return self._pause(3.0 * took, ended)
         if self._busy_s > SHARE * WINDOW_S:
-            self._busy_s = 0.0
-            return min(max(0.0, self._window_began + WINDOW_S - ended), MAX_PAUSE_S)
+            return self._pause(self._busy_s / SHARE - (ended - self._window_began), ended)
         return 0.0
+
+    def _pause(self, seconds: float, ended: float) -> float:
+        """After it a new window begins."""
+        pause = min(max(0.0, seconds), MAX_PAUSE_S)
+        self._window_began, self._busy_s = ended + pause, 0.0
+        return pause

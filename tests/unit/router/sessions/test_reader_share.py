@@ -1,4 +1,4 @@
-"""A worker that floods the router has half of its time at most; an honest one is never held back."""
+"""A worker that floods the router has a quarter of its time at most; an honest one is never held back."""
 
 import pytest
 
