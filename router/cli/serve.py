@@ -24,7 +24,9 @@ def serve(
     grpc_port: Annotated[int | None, typer.Option(help="Where workers dial.")] = None,
     enrol_port: Annotated[int | None, typer.Option(help="Where joining machines dial (TLS pools).")] = None,
     install_port: Annotated[int | None, typer.Option(help="Where bare machines get allsorts (TLS pools).")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Keys, tokens, revocations, the CA.")] = None,
+    state_dir: Annotated[
+        str, typer.Option(help="Keys, tokens, revocations, the CA: a folder, or redis://… for several machines.")
+    ] = "",
     records: Annotated[
         Path | None, typer.Option(help="Keep decision records in FILE too, further replicas in FILE.rankN.")
     ] = None,
@@ -50,7 +52,7 @@ def serve(
         "http": _given(http),
         "grpc": _given(grpc),
         "placement": _given({"policy": policy, "record_file": str(records.absolute()) if records else None}),
-        **_given({"state_dir": str(state_dir) if state_dir else None, "replicas": replicas, "log_level": log_level}),
+        **_given({"state_dir": state_dir or None, "replicas": replicas, "log_level": log_level}),
     }
     settings = load_config(config, overrides)
     check_config(settings)

@@ -35,4 +35,6 @@ def _backend(state_dir: str) -> Backend:
         from router.state.redis import RedisBackend
 
         return RedisBackend(state_dir)
+    if "://" in state_dir or state_dir.startswith(("redis:", "rediss:")):
+        raise ConfigError(f"{state_dir}: no store is at such an address; give a folder, or redis://HOST:PORT/NUMBER")
     return SqliteBackend(store_path(state_dir))

@@ -29,6 +29,12 @@ CREATE INDEX IF NOT EXISTS logs_by_name ON logs (log, id);
 """
 
 
+def _help(error: sqlite3.Error) -> str:
+    if "full" in str(error):
+        return "free some space"
+    return "restore a copy or move the file away"
+
+
 def _refuse_others_hands(path: Path) -> None:
     """Raises StoreFailed where others could put a store of theirs in this one's place: with its keys, tokens and CA."""
     if path.is_symlink():
@@ -71,7 +77,7 @@ class SqliteBackend:
             self._connection.executescript(_SCHEMA)
             self._connection.execute(f"PRAGMA user_version={FORMAT}")
         except sqlite3.Error as error:
-            raise StoreFailed(f"{self._path}: not usable ({error}); restore a copy or move the file away") from None
+            raise StoreFailed(f"{self._path}: not usable ({error}); {_help(error)}") from None
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` between BEGIN IMMEDIATE and COMMIT."""

@@ -55,6 +55,20 @@ async def test_beyond_loopback_nothing_starts_without_keys(how: list[str], tmp_p
     assert psutil.CONN_LISTEN not in seen
 
 
+async def test_a_redis_that_is_away_is_one_line_at_the_start() -> None:
+    """And no folder of that name takes its place: one once did, with no keys in it, and the router stood open."""
+    ports = ("--port", str(free_port()), "--grpc-port", str(free_port()))
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    async with serving("--state-dir", url, "--without-ray", *ports) as process:
+        async with asyncio.timeout(STARTS_WITHIN_S):
+            await process.wait()
+        assert process.stderr is not None
+        said = (await process.stderr.read()).decode()
+    assert process.returncode
+    assert "Connection refused.; check that the server runs" in said
+    assert not Path("redis:").exists()
+
+
 async def test_with_a_key_the_endpoint_listens_everywhere_and_lets_its_holder_in(tmp_path: Path) -> None:
     """The workers' door stays on loopback: nobody asked for another."""
     store = open_store(str(tmp_path))

@@ -94,3 +94,10 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreFailed, match="newer version"):
         SqliteBackend(tmp_path / "s")
+
+
+@pytest.mark.parametrize("address", ["redis:/127.0.0.1:1", "postgres://host/db", "rediss:/x"])
+def test_an_address_that_is_no_store_is_no_folder(address: str) -> None:
+    """A folder of that name would be a store without keys."""
+    with pytest.raises(ConfigError, match="no store is at such an address"):
+        open_store(address)
