@@ -18,7 +18,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .PHONY: help up env env-dev env-peers env-vllm model test test-quick test-roles test-vllm check format protos locks clean \
-        bench-decision bench-engine bench-generators bench-house bench-join bench-machines bench-mixed bench-placement bench-router bench-simfidelity attack chaos loadtest
+        bench-decision bench-engine bench-generators bench-house bench-join bench-machines bench-mixed bench-placement bench-router bench-simfidelity attack chaos loadtest soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -148,6 +148,9 @@ bench-placement: $(READY)/dev ## every policy on two fleets and three kinds of t
 
 bench-house: $(READY)/dev ## this checkout against an older one: decision time, router CPU, size (ARGS=--placement: same decisions?)
 	@$(PY) -m loadtest.bench.house $(ARGS)
+
+soak: $(READY)/dev ## an hour at 70% load with churn; exits with 1 if memory, descriptors, tasks or claims grew
+	@$(PY) -m loadtest.soak $(ARGS)
 
 loadtest: $(READY)/dev ## a short load test of what `make up` serves, with a report (ARGS='--shape ramp --peak 2')
 	@$(BIN)/allsorts loadtest --workload mix --rate 0.4 --duration 60 --scale 0.1 --longest-prompt 800 --longest-output 64 $(ARGS)

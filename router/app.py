@@ -81,6 +81,7 @@ class RouterNode:
             limits=admission_limits(config.admission),
             retries=RetryLimits(max_attempts=config.dispatch.max_attempts, max_moves=config.dispatch.max_moves),
         )
+        self.metrics.watch_process(requests=lambda: len(self.scheduler), claims=lambda: len(self.claims))
         self.health = HealthDoor(self.ready)
         self._watch = LoopWatch()
         self._rank = rank

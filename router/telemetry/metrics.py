@@ -5,7 +5,7 @@ Label values come from workers and from us, not from clients: a model no worker 
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from protos.contract.stream import Usage
 from router.domain.snapshot import FleetSnapshot
 from router.domain.worker import WorkerState
+from router.telemetry.process_gauges import ProcessGauges
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 
@@ -123,6 +124,11 @@ class Metrics:
     def watch_fleet(self, snapshot: Callable[[], FleetSnapshot]) -> None:
         """Show the fleet's gauges, read when scraped. Once per Metrics."""
         self.registry.register(_FleetGauges(snapshot))
+
+    def watch_process(self, *, requests: Callable[[], int], claims: Callable[[], int]) -> None:
+        """Show what this process holds, read when scraped. Once per Metrics."""
+        self.registry.register(ProcessGauges(requests=requests, claims=claims))
+        ProcessCollector(registry=self.registry)
 
     def render(self) -> bytes:
         """The text Prometheus reads; its type is ``CONTENT_TYPE``."""

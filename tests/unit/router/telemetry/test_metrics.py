@@ -1,5 +1,7 @@
 """Metrics count requests, never tokens one by one, and read the fleet only when scraped."""
 
+import asyncio
+
 from protos.contract.stream import Usage
 from router.telemetry.metrics import Metrics
 from tests.support import fleets
@@ -45,6 +47,20 @@ def test_two_routers_in_one_process_do_not_share_figures() -> None:
     one, other = Metrics(), Metrics()
     one.shed("overloaded")
     assert b'reason="overloaded"' not in other.render()
+
+
+async def test_what_the_process_holds_is_read_at_every_scrape() -> None:
+    """Open requests, claims and tasks by our count, memory and descriptors by the system's."""
+    metrics, held = Metrics(), [3]
+    metrics.watch_process(requests=lambda: held[0], claims=lambda: 2 * held[0])
+    assert b"allsorts_open_requests 3.0\n" in metrics.render()
+    held[0] = 0
+    text = metrics.render().decode()
+    assert "allsorts_open_claims 0.0\n" in text
+    assert f"allsorts_tasks {len(asyncio.all_tasks())}.0\n" in text
+    figures = dict(line.split(" ") for line in text.splitlines() if line.startswith("process_"))
+    assert float(figures["process_resident_memory_bytes"]) > 1e6
+    assert float(figures["process_open_fds"]) > 2
 
 
 def test_the_fleet_is_read_at_every_scrape() -> None:

@@ -1,0 +1,1 @@
+"""A pool under steady load and steady change, for an hour: what it holds must not grow."""
