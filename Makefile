@@ -95,7 +95,7 @@ test-quick: $(READY)/dev ## the tests that need neither the model nor Ray
 test-roles: $(READY)/awq $(READY)/dev ## each role in an environment of its own, from the wheel: commands, size, a worker that answers
 	@$(PY) -m loadtest.bench.join --part roles $(ARGS)
 
-.PHONY: test-join
+.PHONY: test-join bench-speculation
 test-join: $(READY)/dev ## a bare machine in a network of its own: the printed line alone, pasted again, of another hash, and leaving
 	@$(PY) -m loadtest.bench.join --part bare $(ARGS)
 
@@ -145,6 +145,9 @@ bench-simfidelity: $(READY)/dev ## the simulated engine, given a join benchmark'
 
 bench-placement: $(READY)/dev ## every policy on two fleets and three kinds of traffic, simulated; decision time
 	@$(PY) -m loadtest.bench.placement $(ARGS)
+
+bench-speculation: $(READY)/dev ## the real model with and without speculation; the governor on measured verify curves
+	@$(PY) -m loadtest.bench.speculation $(ARGS)
 
 bench-house: $(READY)/dev ## this checkout against an older one: decision time, router CPU, size (ARGS=--placement: same decisions?)
 	@$(PY) -m loadtest.bench.house $(ARGS)

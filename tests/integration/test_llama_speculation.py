@@ -74,6 +74,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows cost nothing: whatever has a chance is verified."""
     flat = ((1, 1.0), (128, 1.0))
     monkeypatch.setattr("workers.engines.llama_cpp.batching.CPU_SHAPE", flat)
+    monkeypatch.setattr("workers.engines.llama_cpp.batching.measured", lambda step_s, most: [])
     measured = speculator.Speculator.observe
     monkeypatch.setattr(speculator.Speculator, "observe", lambda self, rows, _seconds: measured(self, rows, 0.01))
 

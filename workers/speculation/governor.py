@@ -9,10 +9,10 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-BEGIN_GAIN = 1.05
+BEGIN_GAIN = 1.03
 """Predicted gain from which speculation begins; where it is on already, any gain above ``KEEP_GAIN`` keeps it on."""
 
-KEEP_GAIN = 1.01
+KEEP_GAIN = 1.005
 
 SLOWEST = 0.95
 """No sequence may be predicted to go slower than this share of its speed without speculation."""

@@ -48,14 +48,21 @@ class Speculation:
 
 @dataclass(slots=True)
 class Speculator:
-    """All sequences of one model. ``shape``: what a step costs by its rows, before any was measured."""
+    """All sequences of one model. ``shape``: what a step costs by its rows, before any was measured; ``measured``:
+    points of the curve, rows and seconds, where there are some.
+    """
 
     shape: Sequence[tuple[int, float]] = CPU_SHAPE
+    measured: Sequence[tuple[int, float]] = ()
     counts: Counts = field(default_factory=Counts)
     gain: float = 1.0  # predicted of the step allotted last
     _evidence: Evidence = field(default_factory=Evidence)
     _curve: VerifyCurve | None = None
     _on: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.measured) > 1:
+            self._curve = VerifyCurve(list(self.measured))
 
     def begin(self, tokens: Sequence[int]) -> Speculation:
         """A sequence whose prompt, and whatever it said before, are ``tokens``."""

@@ -2,6 +2,7 @@
 
 import bisect
 import math
+from collections.abc import Callable
 
 EXACT_ROWS = 16
 """Up to here every number of rows has a point of its own; beyond, eight to an octave."""
@@ -19,6 +20,32 @@ def point_of(rows: int) -> int:
     if rows <= EXACT_ROWS:
         return max(rows, 1)
     return round(math.exp2(round(8.0 * math.log2(rows)) / 8.0))
+
+
+MEASURED_ROWS = (1, 2, 4, 8, 16, 32, 64)
+"""Rows of the steps that a model is tried with when it is loaded, as many as its batch holds and time allows."""
+
+LOAD_BUDGET_S = 1.0
+
+
+def measured(
+    step_s: Callable[[int], float], most_rows: int, budget_s: float = LOAD_BUDGET_S
+) -> list[tuple[int, float]]:
+    """Points of a curve before anything is served, within about ``budget_s``; empty where one row alone takes too long.
+
+    ``step_s(rows)`` runs a step and returns its seconds. The first of each size warms what it needs and is not counted.
+    """
+    points: list[tuple[int, float]] = []
+    spent = 0.0
+    for rows in MEASURED_ROWS:
+        if rows > most_rows or (points and spent + 4.0 * points[-1][1] > budget_s):
+            break
+        first, second = step_s(rows), step_s(rows)
+        spent += first + second
+        if 2.0 * second > budget_s:
+            break
+        points.append((rows, second))
+    return points
 
 
 class VerifyCurve:

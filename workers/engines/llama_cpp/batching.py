@@ -18,6 +18,7 @@ from workers.engines.llama_cpp.sequence import Sequence
 from workers.engines.llama_cpp.slots import Slots
 from workers.speculation.acceptance import accept
 from workers.speculation.speculator import CPU_SHAPE, GPU_SHAPE, Counts, Speculator
+from workers.speculation.verify_curve import measured
 
 SCORE_CHUNK_TOKENS = 32
 """Rows whose logits are kept at once while scoring: 32 rows of a 150,000-word vocabulary are 19 MB."""
@@ -60,7 +61,13 @@ class Batching:
         self._slots = Slots(self.options.slots)
         self._rows_of_one = self.options.rows_of_one(on_gpu=self.model.on_gpu)
         speculates = self.options.speculate and self.model.can_roll_back
-        self._speculator = Speculator(GPU_SHAPE if self.model.on_gpu else CPU_SHAPE) if speculates else None
+        self._speculator = self._make_speculator() if speculates else None
+
+    def _make_speculator(self) -> Speculator:
+        shape = GPU_SHAPE if self.model.on_gpu else CPU_SHAPE
+        return Speculator(
+            shape, measured(self.model.time_rows, min(self.options.prefill_tokens, self.options.context_tokens))
+        )
 
     @property
     def speculated(self) -> Counts:

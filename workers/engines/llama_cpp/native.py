@@ -4,6 +4,7 @@ Everything that touches ctypes is here. Not thread-safe: one thread owns a ``Nat
 """
 
 import ctypes
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,16 @@ class NativeModel:
         status = llama_cpp.llama_decode(self._context, self._batch.fill(tokens, positions, sequences, wanted))
         if status != 0:
             raise EngineError(f"llama.cpp: decode of {len(tokens)} tokens failed with status {status}")
+
+    def time_rows(self, rows: int) -> float:
+        """Seconds of a step of so many rows of one sequence, each sampled from; the sequence is empty afterwards."""
+        token = max(self.start_token, 0)
+        started = time.perf_counter()
+        self.decode([token] * rows, list(range(rows)), [0] * rows, [True] * rows)
+        self.logits(rows - 1)
+        took = time.perf_counter() - started
+        self.trim(0, 0)
+        return took
 
     def logits(self, index: int) -> Logits:
         """Logits of one row of the last batch: a view that the next decode overwrites. Shape (vocab_size,)."""

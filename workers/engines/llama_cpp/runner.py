@@ -112,6 +112,12 @@ class Runner:
         if self._thread is not None:
             self._thread.join()
 
+    def by_hand(self) -> tuple[Batching, Preparation]:
+        """Load in the caller's thread instead: who measures steps takes them one by one, and closes the model after."""
+        batching, self.loaded = self._load(lambda _fraction, _message: None)
+        assert self._preparation is not None
+        return batching, self._preparation
+
     def _run(self, loaded: "Future[None]", progress: Callable[[float, str], None]) -> None:
         try:
             batching, self.loaded = self._load(progress)

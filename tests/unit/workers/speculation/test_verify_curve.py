@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.speculation.verify_curve import VerifyCurve, point_of
+from workers.speculation.verify_curve import MEASURED_ROWS, VerifyCurve, measured, point_of
 
 POINTS = st.lists(st.tuples(st.integers(1, 200), st.floats(1e-4, 1.0)), min_size=1, max_size=8)
 
@@ -67,3 +67,17 @@ def test_points_are_few() -> None:
     """However long it runs."""
     assert len({point_of(rows) for rows in range(1, 2000)}) < 80
     assert all(point_of(rows) == rows for rows in range(1, 17))
+
+
+@pytest.mark.parametrize(("row_s", "points"), [(0.001, 7), (0.02, 4), (0.3, 1), (0.9, 0)])
+def test_loading_tries_as_many_sizes_as_time_allows(row_s: float, points: int) -> None:
+    """A step costs ``row_s`` a row; the first of each size is ten times slower and not believed."""
+    seen: list[int] = []
+
+    def step_s(rows: int) -> float:
+        seen.append(rows)
+        return row_s * rows * (10.0 if seen.count(rows) == 1 and row_s < 0.01 else 1.0)
+
+    found = measured(step_s, 128)
+    assert found == [(rows, pytest.approx(row_s * rows)) for rows in MEASURED_ROWS[:points]]
+    assert measured(step_s, 0) == []
