@@ -2,6 +2,7 @@
 
 import pytest
 
+from protos.contract.ids import RequestId
 from router.domain.ids import Tenant
 from router.domain.token_bucket import TokenBucket
 from router.scheduling.admission import token_budget
@@ -28,18 +29,18 @@ def test_a_debt_is_bounded_where_its_amount_cannot_be_trusted() -> None:
 def test_more_than_the_bucket_holds_passes_when_it_is_full() -> None:
     """Else it would never pass; what it took beyond is a debt."""
     budgets = TokenBudgets(AdmissionLimits(default_tenant=TenantLimits(tokens_per_minute=60.0)))
-    assert budgets.take(Tenant("a"), 120.0, now=0.0) == 0.0
-    assert budgets.take(Tenant("a"), 1.0, now=0.0) == 61.0
-    assert budgets.take(Tenant("b"), 1.0, now=0.0) == 0.0
+    assert budgets.take(Tenant("a"), RequestId("r1"), 120.0, now=0.0) == 0.0
+    assert budgets.take(Tenant("a"), RequestId("r2"), 1.0, now=0.0) == 61.0
+    assert budgets.take(Tenant("b"), RequestId("r3"), 1.0, now=0.0) == 0.0
 
 
 def test_at_the_bound_full_buckets_go_and_debts_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes under many names does not get rid of what he owes."""
     monkeypatch.setattr(token_budget, "MAX_TENANTS", 2)
     budgets = TokenBudgets(AdmissionLimits(default_tenant=TenantLimits(tokens_per_minute=60.0)))
-    budgets.take(Tenant("spent"), 120.0, now=0.0)
-    budgets.take(Tenant("idle"), 1.0, now=0.0)
-    budgets.take(Tenant("new"), 1.0, now=60.0)
-    assert budgets.take(Tenant("spent"), 60.0, now=60.0) == 60.0
-    assert budgets.take(Tenant("idle"), 60.0, now=60.0) == 0.0
+    budgets.take(Tenant("spent"), RequestId("r4"), 120.0, now=0.0)
+    budgets.take(Tenant("idle"), RequestId("r5"), 1.0, now=0.0)
+    budgets.take(Tenant("new"), RequestId("r6"), 1.0, now=60.0)
+    assert budgets.take(Tenant("spent"), RequestId("r7"), 60.0, now=60.0) == 60.0
+    assert budgets.take(Tenant("idle"), RequestId("r8"), 60.0, now=60.0) == 0.0
     assert len(budgets._buckets) == 3
