@@ -1,4 +1,6 @@
-"""Structured logs: one JSON line per event on stderr, or readable lines on a terminal."""
+"""Structured logs: one JSON line per event on stderr, or readable lines on a terminal; so many of a kind, and no more
+(``log_limit``).
+"""
 
 import logging
 import sys
