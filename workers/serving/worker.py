@@ -114,6 +114,7 @@ class Worker:
             if self._sleep is not None:
                 self._tasks.spawn(self._sleep.follow(), "sleep watch")
             self._sessions.open_all(self)
+            self._tasks.spawn(self._sessions.watch(), "session watch")
             self._tasks.spawn(self._load_all(), "loads")
             ended = await self._ended
         finally:

@@ -163,13 +163,21 @@ class Session:
     # ------------------------------------------------------------ the life of the session
 
     async def run(self) -> None:
-        """Dial, serve, dial again with jittered exponential back-off, until ``close`` or cancellation."""
+        """Dial, serve, dial again with jittered exponential back-off, until ``close`` or cancellation.
+
+        Whatever ends a call costs that call alone: a loop that nobody starts again would leave a process that lives and
+        a worker that is gone.
+        """
         delay_s = self._limits.backoff_first_s
         while True:
             self._welcomed = False
             self._drop_reason = ""
             log.debug("session.started", router=self.address)
-            reason = await self._serve_once()
+            try:
+                reason = await self._serve_once()
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                log.error("session.died", router=self.address, error=reason, exc_info=error)
             if self._leaving:
                 log.info("session.complete", router=self.address)
                 return
@@ -215,10 +223,12 @@ class Session:
 
     async def _end(self, call: SessionCall, writer: asyncio.Task[None]) -> None:
         self._outbox = None
-        if self._welcomed:
-            self._owner.on_broken(self, self._drop_reason or "the session broke")
-        call.cancel()
-        writer.cancel()
+        try:
+            if self._welcomed:
+                self._owner.on_broken(self, self._drop_reason or "the session broke")
+        finally:
+            call.cancel()
+            writer.cancel()
         try:
             # Awaited so, because to suppress the writer's cancellation would lose one of this very task.
             (ended,) = await asyncio.gather(writer, return_exceptions=True)
@@ -286,6 +296,11 @@ class Session:
                     await self._sleep()
         except TimeoutError:
             self.drop(f"the router took no message for {self._limits.write_stall_s:g} s")
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            raise  # the reader hears why
+        except Exception as error:
+            self.drop(f"writing failed: {type(error).__name__}: {error}")  # the reader would wait for ever
+            raise
 
     async def _write(self, call: SessionCall, message: object) -> None:
         self._writing = True

@@ -14,6 +14,10 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.02
 
+ALONE_S = 10.0
+"""Without an open session from then on a worker is unhealthy: it serves nobody. Said then, and ever more seldom."""
+SAID_EVERY_S = 600.0
+
 MAX_SESSIONS = 64
 """More replicas than this in a list are left out: a list that long is a mistake or an attack."""
 
@@ -44,6 +48,25 @@ class SessionPool:
     def open_count(self) -> int:
         """Sessions that are welcomed and alive."""
         return sum(session.is_open for session in self)
+
+    async def watch(self, *, alone_s: float = ALONE_S, every_s: float = 1.0) -> None:
+        """Says, for as long as it runs, when no router has this worker, and when one has it again."""
+        since, say_after_s, said = time.monotonic(), alone_s, False
+        while True:
+            await asyncio.sleep(every_s)
+            alone_for_s = time.monotonic() - since
+            if self.open_count:
+                if said:
+                    log.info("worker.healthy", after_s=round(alone_for_s))
+                since, say_after_s, said = time.monotonic(), alone_s, False
+            elif alone_for_s >= say_after_s:
+                log.warning(
+                    "worker.unhealthy",
+                    reason="no router has this worker: it serves nobody; see session.failed",
+                    for_s=round(alone_for_s),
+                    routers=[session.address for session in self] or list(self._seeds),
+                )
+                said, say_after_s = True, alone_for_s + min(max(alone_for_s, every_s), SAID_EVERY_S)
 
     def open_all(self, owner: SessionOwner) -> None:
         """Open a session to every address the worker was given, for ``owner``."""
@@ -132,6 +155,7 @@ class SessionPool:
     def _forget(self, address: str, session: Session) -> None:
         if address in self._sessions and self._sessions[address][0] is session:
             del self._sessions[address]
+            self.broken()  # it ended by itself: with none left the seeds are dialled again
 
     def _close(self, session: Session, reason: str) -> None:
         log.info("session.closing", router=session.address, reason=reason)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import cast
 
 import grpc
 import pytest
@@ -214,3 +215,43 @@ async def test_closing_does_not_wait_for_a_router_that_does_not_read() -> None:
         assert call.call.cancelled
         assert call.of("leaving") == []
         one.router.reading.set()
+
+
+@pytest.mark.parametrize("where", ["on_command", "on_welcome", "on_broken", "introduce"])
+async def test_whatever_is_raised_costs_one_call(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect on this side, met once: the next call is dialled and goes well."""
+    async with running() as one:
+        usual = getattr(one.owner, where)
+        met: list[object] = []
+
+        def defective(*arguments: object) -> object:
+            if not met:
+                met.append(where)
+                raise TypeError("a list where text belongs")
+            return usual(*arguments)
+
+        monkeypatch.setattr(one.owner, where, defective)
+        if where == "introduce":  # the first call never says hello
+            await one.router.session()
+            assert met
+            return
+        call = await one.router.session()
+        if where in ("on_command", "on_broken"):
+            await one.owner.until("welcome")
+            call.send(abort=pb.Abort(request_id="r", attempt=1))
+            if where == "on_broken":
+                call.hang_up()
+        await one.router.session(2)
+        await until_changed(one.owner.changed, lambda: bool(met) and one.session.is_open)
+        assert not one.task.done()
+
+
+async def test_what_cannot_be_written_ends_the_call_at_once() -> None:
+    """The router need not say anything first: before, the reader waited for it."""
+    async with running() as one:
+        await one.router.session()
+        await one.owner.until("welcome")
+        odd = Delta(request_id=RequestId("r"), attempt=cast("int", "one"), position=0, text="x", token_count=1)
+        one.session.put_delta(odd)
+        await one.router.session(2)
+        assert any(line.startswith("broken: writing failed") for line in one.owner.said)

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from protos.contract.worker import Replica
+from tests.support.until import until_async
 from workers.session.session import Session, SessionOwner
 from workers.session.session_pool import MAX_SESSIONS, SessionPool
 
@@ -126,3 +128,28 @@ async def test_a_list_too_long_is_cut(made: Any) -> None:
     pool.begin()
     pool.follow(**{f"r{number}": f"host:{number}" for number in range(2 * MAX_SESSIONS)})
     assert len(pool.pool) == MAX_SESSIONS
+
+
+async def test_a_worker_that_no_router_has_says_so_and_when_one_has_it_again(made: Any) -> None:
+    """Once at first, then ever more seldom."""
+    pool = made("a:1")
+    pool.begin()
+    with capture_logs() as said:
+        watch = asyncio.create_task(pool.pool.watch(alone_s=0.05, every_s=0.01))
+        await until_async(lambda: any(one["event"] == "worker.unhealthy" for one in said))
+        pool.welcome("a:1", "r")
+        await until_async(lambda: any(one["event"] == "worker.healthy" for one in said))
+        watch.cancel()
+    first = next(one for one in said if one["event"] == "worker.unhealthy")
+    assert first["routers"] == ["a:1"]
+    assert "no router has this worker" in first["reason"]
+
+
+async def test_a_session_that_ends_by_itself_is_opened_again(made: Any) -> None:
+    """Whatever ended it: the seeds are dialled, as long as none is open."""
+    pool = made("a:1")
+    pool.begin()
+    first = pool.lines["a:1"]
+    first.ended.set()
+    await until_async(lambda: pool.lines["a:1"] is not first)
+    assert pool.addresses == ["a:1"]
