@@ -202,6 +202,9 @@ class Load:
     last_step_batch: int = 0
     last_step_prefill_tokens: int = 0
     price_s: float = 0.0  # seconds by which a request must be better off here, as this machine's owner asks
+    draft_rounds: int = 0  # since start: a sequence's steps that verified proposed tokens
+    draft_proposed: int = 0
+    draft_accepted: int = 0
     last_step_prefills: int = 0  # sequences those belong to; 0: not told. For the worker itself
 
 

@@ -137,6 +137,8 @@ def _row(worker: dict[str, Any], model: dict[str, Any], head: str) -> list[str]:
     reason = (
         worker.get("away_reason") or model.get("error") or model.get("suspended_reason") or worker["suspended_reason"]
     )
+    if rounds := worker.get("draft_rounds"):
+        shown += f" (speculates: {1 + worker['draft_accepted'] / rounds:.1f} tokens a round)"
     speed = model.get("speed") or {}
     rate = speed.get("decode_tokens_per_s")
     return [

@@ -153,6 +153,8 @@ class _FleetGauges(Collector):
             families["inflight"].add_metric([node], view.inflight.requests)
             families["kv"].add_metric([node], load.kv_used)
             families["speed"].add_metric([node], load.tokens_per_s)
+            for outcome, tokens in (("proposed", load.draft_proposed), ("accepted", load.draft_accepted)):
+                families["draft"].add_metric([node, outcome], tokens)
             families["cordoned"].add_metric([node], float(view.cordoned))
             for state in WorkerState:
                 families["state"].add_metric([node, state.value], float(view.state is state))
@@ -167,6 +169,9 @@ class _FleetGauges(Collector):
             "inflight": GaugeMetricFamily("allsorts_worker_inflight", "Dispatched, not yet reported", labels=node),
             "kv": GaugeMetricFamily("allsorts_worker_kv_used_ratio", "KV cache in use, 0 to 1", labels=node),
             "speed": GaugeMetricFamily("allsorts_worker_tokens_per_second", "Output tokens per second", labels=node),
+            "draft": GaugeMetricFamily(
+                "allsorts_worker_draft_tokens", "Speculated since its start", labels=[*node, "outcome"]
+            ),
             "cordoned": GaugeMetricFamily("allsorts_worker_cordoned", "1: takes nothing new", labels=node),
             "state": GaugeMetricFamily("allsorts_worker_state", "1 for the state it is in", labels=[*node, "state"]),
         }

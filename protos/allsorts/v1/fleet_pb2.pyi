@@ -1142,6 +1142,9 @@ class Load(_message.Message):
     LAST_STEP_S_FIELD_NUMBER: _builtins.int
     LAST_STEP_BATCH_FIELD_NUMBER: _builtins.int
     LAST_STEP_PREFILL_TOKENS_FIELD_NUMBER: _builtins.int
+    DRAFT_ROUNDS_FIELD_NUMBER: _builtins.int
+    DRAFT_PROPOSED_FIELD_NUMBER: _builtins.int
+    DRAFT_ACCEPTED_FIELD_NUMBER: _builtins.int
     PRICE_S_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     waiting: _builtins.int
@@ -1166,6 +1169,12 @@ class Load(_message.Message):
     """sequences that decoded in it"""
     last_step_prefill_tokens: _builtins.int
     """prompt tokens prefilled in it"""
+    draft_rounds: _builtins.int
+    """since start: a sequence's steps that verified proposed tokens"""
+    draft_proposed: _builtins.int
+    """tokens verified in them"""
+    draft_accepted: _builtins.int
+    """of those"""
     price_s: _builtins.float
     """seconds by which a request must be better off here, as its owner asks"""
     def __init__(
@@ -1184,11 +1193,14 @@ class Load(_message.Message):
         last_step_s: _builtins.float = ...,
         last_step_batch: _builtins.int = ...,
         last_step_prefill_tokens: _builtins.int = ...,
+        draft_rounds: _builtins.int = ...,
+        draft_proposed: _builtins.int = ...,
+        draft_accepted: _builtins.int = ...,
         price_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "expected_remaining_tokens", b"expected_remaining_tokens", "kv_used", b"kv_used", "last_command", b"last_command", "last_step_batch", b"last_step_batch", "last_step_prefill_tokens", b"last_step_prefill_tokens", "last_step_s", b"last_step_s", "prefill_progress", b"prefill_progress", "prefill_tokens_pending", b"prefill_tokens_pending", "price_s", b"price_s", "running", b"running", "step_sequence", b"step_sequence", "tokens_per_s", b"tokens_per_s", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "draft_accepted", b"draft_accepted", "draft_proposed", b"draft_proposed", "draft_rounds", b"draft_rounds", "expected_remaining_tokens", b"expected_remaining_tokens", "kv_used", b"kv_used", "last_command", b"last_command", "last_step_batch", b"last_step_batch", "last_step_prefill_tokens", b"last_step_prefill_tokens", "last_step_s", b"last_step_s", "prefill_progress", b"prefill_progress", "prefill_tokens_pending", b"prefill_tokens_pending", "price_s", b"price_s", "running", b"running", "step_sequence", b"step_sequence", "tokens_per_s", b"tokens_per_s", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

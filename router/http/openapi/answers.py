@@ -65,6 +65,9 @@ SCHEMAS: dict[str, Any] = {
                         "inflight": _COUNT,
                         "kv_used": _NUMBER,
                         "tokens_per_s": _NUMBER,
+                        "draft_rounds": _COUNT,
+                        "draft_proposed": _COUNT,
+                        "draft_accepted": _COUNT,
                     }
                 )
             ),

@@ -43,3 +43,11 @@ def test_why_a_worker_takes_no_work_is_shown() -> None:
     view = fleets.worker("mac", fleets.instance("q8_0"))
     away = replace(view, state=WorkerState.DRAINING, away_reason="paused by its owner")
     assert "draining: paused by its owner" in shown(away)
+
+
+def test_a_worker_that_speculates_says_what_a_round_yields() -> None:
+    """Accepted tokens and the target's own one; nothing where nothing was ever proposed."""
+    view = fleets.worker("mac", fleets.instance("q8_0"))
+    quick = replace(view, load=replace(view.load, draft_rounds=40, draft_proposed=200, draft_accepted=100))
+    assert "speculates: 3.5 tokens a round" in shown(quick)
+    assert "speculates" not in shown(view)

@@ -1,6 +1,7 @@
 """Metrics count requests, never tokens one by one, and read the fleet only when scraped."""
 
 import asyncio
+from dataclasses import replace
 
 from protos.contract.stream import Usage
 from router.telemetry.metrics import Metrics
@@ -70,3 +71,14 @@ def test_the_fleet_is_read_at_every_scrape() -> None:
     assert b'node="mac"' not in metrics.render()
     seen.append(fleets.snapshot(fleets.worker("mac", cordoned=True)))
     assert b'allsorts_worker_cordoned{node="mac"} 1.0' in metrics.render()
+
+
+def test_speculation_is_counted_for_each_worker() -> None:
+    """Proposed and accepted, as the worker tells."""
+    metrics = Metrics()
+    worker = fleets.worker("mac")
+    load = replace(worker.load, draft_rounds=3, draft_proposed=9, draft_accepted=4)
+    metrics.watch_fleet(lambda: fleets.snapshot(replace(worker, load=load)))
+    text = metrics.render()
+    assert b'allsorts_worker_draft_tokens{node="mac",outcome="proposed"} 9.0' in text
+    assert b'allsorts_worker_draft_tokens{node="mac",outcome="accepted"} 4.0' in text
