@@ -15,7 +15,7 @@ from workers.cli.log_setup import LOG_BYTES, set_up_logging
 from workers.config import BATTERY_PRICE_S, DISK_BYTES, UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
 from workers.engines.table import engine_spec
 from workers.hardware.cpu import compute_cores
-from workers.installing.own_place import own_command, runs_from_own_place
+from workers.installing.own_place import own_command, own_place, runs_from_own_place
 from workers.installing.provide import LLAMA_CPP, llama_plan_here, provide_llama
 from workers.joining import service_units
 from workers.joining.door import door_of
@@ -136,6 +136,7 @@ class JoinSteps:
             battery_price_s=self._battery_price_s() if has_battery() else 0.0,
             max_memory_bytes=flags["max_memory_bytes"] or 0,
             max_disk_bytes=flags["max_disk_bytes"] or DISK_BYTES,
+            program=str(own_place()) if runs_from_own_place() else "",
             unit=str(service_units.unit([], Path()).path) if wish.install else "",
         )
         self._view.plan(plan_lines(plan))

@@ -30,6 +30,7 @@ class JoinPlan:
     battery_price_s: float = 0.0
     max_memory_bytes: int = 0  # by the owner; 0: no cap
     max_disk_bytes: int = 0
+    program: str = ""  # where this program lies, if the pasted line put it there
     unit: str = ""  # the file that starts it after a reboot; empty: nothing does
 
 
@@ -43,6 +44,7 @@ def plan_lines(plan: JoinPlan) -> list[tuple[str, str]]:
         ("cores", _cores(plan)),
         ("keeps", f"{plan.home.state} (keys; logs: {plan.log})"),
         ("", f"{plan.home.cache} (what was measured)"),
+        *((("", f"{plan.program} (this program)"),) if plan.program else ()),
         ("disk", f"{plan.max_disk_bytes / 2**20:.0f} MiB at most in both"),
         ("when", _when(plan)),
         ("starts", starts),

@@ -131,11 +131,13 @@ def _life(head: Head, machine: Machine, folder: Path, wrong: list[str]) -> Mappi
     for name, at in seconds.items():
         print(f"  {name:14}{at:7.1f} s")
     print(f"  answered: {answer!r}")
+    said = log.read_text(errors="replace").replace(str(machine.home), "~").partition("joining this machine")[0]
+    print("  it said:\n    " + said.strip().replace("\n", "\n    "))
     wrong += _again(head, machine, line, folder)
     wrong += _other_hash(machine, line, folder)
-    said = machine.allsorts("leave").strip()
+    gone = machine.allsorts("leave").strip().replace(str(machine.home), "~")
     left = machine.files()
-    print("  " + said.replace("\n", "\n  "))
+    print("  leaving:\n    " + gone.replace("\n", "\n    "))
     if left:
         wrong.append(f"after leave: {', '.join(sorted(left)[:5])}")
     return {"bare_join_s": round(seconds["first answer"], 1), "files_left": len(left)}
