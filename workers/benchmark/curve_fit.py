@@ -13,6 +13,9 @@ from workers.benchmark.speed_fit import relative_fit
 BEND = 0.04
 """A batch between two measured ones is worth a look where the two lines that could pass there differ by so much."""
 
+WIDE = 4
+"""Between batches that far apart a step may hide from any line: such a gap is looked into in any case."""
+
 SURE = 3.0
 """Standard errors of two medians: what differs by more tells what a context token costs."""
 
@@ -42,6 +45,8 @@ def next_batch(levels: Sequence[Level], most: int) -> int:
         if place + 2 < len(points):
             guesses.append(_through(points[place + 2], points[place + 1], middle))
         apart = (max(guesses) - min(guesses)) / straight
+        if right >= WIDE * left:
+            apart = max(apart, 2 * BEND)
         if apart > doubt:
             best, doubt = middle, apart
     return best

@@ -7,10 +7,15 @@ import argparse
 from collections.abc import Callable, Mapping
 
 from loadtest.bench.figures import keep
-from loadtest.bench.machines import existing_server, prediction
+from loadtest.bench.machines import existing_server, join_curves, prediction, priced_fleet
 
 Part = Callable[[argparse.Namespace], Mapping[str, float]]
-PARTS: dict[str, Part] = {"prediction": prediction.measure, "existing_server": existing_server.measure}
+PARTS: dict[str, Part] = {
+    "prediction": prediction.measure,
+    "join_curves": join_curves.measure,
+    "priced_fleet": priced_fleet.measure,
+    "existing_server": existing_server.measure,
+}
 """Each prints its table and returns its figures."""
 
 
