@@ -27,8 +27,14 @@ def test_the_next_batch_is_where_the_curve_bends_most() -> None:
     assert next_batch(levels((1, 0.0238), (2, 0.0252), (4, 0.0362), (8, 0.0582), (16, 0.0458)), 64) == 12
 
 
+def test_a_wide_gap_is_looked_into_however_straight_the_line() -> None:
+    """A step between 16 and 64 shows in neither."""
+    seen = levels(*((batch, 0.01 + 0.001 * batch) for batch in (1, 2, 4, 8, 16, 64)))
+    assert next_batch(seen, 64) == 32
+
+
 def test_a_straight_line_is_left_alone() -> None:
-    assert next_batch(levels(*((batch, 0.01 + 0.001 * batch) for batch in (1, 4, 16, 64))), 64) == 0
+    assert next_batch(levels(*((batch, 0.01 + 0.001 * batch) for batch in (1, 2, 4, 8, 16, 32, 64))), 64) == 0
     assert next_batch(levels((1, 0.01), (2, 0.05)), 64) == 0
     assert next_batch(levels((1, 0.01)), 64) == 0
     assert next_batch((), 64) == 0
