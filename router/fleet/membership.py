@@ -176,6 +176,10 @@ class Membership:
             self._advance(member, event)
             self._changed(member)
 
+    def unseen(self, worker_id: WorkerId) -> int:
+        """Requests sent to a worker that its last load report does not count yet."""
+        return self._claims.inflight(worker_id).requests
+
     # -- facts ---------------------------------------------------------------------------------------
 
     def set_load(self, member: Member, load: Load) -> None:

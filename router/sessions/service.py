@@ -278,6 +278,7 @@ class FleetService(pb_grpc.FleetServicer):
                 open_attempts=session.open_attempts,
                 load=member.load,
                 longest_step_s=session.longest_step_s,
+                unseen=self._membership.unseen(session.worker_id),
             )
             health = judge(liveness, self._config)
             if health is Health.SILENT:

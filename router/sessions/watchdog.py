@@ -40,6 +40,7 @@ class Liveness:
     open_attempts: int
     load: Load
     longest_step_s: float = 0.0  # lately
+    unseen: int = 0  # of the open attempts, those sent after the last command that the load counts
 
 
 def hang_limit_s(liveness: Liveness, config: FleetConfig) -> float:
@@ -51,8 +52,11 @@ def hang_limit_s(liveness: Liveness, config: FleetConfig) -> float:
 
 
 def forgotten(liveness: Liveness) -> int:
-    """Attempts that are open here and that the worker, by its own count, does not have."""
-    return max(0, liveness.open_attempts - liveness.load.running - liveness.load.waiting)
+    """Attempts that are open here and that the worker, by its own count, does not have.
+
+    One it had not heard of when it counted is not forgotten: it may be a worker that is behind with its reading.
+    """
+    return max(0, liveness.open_attempts - liveness.unseen - liveness.load.running - liveness.load.waiting)
 
 
 def nobody_waits(load: Load) -> bool:

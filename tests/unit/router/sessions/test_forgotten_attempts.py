@@ -23,6 +23,13 @@ def test_what_the_worker_counts_is_held_against_what_is_open() -> None:
     assert forgotten(liveness(Load())) == 3
 
 
+def test_what_the_worker_had_not_heard_of_when_it_counted_is_not_forgotten() -> None:
+    """A worker that is behind with its reading has lost nothing."""
+    for unseen, lost in ((0, 3), (1, 2), (3, 0), (9, 0)):
+        seen = Liveness(now=9.0, last_heard=9.0, progress_at=9.0, open_attempts=5, load=Load(running=2), unseen=unseen)
+        assert forgotten(seen) == lost
+
+
 @pytest.mark.asyncio
 async def test_the_most_silent_attempt_is_lost_first_and_alone() -> None:
     """The one that still speaks keeps its stream; what the lost one says later goes nowhere."""
