@@ -178,3 +178,25 @@ async def test_an_abort_in_the_middle_leaves_the_memory_right(model_files: dict[
         await rig.stop()
     assert said(again)[1] == said(first)[1]
     assert (again.deltas[-1].usage or pytest.fail("no usage")).cached_tokens > 0
+
+
+@pytest.mark.usefixtures("eager")
+async def test_an_answer_is_proposed_to_its_owner_again_and_to_nobody_else(model_files: dict[str, Path]) -> None:
+    """The same prose asked twice: the second answer comes in few steps; another tenant's in as many as the first."""
+    rig = Rig("llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"], speculate=True))
+    prose = Sampling(temperature=0.0, max_tokens=48, ignore_eos=True)
+    accepted: list[int] = []
+    texts: set[str] = set()
+    try:
+        await rig.start()
+        for owner in ("one", "one", "other"):
+            before = counts(rig).accepted
+            run = await rig.run(rig.job("The river rose in the night and", sampling=prose, cache_salt=owner))
+            accepted.append(counts(rig).accepted - before)
+            texts.add(run.text)
+    finally:
+        await rig.stop()
+    assert len(texts) == 1
+    first, again, others = accepted
+    assert again > 30
+    assert others == first < again

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from workers.speculation.evidence import Evidence
 from workers.speculation.governor import Candidate, allot
+from workers.speculation.recent_outputs import RecentOutputs
 from workers.speculation.token_history import NOTHING, Proposal, TokenHistory
 from workers.speculation.verify_curve import VerifyCurve
 
@@ -31,10 +32,17 @@ class Counts:
 class Speculation:
     """One sequence's: what it said, what it may say next, and what of that is verified in this step."""
 
-    history: TokenHistory
+    history: TokenHistory  # its prompt and answer
+    recent: TokenHistory  # other answers of the same owner
     evidence: Evidence
     proposal: Proposal = NOTHING
     draft: tuple[int, ...] = ()
+
+    def propose(self, most: int) -> None:
+        """At most ``most`` tokens, from wherever the text agrees furthest back."""
+        context = self.history.tokens
+        own, other = self.history.propose(context, most), self.recent.propose(context, most)
+        self.proposal = other if other.match > own.match else own
 
     def judge(self, said: Sequence[int]) -> None:
         """The step's tokens are there: they tell how good the proposal was, verified or not."""
@@ -57,6 +65,7 @@ class Speculator:
     counts: Counts = field(default_factory=Counts)
     gain: float = 1.0  # predicted of the step allotted last
     _evidence: Evidence = field(default_factory=Evidence)
+    _recent: RecentOutputs = field(default_factory=RecentOutputs)
     _curve: VerifyCurve | None = None
     _on: bool = False
 
@@ -64,9 +73,15 @@ class Speculator:
         if len(self.measured) > 1:
             self._curve = VerifyCurve(list(self.measured))
 
-    def begin(self, tokens: Sequence[int]) -> Speculation:
-        """A sequence whose prompt, and whatever it said before, are ``tokens``."""
-        return Speculation(TokenHistory(tokens), Evidence(broader=self._evidence))
+    def begin(self, tokens: Sequence[int], owner: str) -> Speculation:
+        """A sequence whose prompt, and whatever it said before, are ``tokens``; what ``owner`` was answered lately may
+        be proposed to it.
+        """
+        return Speculation(TokenHistory(tokens), self._recent.of(owner), Evidence(broader=self._evidence))
+
+    def end(self, owner: str, answer: Sequence[int]) -> None:
+        """A sequence has ended with that answer."""
+        self._recent.keep(owner, answer)
 
     def allot(
         self, running: Sequence[Speculation | None], limits: Sequence[int], *, plain_rows: int, most_rows: int
@@ -81,7 +96,7 @@ class Speculator:
             if one is None:
                 candidates.append(Candidate())
                 continue
-            one.proposal = one.history.propose(one.history.tokens, min(limit, LONGEST))
+            one.propose(min(limit, LONGEST))
             candidates.append(Candidate(one.evidence.chances(one.proposal.match, len(one.proposal.tokens))))
         if self._curve is None:  # nothing was measured: a step without proposals comes first
             return

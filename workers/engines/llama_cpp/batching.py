@@ -155,7 +155,7 @@ class Batching:
             sequence.computed = reused
             sequence.cached_tokens = min(reused, sequence.prompt_tokens)
             if self._speculator is not None:
-                sequence.speculation = self._speculator.begin(sequence.tokens)
+                sequence.speculation = self._speculator.begin(sequence.tokens, sequence.job.cache_salt)
             self._running.append(sequence)
 
     def _speculate(self) -> None:
@@ -263,6 +263,8 @@ class Batching:
         else:
             self._running.remove(sequence)
             self._slots.release(sequence.slot)
+            if self._speculator is not None:
+                self._speculator.end(sequence.job.cache_salt, sequence.tokens[sequence.prompt_tokens :])
         sequence.speech.end()
         if reason is FinishReason.STOP and sequence.speech.called:
             reason = FinishReason.TOOL_CALLS
