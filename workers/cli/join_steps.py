@@ -22,6 +22,7 @@ from workers.joining.door import door_of
 from workers.joining.home import Home
 from workers.joining.join import Joined, join_fleet, keep_renewed
 from workers.joining.model_selection import choose, models_here
+from workers.joining.neighbourhood import needs_of
 from workers.joining.plan import JoinPlan, plan_lines
 from workers.joining.preflight import check_models
 from workers.joining.profile import profile_of
@@ -119,8 +120,8 @@ class JoinSteps:
     def _agreed(self, profile: Profile) -> bool:
         """The plan is shown, and where somebody can answer, agreed to."""
         wish, flags = self._wish, self._flags
-        here = models_here(self._engine, wish.home.models, wish.named) if wish.named else ()
-        needs = [self._engine.memory_bytes(one, flags["context_tokens"] or 0, flags["slots"] or 0) for one in here]
+        counts = flags["context_tokens"] or 0, flags["slots"] or 0
+        needs = [needs_of(self._engine, Path(one.path), *counts) for one in wish.named]
         plan = JoinPlan(
             address=wish.address,
             engine=self._engine,

@@ -91,11 +91,11 @@ class EngineSpec(ABC):
         if path.startswith(("/", "./", "../")) and not Path(path).exists():
             raise LoadError(f"{path}: no such file or folder; check the path")
 
-    def memory_bytes(self, model: ModelInstance, context_tokens: int, slots: int) -> int:
-        """What a model, as ``read_model`` tells it, takes once it is loaded; 0 for context or slots: the engine's
-        default. 0: not known before it is loaded.
+    def memory_bytes(self, path: Path, context_tokens: int, slots: int) -> int:
+        """What a model takes once it is loaded; 0 for context or slots: the engine's default. 0: not known before it is
+        loaded. Raises LoadError for a file that cannot be read. Blocks.
         """
-        del model, context_tokens, slots
+        del path, context_tokens, slots
         return 0
 
     def find_models(self, folder: Path) -> Iterable[Path]:

@@ -49,11 +49,7 @@ class Neighbourhood:
 
     def needs(self, spec: ModelSpec) -> int:
         """Bytes of memory that a model will take; 0: not known. Blocks."""
-        try:
-            model = self._engine.read_model(Path(spec.path))
-        except LoadError:
-            return 0  # the engine says what is wrong with it
-        return self._engine.memory_bytes(model, spec.context_tokens, spec.slots)
+        return needs_of(self._engine, Path(spec.path), spec.context_tokens, spec.slots)
 
     def close(self) -> None:
         """Take nothing any more."""
@@ -69,6 +65,14 @@ def bounds_of(config: WorkerConfig, hardware: Hardware) -> Bounds:
         max_cores=config.max_cores,
         max_memory_bytes=config.max_memory_bytes,
     )
+
+
+def needs_of(engine: EngineSpec, path: Path, context_tokens: int, slots: int) -> int:
+    """Bytes of memory that a model will take; 0: not known. Blocks."""
+    try:
+        return engine.memory_bytes(path, context_tokens, slots)
+    except LoadError:
+        return 0  # the engine says what is wrong with it, once it is to load it
 
 
 def asked_threads(config: WorkerConfig) -> int:

@@ -75,7 +75,7 @@ def shape_from_config(
                 for kept, (keeps, window) in zip(kv_heads, _looking_back(read, layers), strict=True)
             ]
         ),
-        attention_parameters=_latent_attention(read, hidden, heads, latent) if latent else 0,
+        attention_parameters=_attention_parameters(read, hidden, heads, head_dim),
         stated_parameters=parameters,
         weights_bytes=weights_bytes,
         quantization=quantization_of(path, config).name,
@@ -107,13 +107,28 @@ def _kv_heads(read: Fields, layers: int, heads: int) -> list[int]:
     return [heads // group if group else 0 for group in groups]
 
 
+def _attention_parameters(read: Fields, hidden: int, heads: int, head_dim: int) -> int:
+    """Weights of one layer's attention where it is not the plain one, or layers differ: their mean. 0: plain."""
+    if latent := read.count("kv_lora_rank"):
+        return _latent_attention(read, hidden, heads, latent)
+    each = []
+    for block in read.parts("block_configs"):
+        attention = block.part("attention")
+        group = attention.count("n_heads_in_group")
+        plain = hidden * head_dim * 2 * (heads + heads // group) if group else 0
+        each.append(hidden * hidden if attention.flag("replace_with_linear", default=False) else plain)
+    return round(sum(each) / len(each)) if each else 0
+
+
 def _feed_forward(read: Fields, hidden: int) -> int:
     """The width; of blocks that differ the mean, so that their sum is right."""
     widths = []
     for block in read.parts("block_configs"):
-        multiple = block.part("ffn").raw("ffn_mult")
+        ffn = block.part("ffn")
+        multiple = ffn.raw("ffn_mult")
         times = float(multiple) if isinstance(multiple, int | float) and 0 < multiple < 1000 else 0.0
-        widths.append(-(-int(2 * times * hidden / 3) // 256) * 256)
+        width = -(-int(2 * times * hidden / 3) // 256) * 256
+        widths.append(hidden / 3 if ffn.flag("replace_with_linear", default=False) else width)
     return round(sum(widths) / len(widths)) if widths else read.count("intermediate_size", 4 * hidden)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from protos.contract.models.gguf_model import stated_quantization
 from protos.contract.models.instance import instance_of
+from protos.contract.models.kv_cache import CHUNK_TOKENS, CPU_CHUNK_TOKENS, llama_cpp_memory
 from protos.contract.worker import ModelInstance
 from workers.engines.llama_cpp.model_file import read_model
 from workers.engines.llama_cpp.options import (
@@ -67,10 +68,15 @@ class LlamaCpp(EngineSpec):
             if found >= MAX_FILES:
                 return
 
-    def memory_bytes(self, model: ModelInstance, context_tokens: int, slots: int) -> int:
-        """Weights, and a KV cache of every slot's whole context."""
-        held = (slots or DEFAULT_SLOTS) * (context_tokens or DEFAULT_CONTEXT_TOKENS)
-        return model.weights_bytes + held * model.kv_bytes_per_token + PLATFORM_BYTES
+    def memory_bytes(self, path: Path, context_tokens: int, slots: int) -> int:
+        """By the reckoning that is checked before it is loaded."""
+        taken = llama_cpp_memory(
+            read_model(path),
+            context_tokens or DEFAULT_CONTEXT_TOKENS,
+            sequences=slots or DEFAULT_SLOTS,
+            chunk=CHUNK_TOKENS if offloads_to_gpu() else CPU_CHUNK_TOKENS,
+        )
+        return round(taken.total) + PLATFORM_BYTES
 
     def quantization_of(self, path: Path) -> str:
         """By the header, or by the name of a file whose header cannot be read."""

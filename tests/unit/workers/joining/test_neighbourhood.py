@@ -79,6 +79,6 @@ def test_a_model_s_need_is_told_by_its_header(model_files: dict[str, Path]) -> N
     with among(LlamaCpp()) as near:
         few = near.needs(ModelSpec(name="m", path=str(model_files["q8_0"]), context_tokens=512, slots=1))
         many = near.needs(ModelSpec(name="m", path=str(model_files["q8_0"]), context_tokens=512, slots=9))
-        assert many - few == 8 * 512 * 23040
+        assert 8 * 512 * 23040 <= many - few <= 1.1 * 8 * 512 * 23040  # and a step's rows
         assert few > model_files["q8_0"].stat().st_size
         assert near.needs(ModelSpec(name="m", path="/nope.gguf")) == 0

@@ -167,6 +167,29 @@ def test_blocks_that_differ_are_read_one_by_one() -> None:
     assert half.feed_forward == 28672 // 2
 
 
+def test_blocks_without_attention_or_with_a_matrix_instead_weigh_less() -> None:
+    """nemotron-nas again: a 70B shape of which blocks were taken away has fewer weights, not only a smaller cache."""
+    told = {
+        "hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": None,
+        "intermediate_size": None, "vocab_size": 128256,
+    }  # fmt: skip
+    full = {"attention": {"n_heads_in_group": 8}, "ffn": {"ffn_mult": 5.25}}
+    idle = {"attention": {"n_heads_in_group": None, "no_op": True}, "ffn": {"ffn_mult": 1.3125}}
+    linear = {"attention": {"replace_with_linear": True}, "ffn": {"replace_with_linear": True}}
+
+    def billions(*blocks: object) -> float:
+        return shape_from_config(PATH, {**CONFIG, **told, "block_configs": list(blocks)}).parameters / 1e9
+
+    attention, feed_forward, square = 8192 * 128 * 2 * 72 / 1e9, 3 * 8192 * 28672 / 1e9, 8192**2 / 1e9
+    whole = billions(*[full] * 80)
+    assert whole == pytest.approx(70.55, abs=0.02)
+    assert billions(*[full] * 40, *[idle] * 40) == pytest.approx(
+        whole - 40 * (attention + 0.75 * feed_forward), abs=0.02
+    )
+    less = whole - 20 * (attention + feed_forward - 2 * square)
+    assert billions(*[full] * 60, *[linear] * 20) == pytest.approx(less, abs=0.02)
+
+
 def test_latent_attention_keeps_one_vector() -> None:
     """deepseek-v2-lite: 512 + 64 numbers a layer."""
     told = {"num_hidden_layers": 27, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "num_key_value_heads": 16}
