@@ -183,9 +183,19 @@ def _expected_tpot_s(
         for model in node.get("models", ()) if node.get("node") == worker else ():
             speed = model.get("speed")
             if speed and model.get("quantization") in quantizations:
-                step = speed["base_s"] + batch * (speed["per_sequence_s"] + context * speed["per_context_token_s"])
-                return round(float(step), 6)
+                return _step_s(speed, batch, context)
     return None
+
+
+def _step_s(speed: Mapping[str, Any], batch: float, context: float) -> float | None:
+    """A decode step: on the measured curve where there is one, else by the formula; None where neither is told."""
+    curve = speed.get("decode_curve") or ()
+    context_s = batch * context * float(speed.get("per_context_token_s") or 0.0)
+    if curve:
+        base = float(np.interp(batch, [point[0] for point in curve], [point[1] for point in curve]))
+    else:
+        base = float(speed.get("base_s") or 0.0) + batch * float(speed.get("per_sequence_s") or 0.0)
+    return round(base + context_s, 6) if base > 0.0 else None
 
 
 def _by(samples: Sequence[Sample], name: str) -> dict[str, list[Sample]]:

@@ -69,6 +69,23 @@ def test_a_worker_s_speed_stands_beside_what_the_router_expects() -> None:
     assert row["expected_tpot_s"] == pytest.approx(0.0215)
 
 
+@pytest.mark.parametrize(
+    ("speed", "expected_s"),
+    [
+        ({"decode_curve": [[1, 0.01], [4, 0.04]], "base_s": 9.0}, 0.015),
+        ({"decode_curve": [[1, 0.01]], "per_context_token_s": 1e-5}, 0.01 + 1.5 * 105.5e-5),
+        ({"decode_curve": [], "base_s": 0.0}, None),
+        ({}, None),
+    ],
+)
+def test_a_measured_curve_goes_before_the_formula(speed: dict[str, object], expected_s: float | None) -> None:
+    """And what an endpoint does not tell of a worker's speed is not made up."""
+    run = facts()
+    run.fleet = [{"node": "m1", "models": [{"quantization": "q8_0", "speed": speed}]}]
+    row = report_of(run, [sample(0.0), sample(0.0), sample(50.0)])["workers"][0]
+    assert row["expected_tpot_s"] == (None if expected_s is None else pytest.approx(expected_s, rel=1e-3))
+
+
 def test_the_knee_is_the_highest_load_that_is_served_in_time() -> None:
     run = facts(shape="ramp", rate=1.0, peak=4.0, steps=3, duration_s=30.0)
     ones = [sample(at) for at in range(20)] + [sample(20 + at / 4, ttft_s=5.0) for at in range(40)]
