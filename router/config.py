@@ -29,6 +29,17 @@ _Share = Annotated[float, Meta(ge=0, le=1)]
 _Name = Annotated[str, Meta(min_length=1)]
 
 
+class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model is sampled where a request says nothing; what is left out is the model's own matter."""
+
+    temperature: Annotated[float, Meta(ge=0, le=5)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: _Count | None = None  # 0: off
+    min_p: _Share | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    max_tokens: _AtLeastOne | None = None  # of chats that set no limit
+
+
 class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The OpenAI-compatible endpoint."""
 
@@ -47,6 +58,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     allowed_hosts: list[
         _Name
     ] = []  # names under which it answers without keys, beside this machine's own; .domain: all
+    sampling: dict[str, SamplingConfig] = {}  # model, or "*" for all -> defaults, before those of the model's file
     quality_floors: dict[str, str] = {}  # model -> lowest quantization, for requests that name none, e.g. "q6_k"
 
 

@@ -133,6 +133,17 @@ class Capabilities:
     grammars: tuple[GrammarKind, ...] = ()  # that it keeps its output to
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingDefaults:
+    """How a model is to be sampled where a request says nothing; None: its file does not say. ``top_k`` 0: off."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+
 class InstanceState(StrEnum):
     """Where one model stands on its worker."""
 
@@ -173,6 +184,7 @@ class ModelInstance:
     error: str = ""  # why it failed: one line
     tokens_per_byte: float = 0.0
     output_format: str = ""  # how its own output marks thoughts and calls; where equal, one goes on for the other
+    sampling: SamplingDefaults | None = None  # as its file says it should be sampled
 
     @property
     def key(self) -> tuple[str, str]:

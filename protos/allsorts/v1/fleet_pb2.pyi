@@ -628,6 +628,7 @@ class ModelInstance(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     TOKENS_PER_BYTE_FIELD_NUMBER: _builtins.int
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the public name: "smollm2-135m" """
     quantization: _builtins.str
@@ -671,6 +672,10 @@ class ModelInstance(_message.Message):
     def capabilities(self) -> Global___Capabilities: ...
     @_builtins.property
     def speed(self) -> Global___Speed: ...
+    @_builtins.property
+    def sampling(self) -> Global___SamplingDefaults:
+        """as its file says it should be sampled"""
+
     def __init__(
         self,
         *,
@@ -700,14 +705,68 @@ class ModelInstance(_message.Message):
         error: _builtins.str = ...,
         tokens_per_byte: _builtins.float = ...,
         output_format: _builtins.str = ...,
+        sampling: Global___SamplingDefaults | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "speed", b"speed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "sampling", b"sampling", "speed", b"speed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "output_format", b"output_format", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "output_format", b"output_format", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "sampling", b"sampling", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelInstance: _TypeAlias = ModelInstance  # noqa: Y015
+
+@_typing.final
+class SamplingDefaults(_message.Message):
+    """Where a request says nothing. What is unset, the file does not say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    MIN_P_FIELD_NUMBER: _builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    temperature: _builtins.float
+    top_p: _builtins.float
+    top_k: _builtins.int
+    """0: off"""
+    min_p: _builtins.float
+    repetition_penalty: _builtins.float
+    def __init__(
+        self,
+        *,
+        temperature: _builtins.float | None = ...,
+        top_p: _builtins.float | None = ...,
+        top_k: _builtins.int | None = ...,
+        min_p: _builtins.float | None = ...,
+        repetition_penalty: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_p", b"_min_p", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "min_p", b"min_p", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_p: _TypeAlias = _typing.Literal["min_p"]  # noqa: Y015
+    _WhichOneofArgType__min_p: _TypeAlias = _typing.Literal["_min_p", b"_min_p"]  # noqa: Y015
+    _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
+    _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_p) -> _WhichOneofReturnType__min_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+
+Global___SamplingDefaults: _TypeAlias = SamplingDefaults  # noqa: Y015
 
 @_typing.final
 class Profile(_message.Message):

@@ -15,6 +15,7 @@ from protos.contract.worker import (
     ModelInstance,
     Profile,
     Replica,
+    SamplingDefaults,
     Speed,
 )
 
@@ -47,6 +48,7 @@ INSTANCE = Record(
     pb.ModelInstance,
     {
         "capabilities": Record(Capabilities, pb.Capabilities, {"grammars": GRAMMAR_KINDS}, clean=_known),
+        "sampling": Record(SamplingDefaults, pb.SamplingDefaults),
         "speed": SPEED,
         "state": INSTANCE_STATES,
     },

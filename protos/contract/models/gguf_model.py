@@ -10,6 +10,7 @@ from protos.contract.models.gguf_types import FILE_TYPES
 from protos.contract.models.kv_cache import grouped
 from protos.contract.models.model_name import parse_name, quantization_in
 from protos.contract.models.model_shape import KvLayers, ModelShape
+from protos.contract.models.sampling import GGUF_NAMES, sampling_told
 
 LINEAGE_KEY = "allsorts.lineage"
 """Written when this project requantizes a file, because a Q8_0 made from a Q4_1 is no better than the Q4_1."""
@@ -90,6 +91,7 @@ def shape_of(path: Path, fields: Mapping[str, Field], parts: list[GgufHeader]) -
         weights_bytes=sum(part.weights_bytes for part in parts),
         quantization=_quantization(path, fields),
         lineage=read.text(LINEAGE_KEY),
+        sampling=sampling_told(fields, GGUF_NAMES),
     )
 
 

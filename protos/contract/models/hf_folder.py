@@ -1,7 +1,7 @@
 """A model's folder as Hugging Face keeps it: config.json, and what the headers of the weights add. Loads nothing."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protos.contract.models.errors import BadModelFile
@@ -9,6 +9,7 @@ from protos.contract.models.fields import Fields
 from protos.contract.models.hf_config import StatedQuantization, quantization_of, shape_from_config
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.safetensors import SafeTensor, read_tensors
+from protos.contract.models.sampling import HF_NAMES, sampling_told
 
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
@@ -39,7 +40,9 @@ def read_config(path: Path) -> HfFolder:
     tied = Fields(path, config).flag("tie_word_embeddings", default=False)
     weights_bytes, parameters = _weights(folder, stated, tied=tied)
     shape = shape_from_config(path, config, parameters=parameters, weights_bytes=weights_bytes)
-    return HfFolder(shape=shape, stated=stated, end_tokens=_end_tokens(folder, config))
+    generation = _generation(folder)
+    shape = replace(shape, sampling=sampling_told(generation, HF_NAMES))
+    return HfFolder(shape=shape, stated=stated, end_tokens=_end_tokens(generation, config))
 
 
 def _weights(folder: Path, stated: StatedQuantization, *, tied: bool) -> tuple[int, int]:
@@ -81,9 +84,14 @@ def _promised(index: Path) -> int:
     return Fields(index, _json(index, MAX_INDEX_BYTES)).part("metadata").count("total_size")
 
 
-def _end_tokens(folder: Path, config: dict[str, object]) -> tuple[int, ...]:
-    generation = folder / "generation_config.json"
-    told = _json(generation, MAX_CONFIG_BYTES).get("eos_token_id") if generation.is_file() else None
+def _generation(folder: Path) -> dict[str, object]:
+    """How it is to be used; empty where it does not say."""
+    path = folder / "generation_config.json"
+    return _json(path, MAX_CONFIG_BYTES) if path.is_file() else {}
+
+
+def _end_tokens(generation: dict[str, object], config: dict[str, object]) -> tuple[int, ...]:
+    told = generation.get("eos_token_id")
     told = config.get("eos_token_id") if told is None else told
     return tuple(one for one in (told if isinstance(told, list) else [told]) if isinstance(one, int))
 

@@ -25,4 +25,5 @@ def instance_of(
         kv_bytes_per_token=kv_bytes_per_token(shape, kv_format),
         lineage=shape.lineage,
         file=file,
+        sampling=shape.sampling,
     )

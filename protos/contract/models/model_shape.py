@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from protos.contract.worker import SamplingDefaults
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvLayers:
@@ -41,6 +43,7 @@ class ModelShape:
     quantization: str = ""  # of that file, canonical; one that no table knows: as the file calls it
     lineage: str = ""  # of that file: what it was made from, where it says so
     note: str = ""  # what was assumed, for people
+    sampling: SamplingDefaults | None = None  # as that file says it should be sampled
 
     @property
     def parameters(self) -> int:

@@ -27,6 +27,7 @@ from router.http.dialects.dialect import Call, Dialect, Told, Writer
 from router.http.dialects.headers import answer_headers, ignored_header
 from router.http.dialects.shared.prompt_size import PromptSizes, TextFacts
 from router.http.dialects.shared.requests import Arrival, Asked, requests_of
+from router.http.dialects.shared.sampling_defaults import ModelDefaults, defaults_of
 from router.http.server.body_budget import BodyBudget
 from router.http.server.exchange import Exchange
 from router.http.server.heartbeat import Heartbeat
@@ -123,6 +124,7 @@ class Inference:
             quality_header=quality_header,
             estimate=partial(self._estimate, self.fleet.snapshot()),
             model_floors=self.model_floors,
+            defaults=partial(self._defaults, self.fleet.snapshot()),
         )
 
     def _understand(self, dialect: Dialect, body: bytes, arrival: Arrival) -> tuple[Call, tuple[Asked, ...]]:
@@ -133,6 +135,9 @@ class Inference:
         if expected:
             asked = tuple(replace(one, request=replace(one.request, expected_output_tokens=expected)) for one in asked)
         return call, asked
+
+    def _defaults(self, fleet: FleetSnapshot, model: str) -> ModelDefaults:
+        return defaults_of(model, fleet, self.config.sampling)
 
     def _estimate(self, fleet: FleetSnapshot, model: str, text: TextFacts) -> int:
         """The fleet as it was when the body had come: a large one is understood beside the event loop."""

@@ -68,7 +68,7 @@ class HttpApp:
         self._clock = clock
         self._metrics = metrics
         ollama = OllamaModels(fleet=fleet, config=config, clock=clock)
-        public = Public(fleet=fleet, metrics=metrics, clock=clock, ready=ready)
+        public = Public(fleet=fleet, metrics=metrics, config=config, clock=clock, ready=ready)
         self.routes = _all_routes(
             admin, public, ollama, dialects(fleet.known_models, strict=config.unknown_fields == "refuse")
         )

@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 
+from router.config import HttpConfig
 from router.domain.clock import Clock
 from router.errors import UnknownModel
-from router.http.dialects.openai.models import ModelList, model_body
+from router.http.dialects.openai.models import ModelBody, ModelList, model_body
 from router.http.dialects.shared.catalogue import ModelFacts, catalogue
+from router.http.dialects.shared.sampling_defaults import defaults_of
 from router.http.openapi.docs_page import DOCS_PAGE
 from router.http.openapi.document import document
 from router.http.server.exchange import JSON, Exchange
@@ -28,9 +30,16 @@ class Public:
     """Handlers. ``ready`` says whether requests can be served, and why not."""
 
     def __init__(
-        self, *, fleet: FleetReader, metrics: Metrics, clock: Clock, ready: Callable[[], tuple[bool, str]]
+        self,
+        *,
+        fleet: FleetReader,
+        metrics: Metrics,
+        config: HttpConfig,
+        clock: Clock,
+        ready: Callable[[], tuple[bool, str]],
     ) -> None:
         self._fleet = fleet
+        self._config = config
         self._metrics = metrics
         self._ready = ready
         self._started_at = int(clock.wall())
@@ -38,7 +47,7 @@ class Public:
 
     async def models(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
         """GET /v1/models."""
-        return ModelList(data=[model_body(one, self._started_at) for one in self._catalogue().values()])
+        return ModelList(data=[self._body(one) for one in self._catalogue().values()])
 
     async def model(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /v1/models/{model}."""
@@ -47,7 +56,7 @@ class Public:
             raise UnknownModel(
                 f"The model '{rest[:200]}' does not exist; GET /v1/models lists those that do", param="model"
             )
-        return model_body(facts, self._started_at)
+        return self._body(facts)
 
     async def alive(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /healthz, /ping: the process lives."""
@@ -78,6 +87,10 @@ class Public:
     async def docs(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /docs."""
         return 200, DOCS_PAGE, HTML
+
+    def _body(self, facts: ModelFacts) -> ModelBody:
+        defaults = defaults_of(facts.name, self._fleet.snapshot(), self._config.sampling)
+        return model_body(facts, self._started_at, defaults)
 
     def _catalogue(self) -> dict[str, ModelFacts]:
         return catalogue(self._fleet.snapshot(), self._fleet.known_models())

@@ -11,6 +11,7 @@ from router.http.dialects.anthropic.schema import Block, CountRequest, Message, 
 from router.http.dialects.openai.sampling import LEAST_TOP_P, template_arguments
 from router.http.dialects.shared.grammars import schema_grammar
 from router.http.dialects.shared.images import ImageBudget, image_from_base64
+from router.http.dialects.shared.sampling_defaults import unset
 from router.http.dialects.shared.tooling import tool, tooling
 from router.http.dialects.shared.wish import Wish
 
@@ -27,6 +28,7 @@ def wish_of(body: CountRequest) -> Wish:
         model=body.model,
         messages=_messages(body),
         sampling=Sampling(max_tokens=1) if generating is None else _sampling(generating),
+        unset=frozenset() if generating is None else _unset(generating),
         tooling=_tooling(body),
         grammar=_grammar(body),
         template_arguments=_template_arguments(body),
@@ -45,6 +47,10 @@ def _sampling(body: MessagesRequest) -> Sampling:
         stop=tuple(one for one in body.stop_sequences or () if one),
         seed=body.seed,
     )
+
+
+def _unset(body: MessagesRequest) -> frozenset[str]:
+    return unset(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k, min_p=None, repetition_penalty=None)
 
 
 def _template_arguments(body: CountRequest) -> str:

@@ -19,6 +19,7 @@ from router.http.dialects.openai.sampling import LEAST_TOP_P, stops_of, template
 from router.http.dialects.shared.grammars import schema_grammar
 from router.http.dialects.shared.images import ImageBudget, image_from_base64
 from router.http.dialects.shared.requests import SEED_BITS
+from router.http.dialects.shared.sampling_defaults import unset
 from router.http.dialects.shared.tooling import tool, tooling
 from router.http.dialects.shared.wish import Wish
 
@@ -52,6 +53,7 @@ def _raw(body: GenerateRequest, prompt: str) -> Wish:
         model=body.model,
         prompts=(prompt,),
         sampling=_sampling(body),
+        unset=_unset(body),
         grammar=_grammar(body),
         quality=body.quality,
         priority=body.priority,
@@ -64,6 +66,7 @@ def _wish(body: OllamaFields, messages: tuple[ChatMessage, ...], tools: Tooling 
         model=body.model,
         messages=messages,
         sampling=_sampling(body),
+        unset=_unset(body),
         tooling=tools,
         grammar=_grammar(body),
         template_arguments=_template_arguments(body),
@@ -91,6 +94,18 @@ def _sampling(body: OllamaFields) -> Sampling:
         stop=stops_of(given.stop),
         logprobs=bool(body.logprobs),
         top_logprobs=body.top_logprobs or 0 if body.logprobs else 0,
+    )
+
+
+def _unset(body: OllamaFields) -> frozenset[str]:
+    given = body.options or Options()
+    return unset(
+        temperature=given.temperature,
+        top_p=given.top_p,
+        top_k=given.top_k,
+        min_p=given.min_p,
+        repetition_penalty=given.repeat_penalty,
+        max_tokens=given.num_predict,
     )
 
 

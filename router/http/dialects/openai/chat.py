@@ -26,7 +26,7 @@ from router.http.dialects.openai.constraints import grammar_of
 from router.http.dialects.openai.fields import StreamOptions
 from router.http.dialects.openai.logprobs import chat_logprobs
 from router.http.dialects.openai.messages import chat_messages
-from router.http.dialects.openai.sampling import check_stream_options, sampling_of, slo_of, template_arguments
+from router.http.dialects.openai.sampling import check_stream_options, sampling_of, slo_of, template_arguments, unset_of
 from router.http.dialects.openai.sse import SIGN_OF_LIFE, EventFrame, encode
 from router.http.dialects.openai.tools import tooling_of
 from router.http.dialects.openai.unsupported import UNDOABLE, refuse_unsupported
@@ -84,6 +84,7 @@ def wish_of(body: ChatRequest) -> Wish:
         model=body.model,
         messages=chat_messages(body.messages),
         sampling=sampling_of(body, max_tokens=limit, logprobs=body.top_logprobs or 0 if body.logprobs else None),
+        unset=unset_of(body, limit),
         tooling=tooling_of(body),
         grammar=grammar_of(body),
         template_arguments=template_arguments(

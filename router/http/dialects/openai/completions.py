@@ -13,7 +13,7 @@ from router.http.dialects.openai.completion_schema import CompletionRequest
 from router.http.dialects.openai.constraints import grammar_of
 from router.http.dialects.openai.fields import StreamOptions
 from router.http.dialects.openai.logprobs import CompletionLogprobs, CompletionOffsets
-from router.http.dialects.openai.sampling import check_stream_options, sampling_of, slo_of
+from router.http.dialects.openai.sampling import check_stream_options, sampling_of, slo_of, unset_of
 from router.http.dialects.openai.sse import SIGN_OF_LIFE, EventFrame, encode
 from router.http.dialects.openai.unsupported import UNDOABLE, refuse_unsupported
 from router.http.dialects.shared.disclosure import disclosure
@@ -70,6 +70,7 @@ def wish_of(body: CompletionRequest) -> Wish:
         model=body.model,
         prompts=_prompts(body.prompt),
         sampling=sampling_of(body, max_tokens=limit, logprobs=_logprobs(body), echo=bool(body.echo)),
+        unset=unset_of(body, limit),
         grammar=grammar_of(body),
         choices=body.n or 1,
         quality=body.quality,

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from router.http.dialects.shared.catalogue import ModelFacts
+from router.http.dialects.shared.sampling_defaults import ModelDefaults
 
 
 class ModelExtras(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,6 +14,7 @@ class ModelExtras(msgspec.Struct, frozen=True, kw_only=True):
 
     quantizations: list[str]
     capabilities: list[str]
+    sampling: dict[str, float | int]  # where a request says nothing
 
 
 class ModelBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,14 +38,18 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: list[ModelBody]
 
 
-def model_body(facts: ModelFacts, created: int) -> ModelBody:
+def model_body(facts: ModelFacts, created: int, defaults: ModelDefaults) -> ModelBody:
     """One of them."""
     context = facts.context_tokens or UNSET
+    limit = {} if defaults.max_tokens is None else {"max_tokens": defaults.max_tokens}
+    sampling = {**defaults.values, **limit}
     return ModelBody(
         id=facts.model_id,
         created=created,
         root=facts.name,
         max_model_len=context,
         context_length=context,
-        allsorts=ModelExtras(quantizations=list(facts.quantizations), capabilities=list(facts.capabilities)),
+        allsorts=ModelExtras(
+            quantizations=list(facts.quantizations), capabilities=list(facts.capabilities), sampling=sampling
+        ),
     )

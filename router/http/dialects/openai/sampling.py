@@ -9,6 +9,7 @@ from router.domain.request import SloTargets
 from router.errors import InvalidRequest
 from router.http.dialects.openai.fields import GenerationFields, Slo
 from router.http.dialects.shared.requests import SEED_BITS
+from router.http.dialects.shared.sampling_defaults import unset
 
 LEAST_TOP_P = 1e-6
 """OpenAI takes 0 and means the likeliest token alone; engines want more than nothing."""
@@ -37,6 +38,18 @@ def sampling_of(
         min_tokens=_min_tokens(body.min_tokens or 0, max_tokens),
         stop_token_ids=tuple(dict.fromkeys(body.stop_token_ids or ())),
         echo=echo,
+    )
+
+
+def unset_of(body: GenerationFields, max_tokens: int | None) -> frozenset[str]:
+    """What of it the client left open."""
+    return unset(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty if body.repetition_penalty is not None else body.repeat_penalty,
+        max_tokens=max_tokens,
     )
 
 

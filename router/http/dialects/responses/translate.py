@@ -11,6 +11,7 @@ from router.http.dialects.openai.sampling import LEAST_TOP_P, template_arguments
 from router.http.dialects.responses.schema import Item, Part, ResponsesRequest, ResponseTool, ResponseToolChoice
 from router.http.dialects.shared.grammars import schema_grammar
 from router.http.dialects.shared.images import ImageBudget, image_of
+from router.http.dialects.shared.sampling_defaults import unset
 from router.http.dialects.shared.tooling import tool, tooling
 from router.http.dialects.shared.wish import Wish
 
@@ -35,6 +36,14 @@ def wish_of(body: ResponsesRequest) -> Wish:
             logprobs=body.top_logprobs is not None,
             top_logprobs=body.top_logprobs or 0,
             seed=body.seed,
+        ),
+        unset=unset(
+            temperature=body.temperature,
+            top_p=body.top_p,
+            top_k=None,
+            min_p=None,
+            repetition_penalty=None,
+            max_tokens=body.max_output_tokens,
         ),
         tooling=_tooling(body),
         grammar=_grammar(body),

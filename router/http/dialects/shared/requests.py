@@ -15,6 +15,7 @@ from router.domain.request import InferenceRequest, ModelRef, RequestKind
 from router.errors import InvalidRequest
 from router.http.dialects.shared.model_name import parse_floor, parse_model
 from router.http.dialects.shared.prompt_size import TextFacts, facts_of
+from router.http.dialects.shared.sampling_defaults import ModelDefaults
 from router.http.dialects.shared.wish import Prompt, Wish
 from router.scheduling.placement.quality import Quality
 from router.scheduling.placement.text_blocks import hash_chain, serialise
@@ -37,6 +38,7 @@ class Arrival:
     quality_header: str | None = None
     estimate: Callable[[str, TextFacts], int]  # tokens of a prompt for a model
     model_floors: Mapping[str, str] = field(default_factory=dict)  # canonical, of models that have a default
+    defaults: Callable[[str], ModelDefaults]  # of a model's sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,10 @@ def _asked(
     serial = _serial(content, wish.tooling)
     text = facts_of(serial, len(wish.messages))
     tokens = _token_count(content)
+    estimate = arrival.estimate(model.name, text) if tokens is None else tokens
+    sampling = wish.sampling
+    if wish.unset:
+        sampling = arrival.defaults(model.name).filled(sampling, wish.unset, estimate)
     request = InferenceRequest(
         request_id=arrival.request_id,
         kind=_kind(wish),
@@ -100,7 +106,7 @@ def _asked(
         tooling=wish.tooling,
         grammar=wish.grammar,
         template_arguments=wish.template_arguments,
-        sampling=wish.sampling,
+        sampling=sampling,
         tenant=principal.tenant,
         priority=_priority(wish.priority, principal),
         slo=wish.slo or principal.slo,
@@ -108,7 +114,7 @@ def _asked(
         required_labels=principal.required_labels,
         prompt_bytes=len(serial),
         block_hashes=() if wish.embedding is not None else hash_chain(serial, principal.cache_salt),
-        prompt_tokens_estimate=arrival.estimate(model.name, text) if tokens is None else tokens,
+        prompt_tokens_estimate=estimate,
         arrived_at=arrival.arrived_at,
         deadline_at=arrival.arrived_at + longest,
         never_quantized=principal.never_quantized,

@@ -23,6 +23,7 @@ class Wish:
     prompts: tuple[Prompt, ...] = ()
     embedding: EmbeddingInputs | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    unset: frozenset[str] = frozenset()  # what of the sampling the client left open
     tooling: Tooling | None = None
     grammar: Grammar | None = None
     template_arguments: str = ""  # JSON object
