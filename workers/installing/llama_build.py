@@ -66,11 +66,7 @@ def build(plan: LlamaPlan, folder: Path, progress: Progress = lambda *_: None) -
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".build-") as name:
         work = Path(name)
         (work / "source.txt").write_text(only(read_lock("llama"), PACKAGE))
-        command = [
-            sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "-v", "--no-cache-dir", "--no-deps",
-            "--require-hashes", "--wheel-dir", str(work / "wheel"), "-r", str(work / "source.txt"),
-        ]  # fmt: skip
-        code, tail = _run(command, {**os.environ, **_variables(plan)}, log, progress)
+        code, tail = _run(_command(work), {**os.environ, **_variables(plan)}, log, progress)
         wheels = sorted((work / "wheel").glob("*.whl"))
         if code != 0 or not wheels:
             reason = next((line for line in reversed(tail) if "error" in line.lower()), tail[-1] if tail else "")
@@ -85,6 +81,13 @@ def build(plan: LlamaPlan, folder: Path, progress: Progress = lambda *_: None) -
     wheel = kept_wheel(folder)
     assert wheel is not None
     return wheel
+
+
+def _command(work: Path) -> list[str]:
+    return [
+        sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "-v", "--no-cache-dir", "--no-deps",
+        "--require-hashes", "--wheel-dir", str(work / "wheel"), "-r", str(work / "source.txt"),
+    ]  # fmt: skip
 
 
 def _variables(plan: LlamaPlan) -> dict[str, str]:
