@@ -16,6 +16,9 @@ from router.domain.snapshot import WorkerView
 from router.scheduling.estimators.recursive_least_squares import RelativeLeastSquares
 from router.scheduling.placement.candidates import InstanceKey
 
+WORTH_TELLING = 0.002
+"""By so much must a curve move to be written anew: its points take as long to write as a decision to use them."""
+
 SpeedPredictor = Callable[[Hardware, ModelInstance], Speed]
 """From a machine and a model to a guess; ``router.capacity.speed.predict_speed`` is one."""
 
@@ -95,11 +98,12 @@ class SpeedModel:
         if not reports_steps:
             # Prompts sent after this one were prefilled between its tokens.
             between = (estimate.sent_tokens - expected.sent_tokens) / steps
-            estimate.learn(expected.batch, expected.context_tokens, between, tpot)
+            moved = estimate.learn(expected.batch, expected.context_tokens, between, tpot)
             if expected.wait_s <= 0.0:
                 prefill = outcome.ttft_s - expected.rtt_s
-                estimate.learn(expected.batch, expected.context_tokens, expected.uncached_tokens, prefill)
-            self._moved.add(expected.key)
+                moved |= estimate.learn(expected.batch, expected.context_tokens, expected.uncached_tokens, prefill)
+            if moved:
+                self._moved.add(expected.key)
 
     def changed(self) -> set[InstanceKey]:
         """Instances whose speed moved since the last call."""
@@ -115,11 +119,12 @@ class SpeedModel:
 class _Estimate:
     """One instance's prior and what has been learnt about it."""
 
-    __slots__ = ("_current", "_incarnation", "_reported", "last_step", "prior", "rls", "sent_tokens")
+    __slots__ = ("_current", "_incarnation", "_reported", "_told", "last_step", "prior", "rls", "sent_tokens")
 
     def __init__(self, prior: Speed, reported: Speed | None, incarnation: str) -> None:
         self.prior = prior
         self._current: Speed | None = None
+        self._told = [1.0] * 4
         self.rls = RelativeLeastSquares(4)
         self.last_step = -1
         self.sent_tokens = 0.0
@@ -137,9 +142,20 @@ class _Estimate:
         )
         contributions = (base, sequences, prior.per_context_token_s * context, prior.tokens_s(prefill))
         learnt = self.rls.observe(contributions, measured_s)
-        if learnt:
-            self._current = None
-        return learnt
+        return learnt and self._moves()
+
+    def _moves(self) -> bool:
+        """Whether what was learnt is worth telling. A line is told whatever moved, so that decisions stay what they
+        were before there were curves.
+        """
+        told, found = self._told, self.rls.multipliers
+        if self.prior.decode_curve and all(
+            abs(one - was) <= WORTH_TELLING * was for one, was in zip(found, told, strict=True)
+        ):
+            return False
+        self._told = list(found)
+        self._current = None
+        return True
 
     def current(self) -> Speed:
         if self._current is None:
