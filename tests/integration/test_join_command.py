@@ -91,7 +91,9 @@ async def test_what_is_wrong_is_one_line_that_points_to_the_doctor(pool: Head, u
         assert f"(more: allsorts doctor {arguments[0]} --state-dir {tmp_path / 'mac'}" in said[0]
 
 
-async def test_what_can_be_known_beforehand_costs_no_token(pool: Head, tmp_path: Path) -> None:
+async def test_what_can_be_known_beforehand_costs_no_token(
+    pool: Head, tmp_path: Path, model_files: dict[str, Path]
+) -> None:
     """A file that is not there or is no model, a server that does not answer: one line, and nobody was let in."""
     token = await pool.token()
     rubbish = tmp_path / "rubbish.gguf"
@@ -102,6 +104,7 @@ async def test_what_can_be_known_beforehand_costs_no_token(pool: Head, tmp_path:
         (("--model", f"x={rubbish}"), "rubbish.gguf: not a GGUF"),
         (("--engine", "openai", "--base-url", "http://127.0.0.1:9/v1"), "no server answers"),
         (("--engine", "openai"), "needs --base-url"),
+        (("--model", f"m={model_files['q8_0']}", "--auto-upgrade"), "that the head's line installed"),
     ):
         code, err = await run_to_end(*line, *more)
         assert code == 1

@@ -53,6 +53,9 @@ def join(
         typer.Option(metavar="FILE", help="Logs go there; else to standard error, on a terminal to a file."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the router's choice without asking.")] = False,
+    auto_upgrade: Annotated[
+        bool, typer.Option("--auto-upgrade", help="Come to the head's version by itself, streams first.")
+    ] = False,
     install: Annotated[bool, typer.Option("--install", help="Come back after every reboot.")] = False,
 ) -> None:
     """Add this machine to a fleet and serve.
@@ -94,6 +97,7 @@ def join(
             log_file=log_file,
             ask=not yes and sys.stdin.isatty(),
             install=install,
+            auto_upgrade=auto_upgrade,
         )
         steps = JoinSteps(wish, view)
         code, reason = asyncio.run(steps.run())

@@ -12,13 +12,22 @@ from typing import Any
 from protos.contract.join_token import JoinToken
 from protos.contract.worker import Profile
 from workers.cli.log_setup import LOG_BYTES, set_up_logging
-from workers.config import BATTERY_PRICE_S, DISK_BYTES, UPSTREAM_KEY, ModelConfig, WorkerConfig, read_config
+from workers.config import (
+    BATTERY_PRICE_S,
+    DISK_BYTES,
+    UPSTREAM_KEY,
+    ConfigError,
+    ModelConfig,
+    WorkerConfig,
+    read_config,
+)
 from workers.engines.table import engine_spec
 from workers.hardware.cpu import compute_cores
 from workers.installing.own_place import own_command, own_place, runs_from_own_place
 from workers.installing.provide import LLAMA_CPP, llama_plan_here, provide_llama
 from workers.joining import service_units
 from workers.joining.door import door_of
+from workers.joining.following import follow_head
 from workers.joining.home import Home
 from workers.joining.join import Joined, join_fleet, keep_renewed
 from workers.joining.model_selection import choose, models_here
@@ -48,6 +57,7 @@ class JoinWish:
     log_file: Path | None = None  # as named
     ask: bool = False
     install: bool = False
+    auto_upgrade: bool = False
 
 
 class JoinSteps:
@@ -119,6 +129,8 @@ class JoinSteps:
 
     def _agreed(self, profile: Profile) -> bool:
         """The plan is shown, and where somebody can answer, agreed to."""
+        if self._wish.auto_upgrade and not runs_from_own_place():
+            raise ConfigError("--auto-upgrade is for an allsorts that the head's line installed; this one is yours")
         wish, flags = self._wish, self._flags
         counts = flags["context_tokens"] or 0, flags["slots"] or 0
         needs = [needs_of(self._engine, Path(one.path), *counts) for one in wish.named]
@@ -138,6 +150,7 @@ class JoinSteps:
             max_memory_bytes=flags["max_memory_bytes"] or 0,
             max_disk_bytes=flags["max_disk_bytes"] or DISK_BYTES,
             program=str(own_place()) if runs_from_own_place() else "",
+            auto_upgrade=wish.auto_upgrade,
             unit=str(service_units.unit([], Path()).path) if wish.install else "",
         )
         self._view.plan(plan_lines(plan))
@@ -194,7 +207,11 @@ class JoinSteps:
     async def _serve(self, config: WorkerConfig, joined: Joined, profile: Profile) -> tuple[int, str]:
         from workers.server import serve  # engines' dependencies load late, so that --help is quick
 
-        renewal = asyncio.create_task(keep_renewed(joined.files, profile), name="certificate renewal")
+        beside = [asyncio.create_task(keep_renewed(joined.files, profile), name="certificate renewal")]
+        if self._wish.auto_upgrade:
+            said_in = self._wish.home.log(f"{config.node}.upgrade")
+            said_in.parent.mkdir(exist_ok=True, mode=0o700)
+            beside.append(asyncio.create_task(follow_head(self._upgrade(config), said_in), name="upgrades"))
         try:
             ended = await serve(
                 config,
@@ -205,8 +222,9 @@ class JoinSteps:
                 leave_unless_loaded=True,
             )
         finally:
-            renewal.cancel()
-            await asyncio.gather(renewal, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
         return ended.code, ended.reason
 
     def _installed(self, config: WorkerConfig) -> None:
@@ -224,6 +242,10 @@ class JoinSteps:
         if unit.hint:
             self._view.say(unit.hint)
 
+    def _upgrade(self, config: WorkerConfig) -> list[str]:
+        command = [*own_command("workers.cli.upgrade", "upgrade"), "--node", config.node]
+        return command + (["--state-dir", str(self._wish.home.state)] if self._wish.state_dir is not None else [])
+
     def _command(self, config: WorkerConfig) -> list[str]:
         """The same join without its token: the key is enough."""
         command = own_command("workers.cli.join", "join")
@@ -238,6 +260,7 @@ class JoinSteps:
         for flag, value in (*pairs, ("--threads", config.threads), *self._caps(config)):
             if value:
                 command += [flag, str(value)]
+        command += ["--auto-upgrade"] if self._wish.auto_upgrade else []
         command += ["--when", config.when] if config.when != "always" else []
         if self._flags["battery_price_s"] is not None:
             command += ["--battery-price", f"{config.battery_price_s:g}"]

@@ -31,6 +31,7 @@ class JoinPlan:
     max_memory_bytes: int = 0  # by the owner; 0: no cap
     max_disk_bytes: int = 0
     program: str = ""  # where this program lies, if the pasted line put it there
+    auto_upgrade: bool = False
     unit: str = ""  # the file that starts it after a reboot; empty: nothing does
 
 
@@ -48,6 +49,7 @@ def plan_lines(plan: JoinPlan) -> list[tuple[str, str]]:
         ("disk", f"{plan.max_disk_bytes / 2**20:.0f} MiB at most in both"),
         ("when", _when(plan)),
         ("starts", starts),
+        *([("becomes", "the version that the head hands out, by itself, streams first")] if plan.auto_upgrade else []),
         ("ends", "`allsorts pause` keeps it out for a while, `allsorts leave` takes all of this away"),
     ]
 
