@@ -19,8 +19,8 @@ METHOD = 5
 """Of the join benchmark: raised when it measures otherwise, so that figures of an older way are not read again."""
 
 
-DRIVERS = ("driver", "cuda", "power_limit_w", "macos", "kernel")
-"""Details of the hardware that speed depends on."""
+DRIVERS = ("driver", "cuda", "power_limit_w", "macos", "kernel", "threads", "devices")
+"""Details of the hardware that speed depends on; threads: as many as neighbours left when the worker started."""
 
 
 def file_fingerprint(path: Path) -> str:

@@ -59,6 +59,8 @@ def test_whatever_a_measurement_depends_on_changes_the_key(spec: ModelSpec, monk
         key(spec, replace(HARDWARE, details={"driver": "580.159.04"})),
         key(spec, replace(HARDWARE, details={"driver": "590.48.01"})),
         key(spec, replace(HARDWARE, details={"driver": "580.159.04", "power_limit_w": "400"})),
+        key(spec, replace(HARDWARE, details={"threads": "4"})),
+        key(spec, replace(HARDWARE, details={"devices": "1 x A, 1 x B"})),
         key(spec, version="2"),
         key(spec, effort="quick"),
         key(spec, quantization="q4_k_m"),
@@ -70,7 +72,7 @@ def test_whatever_a_measurement_depends_on_changes_the_key(spec: ModelSpec, monk
     keys.add(key(spec))
     monkeypatch.setattr(benchmark_store, "METHOD", benchmark_store.METHOD + 1)
     keys.add(key(spec))
-    assert len(keys) == 16
+    assert len(keys) == 18
     assert key(spec, replace(HARDWARE, details={"pcie": "5.0 x16"})) == key(spec), "what steps do not depend on"
 
 
