@@ -24,6 +24,7 @@ from workers.installing.llama_plan import PACKAGE, TRIM, LlamaPlan
 from workers.installing.toolbox import Toolbox
 
 NOTE = "build.json"
+WORK = ".build-"
 BUILD_DEADLINE_S = 7200.0
 """CUDA's kernels take tens of minutes on few cores."""
 
@@ -62,8 +63,9 @@ def keep_note(folder: Path, key: str, about: str) -> None:
 def build(plan: LlamaPlan, folder: Path, progress: Progress = lambda *_: None) -> Path:
     """Compile into ``folder``; the wheel. Raises BuildFailed, OSError. Ends with its caller's process group."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _clear_abandoned(folder.parent)
     log = folder.with_suffix(".log")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".build-") as name:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=WORK) as name:
         work = Path(name)
         (work / "source.txt").write_text(only(read_lock("llama"), PACKAGE))
         code, tail = _run(_command(work), {**os.environ, **_variables(plan)}, log, progress)
@@ -81,6 +83,13 @@ def build(plan: LlamaPlan, folder: Path, progress: Progress = lambda *_: None) -
     wheel = kept_wheel(folder)
     assert wheel is not None
     return wheel
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """What builds left that were ended without a word: nothing works on it longer than a build may take."""
+    for one in folder.glob(f"{WORK}*"):
+        if time.time() - one.stat().st_mtime > BUILD_DEADLINE_S:
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def _command(work: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Where llama.cpp comes from: kept here, from the head for machines alike, or compiled; and what stops it."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,18 @@ def test_a_build_that_fails_says_the_compilers_words_and_keeps_its_log(
     assert steps == [(1, 2), (2, 2)]
     assert "[2/2] b" in failed.value.log.read_text()
     assert [one.name for one in folder.parent.iterdir()] == ["llama-1.log"]
+
+
+def test_what_an_ended_build_left_is_cleared_by_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is older than any build can be; one that may still run is let be."""
+    folder = tmp_path / "llama-1"
+    old, fresh = tmp_path / ".build-old", tmp_path / ".build-fresh"
+    for one in (old, fresh):
+        (one / "wheel").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(
+        "workers.installing.llama_build._command", lambda work: ["python3", "-c", "raise SystemExit(1)"]
+    )
+    with pytest.raises(BuildFailed):
+        build(plan(Hardware(kind="cpu", name="x"), TOOLS), folder)
+    assert (old.exists(), fresh.exists()) == (False, True)
