@@ -96,8 +96,10 @@ def test_a_fleet_s_machines_are_what_its_file_says(tmp_path: Path) -> None:
 
 def test_the_best_peer_is_the_best_at_any_load() -> None:
     rows = [
-        {"router": name, "rate": rate, "goodput_per_s": good}
+        {"router": name, "rate": rate, "goodput_per_s": good, "within_slo": good / rate}
         for name, goods in (("ours", (4.0, 15.0)), ("a:x", (3.9, 6.0)), ("a:y", (2.0, 7.5)))
         for rate, good in zip((4.0, 16.0), goods, strict=True)
     ]
-    assert versus(rows, "ours") == {"best": 2.0, "by_rate": {"4": 1.026, "16": 2.0}}
+    found = versus(rows, "ours")
+    assert (found["best"], found["by_rate"]) == (2.0, {"4": 1.026, "16": 2.0})
+    assert found["sustained"] == {"ours": 4.0, "a:x": 3.9, "a:y": 0.0}
