@@ -41,6 +41,9 @@ MAX_CONNECTIONS = 64
 CONNECTION_LIFE_S = 900.0
 """Whoever is not done by then starts anew: a slow reader holds nothing for ever."""
 
+SILENT_S = 20.0
+"""Whoever has asked for nothing by then holds up others."""
+
 HANDSHAKE_S = 10.0
 ROTATION_POLL_S = 60.0
 STOP_GRACE_S = 2.0
@@ -87,7 +90,7 @@ async def open_door(security: Security, config: RouterConfig, clock: Clock) -> D
     host, tls = config.grpc.host, _Tls(security.authority, (config.grpc.host, advertised_host(config.grpc)), clock)
     try:
         server = await asyncio.get_running_loop().create_server(
-            _bounded(runner), host, config.grpc.install_port, ssl=tls.context, ssl_handshake_timeout=HANDSHAKE_S
+            _bounded(runner, pages), host, config.grpc.install_port, ssl=tls.context, ssl_handshake_timeout=HANDSHAKE_S
         )
     except OSError as error:
         await runner.cleanup()
@@ -110,12 +113,14 @@ class _Pages:
     ) -> None:
         self._access = Access(security.store, authority.fingerprint, clock)
         self._open = {INSTALLER: script, "/ca.pem": authority.certificate_pem}
+        self.silent: set[Any] = set()  # connections of the last SILENT_S that have asked for nothing yet
         self._wheel = wheel
         self._shelf = shelf
         self._builds = Builds(shelf.folder)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request; a refusal is its reason in plain text."""
+        self.silent.discard(request.protocol)
         try:
             return await self._answer(request)
         except AllsortsError as error:
@@ -124,6 +129,12 @@ class _Pages:
         except StoreFailed as error:
             log.error("install_port.failed", reason=str(error))
             return web.Response(status=503, text="the router cannot read its store now; try again later")
+
+    def end_if_silent(self, connection: Any) -> None:
+        """aiohttp waits for a first request without end."""
+        if connection in self.silent:
+            self.silent.discard(connection)
+            connection.force_close()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
@@ -190,16 +201,18 @@ class _Tls:
             self.context.load_cert_chain(chain, key)
 
 
-def _bounded(runner: web.ServerRunner) -> Any:
-    """aiohttp's protocol for each connection, up to so many at once, each for so long."""
+def _bounded(runner: web.ServerRunner, pages: _Pages) -> Any:
+    """aiohttp's protocol for each connection: so many at once, each for so long, none that asks nothing."""
     server = runner.server
     assert server is not None
 
     def connected() -> asyncio.BaseProtocol:
         if len(server.connections) >= MAX_CONNECTIONS:
             return _Refused()
-        handler = server()
-        asyncio.get_running_loop().call_later(CONNECTION_LIFE_S, handler.force_close)
+        handler, loop = server(), asyncio.get_running_loop()
+        pages.silent.add(handler)
+        loop.call_later(SILENT_S, pages.end_if_silent, handler)
+        loop.call_later(CONNECTION_LIFE_S, handler.force_close)
         return handler
 
     return connected

@@ -232,3 +232,32 @@ async def test_the_certificate_at_the_enrolment_port_tells_the_install_port(open
     opened.pool.listening.identity.tell_install_port(opened.door.port)
     shown = await fetch("127.0.0.1", opened.pool.listening.enrol_port)
     assert (shown.install_port, shown.enrol_port) == (opened.door.port, opened.pool.listening.enrol_port)
+
+
+async def test_connections_are_bounded_in_number_and_none_may_be_silent(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One too many is hung up on; those that ask nothing are ended, and then others get in again."""
+    monkeypatch.setattr(door, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(door, "SILENT_S", 0.5)
+    anyone = ssl.create_default_context()
+    anyone.check_hostname = False
+    anyone.verify_mode = ssl.CERT_NONE
+    async with _door(opened.pool, opened.clock) as port, asyncio.timeout(20):
+        silent = [await asyncio.open_connection("127.0.0.1", port.port, ssl=anyone) for _ in range(2)]
+        with pytest.raises((OSError, asyncio.IncompleteReadError)):
+            await _first_byte(port.port, anyone)
+        for reader, writer in silent:
+            with contextlib.suppress(OSError):
+                assert await reader.read() == b""
+            writer.close()
+        opened.door = port
+        assert (await opened.get("/ca.pem"))[0] == 200
+
+
+async def _first_byte(port: int, context: ssl.SSLContext) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    try:
+        return await reader.readexactly(1)
+    finally:
+        writer.close()
