@@ -16,6 +16,7 @@ from protos.contract.models.kv_cache import (
 )
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import FileKind, Format
+from router.capacity.devices import devices_of
 from router.capacity.machines import GIB, Machine
 
 MIB = 2**20
@@ -143,7 +144,12 @@ class Vllm(Engine):
         return ""
 
     def usable_bytes(self, machine: Machine) -> float:
-        """All of it: what others took is counted with the overhead."""
+        """All of it: what others took is counted with the overhead. Of unlike cards as much of each as the smallest
+        has: every layer lies on all of them in equal parts.
+        """
+        kinds = devices_of(machine.hardware)
+        if len(kinds) > 1:
+            return machine.devices * min(one.memory_bytes for one in kinds)
         return float(machine.hardware.memory_bytes or machine.hardware.usable_memory_bytes)
 
     def overhead_bytes(self, shape: ModelShape, machine: Machine) -> float:

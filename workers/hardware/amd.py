@@ -174,7 +174,13 @@ def _smi(text: str) -> list[dict[str, Any]]:
         asic, bus, vram = (_part(one, name) for name in ("asic", "bus", "vram"))
         if asic:
             size = _part(vram, "size").get("value")
-            found.append({**asic, "bdf": bus.get("bdf", ""), "vram_mib": size if isinstance(size, int) else 0})
+            found.append(
+                {
+                    **asic,
+                    "bdf": bus.get("bdf", ""),
+                    "vram_mib": size if isinstance(size, int) and 0 < size < 2**32 else 0,
+                }
+            )
     return found
 
 

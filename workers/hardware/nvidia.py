@@ -94,35 +94,45 @@ def parse_nvml(text: str) -> Gpus:
         return Gpus()
     if not isinstance(said, dict):
         return Gpus()
-    cuda = said.get("cuda") or 0
+    cuda, visible = _whole(said.get("cuda")), said.get("visible")
     return Gpus(
-        devices=tuple(_gpu(one) for one in said.get("devices") or () if isinstance(one, dict) and one.get("name")),
+        devices=tuple(_gpu(one) for one in _named_ones(said.get("devices"))),
         driver=str(said.get("driver") or ""),
-        cuda=f"{cuda // 1000}.{cuda % 1000 // 10}" if isinstance(cuda, int) and cuda else "",
-        visible=said.get("visible"),
+        cuda=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else "",
+        visible=visible if isinstance(visible, str) else None,
     )
 
 
+def _named_ones(listed: Any) -> list[dict[str, Any]]:
+    return [one for one in listed if isinstance(one, dict) and one.get("name")] if isinstance(listed, list) else []
+
+
+def _whole(told: Any) -> int:
+    """A count; what is none says nothing."""
+    return told if isinstance(told, int) and not isinstance(told, bool) and 0 <= told < 2**63 else 0
+
+
 def _gpu(said: dict[str, Any]) -> Gpu:
-    capability = said.get("compute_capability")
-    slices = tuple(_gpu(one) for one in said.get("slices") or () if isinstance(one, dict) and one.get("name"))
+    capability, power = said.get("compute_capability"), said.get("power_limit_w")
+    # a slice is not cut again
+    slices = tuple(_gpu({**one, "slices": None}) for one in _named_ones(said.get("slices")))
     return Gpu(
         name=str(said["name"]),
         uuid=str(said.get("uuid") or ""),
-        memory_bytes=int(said.get("memory_total") or 0),
-        free_bytes=int(said.get("memory_free") or 0),
+        memory_bytes=_whole(said.get("memory_total")),
+        free_bytes=_whole(said.get("memory_free")),
         memory_error=str(said.get("memory_error") or ""),
         slices=slices,
-        told_multiprocessors=int(said.get("multiprocessors") or 0),
-        compute_capability=".".join(str(part) for part in capability) if capability else "",
-        cuda_cores=int(said.get("cuda_cores") or 0),
+        told_multiprocessors=_whole(said.get("multiprocessors")),
+        compute_capability=".".join(map(str, capability)) if isinstance(capability, list) else "",
+        cuda_cores=_whole(said.get("cuda_cores")),
         board_part_number=str(said.get("board_part_number") or ""),
         bus=str(said.get("bus") or ""),
-        pcie_generation=int(said.get("pcie_generation") or 0),
-        pcie_width=int(said.get("pcie_width") or 0),
-        power_limit_w=float(said.get("power_limit_w") or 0.0),
+        pcie_generation=_whole(said.get("pcie_generation")),
+        pcie_width=_whole(said.get("pcie_width")),
+        power_limit_w=float(power) if isinstance(power, int | float) else 0.0,
         mig=said.get("mig") is True,
-        nvlinks=said.get("nvlinks"),
+        nvlinks=_whole(said["nvlinks"]) if isinstance(said.get("nvlinks"), int) else None,
     )
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from loadtest.bench.machines.prediction import H100, ROWS, cells, errors
 from protos.contract.worker import Hardware, ModelInstance
 from router.capacity.chips import CHIPS
+from router.capacity.engines import LLAMA_CPP, VLLM
+from router.capacity.machines import machine_of
 from router.capacity.speed import Basis, how_sure, predict_speed
 
 MODEL = ModelInstance(
@@ -113,6 +115,13 @@ def test_unlike_cards_that_work_together_are_as_fast_as_the_slowest() -> None:
     awq = replace(MODEL, format="awq", quantization="awq")
     two_slow = Hardware(kind="nvidia", name="NVIDIA GeForce RTX 3060", count=2, memory_bytes=24 << 30)
     assert predict_speed(unlike(**TWO, **SIZES), awq).step_s(1, 0) == predict_speed(two_slow, awq).step_s(1, 0)
+
+
+def test_of_unlike_cards_vllm_fills_as_much_of_each_as_the_smallest_has() -> None:
+    """llama.cpp fills each."""
+    machine = machine_of(unlike(**TWO, **SIZES))
+    assert VLLM.usable_bytes(machine) == 24 << 30
+    assert LLAMA_CPP.usable_bytes(machine) == pytest.approx(0.9 * (36 << 30), rel=0.01)
 
 
 @pytest.mark.parametrize(
