@@ -93,3 +93,14 @@ def test_a_real_model_takes_what_is_said(name: str, model_files: dict[str, Path]
     assert reckoned.cache / MIB == pytest.approx(allocated(said, "KV"), abs=ROUNDED)
     buffers = allocated(said, "compute") + allocated(said, "output")
     assert buffers <= reckoned.buffers / MIB <= 1.1 * buffers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_trying_threads_leaves_nothing_in_the_cache(kind: str, tmp_path: Path) -> None:
+    """Timed on an empty sequence, which is empty again afterwards, also where memory is a state."""
+    model = native.NativeModel(KINDS[kind](tmp_path), Options(context_tokens=256, slots=1), lambda _: None)
+    try:
+        assert model.time_threads(1) > 0
+        assert llama_cpp.llama_memory_seq_pos_max(llama_cpp.llama_get_memory(model._context), 0) == -1
+    finally:
+        model.close()

@@ -3,7 +3,8 @@
 A refusal in one line is better than a machine that swaps or a kill.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -15,9 +16,11 @@ from workers.engines.base import LoadError, ModelSpec
 from workers.engines.llama_cpp.options import (
     GPU_PLATFORM_BYTES,
     PLATFORM_BYTES,
+    TRIED_FROM,
     Options,
     by_device,
     told_by,
+    worth_threads,
 )
 from workers.engines.llama_cpp.spec import offloads_to_gpu
 from workers.hardware.cpu import compute_cores
@@ -53,6 +56,17 @@ class Offer:
         """Raise LoadError when weights and cache do not fit."""
         extra = PLATFORM_BYTES if self.hardware.kind == "cpu" else GPU_PLATFORM_BYTES
         refuse_if_too_large(path, shape, options, self.usable_bytes, extra)
+
+    def tried(self, options: Options, told: Collection[str], models: int, step_s: Callable[[int], float]) -> Options:
+        """With fewer threads where a few steps show that they are faster; what somebody told is not tried.
+
+        Nor is a part of the cores, while neighbours compute on the others: who was faster would be chance.
+        """
+        own = options.share_cores or "threads" not in told
+        alone = self.threads(options, models) == options.threads
+        if self.hardware.kind != "cpu" or options.threads < TRIED_FROM or not own or not alone:
+            return options
+        return replace(options, threads=worth_threads(options.threads, step_s))
 
     def threads(self, options: Options, models: int) -> int:
         """How many compute now, of a worker that has so many models: a part of the cores where they are shared."""

@@ -222,6 +222,11 @@ class NativeModel:
         if status != 0:
             raise EngineError(f"llama.cpp: decode of {len(tokens)} tokens failed with status {status}")
 
+    def time_threads(self, count: int) -> float:
+        """Seconds of a step of one row with so many threads, the best of three after one that warms up."""
+        self.use_threads(count)
+        return min([self.time_rows(1) for _ in range(4)][1:])
+
     def time_rows(self, rows: int) -> float:
         """Seconds of a step of so many rows of one sequence, each sampled from; the sequence is empty afterwards."""
         token = max(self.start_token, 0)

@@ -1,6 +1,6 @@
 """What can be set when a GGUF model is loaded, and what machine and model decide where nobody says. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from protos.contract.models.kv_cache import KV_BYTES, chunk_tokens, llama_cpp_memory
@@ -17,6 +17,10 @@ MOST_THREADS = 256
 """Unless told otherwise all physical cores compute, shared among the workers of a machine."""
 GPU_THREADS = 4
 """Of the processor, where all layers lie on a GPU: it only hands out work."""
+
+TRIED_FROM = 4
+"""Threads from which on fewer are tried when a model is loaded; it takes a dozen steps."""
+WORTH = 0.05
 
 GPU_SLOTS = (64, 32, 16)
 """Tried in turn on NVIDIA's and AMD's cards: reading the weights serves all of them at once (8B Q4_K_M on an H100: 906
@@ -109,6 +113,20 @@ def by_device(
         if _needs(chosen, shape, on_gpu) > usable_bytes >= _needs(smaller, shape, on_gpu):
             chosen = smaller  # next to no loss, where it would not run otherwise
     return chosen
+
+
+def worth_threads(most: int, step_s: Callable[[int], float]) -> int:
+    """How many of up to ``most`` threads decode fastest: all, three quarters or half of them. Fewer are taken where
+    they are faster by WORTH: slow cores beside fast ones hold a step up, and a full memory bus gains nothing by more.
+
+    ``step_s``: seconds of a step with so many.
+    """
+    best, best_s = most, step_s(most)
+    for fewer in dict.fromkeys((3 * most // 4, most // 2)):
+        took_s = step_s(fewer)
+        if took_s < best_s * (1.0 - WORTH):
+            best, best_s = fewer, took_s
+    return best
 
 
 def _slots(options: Options, shape: ModelShape, hardware: Hardware, usable_bytes: int) -> int:

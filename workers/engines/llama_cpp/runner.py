@@ -25,7 +25,7 @@ from workers.engines.llama_cpp.memory import Offer
 from workers.engines.llama_cpp.model_file import loaded_with, read_model
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.native_embedding import NativeEmbedding, Vector
-from workers.engines.llama_cpp.options import Options
+from workers.engines.llama_cpp.options import Options, told_by
 from workers.engines.llama_cpp.sequence import Preparation, Sequence
 from workers.engines.prompts import Prompts, tokens_per_byte
 from workers.engines.templates.chat_template import with_chat
@@ -139,9 +139,11 @@ class Runner:
         offer = Offer.here(self._options)
         self._options = offer.options(self._options, self._spec, shape)
         offer.check(path, shape, self._options)
-        log.info("model.options", model=self._spec.name, options=str(self._options))
         self._offer = offer
         model = NativeModel(path, self._options, lambda fraction: progress(0.9 * fraction, f"reading {path.name}"))
+        self._options = offer.tried(self._options, told_by(self._spec), self._models(), model.time_threads)
+        model.use_threads(self._options.threads)
+        log.info("model.options", model=self._spec.name, options=str(self._options))
         try:
             template = gguf_template(model, self._spec.name, self._options.chat_template)
             facts = replace(

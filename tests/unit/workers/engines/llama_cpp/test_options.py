@@ -1,13 +1,16 @@
 """What is chosen where nobody says: by machine and model; what somebody says stands."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.worker import Hardware
 from workers.engines.base import LoadError, ModelSpec
-from workers.engines.llama_cpp.options import Options, by_device, options_of, told_by
+from workers.engines.llama_cpp.memory import Offer
+from workers.engines.llama_cpp.options import Options, by_device, options_of, told_by, worth_threads
+from workers.neighbours.place import VARIABLE
 
 GIB = 2**30
 MODEL = ModelShape(
@@ -98,3 +101,45 @@ def test_what_was_chosen_is_shown() -> None:
     """In the worker's log and while it loads."""
     shown = str(replace(chosen(CPU, 60), share_cores=True, exact=True))
     assert shown == "8 slots of 4096 tokens, chunks of 128, up to 8 threads, KV cache f16, exact"
+
+
+@pytest.mark.parametrize(
+    ("times", "threads"),
+    [
+        ({8: 1.0, 6: 1.3, 4: 2.0}, 8),
+        ({8: 1.0, 6: 0.97, 4: 0.96}, 8),  # no better than chance
+        ({8: 1.0, 6: 0.9, 4: 0.88}, 6),
+        ({8: 1.0, 6: 0.9, 4: 0.6}, 4),
+        ({8: 1.0, 6: 1.2, 4: 0.5}, 4),
+    ],
+)
+def test_fewer_threads_are_taken_where_they_are_clearly_faster(times: dict[int, float], threads: int) -> None:
+    """All, three quarters, half: hybrid processors, and those whose memory is the bound."""
+    assert worth_threads(8, times.__getitem__) == threads
+
+
+def offer(cores: int = 8, hardware: Hardware = CPU) -> Offer:
+    return Offer(hardware=hardware, usable_bytes=0, cores=cores)
+
+
+def half_is_fastest(threads: int) -> float:
+    return threads / 8
+
+
+@pytest.mark.parametrize(
+    ("told", "options", "here", "threads"),
+    [
+        ((), Options(threads=8), offer(), 4),
+        (("threads",), Options(threads=8), offer(), 8),  # somebody's word
+        (("threads", "share_cores"), Options(threads=8, share_cores=True), offer(), 4),
+        ((), Options(threads=2), offer(), 2),  # nothing to try
+        ((), Options(threads=8), offer(hardware=H100), 8),
+        ((), Options(threads=8, share_cores=True), offer(cores=4), 8),  # neighbours compute on the others
+    ],
+)
+def test_threads_are_tried_where_nobody_told_and_nobody_else_computes(
+    told: tuple[str, ...], options: Options, here: Offer, threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A few steps, when the model is loaded."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert here.tried(options, told, 1, half_is_fastest).threads == threads
