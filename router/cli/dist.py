@@ -1,6 +1,7 @@
 """``allsorts dist``: what the head hands out beside itself, for machines without internet and for those alike."""
 
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,8 @@ def add(
 
     Examples:
       allsorts dist add --platform macosx_14_0_arm64 --python 3.12
+
+      allsorts dist add --platform manylinux_2_36_x86_64 --python 3.11     (Debian 12)
 
       allsorts dist add wheelhouse/
 
@@ -110,6 +113,16 @@ def remove(
         raise typer.Exit(1)
 
 
+def _platforms(tag: str) -> list[str]:
+    """A platform takes what was made for older ones; of Linux's tags pip knows that only for the machine it runs on."""
+    found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", tag)
+    tags = [tag]
+    if found:
+        older = [f"manylinux_2_{minor}" for minor in range(int(found[1]) - 1, 4, -1)]
+        tags += [f"{one}_{found[2]}" for one in (*older, "manylinux2014", "manylinux2010", "manylinux1")]
+    return [word for one in tags for word in ("--platform", one)]
+
+
 def _download(shelf: Shelf, for_platform: str, python: str, *, engine: bool) -> int:
     """Every pinned package as a wheel, checked by the locks' hashes; how many."""
     with tempfile.TemporaryDirectory() as name:
@@ -119,7 +132,7 @@ def _download(shelf: Shelf, for_platform: str, python: str, *, engine: bool) -> 
             (folder / f"{lock}.txt").write_text(pinned)
             command = [
                 sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", "--no-deps",
-                "--only-binary", ":all:", "--require-hashes", "--platform", for_platform, "--python-version", python,
+                "--only-binary", ":all:", "--require-hashes", *_platforms(for_platform), "--python-version", python,
                 "--dest", str(folder / "wheels"), "-r", str(folder / f"{lock}.txt"),
             ]  # fmt: skip
             try:

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from protos.contract.locks import only, read_lock, without
-from router.cli.dist import app
+from router.cli.dist import _platforms, app
 from router.dist.builds import Builds
 from router.dist.shelf import MAX_FILES, Shelf, shelf_folder
 from router.errors import ConfigError
@@ -90,3 +90,11 @@ def test_locks_come_apart_by_package() -> None:
     assert "--hash=sha256:" in one
     assert "llama-cpp-python" not in rest
     assert len(one) + len(rest) == len(lock)
+
+
+def test_what_a_linux_takes_is_asked_for_with_every_older_tag() -> None:
+    """pip knows that of the machine it runs on, and of a Mac's tags."""
+    tags = _platforms("manylinux_2_18_aarch64")[1::2]
+    assert tags[:3] == ["manylinux_2_18_aarch64", "manylinux_2_17_aarch64", "manylinux_2_16_aarch64"]
+    assert tags[-3:] == ["manylinux2014_aarch64", "manylinux2010_aarch64", "manylinux1_aarch64"]
+    assert _platforms("macosx_14_0_arm64") == ["--platform", "macosx_14_0_arm64"]
