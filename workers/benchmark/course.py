@@ -159,7 +159,7 @@ class Course:
         shorter = [one for one in self._plan.prompts if one < longest / 1.5]
         for tokens in (*shorter, min(longest, self._plan.prompts[-1])):
             expected_s = found[-1].seconds * tokens / found[-1].tokens if found else 0.0
-            if len(found) > 1 and (expected_s > most_s or self._clock() + expected_s > until):
+            if found and (expected_s > most_s * (2 if len(found) == 1 else 1) or self._clock() > until):
                 break
             found.append(await self._probe.prompt(tokens, REPEATS if REPEATS * expected_s < most_s else 1))
         return tuple(found)

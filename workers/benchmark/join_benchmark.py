@@ -31,6 +31,10 @@ from workers.neighbours.turns import MachineTurns, Say
 log = structlog.get_logger(__name__)
 
 
+KEPT_BELOW = 0.3
+"""Of the fit's error: what holds no better is told, and measured again at the next start."""
+
+
 class JoinBenchmark:
     """Measures a loaded model, or reads what was measured before. Has the shape of ``model_manager.Measure``.
 
@@ -67,7 +71,8 @@ class JoinBenchmark:
             speed = await self._measured(engine, reader, loaded)
         if speed is not None:
             speed = replace(speed, depends_on=facts)
-        if speed is not None and key and self._store is not None and alone:  # among others: true today alone
+        # Among others it is true today alone, and what does not fit is not even that.
+        if speed is not None and key and self._store is not None and alone and speed.fit_error <= KEPT_BELOW:
             self._store.write(key, speed)
         return speed
 

@@ -62,7 +62,7 @@ class Plan:
 PLANS = {
     Effort.QUICK: Plan(
         steps=6,
-        traffic=Traffic(levels=(Busy(least=1, most=4, seconds=0.4), Busy(least=4, most=16, seconds=0.4))),
+        traffic=Traffic(levels=()),  # the curves do not need it
         budget_s=3.0,
         context_tokens=8,
         level=0.1,

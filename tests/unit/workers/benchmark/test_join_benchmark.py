@@ -18,6 +18,7 @@ from router.cli.support.tables import wide_console
 from router.domain.snapshot import FleetSnapshot, WorkerView
 from router.domain.worker import WorkerProfile, WorkerState
 from router.http.admin.fleet_view import fleet_body
+from workers.benchmark import join_benchmark
 from workers.benchmark.join_benchmark import JoinBenchmark
 from workers.benchmark.measured_speed import MeasuredSpeed
 from workers.benchmark.plan import Effort
@@ -85,6 +86,16 @@ async def test_what_was_measured_beside_others_is_told_and_not_kept(tmp_path: Pa
     machine = Machine(tmp_path, profile, wait_s=0.1)
     async with machine.turns.measuring():
         assert await machine.measure() is not None
+    assert machine.kept == 0
+
+
+async def test_what_does_not_fit_is_told_and_not_kept(
+    tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that did now this, now that says little about its next start."""
+    monkeypatch.setattr(join_benchmark, "KEPT_BELOW", -1.0)
+    machine = Machine(tmp_path, profile)
+    assert await machine.measure() is not None
     assert machine.kept == 0
 
 
