@@ -128,10 +128,11 @@ def parse_machine(text: str) -> Machine:
     counted = None if find_chip(_bare_number(text)) else _COUNT.match(text)  # 7900 XTX are not so many TX
     count = _devices(text, counted.group(1)) if counted else 1
     named = _PLUS_OF_A_NAME.sub(" ", text[counted.end() if counted else 0 :])
-    body, plus, beside = named.partition("+")
-    host = _memory(beside)
-    if plus and not (host and _BESIDE.fullmatch(_MEMORY.sub("", beside, count=1))):
-        raise ConfigError(f"--on {text!r}: after + comes the memory beside the accelerators, for example + 64GB")
+    body, *more = named.split("+")
+    host = _memory(more[-1]) if more and _BESIDE.fullmatch(_MEMORY.sub("", more[-1], count=1)) else 0.0
+    cards = more[:-1] if host else more
+    if cards:
+        return _with_more(text, f"{text[: counted.end()] if counted else ''}{body}", cards, host)
     if (slice_of := find_chip(body)) is not None and MIG in body.upper().split():
         return _known(text, slice_of, count, slice_of.memory_bytes, host)
     if len(_MEMORY.findall(body)) > 1:
@@ -151,6 +152,35 @@ def parse_machine(text: str) -> Machine:
     near = dict.fromkeys(names[one] for one in difflib.get_close_matches(said, names, n=5, cutoff=0.5))
     hint = f"did you mean {' or '.join(list(near)[:3])}?" if near else "name a chip, for example 'M4 Max 128GB'"
     raise ConfigError(f"--on {text!r}: no such chip in the catalogue; {hint} (a processor: 'cpu 64GB')")
+
+
+def _with_more(text: str, first: str, cards: list[str], host: float) -> Machine:
+    """A box with cards of several kinds: ``RTX 3090 + 2x RTX 3060 + 64GB``."""
+    if any(nearest_chip(_bare_number(card)) is None for card in cards):
+        hint = "after + comes another card, or the memory beside the accelerators, for example + 64GB"
+        raise ConfigError(f"--on {text!r}: {hint}")
+    machines = [parse_machine(card.strip()) for card in (first, *cards)]
+    kinds = {machine.hardware.kind for machine in machines}
+    if len(kinds) > 1 or not all(machine.discrete for machine in machines):
+        raise ConfigError(f"--on {text!r}: only cards of one maker, with memory of their own, share a model")
+    counts: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    for machine in machines:
+        name = machine.hardware.name
+        counts[name] = counts.get(name, 0) + machine.devices
+        sizes[name] = machine.hardware.memory_bytes // machine.devices
+    memory = sum(counts[name] * sizes[name] for name in counts)
+    details = {
+        "devices": ", ".join(f"{count} x {name}" for name, count in counts.items()),
+        "devices_memory_bytes": ", ".join(str(sizes[name]) for name in counts),
+    }
+    hardware = Hardware(
+        kind=kinds.pop(), name=max(counts, key=lambda name: counts[name]), count=sum(counts.values()),
+        memory_bytes=memory, usable_memory_bytes=memory, details=details if len(counts) > 1 else {},
+    )  # fmt: skip
+    return Machine(
+        name=" ".join(text.split()), hardware=hardware, chip=chip_of(hardware), host_memory_bytes=round(host)
+    )
 
 
 def _bare_number(body: str) -> str:

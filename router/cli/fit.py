@@ -54,6 +54,8 @@ def fit(
     Examples:
       allsorts fit 70B --on "M4 Max 128GB, 2x RTX 4090 + 64GB, H100" --on "Ryzen AI Max+ 395 128GB"
 
+      allsorts fit 32B --on "RTX 3090 + RTX 3060 + 64GB"
+
       allsorts fit model.Q4_K_M.gguf --on "RTX 3090" --context 32768 --batch 8
 
       allsorts fit ./Llama-3.1-8B/config.json --on "A100 80GB" --quality-first

@@ -3,6 +3,7 @@
 import pytest
 
 from protos.contract.worker import Hardware
+from router.capacity.chips import find_chip
 from router.capacity.machines import GIB, mac_working_set, machine_of, parse_machine, parse_machines
 from router.errors import ConfigError
 
@@ -154,3 +155,42 @@ def test_what_nobody_told_of_a_machine_is_not_made_up() -> None:
     assert machine_of(silent).hardware.usable_memory_bytes == 0
     mac = Hardware(kind="apple", name="Apple M1", memory_bytes=16 * 2**30)
     assert machine_of(mac).hardware.usable_memory_bytes == pytest.approx(10.67 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "gib", "host", "devices"),
+    [
+        ("RTX 4090 + RTX 3060", 2, 36, 0, "1 x RTX 4090, 1 x RTX 3060"),
+        ("RTX 3090 + 2x RTX 3060 + 64GB", 3, 48, 64, "1 x RTX 3090, 2 x RTX 3060"),
+        ("2x 4090 + 3090 + 128GB RAM", 3, 72, 128, "2 x RTX 4090, 1 x RTX 3090"),
+        ("RX 7900 XTX + 7800 XT", 2, 40, 0, "1 x RX 7900 XTX, 1 x RX 7800 XT"),
+    ],
+)
+def test_a_box_may_have_cards_of_several_kinds(text: str, count: int, gib: int, host: int, devices: str) -> None:
+    """Each with its own memory; the host's comes last."""
+    machine = parse_machine(text)
+    assert (machine.hardware.count, machine.hardware.memory_bytes) == (count, gib * GIB)
+    assert machine.host_memory_bytes == host * GIB
+    assert machine.hardware.details["devices"] == devices
+    assert machine.chip is not None
+    slowest = min(one.bandwidth_bytes_per_s for part in text.split("+")[:2] for one in [find_chip(words(part))] if one)
+    assert slowest < machine.chip.bandwidth_bytes_per_s
+
+
+def words(part: str) -> str:
+    """A card as the catalogue has it."""
+    name = part.strip().removeprefix("2x ")
+    return name if name.startswith("R") else f"{'RX' if 'X' in name else 'RTX'} {name}"
+
+
+def test_two_cards_of_one_kind_are_alike_however_they_are_written() -> None:
+    """Nothing is said of kinds then."""
+    machine = parse_machine("RTX 4090 + RTX 4090")
+    assert (machine.hardware.count, machine.hardware.details) == (2, {})
+
+
+@pytest.mark.parametrize("text", ["RTX 4090 + RX 7900 XTX", "RTX 4090 + M4 Max 64GB", "DGX Spark + RTX 4090"])
+def test_cards_that_share_no_model_are_refused(text: str) -> None:
+    """Two makers, or a memory that is the host's."""
+    with pytest.raises(ConfigError, match="only cards of one maker"):
+        parse_machine(text)
