@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 VENV   := .venv
 VLLM   := .venv-vllm
+CLIENTS := .venv-clients
 PEERS  := .venv-peers
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
@@ -17,7 +18,7 @@ export OMP_NUM_THREADS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
-.PHONY: help up env env-dev env-peers env-vllm model test test-quick test-roles test-vllm check format protos locks clean \
+.PHONY: help up env env-clients env-dev env-peers env-vllm model test test-clients test-quick test-roles test-vllm check format protos locks clean \
         bench-decision bench-engine bench-generators bench-house bench-join bench-machines bench-mixed bench-placement bench-router bench-simfidelity attack chaos loadtest soak
 
 help: ## list the targets
@@ -67,6 +68,13 @@ $(READY)/peers: requirements/peers.lock
 	@$(PEERS)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/peers.lock
 	@touch $@
 
+$(READY)/clients: requirements/clients.lock
+	@echo "environment: installing other people's clients into $(CLIENTS), about 2 GB"
+	@python3 -m venv $(CLIENTS) && mkdir -p $(READY)
+	@$(CLIENTS)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/clients.lock
+	@touch $@
+
+env-clients: $(READY)/clients ## set up other people's clients, for make test-clients
 env-peers: $(READY)/peers ## set up other people's routers, for make bench-router and bench-mixed
 env-vllm: $(READY)/awq ## set up vLLM on this CPU, and a small AWQ model
 env: $(READY)/model ## set up what `make up` needs
@@ -98,6 +106,9 @@ test-roles: $(READY)/awq $(READY)/dev ## each role in an environment of its own,
 .PHONY: test-join bench-speculation
 test-join: $(READY)/dev ## a bare machine in a network of its own: the printed line alone, pasted again, of another hash, and leaving
 	@$(PY) -m loadtest.bench.join --part bare $(ARGS)
+
+test-clients: $(READY)/clients $(READY)/peers $(READY)/dev ## unmodified clients against a pool as `make up` starts it; a table client by feature
+	@PYTHONPATH=. $(PY) -m tests.clients --python $(CLIENTS)/bin/python $(ARGS)
 
 check: $(READY)/dev ## lint, format, types, import contracts, declared packages, generated stubs: what CI runs
 	@$(BIN)/ruff check .

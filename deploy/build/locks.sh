@@ -14,7 +14,7 @@ compile() { # compile OUTPUT [pip-compile arguments]
 together=$(mktemp -d)
 trap 'rm -rf "$together"' EXIT
 case "${1:-}" in
-  --upgrade) sed -i -n '/^#/p' requirements/{base,router,llama,loadtest,dev,vllm,peers}.lock ;;
+  --upgrade) sed -i -n '/^#/p' requirements/{base,router,llama,loadtest,dev,vllm,peers,clients}.lock ;;
   "") sed -nE 's/^([A-Za-z0-9_.-]+==[^ ;]+).*/\1/p' requirements/{base,router,llama,loadtest,dev}.lock | sort -u > "$together/all.txt" ;;
   *) echo "locks.sh: $1 is not an argument of it; --upgrade is" >&2; exit 2 ;;
 esac
@@ -27,3 +27,4 @@ for role in router llama loadtest dev; do
 done
 compile requirements/vllm.lock requirements/vllm.in pyproject.toml
 compile requirements/peers.lock requirements/peers.in
+compile requirements/clients.lock requirements/clients.in

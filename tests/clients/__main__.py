@@ -34,7 +34,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         url = wanted.url or stack.enter_context(_pool(Path(folder), without_ray=wanted.without_ray))
         for name in names:
-            found = _run(name, wanted.python, url, Path(folder))
+            found = _run(name, wanted.python, wanted.proxy, url, Path(folder))
             rows += found
             print(f"{name}: " + ", ".join(f"{row.feature} {row.verdict}" for row in found), flush=True)
     print_table(rows)
@@ -49,6 +49,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", default=".venv-clients/bin/python", help="interpreter that has the clients")
+    parser.add_argument("--proxy", default=".venv-peers/bin/litellm", help="LiteLLM's proxy")
     parser.add_argument("--out", default="build/bench/clients.json")
     parser.add_argument("--url", help="an endpoint that runs already, such as http://127.0.0.1:8000")
     parser.add_argument("--clients", help=f"some of {','.join(CLIENTS)}")
@@ -93,7 +94,7 @@ def _wait(up: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     raise SystemExit(f"the pool did not start; the end of its log:\n{log.read_text()[-3000:]}")
 
 
-def _run(name: str, python: str, url: str, folder: Path) -> list[Row]:
+def _run(name: str, python: str, proxy: str, url: str, folder: Path) -> list[Row]:
     """All features of one client, in a process of its environment; one that hangs is ended, with what it said."""
     environment = {
         **os.environ,
@@ -101,9 +102,12 @@ def _run(name: str, python: str, url: str, folder: Path) -> list[Row]:
         "HOME": str(folder),
         "NO_PROXY": "127.0.0.1,localhost",
         "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
         "OPENAI_API_KEY": "none",
         "ANTHROPIC_API_KEY": "none",
         "DO_NOT_TRACK": "1",
+        "LITELLM_PROXY": str(Path(proxy).absolute()),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
     out = folder / f"{name}.rows"

@@ -6,13 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from tests.clients.table import Row, append_row
-
-MODEL = "smollm2-135m"
-
-
-class Cannot(Exception):
-    """What a model of 135 million parameters on a processor, or the client itself, cannot do; said in one line."""
+from tests.clients.table import Cannot, Row, append_row
 
 
 def main(name: str, url: str, out: Path) -> None:

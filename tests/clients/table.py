@@ -11,6 +11,19 @@ CLIENTS = (
 """In the order they are run and shown."""
 
 
+MODEL = "smollm2-135m"
+
+
+class Cannot(Exception):
+    """What a model of 135 million parameters on a processor, or the client itself, cannot do; said in one line."""
+
+
+def refuse_if_unable(said: str) -> None:
+    """Raises Cannot where the pool itself said that none of its engines has log-probabilities of a prompt."""
+    if "needs log-probabilities of the prompt; nobody serving" in said:
+        raise Cannot("no engine of this pool tells log-probabilities of a prompt")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One cell. ``verdict``: ok, ``cannot: why``, or ``failed: what``; ``detail`` is for whoever mends it."""

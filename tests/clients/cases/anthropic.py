@@ -2,7 +2,7 @@
 
 from anthropic import Anthropic
 
-from tests.clients.runner import MODEL
+from tests.clients.table import MODEL
 
 TOOL = {
     "name": "get_weather",
@@ -44,7 +44,7 @@ def tools(url: str) -> None:
     client = _client(url)
     asked = [{"role": "user", "content": "What is the weather in Paris?"}]
     reply = client.messages.create(
-        model=MODEL, max_tokens=60, messages=asked, tools=[TOOL], tool_choice={"type": "any"}, temperature=0
+        model=MODEL, max_tokens=60, messages=asked, tools=[TOOL], tool_choice={"type": "any"}
     )
     call = next(block for block in reply.content if block.type == "tool_use")
     assert set(call.input) == {"city"}
