@@ -12,7 +12,8 @@ from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import FORMATS, find_format, unknown_format
 from router.capacity.fit import FitResult, Plan
 from router.capacity.format_choice import FormatChoice, Purpose, Question, choose_format
-from router.capacity.machines import GIB, Machine, parse_machines
+from router.capacity.machine_text import parse_machines
+from router.capacity.machines import GIB, Machine
 from router.capacity.options import USUAL, Option, options
 from router.cli.support.model_files import read_model
 from router.cli.support.tables import Row, Sheet, wide_console

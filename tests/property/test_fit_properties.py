@@ -11,7 +11,8 @@ from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import FORMATS, Format
 from router.capacity.engines import ENGINES, Engine
 from router.capacity.fit import FitResult, Plan, fit, memory
-from router.capacity.machines import Machine, parse_machine
+from router.capacity.machine_text import parse_machine
+from router.capacity.machines import Machine
 from router.capacity.options import option
 from router.capacity.shapes import KNOWN_SHAPES
 

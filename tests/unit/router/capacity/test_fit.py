@@ -8,7 +8,8 @@ from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import BY_NAME
 from router.capacity.engines import LLAMA_CPP, VLLM, Engine
 from router.capacity.fit import FitResult, Plan, fit, kv_bytes, weights_bytes
-from router.capacity.machines import GIB, parse_machine
+from router.capacity.machine_text import parse_machine
+from router.capacity.machines import GIB
 from router.capacity.options import option, options
 from router.capacity.shapes import find_shape
 

@@ -11,7 +11,7 @@ from router.capacity.format_choice import (
     choose_format,
     comfortable,
 )
-from router.capacity.machines import parse_machine
+from router.capacity.machine_text import parse_machine
 from router.capacity.options import options
 from router.capacity.shapes import find_shape
 

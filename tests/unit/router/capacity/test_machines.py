@@ -4,7 +4,8 @@ import pytest
 
 from protos.contract.worker import Hardware
 from router.capacity.chips import find_chip
-from router.capacity.machines import GIB, mac_working_set, machine_of, parse_machine, parse_machines
+from router.capacity.machine_text import parse_machine, parse_machines
+from router.capacity.machines import GIB, mac_working_set, machine_of
 from router.errors import ConfigError
 
 
