@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from loadtest.bench.plain_http import CHAT, MODELS, PlainHttp, chunk, event, listed
+from loadtest.bench.router.plain_http import CHAT, MODELS, PlainHttp, chunk, event, listed
 from protos.contract.ids import RequestId
 from protos.contract.request import ChatMessage, Job, Sampling
 from protos.contract.stream import Delta, RefusalCode

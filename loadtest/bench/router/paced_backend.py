@@ -13,8 +13,8 @@ import sys
 import time
 from typing import Any
 
-from loadtest.bench.plain_http import CHAT, MODELS, PlainHttp, chunk, listed
-from loadtest.bench.plain_http import event as sse
+from loadtest.bench.router.plain_http import CHAT, MODELS, PlainHttp, chunk, listed
+from loadtest.bench.router.plain_http import event as sse
 
 STEP_S = {"paced": 0.01, "paced-40": 0.04, "slow": 0.5, "unpaced": 0.0}
 AT_ONCE = 16

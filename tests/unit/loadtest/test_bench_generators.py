@@ -1,6 +1,6 @@
 """``make bench-generators``: how far two load generators differ."""
 
-from loadtest.bench.generators import FIGURES, _row
+from loadtest.bench.generators.__main__ import FIGURES, _row
 
 
 def run(ttft: float) -> dict[str, float]:
