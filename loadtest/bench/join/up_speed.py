@@ -21,6 +21,7 @@ from typing import Any
 
 from loadtest.chaos.pool import free_port
 from protos.contract.worker import STREAM_CONTEXT_TOKENS
+from workers.owner.looking import OthersBusy
 
 OUTPUT_TOKENS = 192
 STREAMS = 5
@@ -29,22 +30,28 @@ WORD = "river stone window garden letter winter market bridge candle forest "
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, object]:
-    """The table; ``up_speed_error``: of the worker that the table is furthest off for, as a share of its true speed."""
+    """The table; ``up_speed_error``: of the worker that the table is furthest off for, as a share of its true speed;
+    ``up_speed_others_cpus``: processors that other programs kept busy meanwhile, the most of all spells.
+    """
     errors: list[float] = []
-    with TemporaryDirectory() as folder, _pool(Path(folder), ray=not options.without_ray) as endpoint:
+    with TemporaryDirectory() as folder, _pool(Path(folder), ray=not options.without_ray) as (endpoint, ours, busy):
+        others = [busy.cpus(ours) or 0.0]
         told = {
             (one["node"], model["model"], model["quantization"]): float(model["speed"]["decode_tokens_per_s"])
             for one in _asked(f"{endpoint}/admin/fleet")["workers"]
             for model in one["models"]
         }
-        print(f"{'worker':<16}{'told':>9}{'a lone stream':>16}{'error':>9}   streams")
+        print(f"while they joined, other programs kept {others[0]:.2f} processors busy")
+        print(f"{'worker':<16}{'told':>9}{'a lone stream':>16}{'error':>9}{'others':>9}   streams")
         for (node, model, quantization), rate in told.items():
             rates = [_rate(endpoint, f"{model}@{quantization}", number) for number in range(STREAMS + 1)][1:]
+            others.append(busy.cpus(ours) or 0.0)
             true = median(rates)
             errors.append(abs(rate - true) / true)
             each = " ".join(f"{one:.0f}" for one in rates)
-            print(f"{node:<16}{rate:>9.1f}{true:>16.1f}{100 * (rate - true) / true:>+8.1f}%   {each}")
-    return {"up_speed_error": max(errors)}
+            off = f"{100 * (rate - true) / true:+.1f}%"
+            print(f"{node:<16}{rate:>9.1f}{true:>16.1f}{off:>9}{others[-1]:>9.2f}   {each}")
+    return {"up_speed_error": max(errors), "up_speed_others_cpus": max(others)}
 
 
 def _rate(endpoint: str, model: str, number: int) -> float:
@@ -76,13 +83,17 @@ def _rate(endpoint: str, model: str, number: int) -> float:
 
 
 @contextlib.contextmanager
-def _pool(folder: Path, *, ray: bool) -> Iterator[str]:
-    """``allsorts up`` with a cache of its own, so that both workers are measured; its endpoint."""
+def _pool(folder: Path, *, ray: bool) -> Iterator[tuple[str, tuple[int, ...], OthersBusy]]:
+    """``allsorts up`` with a cache of its own, so that both workers are measured: its endpoint, the processes that are
+    its and ours, and who else computes from its start on.
+    """
     port, grpc_port = free_port(), free_port()
     command = [sys.executable, "-m", "router.cli.main", "up", "--port", str(port), "--grpc-port", str(grpc_port)]
     command += ["--state-dir", str(folder / "pool"), *([] if ray else ["--without-ray"])]
     environment = {**os.environ, "ALLSORTS_WORKER_CACHE_DIR": str(folder / "cache")}
     log = folder / "up.log"
+    busy = OthersBusy()
+    busy.cpus((os.getpid(),))
     with log.open("w") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
@@ -93,7 +104,7 @@ def _pool(folder: Path, *, ray: bool) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"`allsorts up` is not ready:\n{log.read_text()}")
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", (os.getpid(), process.pid), busy
     finally:
         process.send_signal(signal.SIGINT)
         try:
