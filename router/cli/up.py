@@ -18,6 +18,7 @@ from router.cli.fleet import fleet_table
 from router.cli.support.processes import Child, stop_all
 from router.cli.support.tables import wide_console
 from router.cli.support.terminal import Terminal
+from router.cli.support.trained_context import trained_context
 from router.errors import ConfigError
 from router.ray.settings import port_taken
 
@@ -33,7 +34,9 @@ def up(
     models: Annotated[Path, typer.Option(help="Folder of the model files; made when missing.")] = Path("build/models"),
     quantizations: Annotated[str, typer.Option(help="One worker each.")] = "q8_0,q4_k_m",
     slots: Annotated[int, typer.Option(help="Sequences each worker runs together.")] = 8,
-    context: Annotated[int, typer.Option(help="Longest prompt plus output, in tokens.")] = 2048,
+    context: Annotated[
+        int, typer.Option(min=0, help="Longest prompt plus output, in tokens; 0: as the model was trained.")
+    ] = 0,
     without_ray: Annotated[bool, typer.Option(help="Plain uvicorn instead of Ray Serve.")] = False,
     state_dir: Annotated[Path, typer.Option(help="Logs and state of this pool.")] = Path(".allsorts"),
     check: Annotated[bool, typer.Option("--check", help="Ask one question once ready, then stop.")] = False,
@@ -55,6 +58,7 @@ def up(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     _make_models(models, wanted)
+    context = context or trained_context([_file(models, one) for one in wanted], slots)
     url = f"http://127.0.0.1:{port}"
     children: list[Child] = []
     try:
@@ -100,7 +104,7 @@ def _router(port: int, grpc_port: int, state_dir: Path, *, without_ray: bool) ->
 
 
 def _worker(quantization: str, models: Path, grpc_port: int, slots: int, context: int, state_dir: Path) -> Child:
-    file = models / f"{MODEL}-{quantization}.gguf"
+    file = _file(models, quantization)
     arguments = _allsorts(
         "worker", "--router", f"127.0.0.1:{grpc_port}", "--engine", "llama.cpp", "--model", f"{MODEL}={file}",
         "--node", f"local-{quantization}", "--threads", "1", "--slots", str(slots), "--context", str(context),
@@ -112,6 +116,10 @@ def _worker(quantization: str, models: Path, grpc_port: int, slots: int, context
         log=state_dir / "logs" / f"worker-{quantization}.log",
         environment={"OMP_NUM_THREADS": "1"},
     )
+
+
+def _file(models: Path, quantization: str) -> Path:
+    return models / f"{MODEL}-{quantization}.gguf"
 
 
 def _allsorts(*arguments: str) -> list[str]:

@@ -144,7 +144,7 @@ async def test_too_long_a_prompt_is_the_clients_400(client: openai.AsyncOpenAI, 
     """Counted by the worker before any work is done."""
     with pytest.raises(openai.BadRequestError) as error:
         await client.chat.completions.create(
-            model=f"{MODEL}@q8_0", messages=[{"role": "user", "content": "word " * 2040}], max_tokens=20
+            model=f"{MODEL}@q8_0", messages=[{"role": "user", "content": "word " * 9000}], max_tokens=20
         )
     assert error.value.code == "context_length_exceeded"
     assert pool.busy() == 0
