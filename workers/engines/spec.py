@@ -92,11 +92,11 @@ class EngineSpec(ABC):
             raise LoadError(f"{path}: no such file or folder; check the path")
 
     def memory_bytes(self, path: Path, context_tokens: int, slots: int) -> int:
-        """What a model takes once it is loaded; 0 for context or slots: the engine's default. 0: not known before it is
-        loaded. Raises LoadError for a file that cannot be read. Blocks.
+        """What a model takes once it is loaded, its weights at the least. 0 for context or slots: the engine's default.
+        Raises LoadError where nothing is known before it is loaded. Blocks.
         """
-        del path, context_tokens, slots
-        return 0
+        del context_tokens, slots
+        return self.read_model(path).weights_bytes
 
     def find_models(self, folder: Path) -> Iterable[Path]:
         """Models in a folder and below, in no order. Blocks."""

@@ -66,7 +66,7 @@ async def test_the_profile_and_the_doctor_know_it(toy: EngineSpec) -> None:
     profile = await profile_of(toy, node="here")
     assert (profile.engine, profile.engine_version) == ("toy", "1")
     findings = [one async for one in local_checks(engine="toy", model=None)]
-    assert [(one.check, one.ok, one.detail) for one in findings] == [("engine", True, "toy 1")]
+    assert [(one.check, one.ok, one.detail) for one in findings if one.check == "engine"] == [("engine", True, "toy 1")]
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
