@@ -88,11 +88,12 @@ class Course:
     # -------------------------------------------------------- decode
 
     async def _climb(self, until: float) -> None:
-        """1, 4, 16, … and all of them."""
+        """1, 4, 16, … and all of them; two at least, for one says nothing of what a batch costs."""
         batch = 1
         while True:
             await self._level(batch)
-            if batch >= self._most or self._clock() > until:
+            enough = until if len(self._levels) > 1 else self._until(1.0)
+            if batch >= self._most or self._clock() > enough:
                 return
             batch = min(STEEP * batch, self._most)
 
