@@ -14,32 +14,34 @@ from router.errors import BodiesFull, BodyTooSlow, InvalidRequest
 from router.http.server import decoding, large_bodies
 from router.http.server.body_budget import BodyBudget, weight_of
 from router.http.server.exchange import Exchange
-from router.http.server.large_bodies import MAX_VALUES, commas_beside_texts, refuse_many_values
+from router.http.server.large_bodies import MAX_NAMES, MAX_VALUES, beside_texts, refuse_many_values
 from tests.support.fleets import request
 from tests.support.http_surface import surface
 
 CHAT = "/v1/chat/completions"
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('a,"\\é\n😀'), max_size=12),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(st.sampled_from('a,"\\'), max_size=4), inner),
+    st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('a,:"\\é\n😀'), max_size=12),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(st.sampled_from('a,:"\\'), max_size=4), inner),
     max_leaves=30,
 )
 
 
-def separators(value: Any) -> int:
-    """Commas JSON needs between the values of ``value``."""
+def separators(value: Any) -> tuple[int, int]:
+    """Commas and colons JSON needs for ``value``."""
     inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    return max(0, len(inner) - 1) + sum(map(separators, inner))
+    below = [separators(one) for one in inner]
+    commas = max(0, len(inner) - 1) + sum(one for one, _ in below)
+    return commas, (len(inner) if isinstance(value, dict) else 0) + sum(one for _, one in below)
 
 
 @given(value=JSON, ascii_only=st.booleans(), piece=st.integers(1, 20))
-def test_only_commas_between_values_are_counted(value: Any, ascii_only: bool, piece: int) -> None:
+def test_only_what_separates_values_and_names_is_counted(value: Any, ascii_only: bool, piece: int) -> None:
     """Wherever the pieces end, in the middle of a text or of an escape."""
     body = json.dumps(value, ensure_ascii=ascii_only).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(large_bodies, "_PIECE_BYTES", piece)
-        assert commas_beside_texts(body) == separators(value)
+        assert beside_texts(body) == separators(value)
 
 
 def test_so_many_values_and_no_more() -> None:
@@ -48,6 +50,18 @@ def test_so_many_values_and_no_more() -> None:
     refuse_many_values(b'{"prompt":"' + b"1," * (2 * MAX_VALUES) + b'"}')
     with pytest.raises(InvalidRequest, match=f"more than {MAX_VALUES} values"):
         refuse_many_values(b'{"prompt":[' + b",".join([b"1"] * (MAX_VALUES + 1)) + b"]}")
+
+
+def test_so_many_names_and_no_more() -> None:
+    """Of all objects together; what stands in a text is no name."""
+
+    def body(count: int) -> bytes:
+        return json.dumps({"metadata": {str(number): "" for number in range(count - 1)}}).encode()
+
+    refuse_many_values(body(MAX_NAMES))
+    refuse_many_values(json.dumps({"prompt": body(2 * MAX_NAMES).decode()}).encode())
+    with pytest.raises(InvalidRequest, match=f"more than {MAX_NAMES} names"):
+        refuse_many_values(body(MAX_NAMES + 1))
 
 
 @pytest.mark.parametrize("count", [MAX_VALUES - 1, MAX_VALUES + 2])
