@@ -48,7 +48,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     health_port: _Port | None = None  # /healthz and /readyz also there, plus the replica's rank; none: only above
     connections_limit: _AtLeastOne = 16_384  # of clients; at it those that say nothing for longest give way
     body_limit_bytes: _AtLeastOne = 8 * 1024 * 1024
-    bodies_limit_bytes: _AtLeastOne = 96 * 1024 * 1024  # all requests' together, until each has its answer
+    bodies_limit_bytes: _AtLeastOne = 64 * 1024 * 1024  # all requests' together, until each has its answer
     body_deadline_s: _Seconds = 30.0
     stall_s: _Seconds = 30.0  # a client that reads nothing for so long is cut off
     request_deadline_s: _Seconds = 600.0  # from arrival to the last token

@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 from router.errors import TooMuchHeld
 
+SMALL_SHARE = 256
+"""An answer that holds less than such a part of all is never the one to give way: it would help nobody."""
+
 
 class AnswerAccount:
     """What one answer holds, over all its attempts. ``cut`` ends it; None: nothing of it is under way just now."""
@@ -61,7 +64,8 @@ class AnswerMemory:
             self.held -= account.held
 
     def _cut_largest(self) -> None:
-        cuttable = [one for one in self._accounts if one.cut is not None]
+        least = self._limit_bytes // SMALL_SHARE
+        cuttable = [one for one in self._accounts if one.cut is not None and one.held >= least]
         if not cuttable:
             return
         largest = max(cuttable, key=lambda one: one.held)

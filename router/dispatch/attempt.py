@@ -40,7 +40,8 @@ class Attempt:
         self._session = session
         self._bounds = bounds
         self._account = account
-        self._mailbox_bytes = 0
+        self._mailbox_bytes = 0  # what the waiting events weigh by themselves
+        self._waiting_bytes = 0  # and their output, which goes on to be kept once they were read
         self._failed: AllsortsError | None = None
         self._events: list[AttemptEvent] = []
         self._wake = asyncio.Event()
@@ -66,6 +67,7 @@ class Attempt:
         self._events.append(event)
         self._wake.set()
         self._mailbox_bytes += DELTA_BYTES
+        self._waiting_bytes += weight
         self._account.take(weight + DELTA_BYTES)
 
     def expire(self) -> None:
@@ -100,11 +102,15 @@ class Attempt:
 
     def _empty_mailbox(self) -> None:
         self._account.take(-self._mailbox_bytes)
-        self._mailbox_bytes = 0
+        self._mailbox_bytes = self._waiting_bytes = 0
 
     def _cut(self, error: AllsortsError) -> None:
-        """Give way: what waits is dropped at once, and whoever reads hears of it."""
-        self._session.close(self.key)
+        """Give way: what waits is dropped at once, and whoever reads hears of it. The worker hears of it now: a client
+        that reads nothing would keep it going.
+        """
+        self.abort()
         self._failed = error
         self._events = []
+        self._account.take(-self._waiting_bytes)
+        self._empty_mailbox()
         self._wake.set()

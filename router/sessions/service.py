@@ -56,7 +56,8 @@ HELLO_BYTES = 2**20
 SHORT_HELLO_BYTES = 32 * 1024
 """Up to this size a hello is read on the event loop: some milliseconds."""
 
-HELLOS_AT_ONCE = 2
+FEW_MODELS = 16
+LONGEST_TURN_S = 0.5
 LAST_WRITE_S = 1.0
 ENDING_S = 3.0
 """How long a router that stops waits for its sessions."""
@@ -86,7 +87,8 @@ class FleetService(pb_grpc.FleetServicer):
         self._ids = itertools.count(1)
         self._sessions: set[WorkerSession] = set()
         self._closing = ""
-        self._reading_hello = asyncio.Semaphore(HELLOS_AT_ONCE)
+        self._reading_hello = asyncio.Semaphore(1)
+        self._joining = asyncio.Semaphore(1)
         self.replicas: tuple[Replica, ...] = ()
 
     async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolReply:  # noqa: N802 - gRPC's name
@@ -175,7 +177,9 @@ class FleetService(pb_grpc.FleetServicer):
             hello = decode_event(first, self._clock.now())
         else:
             async with self._reading_hello:
-                hello = await asyncio.to_thread(decode_event, first, self._clock.now())
+                began = self._clock.now()
+                hello = await asyncio.to_thread(decode_event, first, began)
+                await asyncio.sleep(min(self._clock.now() - began, LONGEST_TURN_S))
         assert isinstance(hello, Hello)
         return hello
 
@@ -189,9 +193,7 @@ class FleetService(pb_grpc.FleetServicer):
         session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
         session.valid_until = self._valid_until(certificate_end(context))
         profile = _profile(hello, admitted)
-        member = self._membership.join(
-            session, profile, hello.models, cordoned=admitted.cordoned, rules=_rules(admitted)
-        )
+        member = await self._join(session, profile, hello, admitted)
         if hello.load is not None:
             session.note_load(hello.load)
             self._membership.set_load(member, hello.load)
@@ -206,6 +208,23 @@ class FleetService(pb_grpc.FleetServicer):
             )
         )
         await self._run(session, member, context)
+
+    async def _join(self, session: WorkerSession, profile: WorkerProfile, hello: Hello, admitted: Admitted) -> Member:
+        """Into the fleet. With many models one at a time, each after three times what the last one took: whoever comes
+        again and again with all that a hello may hold has a quarter of the router's time.
+        """
+        rules = _rules(admitted)
+        if len(hello.models) <= FEW_MODELS:
+            return self._membership.join(session, profile, hello.models, cordoned=admitted.cordoned, rules=rules)
+        async with self._joining:
+            began = self._clock.now()
+            member = self._membership.join(session, profile, hello.models, cordoned=admitted.cordoned, rules=rules)
+            try:
+                await asyncio.sleep(min(3.0 * (self._clock.now() - began), LONGEST_TURN_S))
+            except BaseException:  # the call was cancelled: nobody else would end the session
+                self._gone(session)
+                raise
+        return member
 
     async def _run(self, session: WorkerSession, member: Member, context: Any) -> None:
         handler = EventHandler(

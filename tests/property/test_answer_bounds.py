@@ -32,6 +32,9 @@ class _Session:
     def close(self, key: AttemptKey) -> None:
         """Nothing is delivered any more."""
 
+    def abort(self, key: AttemptKey) -> None:
+        """The worker is told."""
+
 
 def _attempt(
     memory: AnswerMemory | None = None, *, tokens: int = 2**20, prompt: int = 100, size: int = 2**20

@@ -23,6 +23,9 @@ T = TypeVar("T")
 Archive = Callable[[str], list[bytes]]
 """Decision records of a request as they lie on disk, JSON; called in a thread."""
 
+BODY_LIMIT_BYTES = 256 * 1024
+"""Of what operators send: names and rules."""
+
 MAX_ID_CHARS = 128
 """Characters of an unknown id that an error repeats."""
 
@@ -119,6 +122,4 @@ class Admin:
         return {"records": [msgspec.Raw(line) for line in lines]} if lines else None
 
     async def _read(self, exchange: Exchange, kind: type[T]) -> T:
-        return decode(
-            msgspec.json.Decoder(kind), await exchange.body(self.config.body_limit_bytes, self.config.body_deadline_s)
-        )
+        return decode(msgspec.json.Decoder(kind), await exchange.body(BODY_LIMIT_BYTES, self.config.body_deadline_s))

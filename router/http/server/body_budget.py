@@ -4,6 +4,7 @@ A request is charged for each byte as it comes, then for what its prompt takes, 
 kept for as long as the request may have to go on at another worker.
 """
 
+import asyncio
 import sys
 from collections.abc import Iterable
 from types import TracebackType
@@ -20,11 +21,12 @@ TOKEN_ID_BYTES = 40
 class BodyShare:
     """What one request takes. Use as a context: at its end everything is given back."""
 
-    __slots__ = ("_budget", "held")
+    __slots__ = ("_budget", "held", "unpacking")
 
     def __init__(self, budget: "BodyBudget") -> None:
         self._budget = budget
         self.held = 0
+        self.unpacking = budget.unpacking
 
     def take(self, count: int) -> None:
         """So many bytes more. Raises BodiesFull when they do not fit; then nothing was taken."""
@@ -55,6 +57,7 @@ class BodyBudget:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+        self.unpacking = asyncio.Semaphore(1)  # a kilobyte that unpacks to megabytes, many at once
         self.held = 0
 
     def open(self) -> BodyShare:

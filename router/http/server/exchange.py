@@ -87,8 +87,10 @@ class Exchange:
         body = await self._read(limit_bytes, deadline_s, share)
         if self._encoding == "identity":
             return body
-        plain = await asyncio.to_thread(unpacked, body, self._encoding, limit_bytes)
-        if share is not None:
+        if share is None:
+            return await asyncio.to_thread(unpacked, body, self._encoding, limit_bytes)
+        async with share.unpacking:
+            plain = await asyncio.to_thread(unpacked, body, self._encoding, limit_bytes)
             share.take(len(plain))
         return plain
 
