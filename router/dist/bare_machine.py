@@ -157,14 +157,18 @@ def runs_here(name: str) -> bool:
 
 
 def make_environment(folder: Path, arguments: list[str]) -> None:
-    """A virtual environment by venv and pip, or by uv where those are not whole. Raises CannotInstall."""
+    """A virtual environment by venv and pip, or by uv where those are not whole; no cache of theirs stays behind.
+
+    Raises CannotInstall.
+    """
     python, uv = interpreter(), shutil.which("uv")
     if python and subprocess.call([python, "-c", "import ensurepip, venv"], stderr=subprocess.DEVNULL) == 0:
         run([python, "-m", "venv", str(folder)])
-        run([str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q", *arguments])
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
+        run([*pip, "install", "-q", *arguments])
     elif uv:
-        run([uv, "venv", "-q", "--python", python or ">=%d.%d" % NEEDS, str(folder)])
-        run([uv, "pip", "install", "-q", "--python", str(folder / "bin" / "python"), *arguments])
+        run([uv, "venv", "-q", "--no-cache", "--python", python or ">=%d.%d" % NEEDS, str(folder)])
+        run([uv, "pip", "install", "-q", "--no-cache", "--python", str(folder / "bin" / "python"), *arguments])
     elif python:
         raise CannotInstall("%s has no venv; install it (Debian, Ubuntu: apt-get install python3-venv), or uv" % python)
     else:

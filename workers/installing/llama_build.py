@@ -102,7 +102,8 @@ def _command(work: Path) -> list[str]:
 def _variables(plan: LlamaPlan) -> dict[str, str]:
     options = [*plan.options, f"-DCMAKE_PROJECT_INCLUDE={TRIM}"]
     generator = {"CMAKE_GENERATOR": "Ninja"} if shutil.which("ninja") else {}
-    return {"CMAKE_ARGS": " ".join(options), **generator, **plan.environment}
+    no_cache = {"PIP_NO_CACHE_DIR": "1"}  # of the pip, too, that fetches what the build needs
+    return {"CMAKE_ARGS": " ".join(options), **no_cache, **generator, **plan.environment}
 
 
 def _run(command: list[str], environment: dict[str, str], log: Path, progress: Progress) -> tuple[int, list[str]]:

@@ -121,15 +121,18 @@ def requirements(wheel: Path, offer: Offer, files: Path) -> list[str]:
 
 
 def make_environment(folder: Path, arguments: list[str]) -> None:
-    """A virtual environment for the Python that runs this, by venv and pip, or by uv. Raises CannotInstall."""
+    """A virtual environment for the Python that runs this, by venv and pip, or by uv; their caches are not used.
+
+    Raises CannotInstall.
+    """
     base, uv = getattr(sys, "_base_executable", "") or sys.executable, shutil.which("uv")
     python = str(folder / "bin" / "python")
     if uv and subprocess.call([base, "-c", "import ensurepip, venv"], stderr=subprocess.DEVNULL) != 0:
-        _run([uv, "venv", "-q", "--python", base, str(folder)])
-        _run([uv, "pip", "install", "-q", "--python", python, *arguments])
+        _run([uv, "venv", "-q", "--no-cache", "--python", base, str(folder)])
+        _run([uv, "pip", "install", "-q", "--no-cache", "--python", python, *arguments])
         return
     _run([base, "-m", "venv", str(folder)])
-    _run([python, "-m", "pip", "--disable-pip-version-check", "install", "-q", *arguments])
+    _run([python, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install", "-q", *arguments])
 
 
 def _run(command: list[str]) -> None:

@@ -30,6 +30,7 @@ from workers.joining.home import Home
 
 MODEL = "smollm2-135m"
 FILE = environments.ROOT / "build" / "models" / f"{MODEL}-q8_0.gguf"
+MODELS = ".local/share/allsorts/models"
 NODE = os.uname().nodename.partition(".")[0]
 COMMAND = [sys.executable, "-m", "router.cli.main"]
 BARE_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -68,6 +69,12 @@ class Machine:
         told = {str(one.relative_to(self.home)): one.lstat().st_mtime_ns for one in found}
         return {name: at for name, at in told.items() if not name.endswith(".gguf")}
 
+    def folders(self) -> set[str]:
+        """Folders there beside those that the owner's models are in."""
+        models = self.home / MODELS
+        found = (one for one in self.home.rglob("*") if one.is_dir() and not one.is_symlink())
+        return {str(one.relative_to(self.home)) for one in found if one != models and one not in models.parents}
+
 
 def measure(options: argparse.Namespace, wrong: list[str]) -> Mapping[str, object]:
     """``bare_join_s``: from the paste to the first answer. ``files_left``: after leaving."""
@@ -78,7 +85,7 @@ def measure(options: argparse.Namespace, wrong: list[str]) -> Mapping[str, objec
         head = stack.enter_context(Head(COMMAND, folder / "head", host=network.head_host, options=("--without-ray",)))
         _fill_shelf(head, folder)
         machine = Machine(folder / "home", network)
-        models = machine.home / ".local/share/allsorts/models"
+        models = machine.home / MODELS
         models.mkdir(parents=True)
         shutil.copy(FILE, models)
         where = "a network of its own" if network.within else "loopback: no network namespace is possible here"
@@ -136,7 +143,7 @@ def _life(head: Head, machine: Machine, folder: Path, wrong: list[str]) -> Mappi
     wrong += _again(head, machine, line, folder)
     wrong += _other_hash(machine, line, folder)
     gone = machine.allsorts("leave").strip().replace(str(machine.home), "~")
-    left = machine.files()
+    left = {*machine.files(), *machine.folders()}
     print("  leaving:\n    " + gone.replace("\n", "\n    "))
     if left:
         wrong.append(f"after leave: {', '.join(sorted(left)[:5])}")
