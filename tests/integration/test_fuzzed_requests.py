@@ -27,7 +27,11 @@ per_context_token_s = 1e-9
 prefill_tokens_per_s = 1000000
 """
 ANSWERED_WITHIN_S = 60.0
-OPERATIONS = {"POST /v1/chat/completions": 120, "POST /v1/completions": 120, "GET /v1/models/{model}": 20}
+OPERATIONS = {
+    "POST /v1/chat/completions": 120, "POST /v1/completions": 120, "GET /v1/models/{model}": 20,
+    "POST /v1/embeddings": 60, "POST /v1/responses": 60, "POST /v1/messages": 60, "POST /v1/messages/count_tokens": 60,
+    "POST /api/chat": 60, "POST /api/generate": 60, "POST /api/show": 20,
+}  # fmt: skip
 REACHED = 5
 """Requests that are let in at the least; a fifth usually is."""
 WORDS = st.text(min_size=1, max_size=200) | st.text(min_size=1, max_size=20) | st.none()
@@ -53,12 +57,14 @@ def for_the_model(body: dict[str, Any], kept: int, words: str | None) -> None:
     """Asks for the model that is there, for an answer that ends soon, with few of the other parameters that were drawn
     and, with ``words``, one plain message: else hardly a request would be let in, since each may forbid the others.
     """
-    for name in sorted(body.keys() - {"model", "messages", "prompt"})[kept:] + WISHES:
+    for name in sorted(body.keys() - {"model", "messages", "prompt", "input", "max_tokens"})[kept:] + WISHES:
         body.pop(name, None)
     body["model"] = MODEL
     if words is not None and "messages" in body:
         body["messages"] = [{"role": "user", "content": words}]
-    for name in ("max_tokens", "max_completion_tokens"):
+    if words is not None and "input" in body:
+        body["input"] = words
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
         if isinstance(body.get(name), int) and body[name] > 64:
             body[name] = 64
 
