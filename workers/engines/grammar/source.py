@@ -48,7 +48,7 @@ def sources_of(grammar: Grammar) -> list[str]:
         case GrammarKind.LARK:
             return [LLMatcher.grammar_from_lark(grammar.text)]
         case GrammarKind.GBNF:
-            return [LLMatcher.grammar_from_lark(_from_gbnf(grammar.text))]
+            return [LLMatcher.grammar_from_lark(gbnf_to_lark(grammar.text))]
 
 
 def _of_schema(text: str) -> list[str]:
@@ -76,7 +76,8 @@ def _of_choices(choices: tuple[str, ...]) -> str:
     return LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(one) for one in choices))
 
 
-def _from_gbnf(text: str) -> str:
+def gbnf_to_lark(text: str) -> str:
+    """The same grammar in Lark. Raises BadGrammar."""
     try:
         return str(any_to_lark(text))
     except (GbnfToLarkError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:

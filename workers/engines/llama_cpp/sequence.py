@@ -3,14 +3,13 @@
 import time
 from dataclasses import dataclass, field
 
-from protos.contract.grammar import GrammarKind
 from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import RefusalCode, TokenLogprob
 from workers.engines.base import Refused
 from workers.engines.echo import Echo, echo_of
 from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.grammar.constraint import Constraint
-from workers.engines.grammar.source import BadGrammar
+from workers.engines.grammar.rules import kept_to
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.sampling import Sampler
 from workers.engines.prompts import Prompts
@@ -117,22 +116,13 @@ class Preparation:
 
     def _constraint(self, job: Job, answered: list[int]) -> Constraint | None:
         """What the answer is kept to, after what there is of it already."""
-        kind = None if job.grammar is None else job.grammar.kind
-        what, parameter = "grammar", "response_format"
-        if kind is None:
-            what, parameter = "tools' parameters", "tools"
-        elif kind is GrammarKind.JSON_SCHEMA:
-            what = "schema"
-        try:
-            grammar = job.grammar if self._dialogue is None else self._dialogue.grammar(job, self._grammars.schema)
-            if grammar is None:
-                return None
-            constraint = self._grammars.constraint(grammar)
-        except BadGrammar as error:
-            raise Refused(RefusalCode.INVALID, f"the {what} cannot be compiled: {error}", parameter=parameter) from None
+        kept = kept_to(job, self._dialogue, self._grammars)
+        if kept is None:
+            return None
+        _, constraint = kept
         if not constraint.replay(answered):
-            reason = f"the answer so far does not fit the {what}: {constraint.error}"
-            raise Refused(RefusalCode.INVALID, reason, parameter=parameter)
+            reason = f"the answer so far does not fit its grammar: {constraint.error}"
+            raise Refused(RefusalCode.INVALID, reason, parameter="response_format")
         return constraint
 
     def to_embed(self, asked: EmbeddingInputs) -> list[list[int]]:

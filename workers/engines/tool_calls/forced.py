@@ -33,14 +33,14 @@ def forced_grammar(
     for number, tool in enumerate(tools):
         head, tail = _call(form, tool.name, control)
         rules.append(f"call_{number}: {head} arguments_{number} {tail}".rstrip())
-        rules.append(f"arguments_{number}: %json {_styled(schema_of(tool))}")
+        rules.append(f"arguments_{number}: %json {styled(schema_of(tool))}")
     start = "start: calls | answer" if answer else "start: calls"
     return Grammar(kind=GrammarKind.LARK, text="\n".join([start, *([f"answer: {answer}"] if answer else []), *rules]))
 
 
 def json_rule(schema: str) -> str:
     """A rule's body for a JSON schema."""
-    return f"%json {_styled(schema)}"
+    return f"%json {styled(schema)}"
 
 
 def _around(form: Format, control: Mapping[str, int]) -> tuple[str, str, str]:
@@ -79,5 +79,6 @@ def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _styled(schema: str) -> str:
+def styled(schema: str) -> str:
+    """A schema that says how JSON is written, for where it stands inside something else."""
     return json.dumps({"x-guidance": STYLE, **json.loads(schema)})

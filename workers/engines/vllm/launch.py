@@ -17,6 +17,7 @@ from workers.engines.vllm.core_log import log_file, logging_config, plainly, rea
 from workers.engines.vllm.folder import read_folder
 from workers.engines.vllm.options import Options, engine_arguments, environment, options_of
 from workers.engines.vllm.statistics import Statistics, stat_logger
+from workers.engines.vllm.structured import BACKEND
 
 OVERHEAD_BYTES = 1_500 * 2**20
 """A core process on a CPU before any weights: torch and vLLM's own modules."""
@@ -134,6 +135,9 @@ def _start(arguments: dict[str, Any], statistics: Statistics, changed: Callable[
     45 MB for each model that was ever loaded.
     """
     from vllm import AsyncEngineArgs
+    from vllm.config import StructuredOutputsConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    box.append(AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), stat_loggers=[stat_logger(statistics, changed)]))
+    kept_to = StructuredOutputsConfig(backend=BACKEND)
+    given = AsyncEngineArgs(**arguments, structured_outputs_config=kept_to)
+    box.append(AsyncLLM.from_engine_args(given, stat_loggers=[stat_logger(statistics, changed)]))

@@ -15,11 +15,15 @@ from typing import Any
 import structlog
 
 from protos.contract.events import CacheChange
+from protos.contract.grammar import GrammarKind
 from protos.contract.models.instance import instance_of
 from protos.contract.request import Job, Sampling
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
 from protos.contract.worker import Capabilities, Load, ModelInstance
 from workers.engines.base import EngineFailed, Refused, Scored
+from workers.engines.echo import echo_of
+from workers.engines.grammar.compiler import GrammarCompiler
+from workers.engines.grammar.rules import kept_to
 from workers.engines.prompts import Prepared, Prompts, tokens_per_byte
 from workers.engines.speech import Speech
 from workers.engines.templates.chat_template import template_of, with_chat
@@ -30,6 +34,7 @@ from workers.engines.vllm.core_log import reason_in
 from workers.engines.vllm.launch import Launched
 from workers.engines.vllm.running import Running
 from workers.engines.vllm.sampling import output_of, sampling_parameters, scores_of, scoring_parameters
+from workers.engines.vllm.structured import structured_fields
 from workers.engines.vllm.vocabulary import Vocabulary
 
 log = structlog.get_logger(__name__)
@@ -72,6 +77,7 @@ class VllmModel:
         )
         self.loaded = with_chat(loaded_model(launched, vocabulary), template)
         self._marks = {} if template is None else vocabulary.marks(template.marks)
+        self._grammars = GrammarCompiler(lambda: vocabulary.token_table(self._ends))
         self._dialogue = dialogue_of(template, self._marks, thinks_first=False)
         self._ends = frozenset(launched.model.end_tokens) | frozenset({vocabulary.end_token} - {-1})
         self._prompts = Prompts(
@@ -101,7 +107,7 @@ class VllmModel:
 
     async def submit(self, job: Job) -> Accepted:
         """Count, then hand the job to vLLM. Raises Refused."""
-        prepared = await asyncio.to_thread(self._prompts.prepare, job)
+        prepared, speech, structured = await asyncio.to_thread(self._prepare, job)
         waiting = self.figures.waiting
         if waiting >= self._options.queue_limit:
             raise Refused(RefusalCode.BUSY, f"{waiting} requests wait here already; the limit is reached")
@@ -111,7 +117,11 @@ class VllmModel:
             prepared=prepared,
             piece=self._piece,
             ends=self._ends,
-            speech=self._speech(job, prepared),
+            speech=speech,
+            structured=structured,
+            echo=echo_of(
+                replace(job.sampling, logprobs=False), prepared.prompt, self._vocabulary.start_token, self._piece
+            ),
             engine_id=f"{job.request_id}-{job.attempt}-{self._number}",
         )
         if self._events is not None:
@@ -123,9 +133,17 @@ class VllmModel:
     def _piece(self, token: int) -> bytes:
         return self._marks.get(token) or self._vocabulary.piece(token)
 
-    def _speech(self, job: Job, prepared: Prepared) -> Speech:
+    def _prepare(self, job: Job) -> tuple[Prepared, Speech, dict[str, Any] | None]:
+        """Count, and compile what the answer is kept to. Blocks; raises Refused."""
+        prepared = self._prompts.prepare(job)
         channels = None if self._dialogue is None else self._dialogue.channels(job, prepared.text)
-        return Speech(job.sampling.stop, channels, job.continue_from.text if job.continue_from is not None else "")
+        sent = job.continue_from.text if job.continue_from is not None else ""
+        kept = kept_to(job, self._dialogue, self._grammars)
+        if kept is not None and sent:
+            reason = "vLLM cannot go on within an answer that is kept to a grammar"
+            raise Refused(RefusalCode.UNSUPPORTED, reason, parameter="response_format")
+        structured = None if kept is None else structured_fields(kept[0], self._grammars)
+        return prepared, Speech(job.sampling.stop, channels, sent), structured
 
     async def _run(self, running: Running) -> None:
         job = running.job
@@ -143,7 +161,11 @@ class VllmModel:
             self._running.pop(running.key, None)
 
     async def _listen(self, running: Running) -> None:
-        parameters = sampling_parameters(running.job.sampling, running.prepared.budget, self._ends)
+        sampling, budget = running.job.sampling, running.prepared.budget
+        if not budget:
+            self._end(running, FinishReason.LENGTH)
+            return
+        parameters = sampling_parameters(sampling, budget, self._ends, running.structured)
         salt = running.job.cache_salt
         results = self._llm.generate(
             {"prompt_token_ids": running.prepared.tokens, **({"cache_salt": salt} if salt else {})},
@@ -268,6 +290,7 @@ def loaded_model(launched: Launched, vocabulary: Vocabulary) -> ModelInstance:
             seed=True,
             can_load=True,
             publishes_cache=bool(launched.events_at),
+            grammars=tuple(GrammarKind),
         ),
         kv_capacity_tokens=int(cache.num_gpu_blocks or 0) * int(cache.block_size or 1),
         block_tokens=int(cache.block_size or 1),

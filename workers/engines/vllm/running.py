@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from protos.contract.request import Job
 from protos.contract.stream import Delta, FinishReason, TokenLogprob, Usage
+from workers.engines.echo import Echo
 from workers.engines.prompts import Prepared
 from workers.engines.speech import Speech
 
@@ -35,6 +37,8 @@ class Running:
     ended: bool = False
     task: asyncio.Task[None] | None = None
     speech: Speech
+    structured: dict[str, Any] | None = None  # what vLLM keeps it to
+    echo: Echo | None = None  # its prompt, to be repeated
 
     @property
     def key(self) -> tuple[str, int]:
@@ -51,7 +55,7 @@ class Running:
         """The delta of one step; sets ``ended`` with the last one, also when a stop string ends the job early."""
         tokens = list(output.token_ids)
         reason = output.finish_reason
-        if tokens and tokens[-1] in self.ends and not self.job.sampling.ignore_eos:
+        if tokens and self._ends_it(tokens[-1]):
             tokens.pop()
         used = 0
         for token in tokens:
@@ -62,6 +66,10 @@ class Running:
                 break
         self.cached_tokens = max(self.cached_tokens, min(output.cached_tokens, len(self.prepared.prompt)))
         return self._delta(tokens[:used], output.logprobs[:used], reason, output.error)
+
+    def _ends_it(self, token: int) -> bool:
+        sampling = self.job.sampling
+        return token in sampling.stop_token_ids or (token in self.ends and not sampling.ignore_eos)
 
     def end(self, reason: FinishReason, error: str = "") -> Delta:
         """The last delta of a job that ends for a reason of ours."""
@@ -91,6 +99,7 @@ class Running:
             attempt=self.job.attempt,
             position=position,
             **self.speech.take(),
+            **(self.echo.take() if self.echo is not None else {}),
             stopped_by=self.speech.stopped_by if reason is FinishReason.STOP else "",
             token_ids=tuple(tokens) if self.job.return_token_ids else (),
             token_count=len(tokens),

@@ -15,12 +15,17 @@ _REASONS = {
 }
 
 
-def sampling_parameters(sampling: Sampling, budget: int, ends: frozenset[int]) -> Any:
-    """VLLM's SamplingParams; tokens come as deltas, text is made here."""
+def sampling_parameters(
+    sampling: Sampling, budget: int, ends: frozenset[int], structured: dict[str, Any] | None = None
+) -> Any:
+    """VLLM's SamplingParams; tokens come as deltas, text is made here. ``structured``: what the output is kept to."""
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     return SamplingParams(
+        structured_outputs=None if structured is None else StructuredOutputsParams(**structured),
+        logit_bias=dict(sampling.logit_bias) or None,
+        min_tokens=min(sampling.min_tokens, budget),
         max_tokens=budget,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -31,7 +36,7 @@ def sampling_parameters(sampling: Sampling, budget: int, ends: frozenset[int]) -
         repetition_penalty=sampling.repetition_penalty,
         seed=None if sampling.seed is None else sampling.seed % 2**63,
         ignore_eos=sampling.ignore_eos,
-        stop_token_ids=[] if sampling.ignore_eos else sorted(ends),
+        stop_token_ids=sorted({*sampling.stop_token_ids, *(() if sampling.ignore_eos else ends)}),
         logprobs=sampling.top_logprobs if sampling.logprobs else None,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,

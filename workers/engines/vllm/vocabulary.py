@@ -9,6 +9,7 @@ import transformers
 import xgrammar
 
 from workers.engines.base import LoadError
+from workers.engines.grammar.compiler import TokenTable
 from workers.engines.prompts import vocabulary_fingerprint
 
 
@@ -78,6 +79,20 @@ class Vocabulary:
     def end_text(self) -> str:
         """The end-of-sequence token's text."""
         return str(self._tokenizer.eos_token or "")
+
+    def token_table(self, ends: Iterable[int]) -> TokenTable:
+        """The vocabulary for grammars."""
+        texts = self._tokenizer.convert_ids_to_tokens(list(range(self.vocab_size)))
+        tokens = [self.piece(token) for token in range(self.vocab_size)]
+        for token in self._special:
+            tokens[token] = b"\xff" + (texts[token] or "").encode()
+        return TokenTable(
+            tokens,
+            end_tokens=sorted(ends),
+            start_token=self.start_token,
+            special=sorted(self._special),
+            tokenize=lambda text: self.tokenize(text, special=False, add_start=False),
+        )
 
     def marks(self, texts: Iterable[str]) -> dict[int, bytes]:
         """Which of these texts are one control token each, which has no text elsewhere."""
