@@ -132,6 +132,7 @@ locks: $(READY)/dev ## write requirements/*.lock from pyproject.toml, keeping th
 
 bench-engine: $(READY)/dev ## our llama.cpp engine against the high-level class and llama.cpp's own server
 	@$(PY) -m loadtest.bench.engine $(ARGS)
+	@$(PY) -m loadtest.bench.structured
 
 bench-decision: $(READY)/dev ## time of a placement decision; what the prefix index costs when it forgets
 	@$(PY) -m loadtest.bench.decision $(ARGS)

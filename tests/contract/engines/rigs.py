@@ -49,11 +49,11 @@ class Run:
     def final(self) -> Delta:
         return self.finals[0]
 
-    async def until(self, reached: Callable[["Run"], Any]) -> None:
-        await until_changed(self.changed, lambda: reached(self), within_s=ENDS_WITHIN_S)
+    async def until(self, reached: Callable[["Run"], Any], within_s: float = ENDS_WITHIN_S) -> None:
+        await until_changed(self.changed, lambda: reached(self), within_s=within_s)
 
-    async def end(self) -> "Run":
-        await self.until(lambda run: run.finals)
+    async def end(self, within_s: float = ENDS_WITHIN_S) -> "Run":
+        await self.until(lambda run: run.finals, within_s)
         return self
 
 

@@ -62,7 +62,7 @@ def fits(kind: GrammarKind, text: str) -> bool:
 async def test_an_answer_that_ends_by_itself_fits_its_grammar(rig: Rig, kind: GrammarKind) -> None:
     """Drawn at temperature 1, several together with one that has none."""
     grammar = needs(rig, kind)
-    sampling = Sampling(temperature=1.0, max_tokens=120)
+    sampling = Sampling(temperature=1.0, max_tokens=200)
     plain = await rig.submit(rig.chat())
     runs = [
         await rig.submit(rig.chat("Plan a trip.", grammar=grammar, sampling=replace(sampling, seed=seed)))

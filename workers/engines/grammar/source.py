@@ -20,7 +20,7 @@ KNOWN_FORMATS = frozenset(
 )
 """That llguidance enforces."""
 
-JSON_STYLE = {"whitespace_pattern": r"(\x20|\x0A[\x20\x09]{0,32})?"}
+JSON_STYLE = {"whitespace_pattern": r"(\x20|\x0A[\x20\x09]{0,16})?"}
 """Whitespace between parts of a JSON text, as its printers write it: a space, or a line's end and an indent. A model
 that may put more there gets lost in it.
 """

@@ -11,7 +11,7 @@ from workers.engines.tool_calls.marked import Format
 MOST_CALLS = 8
 """In one answer that must call."""
 
-STYLE = {"whitespace_pattern": r"(\x20|\x0A[\x20\x09]{0,32})?"}
+STYLE = {"whitespace_pattern": r"(\x20|\x0A[\x20\x09]{0,16})?"}
 
 
 def forced_form(form: Format) -> Format:

@@ -1,0 +1,180 @@
+"""``make bench-engine``, its second part: what keeping to a schema costs a step at batch 8, and whether answers fit.
+
+The cost is that of whole waves of eight streams, kept to a schema against free, in turns within a run; and of seven
+free streams beside one that is kept. Speculation is off: text that repeats itself would pay for the mask. The share is
+that of answers, drawn at temperature 1, that ended by themselves and validate.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import jsonschema
+from rich.console import Console
+
+from loadtest.bench.figures import keep
+from loadtest.bench.json_schemas import REAL, drawn
+from protos.contract.grammar import Grammar, GrammarKind
+from protos.contract.ids import RequestId
+from protos.contract.request import ChatMessage, Job, Sampling
+from protos.contract.stream import Delta, FinishReason
+from workers.engines.base import ModelSpec
+from workers.engines.llama_cpp.engine import LlamaCppEngine
+from workers.models.smollm2 import make, quieten_llama
+
+BATCH = 8
+TOKENS = 96
+RUNS = 5
+DRAWN = 280
+ANSWER_TOKENS = 200
+ENDLESS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "size": {"type": "integer"}},
+        "required": ["name", "size"],
+    },
+    "minItems": 500,
+}
+"""Whatever is written, more must come."""
+
+console = Console(width=100)
+
+
+class Bench:
+    """One engine with eight slots."""
+
+    def __init__(self, model: Path) -> None:
+        self._spec = ModelSpec(
+            name="bench", path=str(model), context_tokens=1024, slots=BATCH, options={"speculate": False}
+        )
+        self._engine = LlamaCppEngine()
+        self._deltas: dict[str, list[Delta]] = {}
+        self._ended: dict[str, asyncio.Event] = {}
+        self._at: dict[str, list[float]] = {}
+        self._number = 0
+
+    async def __aenter__(self) -> Self:
+        self._loaded = await self._engine.load(self._spec, lambda _fraction, _message: None)
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reader.cancel()
+        await self._engine.close()
+
+    async def start(self, schema: Any, sampling: Sampling) -> str:
+        """Ask for one answer; its name. ``schema`` None: it is free."""
+        self._number += 1
+        name = f"r{self._number}"
+        self._deltas[name], self._ended[name], self._at[name] = [], asyncio.Event(), []
+        grammar = None if schema is None else Grammar(kind=GrammarKind.JSON_SCHEMA, text=json.dumps(schema))
+        job = Job(
+            request_id=RequestId(name),
+            attempt=1,
+            model="bench",
+            quantization=self._loaded.quantization,
+            messages=(ChatMessage(role="user", content=f"Answer number {self._number} as JSON."),),
+            sampling=sampling,
+            grammar=grammar,
+        )
+        await self._engine.submit(job)
+        return name
+
+    async def answer(self, name: str) -> tuple[str, FinishReason | None]:
+        """Its text and how it ended."""
+        await self._ended[name].wait()
+        deltas = self._deltas[name]
+        return "".join(one.text for one in deltas), deltas[-1].finish_reason
+
+    async def token_s(self, schemas: Iterable[Any], *, of_the_free: bool = False) -> float:
+        """Seconds between two tokens of eight streams that run together; the median of all gaps."""
+        sampling = Sampling(temperature=0.0, max_tokens=TOKENS, min_tokens=TOKENS, ignore_eos=True)
+        asked = [(await self.start(schema, sampling), schema) for schema in schemas]
+        for name, _ in asked:
+            await self.answer(name)
+        gaps = []
+        for name, schema in asked:
+            if schema is None or not of_the_free:
+                times = self._at[name][8:]  # the first come while others are prefilled
+                gaps += [after - before for before, after in pairwise(times)]
+        return statistics.median(gaps)
+
+    async def _read(self) -> None:
+        async for result in self._engine.steps():
+            now = time.perf_counter()
+            for delta in result.deltas:
+                self._deltas[delta.request_id].append(delta)
+                if delta.token_count:
+                    self._at[delta.request_id].append(now)
+                if delta.finish_reason is not None:
+                    self._ended[delta.request_id].set()
+
+
+async def mask_cost(bench: Bench, runs: int) -> dict[str, float]:
+    """Shares of a step: of eight streams that are all kept to a schema, and of seven free ones beside one that is."""
+    all_kept, beside = [], []
+    await bench.token_s([ENDLESS] * BATCH)
+    for run in range(runs):
+        free = await bench.token_s([None] * BATCH)
+        all_kept.append(await bench.token_s([ENDLESS] * BATCH) / free - 1.0)
+        beside.append(await bench.token_s([ENDLESS] + [None] * (BATCH - 1), of_the_free=True) / free - 1.0)
+        console.print(
+            f"run {run + 1}: {free * 1e3:.1f} ms a step, {all_kept[-1]:+.1%} kept, {beside[-1]:+.1%} beside one"
+        )
+    return {"mask_cost": statistics.median(all_kept), "mask_cost_beside": statistics.median(beside)}
+
+
+async def valid_share(bench: Bench, count: int) -> dict[str, Any]:
+    """Of ``count`` drawn schemas and the real kinds: answers that ended by themselves and validate."""
+    schemas = [*REAL.values(), *drawn(count)]
+    ended = valid = 0
+    for start in range(0, len(schemas), BATCH):
+        part = schemas[start : start + BATCH]
+        names = [
+            await bench.start(schema, Sampling(temperature=1.0, seed=start + at, max_tokens=ANSWER_TOKENS))
+            for at, schema in enumerate(part)
+        ]
+        for schema, name in zip(part, names, strict=True):
+            text, reason = await bench.answer(name)
+            if reason is FinishReason.STOP:
+                ended += 1
+                valid += fits(text, schema)
+    return {"schema_valid_share": valid / max(1, ended), "schemas": len(schemas), "schema_answers_ended": ended}
+
+
+def fits(text: str, schema: Any) -> bool:
+    """Whether an answer is JSON and validates."""
+    try:
+        jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+    except (ValueError, jsonschema.ValidationError) as error:
+        console.print(f"does not fit: {text[:80]!r}: {error}"[:200], highlight=False)
+        return False
+    return True
+
+
+async def _measure(model: Path, runs: int, count: int) -> dict[str, Any]:
+    async with Bench(model) as bench:
+        return {**await mask_cost(bench, runs), **await valid_share(bench, count)}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--schemas", type=int, default=DRAWN, help="drawn, beside the real kinds")
+    arguments = parser.parse_args()
+    quieten_llama()
+    figures = asyncio.run(_measure(make(Path("build/models"), ["q8_0"])["q8_0"], arguments.runs, arguments.schemas))
+    console.print(json.dumps(figures), soft_wrap=True)
+    keep("clients", figures)
+
+
+if __name__ == "__main__":
+    main()
