@@ -24,7 +24,7 @@ from protos.contract.worker import STREAM_CONTEXT_TOKENS
 from workers.owner.looking import OthersBusy
 
 OUTPUT_TOKENS = 192
-STREAMS = 5
+STREAMS = 9
 READY_WITHIN_S, STOP_WITHIN_S, STREAM_WITHIN_S = 300.0, 60.0, 120.0
 WORD = "river stone window garden letter winter market bridge candle forest "
 
@@ -60,6 +60,7 @@ def _rate(endpoint: str, model: str, number: int) -> float:
     words = f"{number} " + WORD * (prompt_tokens // 10)
     body = {
         "model": model, "prompt": f"{words}Once upon a time", "max_tokens": OUTPUT_TOKENS, "temperature": 0,
+        "ignore_eos": True,
         "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip
     request = urllib.request.Request(
