@@ -7,10 +7,11 @@ watchdog measures silence, round trips and engine progress: an engine can hang u
 import asyncio
 import math
 from collections import deque
+from collections.abc import Iterator
 
 import structlog
 
-from protos.contract.commands import Abort, Ping, RouterCommand
+from protos.contract.commands import Abort, Generate, Ping, RouterCommand
 from protos.contract.ids import AttemptKey, WorkerId
 from protos.contract.stream import Returned
 from protos.contract.worker import Load
@@ -56,13 +57,17 @@ class WorkerSession:
                 self.end(f"the worker does not read: {MAX_OUTBOX} commands wait")
         return self._sequence
 
-    async def next_commands(self) -> list[tuple[int, RouterCommand]]:
-        """Everything queued, each with its sequence number, waiting until there is something."""
+    async def next_commands(self) -> Iterator[tuple[int, RouterCommand]]:
+        """Everything queued, each with its sequence number, waiting until there is something. What is not taken yet can
+        still be called back.
+        """
         await self._wake.wait()
         self._wake.clear()
-        commands = list(self._outbox)
-        self._outbox.clear()
-        return commands
+        return self._taken()
+
+    def _taken(self) -> Iterator[tuple[int, RouterCommand]]:
+        while self._outbox:
+            yield self._outbox.popleft()
 
     def ping(self) -> None:
         """Ask for a sign of life; its answer also measures the round trip."""
@@ -141,9 +146,14 @@ class WorkerSession:
         return sinks
 
     def abort(self, key: AttemptKey) -> None:
-        """Tell the worker to stop an attempt and forget it here."""
+        """Tell the worker to stop an attempt and forget it here. What was not sent yet is called back."""
         self.close(key)
-        self.send(Abort(request_id=key[0], attempt=key[1]))
+        stop = Abort(request_id=key[0], attempt=key[1])
+        for place, (sequence, command) in enumerate(self._outbox):
+            if isinstance(command, Generate) and (command.job.request_id, command.job.attempt) == key:
+                self._outbox[place] = (sequence, stop)
+                return
+        self.send(stop)
 
     # -- liveness -------------------------------------------------------------------------------
 

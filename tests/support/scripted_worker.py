@@ -50,14 +50,16 @@ class ScriptedWorker(WorkerSession):
         self._said: dict[AttemptKey, int] = {}
 
     def send(self, command: RouterCommand) -> int:
-        """As a session does; what matters here is kept for the test."""
+        """As a session does, to a worker that reads at once; what matters here is kept for the test."""
         if not self.ended.done():
             if isinstance(command, Generate):
                 self._jobs.append(command.job)
                 self._another.set()
             elif isinstance(command, Abort):
                 self.aborted.append((command.request_id, command.attempt))
-        return super().send(command)
+        sequence = super().send(command)
+        self._outbox.clear()
+        return sequence
 
     async def job(self) -> Job:
         """The next request that is sent here."""

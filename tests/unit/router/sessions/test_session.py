@@ -2,8 +2,9 @@
 
 import pytest
 
-from protos.contract.commands import Abort, Ping, Undrain
+from protos.contract.commands import Abort, Generate, Ping, Undrain
 from protos.contract.ids import AttemptKey, RequestId, WorkerId
+from protos.contract.request import Job
 from protos.contract.stream import Accepted, Returned
 from protos.contract.worker import Load
 from router.domain.clock import ManualClock
@@ -35,8 +36,29 @@ async def rig() -> Rig:
 
 async def test_commands_go_out_in_order_each_with_the_next_number(rig: Rig) -> None:
     first, second = rig.session.send(Undrain()), rig.session.send(Abort(request_id=KEY[0], attempt=1))
-    assert await rig.session.next_commands() == [(first, Undrain()), (second, Abort(request_id=KEY[0], attempt=1))]
+    told = list(await rig.session.next_commands())
+    assert told == [(first, Undrain()), (second, Abort(request_id=KEY[0], attempt=1))]
     assert second == first + 1
+
+
+async def test_a_request_that_is_aborted_before_it_was_sent_leaves_no_prompt_behind(rig: Rig) -> None:
+    """A worker that reads slowly would otherwise keep the prompts of all whose clients have left."""
+    jobs = [
+        Job(request_id=RequestId(name), attempt=1, model="m", quantization="q", prompt="x" * 1000)
+        for name in ("r", "s")
+    ]
+    first, second = (rig.session.send(Generate(job=job)) for job in jobs)
+    rig.open(KEY, OTHER)
+    rig.session.abort(KEY)
+    assert [command for _, command in rig.session._outbox] == [
+        Abort(request_id=RequestId("r"), attempt=1),
+        Generate(job=jobs[1]),
+    ]
+    taken = await rig.session.next_commands()
+    assert next(taken)[0] == first
+    assert next(taken) == (second, Generate(job=jobs[1]))
+    rig.session.abort(OTHER)  # sent: the worker must hear of it
+    assert next(taken) == (second + 1, Abort(request_id=RequestId("s"), attempt=1))
 
 
 async def test_an_event_reaches_its_attempt_and_nobody_else(rig: Rig) -> None:
@@ -73,7 +95,7 @@ async def test_an_attempt_opened_on_an_ended_session_hears_so_at_once(rig: Rig) 
     assert isinstance(lost, SessionLost)
     assert lost.reason == "the connection broke"
     assert rig.session.send(Undrain()) == 1, "numbers go on, and nothing is sent"
-    assert await rig.session.next_commands() == []
+    assert list(await rig.session.next_commands()) == []
 
 
 async def test_a_worker_that_leaves_in_good_order_gives_everything_back(rig: Rig) -> None:
