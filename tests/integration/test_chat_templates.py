@@ -1,14 +1,17 @@
 """A model file's chat template decides what its worker serves: none, one that wants parts, one without a system."""
 
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from protos.contract.grammar import Grammar, GrammarKind
 from protos.contract.ids import RequestId
-from protos.contract.request import ChatMessage, Job, Sampling
-from protos.contract.stream import RefusalCode
+from protos.contract.request import ChatMessage, ContinueFrom, Job, Sampling
+from protos.contract.stream import Delta, FinishReason, RefusalCode
 from tests.unit.workers.engines.templates import sources
 from workers.engines.base import Engine, ModelSpec, Refused
 from workers.engines.table import make_engine
@@ -88,3 +91,36 @@ async def test_every_word_reaches_the_prompt_whatever_the_template_wants(
     assert asked > empty + 8
     told = (await engine.submit(job(SYSTEM, USER, ChatMessage(role="assistant", content="")))).prompt_tokens
     assert told > asked + 8
+
+
+async def told(engine: Engine, asked: Job) -> list[Delta]:
+    """Every delta of one job."""
+    found: list[Delta] = []
+    await engine.submit(asked)
+    async for result in engine.steps():
+        found += [one for one in result.deltas if one.request_id == asked.request_id]
+        if found and found[-1].finish_reason is not None:
+            return found
+    raise AssertionError("the engine stopped")
+
+
+async def test_a_grammar_waits_until_the_thoughts_that_the_prompt_opens_are_over(
+    engine: Engine, model_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Thoughts are free and stand apart; the answer after them fits, though another worker thought them."""
+    given = tmp_path / "chat.jinja"
+    given.write_text(sources.CHATML + "<think>\n{# </think> #}")
+    loaded = await load(engine, model_files["q8_0"], chat_template=str(given))
+    assert loaded.capabilities.reasoning
+    kept = Grammar(kind=GrammarKind.REGEX, text="(red|green)-[0-9]{2}")
+    asked = replace(job(USER), grammar=kept, sampling=Sampling(temperature=0.0, max_tokens=24))
+    thinking = await told(engine, asked)
+    assert "".join(one.reasoning for one in thinking)
+    assert "".join(one.text for one in thinking) == ""
+    assert thinking[-1].finish_reason is FinishReason.LENGTH
+    for sent in ("Well, red.\n</think>", "Well, red.\n</think>\n\nre", "Well, red.\n</think>green-"):
+        resume = ContinueFrom(text=sent, output_tokens=5)
+        rest = await told(engine, replace(asked, request_id=RequestId(sent), continue_from=resume))
+        answer = sent.partition("</think>")[2].strip() + "".join(one.text for one in rest)
+        assert re.fullmatch("(red|green)-[0-9]{2}", answer.strip()), (sent, answer)
+        assert rest[-1].finish_reason is FinishReason.STOP

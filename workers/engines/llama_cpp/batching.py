@@ -221,7 +221,8 @@ class Batching:
         """Its next token; None when the answer ends with it."""
         sampling, speech = sequence.job.sampling, sequence.speech
         constraint = sequence.constraint if speech.answering else None  # thoughts are free
-        token = sequence.sampler.draw(logits, None if constraint is None else constraint.mask())
+        thinks = constraint is None and sequence.constraint is not None  # an answer that fits has yet to come
+        token = sequence.sampler.draw(logits, None if constraint is None else constraint.mask(), goes_on=thinks)
         if constraint is not None and not constraint.accept(token):
             # It grew beyond its bounds (``compiler.LIMITS``). Whoever made it that complex gets half an answer: that is
             # no fault of this machine's.

@@ -44,8 +44,10 @@ class Sampler:
         if draws and self.sampling.temperature > 0:
             self._random.random(draws)
 
-    def draw(self, logits: Logits, mask: Mask | None = None) -> int:
-        """The next token, of those the mask has (all, where there is none). ``logits`` is not changed."""
+    def draw(self, logits: Logits, mask: Mask | None = None, *, goes_on: bool = False) -> int:
+        """The next token, of those the mask has (all, where there is none); none that ends the answer where it must go
+        on. ``logits`` is not changed.
+        """
         sampling = self.sampling
         if self._penalizes:
             logits = self._penalized(logits)
@@ -54,7 +56,7 @@ class Sampler:
             logits[self._biased] += self._bias
         if mask is not None:
             logits = np.where(mask, logits, _NEVER)
-        early = self.drawn < sampling.min_tokens and bool(self.ends)
+        early = (goes_on or self.drawn < sampling.min_tokens) and bool(self.ends)
         if early:
             logits = self._going_on(logits)
         self.drawn += 1
