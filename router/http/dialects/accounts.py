@@ -22,7 +22,7 @@ class Progress:
     heads: Mapping[int, AnswerHead] = field(default_factory=dict)
     prompt_of: tuple[int, ...] = (0,)
     first_token_at: float | None = None
-    tokens: dict[int, int] = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)  # of each answer, so far
     ended: dict[int, Usage] = field(default_factory=dict)
     usage: Usage | None = None
     reservation: Reservation | None = None  # of the caller's tokens per minute
@@ -32,7 +32,7 @@ class Progress:
         """Of an answer that ends with ``last``: the worker's counts, or ours where it tells none."""
         counted = Usage(
             prompt_tokens=heads[index].prompt_tokens,
-            completion_tokens=self.tokens.get(index, 0) + last.token_count,
+            completion_tokens=self.tokens[index] + last.token_count,
         )
         self.ended[index] = last.usage or counted
         return self.ended[index]
@@ -44,7 +44,7 @@ def total_usage(progress: Progress, heads: Mapping[int, AnswerHead]) -> Usage:
     completion = 0
     for index, head in sorted(heads.items()):
         one = progress.ended.get(index) or Usage(
-            prompt_tokens=head.prompt_tokens, completion_tokens=progress.tokens.get(index, 0)
+            prompt_tokens=head.prompt_tokens, completion_tokens=progress.tokens[index]
         )
         prompts.setdefault(progress.prompt_of[index], one)
         completion += one.completion_tokens

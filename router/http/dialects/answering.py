@@ -20,12 +20,12 @@ _Event = tuple[int, AnswerHead | Chunk | BaseException]
 
 
 class Answering:
-    """Ask with ``start``, read by iterating, end with ``aclose``; ``heads`` are known from each answer's first word."""
+    """Ask with ``start``, read ``chunks``, end with ``aclose``; ``heads`` are known from each answer's first word."""
 
     def __init__(self, pipeline: Pipeline, requests: Sequence[InferenceRequest]) -> None:
         self._pipeline = pipeline
         self._requests = requests
-        self._single: Answer | None = None
+        self.single: Answer | None = None  # where there is only one: to be read without numbers
         self._reading: AsyncGenerator[Numbered, None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._events: asyncio.Queue[_Event] = asyncio.Queue(WAITING)
@@ -34,9 +34,9 @@ class Answering:
     async def start(self) -> AnswerHead:
         """Returns once a worker has accepted the first of them. Raises AllsortsError."""
         if len(self._requests) == 1:
-            self._single = await self._pipeline.answer(self._requests[0])
-            self.heads[0] = self._single.head
-            return self._single.head
+            self.single = await self._pipeline.answer(self._requests[0])
+            self.heads[0] = self.single.head
+            return self.single.head
         turns = asyncio.Semaphore(AT_ONCE)
         self._tasks = [
             asyncio.create_task(self._one(number, request, turns)) for number, request in enumerate(self._requests)
@@ -45,16 +45,17 @@ class Answering:
         self._note(number, event)
         return self.heads[number]
 
-    def __aiter__(self) -> AsyncIterator[Numbered]:
-        """Raises AllsortsError when any of them breaks off."""
+    def chunks(self) -> AsyncIterator[Chunk] | AsyncIterator[Numbered]:
+        """Those of a single answer as they are: numbering them would cost each a hop more.
+
+        Raises AllsortsError when any of them breaks off.
+        """
+        if self.single is not None:
+            return aiter(self.single)
         self._reading = self._numbered()
         return self._reading
 
     async def _numbered(self) -> AsyncGenerator[Numbered, None]:
-        if self._single is not None:
-            async for chunk in self._single:
-                yield 0, chunk
-            return
         left = len(self._requests)
         while left:
             number, event = await self._events.get()
@@ -74,8 +75,8 @@ class Answering:
         """Stop what still runs. Idempotent."""
         if self._reading is not None:
             await self._reading.aclose()
-        if self._single is not None:
-            await self._single.aclose()
+        if self.single is not None:
+            await self.single.aclose()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()

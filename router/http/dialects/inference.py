@@ -27,7 +27,7 @@ from router.http.dialects.dialect import Call, Dialect, Told, Writer
 from router.http.dialects.headers import answer_headers, ignored_header
 from router.http.dialects.shared.prompt_size import PromptSizes, TextFacts
 from router.http.dialects.shared.requests import Arrival, Asked, requests_of
-from router.http.dialects.shared.sampling_defaults import ModelDefaults, defaults_of
+from router.http.dialects.shared.sampling_defaults import DefaultsBook, ModelDefaults
 from router.http.server.body_budget import BodyBudget
 from router.http.server.exchange import Exchange
 from router.http.server.heartbeat import Heartbeat
@@ -59,6 +59,10 @@ class Inference:
     bodies: BodyBudget
     large: LargeBodies = field(default_factory=LargeBodies)
     sizes: PromptSizes = field(default_factory=PromptSizes)
+    _book: DefaultsBook = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_book", DefaultsBook(self.config.sampling))
 
     async def serve(
         self, exchange: Exchange, dialect: Dialect, principal: Principal, request_id: RequestId, arrived_at: float
@@ -94,6 +98,7 @@ class Inference:
         self, exchange: Exchange, dialect: Dialect, call: Call, asked: tuple[Asked, ...], progress: Progress
     ) -> None:
         progress.prompt_of = tuple(one.prompt_index for one in asked)
+        progress.tokens = [0] * len(asked)
         model = asked[0].request.model.name
         if model in self.fleet.known_models():
             progress.model = model
@@ -137,7 +142,7 @@ class Inference:
         return call, asked
 
     def _defaults(self, fleet: FleetSnapshot, model: str) -> ModelDefaults:
-        return defaults_of(model, fleet, self.config.sampling)
+        return self._book.of(model, fleet, self.clock.now())
 
     def _estimate(self, fleet: FleetSnapshot, model: str, text: TextFacts) -> int:
         """The fleet as it was when the body had come: a large one is understood beside the event loop."""
@@ -173,10 +178,11 @@ class Inference:
         shown = answer_headers(progress.request_id, progress.head, rates)
         await exchange.start(200, [kind, _NO_STORE, _NO_BUFFERING, *shown])
         waiting = writer.opening()  # goes out with the first token: alone it would pass for one
-        left = len(progress.prompt_of)
+        left, begun = len(progress.prompt_of), False
         try:
             async with Heartbeat(exchange, dialect.sign_of_life, self.config.sign_of_life_s) as beating:
-                async for index, chunk in answering:
+                async for item in answering.chunks():
+                    index, chunk = (0, item) if isinstance(item, Chunk) else item
                     if chunk.finish_reason is None:
                         data = writer.chunk(index, chunk)
                     else:
@@ -185,10 +191,14 @@ class Inference:
                         if not left:
                             data += writer.closing(self._total(progress, answering.heads))
                     if data:
-                        await beating.stop()
-                        await exchange.write(waiting + data, more=bool(left))
-                        waiting = b""
-                    self._note(progress, index, chunk)
+                        if not begun:
+                            begun = True
+                            await beating.stop()
+                            data = waiting + data
+                        await exchange.write(data, more=left > 0)
+                    progress.tokens[index] += chunk.token_count
+                    if progress.first_token_at is None and _says_something(chunk):
+                        progress.first_token_at = self.clock.now()
                     if not left:
                         return
                 raise WorkerFailed("the answer broke off without an end")
@@ -201,11 +211,14 @@ class Inference:
     async def _whole(self, exchange: Exchange, writer: Writer, answering: Answering, progress: Progress) -> None:
         answers: dict[int, Collected] = {}
         left = len(progress.prompt_of)
-        async for index, chunk in answering:
+        async for item in answering.chunks():
+            index, chunk = (0, item) if isinstance(item, Chunk) else item
             if index not in answers:
                 answers[index] = Collected(answering.heads[index])
             answers[index].add(chunk)
-            self._note(progress, index, chunk)
+            progress.tokens[index] += chunk.token_count
+            if progress.first_token_at is None and _says_something(chunk):
+                progress.first_token_at = self.clock.now()
             if chunk.finish_reason is not None:
                 answers[index].usage = progress.usage_of(index, chunk, answering.heads)
                 left -= 1
@@ -230,11 +243,6 @@ class Inference:
         await exchange.respond(200, body, headers=answer_headers(progress.request_id, progress.head, rates))
 
     # -- bookkeeping -------------------------------------------------------------------------------------
-
-    def _note(self, progress: Progress, index: int, chunk: Chunk) -> None:
-        progress.tokens[index] = progress.tokens.get(index, 0) + chunk.token_count
-        if progress.first_token_at is None and _says_something(chunk):
-            progress.first_token_at = self.clock.now()
 
     def _total(self, progress: Progress, heads: Mapping[int, AnswerHead]) -> Usage:
         progress.usage = total_usage(progress, heads)

@@ -98,6 +98,9 @@ def wish_of(body: ChatRequest) -> Wish:
     )
 
 
+_ROLE = b'[{"index":%d,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]'
+
+
 class ChatWriter:
     """See ``Writer``."""
 
@@ -108,14 +111,17 @@ class ChatWriter:
             self._frame.base + b'[{"index":%d,"delta":{"content":' % index for index in range(len(told.prompt_of))
         ]
         self._middle = b'},"logprobs":null,"finish_reason":null}]'
+        self._end = self._middle + self._frame.plain if self._frame.plain else b""
 
     def opening(self) -> bytes:
         """The role, which comes first, of every answer."""
-        first = MessagePiece(role="assistant", content="", refusal=None)
-        return b"".join(self._event(index, first) for index in range(len(self._opens)))
+        end = self._frame.after()
+        return b"".join([self._frame.base + _ROLE % index + end for index in range(len(self._opens))])
 
     def chunk(self, index: int, chunk: Chunk) -> bytes:
         """What was thought before what is said, said before what is called."""
+        if self._end and chunk.text and not (chunk.reasoning or chunk.logprobs or chunk.tool_calls):
+            return b"".join((self._opens[index], encode(chunk.text), self._end))  # nearly every one
         written = self._thought(index, chunk) if chunk.reasoning else b""
         if chunk.logprobs:
             written += self._event(index, MessagePiece(content=chunk.text), chunk)

@@ -116,6 +116,7 @@ class CompletionWriter:
         self._offsets = [CompletionOffsets() for _ in told.prompt_of]
         self._opens = [self._frame.base + b'[{"index":%d,"text":' % index for index in range(len(told.prompt_of))]
         self._middle = b',"logprobs":null,"finish_reason":null}]'
+        self._end = self._middle + self._frame.plain if self._frame.plain else b""
 
     def opening(self) -> bytes:
         """A completion has no role."""
@@ -123,6 +124,8 @@ class CompletionWriter:
 
     def chunk(self, index: int, chunk: Chunk) -> bytes:
         """The prompt first, where it is repeated."""
+        if self._end and chunk.text and not (chunk.echo or chunk.logprobs or chunk.echo_logprobs):
+            return b"".join((self._opens[index], encode(chunk.text), self._end))  # nearly every one
         text = chunk.echo + chunk.text
         if chunk.logprobs or chunk.echo_logprobs:
             shaped = self._offsets[index].take(chunk.logprobs, echo=chunk.echo_logprobs)

@@ -39,6 +39,11 @@ class EventFrame:
         )
         self._plain = b',"usage":null}\n\n' if self._include else b"}\n\n"
 
+    @property
+    def plain(self) -> bytes:
+        """What follows the choices of an event that says nothing else; empty where each says something of its own."""
+        return b"" if self._running else self._plain
+
     def after(self, chunk: Chunk | None = None) -> bytes:
         """What follows an event's choices."""
         if not self._running:

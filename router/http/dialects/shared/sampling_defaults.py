@@ -4,6 +4,7 @@ does, else as llama.cpp does.
 Decided once, where the request arrives: a stream that moves to another worker goes on as it began.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,9 @@ USUAL: Mapping[str, float | int] = {
     "repetition_penalty": 1.0,
 }
 """llama.cpp's, for a model whose file says nothing."""
+
+KEPT_S = 1.0
+CAPACITY = 1024
 
 EVERY_MODEL = "*"
 """The operator's word for all models; what he says of one comes before it."""
@@ -58,6 +62,25 @@ class ModelDefaults:
 
     def _leaves(self, answer: int, prompt_tokens: int) -> bool:
         return not self.context_tokens or prompt_tokens * ESTIMATE_MARGIN + answer <= self.context_tokens
+
+
+class DefaultsBook:
+    """The defaults of models, each looked up in the fleet at most once in ``KEPT_S``: not with every request."""
+
+    def __init__(self, configured: Mapping[str, SamplingConfig]) -> None:
+        self._configured = configured
+        self._known: dict[str, tuple[float, ModelDefaults]] = {}
+
+    def of(self, model: str, fleet: FleetSnapshot, now: float) -> ModelDefaults:
+        """As they were at most so long ago."""
+        at, found = self._known.get(model, (-math.inf, None))
+        if found is not None and now - at < KEPT_S:
+            return found
+        if len(self._known) >= CAPACITY:
+            self._known.clear()
+        found = defaults_of(model, fleet, self._configured)
+        self._known[model] = now, found
+        return found
 
 
 def defaults_of(model: str, fleet: FleetSnapshot, configured: Mapping[str, SamplingConfig]) -> ModelDefaults:

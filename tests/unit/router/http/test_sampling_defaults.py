@@ -7,7 +7,14 @@ import pytest
 from protos.contract.request import Sampling
 from protos.contract.worker import SamplingDefaults
 from router.config import HttpConfig, SamplingConfig
-from router.http.dialects.shared.sampling_defaults import USUAL, ModelDefaults, defaults_of
+from router.http.dialects.shared.sampling_defaults import (
+    CAPACITY,
+    KEPT_S,
+    USUAL,
+    DefaultsBook,
+    ModelDefaults,
+    defaults_of,
+)
 from tests.support import fleets
 from tests.support.http_surface import surface
 
@@ -22,6 +29,18 @@ def test_the_models_own_file_comes_before_what_is_usual_and_the_operator_before_
     found = defaults_of("m", FLEET, said)
     assert found.values == {**USUAL, "temperature": 0.3, "top_k": 20, "min_p": 0.2}
     assert (found.max_tokens, found.context_tokens) == (99, 8192)
+
+
+def test_a_models_defaults_are_looked_up_in_the_fleet_once_in_a_while() -> None:
+    """A fleet of a thousand workers is not searched for every request."""
+    book = DefaultsBook({})
+    assert book.of("m", FLEET, 0.0).values["top_k"] == 20
+    other = fleets.snapshot(fleets.worker("a", fleets.instance(sampling=SamplingDefaults(top_k=5))))
+    assert book.of("m", other, KEPT_S / 2).values["top_k"] == 20
+    assert book.of("m", other, KEPT_S * 2).values["top_k"] == 5
+    for number in range(3 * CAPACITY):
+        book.of(f"m{number}", other, 0.0)
+    assert len(book._known) <= CAPACITY
 
 
 def test_only_what_is_open_is_filled() -> None:
