@@ -52,7 +52,7 @@ class Bench:
 
     def __init__(self, model: Path) -> None:
         self._spec = ModelSpec(
-            name="bench", path=str(model), context_tokens=1024, slots=BATCH, options={"speculate": False}
+            name="bench", path=str(model), context_tokens=1024, slots=BATCH, options={"speculate": False, "threads": 1}
         )
         self._engine = LlamaCppEngine()
         self._deltas: dict[str, list[Delta]] = {}
