@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest.attack", description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="ATTACK", help="e.g. 'idle connections'")
     parser.add_argument("--router", type=Serving, choices=list(Serving), nargs="+", default=list(Serving))
-    parser.add_argument("--quick", action="store_true", help="the selection that CI runs, shorter")
+    parser.add_argument("--quick", action="store_true", help="the selection that CI runs, shorter, on a shared machine")
     parser.add_argument("--seconds", type=float, help="of each attack, instead of its own time")
     parser.add_argument("--keep", type=Path, help="a folder for logs; otherwise they go with the run")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -70,7 +70,7 @@ async def _all(wanted: list[Attack], folder: Path, serving: Serving, options: ar
     async with AttackedPool(folder, serving) as pool:
         for attack in wanted:
             seconds = options.seconds or (min(QUICK_SECONDS, attack.seconds) if options.quick else attack.seconds)
-            row = await run_attack(attack, pool, seconds=seconds)
+            row = await run_attack(attack, pool, seconds=seconds, shared=options.quick)
             rows.append(row)
             console.print(
                 f"{attack.name}, {serving}: {'; '.join(row.misses) or 'as it must be'} {row.saw}", soft_wrap=True

@@ -4,6 +4,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 PROBE_P99_MS = 200.0
+SHARED_PROBE_P99_MS = 1000.0
+"""Where others work on the same machine, as in CI, what they do shows in the probe."""
+
 MEMORY_MB_OVER_IDLE = 256.0
 GIVEN_BACK_S = 60.0
 
@@ -28,6 +31,7 @@ class Row:
     given_back_s: float | None
     log_kb: float
     saw: dict[str, float] = field(default_factory=dict)  # by the attacker
+    probe_bound_ms: float = PROBE_P99_MS
     errors: tuple[str, ...] = ()  # of honest clients, each kind once
     complaints: tuple[str, ...] = ()  # that follow from what the attacker saw
 
@@ -39,7 +43,7 @@ class Row:
             found.append(f"{self.streams_lost} honest streams lost")
         if not self.streams_completed:
             found.append("no honest stream completed")
-        if self.probe_p99_ms > PROBE_P99_MS:
+        if self.probe_p99_ms > self.probe_bound_ms:
             found.append(f"probe p99 {self.probe_p99_ms:.0f} ms")
         if self.memory_mb_over_idle > MEMORY_MB_OVER_IDLE:
             found.append(f"{self.memory_mb_over_idle:.0f} MB over idle")

@@ -3,13 +3,14 @@
 import asyncio
 import sys
 import time
+from dataclasses import replace
 
 import msgspec
 
 from loadtest.attack.footprint import Footprint, Held
 from loadtest.attack.honest import Honest, Seen
 from loadtest.attack.pool import MODEL, AttackedPool
-from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, Row
+from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, PROBE_P99_MS, SHARED_PROBE_P99_MS, Row
 from loadtest.attack.target import Attack, Target
 from loadtest.chaos.routers import Serving
 
@@ -23,8 +24,8 @@ NEAR_MB = MEMORY_MB_OVER_IDLE / 2
 NEAR_DESCRIPTORS = 24
 
 
-async def run_attack(attack: Attack, pool: AttackedPool, *, seconds: float) -> Row:
-    """What it cost."""
+async def run_attack(attack: Attack, pool: AttackedPool, *, seconds: float, shared: bool = False) -> Row:
+    """What it cost. ``shared``: others work on this machine."""
     footprint = Footprint(pool.router.child.pid, below=pool.serving is Serving.SERVE)
     log_bytes = pool.log_bytes
     async with Honest(pool.url, MODEL) as alone:
@@ -39,7 +40,8 @@ async def run_attack(attack: Attack, pool: AttackedPool, *, seconds: float) -> R
     written = pool.log_bytes - log_bytes
     if written > 1024 * attack.log_kb:
         complaints.append(f"{written / 1024:.0f} kB of log")
-    return _row(attack, pool, (alone, seen), footprint, idle, given_back_s, saw, complaints, written)
+    row = _row(attack, pool, (alone, seen), footprint, idle, given_back_s, saw, complaints, written)
+    return replace(row, probe_bound_ms=SHARED_PROBE_P99_MS if shared else PROBE_P99_MS)
 
 
 def _row(

@@ -8,7 +8,7 @@ from loadtest.attack.attacks import ATTACKS, named
 from loadtest.attack.attacks.bodies import BODIES
 from loadtest.attack.attacks.door import DOOR
 from loadtest.attack.attacks.workers import WORKERS
-from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, PROBE_P99_MS, Row
+from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, PROBE_P99_MS, SHARED_PROBE_P99_MS, Row
 
 GOOD = Row(
     attack="a", router="serve", streams_completed=10, streams_lost=0, probe_p99_ms=PROBE_P99_MS, probe_p99_idle_ms=1.0,
@@ -22,6 +22,8 @@ GOOD = Row(
     [
         ({}, ""),
         ({"streams_lost": 1}, "1 honest streams lost"),
+        ({"probe_p99_ms": SHARED_PROBE_P99_MS, "probe_bound_ms": SHARED_PROBE_P99_MS}, ""),
+        ({"probe_p99_ms": SHARED_PROBE_P99_MS + 1, "probe_bound_ms": SHARED_PROBE_P99_MS}, "probe p99"),
         ({"streams_completed": 0}, "no honest stream completed"),
         ({"probe_p99_ms": PROBE_P99_MS + 1}, "probe p99"),
         ({"memory_mb_over_idle": MEMORY_MB_OVER_IDLE + 1}, "MB over idle"),
