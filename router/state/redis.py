@@ -4,12 +4,18 @@ Optimistic: a transaction watches one version counter, buffers its writes, and r
 Decisions of operators are rare, so it seldom is. Kinds are hashes, logs are lists, all under one prefix.
 """
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from router.state.backend import StoreFailed, Transaction
 
 T = TypeVar("T")
+
+PASSWORD_FILE = "ALLSORTS_REDIS_PASSWORD_FILE"  # noqa: S105 - a name
+"""Names a file with the password, for an address without one: addresses stand in configurations and process lists."""
 
 TIMEOUT_S = 5.0
 MAX_TRIES = 64
@@ -23,7 +29,10 @@ class RedisBackend:
 
         self._errors = redis.RedisError
         self._conflict = redis.WatchError
-        self._client: Any = redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+        more = {} if urlsplit(url).password else {"password": _password()}
+        self._client: Any = redis.Redis.from_url(
+            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, **more
+        )
         self._prefix = prefix
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
@@ -55,6 +64,17 @@ class RedisBackend:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _password() -> str | None:
+    """From the file that the environment names; raises StoreFailed when it cannot be read."""
+    path = os.environ.get(PASSWORD_FILE)
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StoreFailed(f"{PASSWORD_FILE}={path}: cannot be read ({error.strerror})") from None
 
 
 class _RedisTransaction:
