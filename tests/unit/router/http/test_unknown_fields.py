@@ -86,6 +86,23 @@ async def test_unknown_fields_of_a_request_are_named_in_the_answers_headers(
     assert (strict.status_code, strict.json()["error"]["code"]) == (400, "unknown_parameter")
 
 
+async def test_what_load_generators_and_agents_send_works_and_what_is_known_is_used() -> None:
+    """guidellm's and llama-benchy's bodies, and a second turn as agents send it."""
+    on = surface()
+    history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "", "reasoning_content": "hm"}]
+    reply = await on.chat(
+        messages=[*history, {"role": "user", "content": "and?"}], min_tokens=2, max_tokens=4, return_token_ids=True,
+        stream=True, stream_options={"include_usage": True, "continuous_usage_stats": True}, cache_prompt=False,
+        chat_template_kwargs={"enable_thinking": False}, ignore_eos=True,
+    )  # fmt: skip
+    assert reply.status_code == 200
+    assert reply.headers["x-allsorts-ignored"] == "return_token_ids, cache_prompt"
+    asked = on.pipeline.requests[0]
+    assert (asked.sampling.min_tokens, asked.sampling.ignore_eos) == (2, True)
+    assert asked.messages[1].reasoning == "hm"
+    assert asked.template_arguments == '{"enable_thinking":false}'
+
+
 async def test_a_request_whose_fields_are_all_known_has_no_such_header() -> None:
     assert "x-allsorts-ignored" not in (await surface().chat()).headers
 
