@@ -79,6 +79,6 @@ def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def styled(schema: str) -> str:
+def styled(schema: str, style: Mapping[str, object] = STYLE) -> str:
     """A schema that says how JSON is written, for where it stands inside something else."""
-    return json.dumps({"x-guidance": STYLE, **json.loads(schema)})
+    return json.dumps({"x-guidance": dict(style), **json.loads(schema)})
