@@ -19,6 +19,7 @@ IMPORTED_AS = {
 WITH_AN_EXTRA = (
     "workers/engines/grammar/",
     "workers/engines/llama_cpp/",
+    "workers/engines/templates/",  # of those two
     "workers/engines/vllm/",
     "workers/models/smollm2.py",
 )

@@ -93,8 +93,8 @@ def why_no_room(bounds: Bounds, mine: Share, others: tuple[Share, ...], model: s
     who = ", ".join(f"{name} {size / GIB:.1f}" for name, size in theirs.items())
     return (
         f"{model} needs {needs / GIB:.1f} GiB of memory and {max(left, 0) / GIB:.1f} of "
-        f"{bounds.memory_bytes / GIB:.1f} are left by this machine's other workers ({who}); stop one, or "
-        "choose a smaller quantization"
+        f"{bounds.memory_bytes / GIB:.1f} are left by this machine's other workers ({who}); stop one, "
+        "lower --context or --slots, or choose a smaller quantization"
     )
 
 
