@@ -74,9 +74,9 @@ class Replica:
         return sum(float(line.split()[-1]) for line in lines if line.startswith("allsorts_conflicts_total"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Replica, Replica]]:
-    """Both ready, with a fast and a slow worker each."""
+    """Both ready, with a fast and a slow worker each, of whose speeds they have learned nothing yet."""
     folder = tmp_path_factory.mktemp("stale")
     pool = OnePool(folder, grpc_port=_two_free_ports())
     (folder / "config.toml").write_text(CONFIG.format(state=folder / "state", port=pool.grpc_port))
