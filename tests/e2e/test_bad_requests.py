@@ -25,13 +25,14 @@ CASES: dict[str, tuple[bytes, int, str | None]] = {
     "wrong type": (body(max_tokens="many"), 400, "max_tokens"),
     "wrong type of messages": (body(messages="hi"), 400, "messages"),
     "no messages": (body(messages=[]), 400, "messages"),
-    "unknown field": (body(temprature=1), 400, "temprature"),
     "negative": (body(max_tokens=-1), 400, "max_tokens"),
     "absurd": (body(max_tokens=10**30), 400, "max_tokens"),
     "too hot": (body(temperature=1e9), 400, "temperature"),
-    "no share": (body(top_p=0), 400, "top_p"),
-    "many answers": (body(n=3), 400, "n"),
-    "bias": (body(logit_bias={"1": 5}), 400, "logit_bias"),
+    "less than no share": (body(top_p=-0.1), 400, "top_p"),
+    "very many answers": (body(n=100_000), 400, "n"),
+    "no answer": (body(n=0), 400, "n"),
+    "bias beyond bounds": (body(logit_bias={"1": 500}), 400, "logit_bias"),
+    "bias of no token": (body(logit_bias={"river": 5}), 400, "logit_bias"),
     "unknown model": (body(model="gpt-17"), 404, "model"),
     "unknown role": (body(messages=[{"role": "wizard", "content": "x"}]), 400, None),
     "deep": (b"[" * 100_000, 400, None),
@@ -53,6 +54,14 @@ async def test_a_bad_request_is_the_clients_error(pool: Pool, name: str) -> None
             assert error["param"] is not None
             assert error["param"].startswith(parameter)
     assert pool.busy() == 0
+
+
+async def test_an_unknown_field_is_ignored_and_named(pool: Pool) -> None:
+    """Clients send what other servers know; whoever mistyped a name is told in a header."""
+    async with httpx.AsyncClient(timeout=60, headers={"content-type": "application/json"}) as client:
+        reply = await client.post(f"{pool.url}/v1/chat/completions", content=body(temprature=1))
+    assert reply.status_code == 200
+    assert reply.headers["x-allsorts-ignored"] == "temprature"
 
 
 async def test_after_all_that_the_pool_answers(pool: Pool) -> None:
