@@ -178,6 +178,18 @@ async def test_an_unknown_model_is_refused(rig: Rig) -> None:
     assert refused.value.code is RefusalCode.MODEL_NOT_LOADED
 
 
+async def test_seeds_and_prompts_read_in_parts_go_together(rig: Rig) -> None:
+    """Longer than a step, several at once, twice: all are answered, and nobody's engine ends."""
+    needs(rig, "seed")
+    sampling = Sampling(temperature=1.0, seed=11, max_tokens=6, ignore_eos=True)
+    texts = [f"Letter {number}: " + "the tide came in. " * 60 for number in range(3)]
+    for _ in range(2):
+        for run in await asyncio.gather(*(rig.run(rig.job(one, sampling=sampling)) for one in texts)):
+            assert ended_well(run)
+            assert run.final.usage is not None
+            assert run.final.usage.completion_tokens == 6
+
+
 async def test_load_figures_show_work_and_return_to_zero(rig: Rig) -> None:
     """More jobs than slots: some run, some wait; afterwards nothing does, and counters have grown."""
     before = rig.engine.load_figures()

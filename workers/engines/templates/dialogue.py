@@ -1,13 +1,13 @@
 """A chat's rules: how its answer is read, and what it is kept to."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protos.contract.grammar import Grammar, GrammarKind
 from protos.contract.request import Job
 from protos.contract.tools import Tool, ToolChoice, Tooling
 from workers.engines.templates.chat_template import ChatTemplate
-from workers.engines.tool_calls.forced import forced_form, forced_grammar, json_rule
+from workers.engines.tool_calls.forced import STYLE, forced_form, forced_grammar, json_rule
 from workers.engines.tool_calls.marked import Format
 from workers.engines.tool_calls.output import Channels
 
@@ -16,11 +16,14 @@ EMPTY_SCHEMA = '{"type": "object", "properties": {}, "additionalProperties": fal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialogue:
-    """Of one template. ``control``: its marks that are one control token, and the token."""
+    """Of one template. ``control``: its marks that are one control token, and the token; ``style``: how JSON is written
+    where it must be, as the engine's llguidance takes it.
+    """
 
     template: ChatTemplate
     control: Mapping[str, int]
     thinks_first: bool = True  # a grammar waits for thoughts to be over; else there are none where there is a grammar
+    style: Mapping[str, object] = field(default_factory=lambda: STYLE)
 
     def channels(self, job: Job, prompt: str, form: Format | None = None) -> Channels | None:
         """What tells the answer's channels apart; None where it has one alone. ``prompt``: as it was rendered;
@@ -44,7 +47,7 @@ class Dialogue:
         tooling = job.tooling
         if tooling is None or tooling.choice is ToolChoice.NONE:
             return job.grammar
-        answer = _answer(job.grammar, schema_of)
+        answer = self._answer(job.grammar, schema_of)
         if not tooling.forced and not answer:
             return job.grammar
 
@@ -52,27 +55,30 @@ class Dialogue:
             return schema_of(tool.parameters) if tool.parameters else EMPTY_SCHEMA
 
         form = forced_form(self.template.form)
-        return forced_grammar(form, tooling, parameters, self.control, "" if tooling.forced else answer)
+        return forced_grammar(form, tooling, parameters, self.control, "" if tooling.forced else answer, self.style)
+
+    def _answer(self, grammar: Grammar | None, schema_of: Callable[[str], str]) -> str:
+        """An answer that may come instead of a call; empty where it is not asked for as JSON."""
+        if grammar is None:
+            return ""
+        if grammar.kind is GrammarKind.JSON_SCHEMA:
+            return json_rule(schema_of(grammar.text), self.style)
+        return json_rule('{"type": "object"}', self.style) if grammar.kind is GrammarKind.JSON_OBJECT else ""
 
 
 def dialogue_of(
-    template: ChatTemplate | None, marks: Mapping[int, bytes], *, thinks_first: bool = True
+    template: ChatTemplate | None,
+    marks: Mapping[int, bytes],
+    *,
+    thinks_first: bool = True,
+    style: Mapping[str, object] = STYLE,
 ) -> Dialogue | None:
     """None for a model that has no template. ``marks``: control tokens and the marks they are."""
     if template is None:
         return None
     control = {text.decode(): token for token, text in marks.items()}
-    return Dialogue(template=template, control=control, thinks_first=thinks_first)
+    return Dialogue(template=template, control=control, thinks_first=thinks_first, style=style)
 
 
 def _forced(tooling: Tooling | None) -> bool:
     return tooling is not None and bool(tooling.forced)
-
-
-def _answer(grammar: Grammar | None, schema_of: Callable[[str], str]) -> str:
-    """An answer that may come instead of a call; empty where it is not asked for as JSON."""
-    if grammar is None:
-        return ""
-    if grammar.kind is GrammarKind.JSON_SCHEMA:
-        return json_rule(schema_of(grammar.text))
-    return json_rule('{"type": "object"}') if grammar.kind is GrammarKind.JSON_OBJECT else ""

@@ -20,10 +20,15 @@ def forced_form(form: Format) -> Format:
 
 
 def forced_grammar(
-    form: Format, tooling: Tooling, schema_of: Callable[[Tool], str], control: Mapping[str, int], answer: str = ""
+    form: Format,
+    tooling: Tooling,
+    schema_of: Callable[[Tool], str],
+    control: Mapping[str, int],
+    answer: str = "",
+    style: Mapping[str, object] = STYLE,
 ) -> Grammar:
     """``schema_of``: JSON text of a tool's parameters; ``control``: marks that are one control token, and its id.
-    ``answer``: a rule's body that would do instead of calls; empty: there must be a call.
+    ``answer``: a rule's body that would do instead of calls; empty: there must be a call. ``style``: of the JSON.
     """
     tools = tooling.forced or tooling.tools
     most = 1 if tooling.single or len(tooling.forced) == 1 else MOST_CALLS
@@ -33,14 +38,14 @@ def forced_grammar(
     for number, tool in enumerate(tools):
         head, tail = _call(form, tool.name, control)
         rules.append(f"call_{number}: {head} arguments_{number} {tail}".rstrip())
-        rules.append(f"arguments_{number}: %json {styled(schema_of(tool))}")
+        rules.append(f"arguments_{number}: {json_rule(schema_of(tool), style)}")
     start = "start: calls | answer" if answer else "start: calls"
     return Grammar(kind=GrammarKind.LARK, text="\n".join([start, *([f"answer: {answer}"] if answer else []), *rules]))
 
 
-def json_rule(schema: str) -> str:
+def json_rule(schema: str, style: Mapping[str, object] = STYLE) -> str:
     """A rule's body for a JSON schema."""
-    return f"%json {styled(schema)}"
+    return f"%json {styled(schema, style)}"
 
 
 def _around(form: Format, control: Mapping[str, int]) -> tuple[str, str, str]:

@@ -34,7 +34,7 @@ from workers.engines.vllm.core_log import reason_in
 from workers.engines.vllm.launch import Launched
 from workers.engines.vllm.running import Running
 from workers.engines.vllm.sampling import output_of, sampling_parameters, scores_of, scoring_parameters
-from workers.engines.vllm.structured import structured_fields
+from workers.engines.vllm.structured import COMPACT, structured_fields
 from workers.engines.vllm.vocabulary import Vocabulary
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class VllmModel:
         self.loaded = with_chat(loaded_model(launched, vocabulary), template)
         self._marks = {} if template is None else vocabulary.marks(template.marks)
         self._grammars = GrammarCompiler(lambda: vocabulary.token_table(self._ends))
-        self._dialogue = dialogue_of(template, self._marks, thinks_first=False)
+        self._dialogue = dialogue_of(template, self._marks, thinks_first=False, style=COMPACT)
         self._ends = frozenset(launched.model.end_tokens) | frozenset({vocabulary.end_token} - {-1})
         self._prompts = Prompts(
             vocabulary, template, self.loaded.context_tokens, self.loaded.tokenizer_fingerprint, self._marks

@@ -80,7 +80,9 @@ def engine_arguments(
         arguments["max_num_batched_tokens"] = step_tokens
     if options.quantization:
         arguments["quantization"] = options.quantization
-    if not on_cpu:
+    if on_cpu:
+        arguments["worker_extension_cls"] = "workers.engines.vllm.cpu_generators.Extension"
+    else:
         arguments["tensor_parallel_size"] = options.tensor_parallel
         arguments["gpu_memory_utilization"] = options.memory_share
     if events_at:
