@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -21,12 +22,12 @@ from typing import Any
 
 from loadtest.chaos.pool import free_port
 from protos.contract.worker import STREAM_CONTEXT_TOKENS
+from workers.benchmark.probe import TOKENS_PER_WORD, WORDS
 from workers.owner.looking import OthersBusy
 
 OUTPUT_TOKENS = 192
 STREAMS = 9
 READY_WITHIN_S, STOP_WITHIN_S, STREAM_WITHIN_S = 300.0, 60.0, 120.0
-WORD = "river stone window garden letter winter market bridge candle forest "
 
 
 def measure(options: argparse.Namespace) -> Mapping[str, object]:
@@ -55,12 +56,14 @@ def measure(options: argparse.Namespace) -> Mapping[str, object]:
 
 
 def _rate(endpoint: str, model: str, number: int) -> float:
-    """Tokens a second of one stream, from its first token to its last; its prompt is like no other."""
+    """Tokens a second of one stream, from its first token to its last. Its prompt is like no other, and the answer is
+    drawn: text that repeats itself would be proposed and verified, and say nothing of a plain stream.
+    """
     prompt_tokens = STREAM_CONTEXT_TOKENS - OUTPUT_TOKENS // 2
-    words = f"{number} " + WORD * (prompt_tokens // 10)
+    words = f"{number} " + " ".join(random.Random(number).choices(WORDS, k=int(prompt_tokens / TOKENS_PER_WORD)))
     body = {
-        "model": model, "prompt": f"{words}Once upon a time", "max_tokens": OUTPUT_TOKENS, "temperature": 0,
-        "ignore_eos": True,
+        "model": model, "prompt": f"{words} Once upon a time", "max_tokens": OUTPUT_TOKENS, "temperature": 1,
+        "seed": number, "ignore_eos": True,
         "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip
     request = urllib.request.Request(
