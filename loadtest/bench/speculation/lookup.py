@@ -47,7 +47,7 @@ class Outcome:
 @contextmanager
 def side(path: Path, *, speculate: bool) -> Iterator[Side]:
     """The model loaded, stepped by whoever holds it."""
-    options = Options(speculate=speculate, slots=SLOTS, context_tokens=CONTEXT_TOKENS)
+    options = Options(speculate=speculate, slots=SLOTS, context_tokens=CONTEXT_TOKENS, threads=1, exact=True)
     runner = Runner(ModelSpec(name="m", path=str(path)), options, lambda _: None, lambda _: None)
     batching, preparation = runner.by_hand()
     try:

@@ -100,7 +100,7 @@ class Batching:
 
     def step(self) -> StepResult:
         """Admit what fits, run one batch, and tell what came of it."""
-        started = time.perf_counter()
+        started, began = time.perf_counter(), self.model.clock()
         self._expire()
         self._admit()
         self._speculate()
@@ -111,6 +111,8 @@ class Batching:
             wait(masks)
             self._advance(plan)
             self._count(plan, self._counters.said - said, time.perf_counter() - started)
+            if self._speculator is not None and not plan.prefills:
+                self._speculator.observe(len(plan.tokens), self.model.clock() - began)
         deltas, self._ended = self._ended, []
         deltas += [self._delta(sequence) for sequence in self._running if sequence.produced > sequence.reported]
         return StepResult(deltas=tuple(deltas), load=self.figures(), cache=self._cache_changes(), at=time.monotonic())
@@ -306,8 +308,6 @@ class Batching:
         counters.steps += 1
         counters.prefilled += plan.prefill_tokens
         rate = said / seconds
-        if self._speculator is not None and not plan.prefills:
-            self._speculator.observe(len(plan.tokens), seconds)
         counters.tokens_per_s = RATE_WINDOW * counters.tokens_per_s + (1 - RATE_WINDOW) * rate
         counters.last_step_s, counters.last_batch = seconds, plan.decoding
         counters.last_prefill, counters.last_prefills = plan.prefill_tokens, plan.prefills
