@@ -39,7 +39,9 @@ WAYS = {
 
 
 def spec(path: Path, *, speculate: bool) -> ModelSpec:
-    return ModelSpec(name="m", path=str(path), context_tokens=512, slots=4, options={"speculate": speculate})
+    return ModelSpec(
+        name="m", path=str(path), context_tokens=512, slots=4, options={"speculate": speculate, "exact": True}
+    )
 
 
 def counts(rig: Rig) -> Counts:

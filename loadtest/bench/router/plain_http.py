@@ -7,6 +7,7 @@ this side's delayed ACK.
 import asyncio
 import json
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -25,16 +26,16 @@ def event(body: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
 
 
-class PlainHttp(asyncio.Protocol):
+class PlainHttp(asyncio.Protocol, ABC):
     """One connection, request after request. Subclasses answer in ``asked``."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self._buffer = b""
 
+    @abstractmethod
     def asked(self, path: str, body: bytes) -> None:
         """One whole request, the path in lower case."""
-        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the socket, for its acknowledgements."""
