@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from protos.contract.ids import RequestId
+from protos.contract.ids import RequestId, WorkerId
 from protos.contract.request import Job
 from protos.contract.worker import Replica
 
@@ -80,12 +80,22 @@ class Undrain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignDraft:
-    """Which draft worker this target pulls proposals from; an empty address: none."""
+    """Which draft worker this target pulls proposals from; an empty address: none any more."""
 
-    model: str
+    model: str  # the target's own
     quantization: str
-    draft_address: str
-    draft_length: int
+    draft_address: str  # host:port
+    draft_length: int = 0  # tokens a round, at most; 0: the target decides
+    draft_worker_id: WorkerId  # who must answer there
+    draft_model: str = ""
+    draft_quantization: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftTargets:
+    """To a draft: who may ask it. Replaces what this replica told before."""
+
+    worker_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +135,7 @@ RouterCommand = (
     | Drain
     | Undrain
     | AssignDraft
+    | DraftTargets
     | ReplicaList
     | Ping
     | Dismiss

@@ -83,4 +83,35 @@ class Pong:
     sequence: int
 
 
-WorkerEvent = Hello | Step | Accepted | Refusal | Returned | ModelProgress | CacheChange | Leaving | ScoreResult | Pong
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftReport:
+    """How a target gets on with the draft it was assigned. Counts since it was."""
+
+    model: str  # of the target
+    quantization: str
+    draft_worker_id: WorkerId
+    rounds: int = 0  # of one sequence each
+    proposed: int = 0  # tokens of the draft that were verified
+    accepted: int = 0
+    late: int = 0  # rounds whose proposals came after their deadline, or never
+    wasted_s: float = 0.0  # the draft's time for tokens that were not accepted
+    rtt_s: float = 0.0  # 95th percentile, beside the draft's compute; 0: not measured yet
+    token_s: float = 0.0  # the draft's compute for one token
+    predicted_gain: float = 1.0  # against plain steps; 1: the governor has it off
+    measured_gain: float = 0.0  # 0: not measured
+    paused: str = ""  # why it is not asked now
+
+
+WorkerEvent = (
+    Hello
+    | Step
+    | Accepted
+    | Refusal
+    | Returned
+    | ModelProgress
+    | CacheChange
+    | Leaving
+    | ScoreResult
+    | Pong
+    | DraftReport
+)

@@ -36,6 +36,8 @@ MAX_VALUES: Mapping[str, float] = {
     "per_context_token_s": 1.0,
     **dict.fromkeys(("prefill_tokens_per_s", "tokens_per_s"), 1e9),
     "bandwidth_bytes_per_s": 2.0**50,
+    **dict.fromkeys(("wasted_s", "rtt_s", "token_s"), 2.0**30),
+    **dict.fromkeys(("predicted_gain", "measured_gain"), 1e3),
     "bits_per_weight": 64.0,
     "tokens_per_byte": 4.0,
     "temperature": 5.0,
@@ -54,7 +56,7 @@ MAX_VALUES: Mapping[str, float] = {
 }
 """The largest believable value of a field, by its name."""
 
-_FREE_TEXT = ("error", "message", "reason")
+_FREE_TEXT = ("error", "message", "reason", "paused")
 """What engines say in their own words may have several lines; ``printable.one_line`` makes it fit to be shown."""
 
 
@@ -81,6 +83,11 @@ def check_cache(cache: pb.CacheEvents) -> None:
     """Raises OutOfBounds."""
     if len(cache.stored) + len(cache.evicted) > MAX_BLOCKS:
         raise OutOfBounds(f"a cache event names more than {MAX_BLOCKS} blocks")
+
+
+def check_draft(report: pb.DraftReport) -> None:
+    """Raises OutOfBounds."""
+    _check_message(report, "draft")
 
 
 def check_load(load: pb.Load) -> None:

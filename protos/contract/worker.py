@@ -220,6 +220,10 @@ class Load:
     last_step_prefills: int = 0  # sequences those belong to; 0: not told. For the worker itself
 
 
+DRAFT_ROLE = "draft"
+"""Of a worker that proposes tokens to others and serves no requests. Every other role serves them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """Who a worker says it is: what does not change while its process lives."""
@@ -231,6 +235,13 @@ class Profile:
     labels: Mapping[str, str] = field(default_factory=dict)
     platform: str = ""
     version: str = ""  # of Allsorts
+    role: str = ""
+    draft_address: str = ""  # host:port where a draft listens
+
+    @property
+    def drafts(self) -> bool:
+        """Whether it proposes tokens to other workers, and serves no requests."""
+        return self.role == DRAFT_ROLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from protos.contract.events import DraftReport
 from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode, Usage
 from protos.contract.worker import Capabilities, Load, ModelInstance
+from workers.drafting.link import DraftLink
 from workers.engines.base import (
     Counted,
     Embedded,
@@ -159,6 +161,13 @@ class EchoEngine:
             vectors=tuple((float(len(one)), 1.0) for one in asked.inputs),
             prompt_tokens=sum(len(one) for one in asked.inputs),
         )
+
+    def assign_draft(self, model: str, quantization: str, link: DraftLink | None) -> None:
+        if link is not None:
+            raise Refused(RefusalCode.UNSUPPORTED, "an echo needs no draft")
+
+    def draft_reports(self) -> tuple[DraftReport, ...]:
+        return ()
 
     async def close(self) -> None:
         self.closed = True

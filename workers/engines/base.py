@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from protos.contract.events import CacheChange
+from protos.contract.events import CacheChange, DraftReport
 from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, RefusalCode
 from protos.contract.worker import Load, ModelInstance
+from workers.drafting.link import DraftLink
 from workers.errors import WorkerError
 
 
@@ -163,6 +164,16 @@ class Engine(Protocol):
         """Embed texts; ``counted`` is told their tokens once they fit. Raises Refused before that, when not able; is
         cancelled when nobody waits any more.
         """
+        ...
+
+    def assign_draft(self, model: str, quantization: str, link: DraftLink | None) -> None:
+        """Pull proposals for this model from a draft worker from now on; None: no more. Raises Refused where none from
+        outside are taken.
+        """
+        ...
+
+    def draft_reports(self) -> tuple[DraftReport, ...]:
+        """How each model gets on with the draft it was assigned."""
         ...
 
     async def close(self) -> None:

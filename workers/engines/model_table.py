@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
+from protos.contract.events import DraftReport
 from protos.contract.request import EmbeddingInputs
 from protos.contract.stream import RefusalCode
 from protos.contract.worker import ModelInstance
+from workers.drafting.link import DraftLink
 from workers.engines.base import Counted, Embedded, LoadError, ModelSpec, Progress, Refused, Scored
 
 
@@ -91,6 +93,15 @@ class ModelTable(ABC, Generic[H]):
         """Refused, unless an engine can."""
         del asked, counted
         raise Refused(RefusalCode.UNSUPPORTED, f"{self._called(model, quantization)} has no embeddings")
+
+    def assign_draft(self, model: str, quantization: str, link: DraftLink | None) -> None:
+        """Refused, unless an engine can; to be rid of a draft is no trouble."""
+        if link is not None:
+            raise Refused(RefusalCode.UNSUPPORTED, f"{self._called(model, quantization)} takes no drafts from outside")
+
+    def draft_reports(self) -> tuple[DraftReport, ...]:
+        """None, unless an engine takes drafts."""
+        return ()
 
     def _called(self, model: str, quantization: str) -> str:
         return f"'{self.find(model, quantization).loaded.model}' as engine {self.kind} serves it"

@@ -29,20 +29,29 @@ class DraftContext(_message.Message):
     DRAFT_LENGTH_FIELD_NUMBER: _builtins.int
     DEADLINE_S_FIELD_NUMBER: _builtins.int
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """any name that the target gives the sequence; unique within the call"""
     epoch: _builtins.int
-    """grows when the target rejects and rewinds"""
+    """grows when the target said something else than was proposed"""
     position: _builtins.int
-    """tokens the target has accepted, prompt included"""
+    """tokens there are, prompt included, with those told here"""
     draft_length: _builtins.int
-    """tokens asked for; 0 ends the request"""
+    """tokens asked for behind them; 0 ends the request"""
     deadline_s: _builtins.float
-    """an answer later than this is worthless"""
+    """from receipt: an answer later than this is worthless"""
     tokenizer_fingerprint: _builtins.str
     """with the first context: must equal the draft's own"""
+    model: _builtins.str
+    """with the first context; empty: the only one there is"""
+    quantization: _builtins.str
+    ahead: _builtins.int
+    """further tokens to go on with while the target verifies those"""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """tokens accepted since the last context of this request"""
+        """those told since the last context of this request: the last of ``position``"""
 
     def __init__(
         self,
@@ -54,10 +63,13 @@ class DraftContext(_message.Message):
         draft_length: _builtins.int = ...,
         deadline_s: _builtins.float = ...,
         tokenizer_fingerprint: _builtins.str = ...,
+        model: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        ahead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "draft_length", b"draft_length", "epoch", b"epoch", "position", b"position", "request_id", b"request_id", "token_ids", b"token_ids", "tokenizer_fingerprint", b"tokenizer_fingerprint"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "deadline_s", b"deadline_s", "draft_length", b"draft_length", "epoch", b"epoch", "model", b"model", "position", b"position", "quantization", b"quantization", "request_id", b"request_id", "token_ids", b"token_ids", "tokenizer_fingerprint", b"tokenizer_fingerprint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -72,10 +84,15 @@ class DraftProposal(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    COMPUTE_S_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     epoch: _builtins.int
     position: _builtins.int
+    """of the first token here"""
     refusal: _builtins.str
+    """why there are none and will be none for this request: one line"""
+    compute_s: _builtins.float
+    """what they took here, of the context's receipt or the last proposal on"""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """may be fewer than asked for, or none"""
@@ -88,10 +105,11 @@ class DraftProposal(_message.Message):
         position: _builtins.int = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         refusal: _builtins.str = ...,
+        compute_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "position", b"position", "refusal", b"refusal", "request_id", b"request_id", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_s", b"compute_s", "epoch", b"epoch", "position", b"position", "refusal", b"refusal", "request_id", b"request_id", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,7 +47,8 @@ class DraftServicer:
     """
 
     def Propose(self, request_iterator, context):
-        """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target.
+        """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target. One call
+        carries all requests of one target. Between two contexts the draft goes on by itself, as far as it was asked to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class DraftStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DraftAsyncStub: ...
     Propose: _grpc.StreamStreamMultiCallable[_draft_pb2.DraftContext, _draft_pb2.DraftProposal]
-    """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target."""
+    """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target. One call
+    carries all requests of one target. Between two contexts the draft goes on by itself, as far as it was asked to.
+    """
 
 @_typing.type_check_only
 class DraftAsyncStub(DraftStub):
@@ -42,7 +44,9 @@ class DraftAsyncStub(DraftStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Propose: _aio.StreamStreamMultiCallable[_draft_pb2.DraftContext, _draft_pb2.DraftProposal]  # type: ignore[assignment]
-    """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target."""
+    """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target. One call
+    carries all requests of one target. Between two contexts the draft goes on by itself, as far as it was asked to.
+    """
 
 class DraftServicer(metaclass=_abc_1.ABCMeta):
     """Served by draft workers. The router only pairs draft and target."""
@@ -53,6 +57,8 @@ class DraftServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_draft_pb2.DraftContext],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_draft_pb2.DraftProposal], _abc.AsyncIterator[_draft_pb2.DraftProposal]]:
-        """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target."""
+        """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target. One call
+        carries all requests of one target. Between two contexts the draft goes on by itself, as far as it was asked to.
+        """
 
 def add_DraftServicer_to_server(servicer: DraftServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -799,6 +799,8 @@ class Profile(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DRAFT_ADDRESS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     engine: _builtins.str
     """"llama.cpp", "vllm", "openai", "simulated", "transformers" """
@@ -807,6 +809,10 @@ class Profile(_message.Message):
     """"linux-x86_64", "darwin-arm64" """
     version: _builtins.str
     """of Allsorts"""
+    role: _builtins.str
+    """"": serves requests; "draft": proposes tokens to other workers, and serves none"""
+    draft_address: _builtins.str
+    """host:port where a draft listens"""
     @_builtins.property
     def hardware(self) -> Global___Hardware: ...
     @_builtins.property
@@ -821,10 +827,12 @@ class Profile(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         platform: _builtins.str = ...,
         version: _builtins.str = ...,
+        role: _builtins.str = ...,
+        draft_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "engine_version", b"engine_version", "hardware", b"hardware", "labels", b"labels", "node", b"node", "platform", b"platform", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_address", b"draft_address", "engine", b"engine", "engine_version", b"engine_version", "hardware", b"hardware", "labels", b"labels", "node", b"node", "platform", b"platform", "role", b"role", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -846,6 +854,7 @@ class WorkerEvent(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     RETURNED_FIELD_NUMBER: _builtins.int
     PONG_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -866,6 +875,8 @@ class WorkerEvent(_message.Message):
     def returned(self) -> Global___Returned: ...
     @_builtins.property
     def pong(self) -> Global___Pong: ...
+    @_builtins.property
+    def draft(self) -> Global___DraftReport: ...
     def __init__(
         self,
         *,
@@ -879,12 +890,13 @@ class WorkerEvent(_message.Message):
         accepted: Global___Accepted | None = ...,
         returned: Global___Returned | None = ...,
         pong: Global___Pong | None = ...,
+        draft: Global___DraftReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "draft", b"draft", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "draft", b"draft", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "step", "model_progress", "cache", "leaving", "refusal", "score", "accepted", "returned", "pong"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "step", "model_progress", "cache", "leaving", "refusal", "score", "accepted", "returned", "pong", "draft"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1508,6 +1520,76 @@ class Pong(_message.Message):
 Global___Pong: _TypeAlias = Pong  # noqa: Y015
 
 @_typing.final
+class DraftReport(_message.Message):
+    """How a target gets on with the draft it was assigned: on every change of its state, and about once a second while it
+    is used. Counts since it was assigned.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    DRAFT_WORKER_ID_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    PROPOSED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    LATE_FIELD_NUMBER: _builtins.int
+    WASTED_S_FIELD_NUMBER: _builtins.int
+    RTT_S_FIELD_NUMBER: _builtins.int
+    TOKEN_S_FIELD_NUMBER: _builtins.int
+    PREDICTED_GAIN_FIELD_NUMBER: _builtins.int
+    MEASURED_GAIN_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """of the target"""
+    quantization: _builtins.str
+    draft_worker_id: _builtins.str
+    rounds: _builtins.int
+    """of one sequence each"""
+    proposed: _builtins.int
+    """tokens of the draft that were verified"""
+    accepted: _builtins.int
+    """of those"""
+    late: _builtins.int
+    """rounds whose proposals came after their deadline, or never"""
+    wasted_s: _builtins.float
+    """the draft's time for tokens that were not accepted"""
+    rtt_s: _builtins.float
+    """95th percentile of what a proposal takes beside the draft's compute; 0: not measured yet"""
+    token_s: _builtins.float
+    """the draft's compute for one token"""
+    predicted_gain: _builtins.float
+    """tokens a second against plain steps, as the governor expects it; 1: it is off"""
+    measured_gain: _builtins.float
+    """as the last steps showed; 0: not measured"""
+    paused: _builtins.str
+    """why it is not asked now; empty: it is, where that pays"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        draft_worker_id: _builtins.str = ...,
+        rounds: _builtins.int = ...,
+        proposed: _builtins.int = ...,
+        accepted: _builtins.int = ...,
+        late: _builtins.int = ...,
+        wasted_s: _builtins.float = ...,
+        rtt_s: _builtins.float = ...,
+        token_s: _builtins.float = ...,
+        predicted_gain: _builtins.float = ...,
+        measured_gain: _builtins.float = ...,
+        paused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "draft_worker_id", b"draft_worker_id", "late", b"late", "measured_gain", b"measured_gain", "model", b"model", "paused", b"paused", "predicted_gain", b"predicted_gain", "proposed", b"proposed", "quantization", b"quantization", "rounds", b"rounds", "rtt_s", b"rtt_s", "token_s", b"token_s", "wasted_s", b"wasted_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DraftReport: _TypeAlias = DraftReport  # noqa: Y015
+
+@_typing.final
 class RouterCommand(_message.Message):
     """---------------------------------------------------------------- router -> worker"""
 
@@ -1526,6 +1608,7 @@ class RouterCommand(_message.Message):
     REPLICAS_FIELD_NUMBER: _builtins.int
     PING_FIELD_NUMBER: _builtins.int
     DISMISS_FIELD_NUMBER: _builtins.int
+    DRAFT_TARGETS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """grows by one per command of this session; echoed in Load.last_command"""
     @_builtins.property
@@ -1552,6 +1635,8 @@ class RouterCommand(_message.Message):
     def ping(self) -> Global___Ping: ...
     @_builtins.property
     def dismiss(self) -> Global___Dismiss: ...
+    @_builtins.property
+    def draft_targets(self) -> Global___DraftTargets: ...
     def __init__(
         self,
         *,
@@ -1568,12 +1653,13 @@ class RouterCommand(_message.Message):
         replicas: Global___ReplicaList | None = ...,
         ping: Global___Ping | None = ...,
         dismiss: Global___Dismiss | None = ...,
+        draft_targets: Global___DraftTargets | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "drain", b"drain", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "draft_targets", b"draft_targets", "drain", b"drain", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "drain", b"drain", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "sequence", b"sequence", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "draft_targets", b"draft_targets", "drain", b"drain", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "sequence", b"sequence", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "generate", "abort", "score", "load_model", "unload_model", "drain", "undrain", "assign_draft", "replicas", "ping", "dismiss"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "generate", "abort", "score", "load_model", "unload_model", "drain", "undrain", "assign_draft", "replicas", "ping", "dismiss", "draft_targets"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -2312,16 +2398,27 @@ Global___Undrain: _TypeAlias = Undrain  # noqa: Y015
 
 @_typing.final
 class AssignDraft(_message.Message):
+    """Which draft worker a target pulls proposals from."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
     DRAFT_ADDRESS_FIELD_NUMBER: _builtins.int
     DRAFT_LENGTH_FIELD_NUMBER: _builtins.int
+    DRAFT_WORKER_ID_FIELD_NUMBER: _builtins.int
+    DRAFT_MODEL_FIELD_NUMBER: _builtins.int
+    DRAFT_QUANTIZATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     quantization: _builtins.str
     draft_address: _builtins.str
+    """empty: none any more"""
     draft_length: _builtins.int
+    """tokens a round, at most; 0: the target decides"""
+    draft_worker_id: _builtins.str
+    """who must answer there: its certificate says so"""
+    draft_model: _builtins.str
+    draft_quantization: _builtins.str
     def __init__(
         self,
         *,
@@ -2329,14 +2426,39 @@ class AssignDraft(_message.Message):
         quantization: _builtins.str = ...,
         draft_address: _builtins.str = ...,
         draft_length: _builtins.int = ...,
+        draft_worker_id: _builtins.str = ...,
+        draft_model: _builtins.str = ...,
+        draft_quantization: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_address", b"draft_address", "draft_length", b"draft_length", "model", b"model", "quantization", b"quantization"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_address", b"draft_address", "draft_length", b"draft_length", "draft_model", b"draft_model", "draft_quantization", b"draft_quantization", "draft_worker_id", b"draft_worker_id", "model", b"model", "quantization", b"quantization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssignDraft: _TypeAlias = AssignDraft  # noqa: Y015
+
+@_typing.final
+class DraftTargets(_message.Message):
+    """To a draft: who may ask it. Replaces what this replica told before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["worker_ids", b"worker_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DraftTargets: _TypeAlias = DraftTargets  # noqa: Y015
 
 @_typing.final
 class ReplicaList(_message.Message):

@@ -10,6 +10,7 @@ from protos.contract.codec.stream import ACCEPTED, REFUSAL, RETURNED, decode_del
 from protos.contract.codec.worker import INSTANCE, LOAD, PROFILE
 from protos.contract.events import (
     CacheChange,
+    DraftReport,
     Hello,
     Leaving,
     LeavingKind,
@@ -24,6 +25,7 @@ from protos.contract.stream import Accepted, Delta, Refusal, Returned
 from protos.contract.validation import (
     OutOfBounds,
     check_cache,
+    check_draft,
     check_hello,
     check_instance,
     check_load,
@@ -33,6 +35,10 @@ from protos.contract.worker import Load
 
 def _reason_in_one_line(content: dict[str, Any]) -> None:
     content["reason"] = one_line(content["reason"])
+
+
+def _paused_in_one_line(content: dict[str, Any]) -> None:
+    content["paused"] = one_line(content["paused"])
 
 
 _KINDS: dict[type, tuple[str, Record[Any, Any]]] = {
@@ -53,6 +59,7 @@ _KINDS: dict[type, tuple[str, Record[Any, Any]]] = {
     ),
     ScoreResult: ("score", Record(ScoreResult, pb.ScoreResult)),
     Pong: ("pong", Record(Pong, pb.Pong)),
+    DraftReport: ("draft", Record(DraftReport, pb.DraftReport, clean=_paused_in_one_line)),
 }
 _RECORDS = dict(_KINDS.values())
 
@@ -111,3 +118,5 @@ def _check(kind: str, part: Any) -> None:
             check_instance(part.model)
         case "cache":
             check_cache(part)
+        case "draft":
+            check_draft(part)

@@ -71,6 +71,7 @@ EVENTS = {
     "leaving": values_of(e.Leaving, pb.Leaving, kind=st.sampled_from(e.LeavingKind)),
     "score": values_of(e.ScoreResult, pb.ScoreResult),
     "pong": values_of(e.Pong, pb.Pong),
+    "draft": values_of(e.DraftReport, pb.DraftReport),
 }
 COMMANDS = {
     "welcome": values_of(c.Welcome, pb.Welcome),
@@ -82,6 +83,7 @@ COMMANDS = {
     "drain": values_of(c.Drain, pb.Drain),
     "undrain": st.just(c.Undrain()),
     "assign_draft": values_of(c.AssignDraft, pb.AssignDraft),
+    "draft_targets": values_of(c.DraftTargets, pb.DraftTargets),
     "replicas": values_of(c.ReplicaList, pb.ReplicaList),
     "ping": values_of(c.Ping, pb.Ping),
     "dismiss": values_of(c.Dismiss, pb.Dismiss),

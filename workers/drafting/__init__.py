@@ -1,0 +1,1 @@
+"""Drafts across processes: the target's end of the line and the draft worker's."""
