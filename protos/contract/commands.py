@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
+from protos.contract.files.content import ModelContent
 from protos.contract.ids import RequestId, WorkerId
 from protos.contract.request import Job
 from protos.contract.worker import Replica
+
+POOL = "pool"
+"""The source that is whoever in the pool has the files, the head's own folder among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +53,18 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadModel:
-    """Load a model from a path on this machine."""
+    """Load a model. With ``content`` it is that very model, fetched first where this machine lacks it; without, what
+    lies at ``path``, or comes from ``sources``.
+    """
 
     model: str
     quantization: str
-    path: str
-    context_tokens: int
-    slots: int
+    path: str = ""  # on this machine; empty: wherever its content lies there
+    context_tokens: int = 0  # 0, as of slots: the engine's default
+    slots: int = 0
+    content: ModelContent | None = None
+    sources: tuple[str, ...] = ()  # best first: POOL, a URL, or hf:OWNER/REPOSITORY/FILE; empty: POOL
+    size_bytes: int = 0  # expected, where the content is not known; 0: nobody knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +73,35 @@ class UnloadModel:
 
     model: str
     quantization: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchModel:
+    """Put a model's files on this machine without loading it. Fields as LoadModel's."""
+
+    model: str
+    quantization: str
+    content: ModelContent | None = None
+    sources: tuple[str, ...] = ()
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveModel:
+    """Delete a model's files from this machine. ``content``: the SHA-256 of its content."""
+
+    model: str
+    quantization: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendFile:
+    """Upload the file of this hash from ``offset`` on, as this transfer."""
+
+    transfer: str
+    sha256: str
+    offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +170,9 @@ RouterCommand = (
     | Score
     | LoadModel
     | UnloadModel
+    | FetchModel
+    | RemoveModel
+    | SendFile
     | Drain
     | Undrain
     | AssignDraft

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from protos.contract.files.content import HeldModel
 from protos.contract.ids import RequestId, WorkerId
 from protos.contract.stream import Accepted, Delta, Refusal, Returned
 from protos.contract.worker import Load, ModelInstance, Profile
@@ -102,6 +103,32 @@ class DraftReport:
     paused: str = ""  # why it is not asked now
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesHeld:
+    """The models whose files lie on this machine, and how many bytes more may be put there."""
+
+    models: tuple[HeldModel, ...] = ()
+    room_bytes: int = 0
+    shares: bool = False  # whether others may have them from here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchProgress:
+    """A fetch that runs, has ended (``done_bytes`` = ``total_bytes``) or has failed (``error``)."""
+
+    model: str
+    quantization: str
+    content: str = ""  # SHA-256; empty: not known yet
+    done_bytes: int = 0
+    total_bytes: int = 0  # 0: not known yet
+    source: str = ""
+    error: str = ""
+
+
+SINCE_FILES = 2
+"""The version of the protocol from which on a router knows these two."""
+
+
 WorkerEvent = (
     Hello
     | Step
@@ -114,4 +141,6 @@ WorkerEvent = (
     | ScoreResult
     | Pong
     | DraftReport
+    | FilesHeld
+    | FetchProgress
 )

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.files.content import BadContent, FilePart, ModelContent, check_content
 from protos.contract.printable import UNPRINTABLE
 
 MAX_MODELS = 256  # on one worker
@@ -20,6 +21,7 @@ MAX_ENTRIES = 64  # of labels, hardware details
 MAX_LISTED = 4096
 MAX_BLOCKS = 65_536  # in one cache event
 MAX_POINTS = 64  # of a measured curve
+MAX_PARTS = 8192  # files of all models on one worker
 MAX_CONTEXT = 2**24  # tokens; what a context allows is what an answer may fill memory with
 
 MAX_COUNTED = 2.0**50
@@ -47,6 +49,7 @@ MAX_VALUES: Mapping[str, float] = {
     "perplexity_ratio": 1e6,
     "kv_used": 100.0,
     **dict.fromkeys(("memory_bytes", "usable_memory_bytes", "weights_bytes", "kv_capacity_tokens"), 2.0**50),
+    **dict.fromkeys(("size_bytes", "room_bytes", "done_bytes", "total_bytes"), 2.0**50),
     "context_tokens": float(MAX_CONTEXT),
     "load.context_tokens": MAX_COUNTED,  # of all that run there
     **dict.fromkeys(("prefill_tokens_pending", "expected_remaining_tokens"), MAX_COUNTED),
@@ -88,6 +91,27 @@ def check_cache(cache: pb.CacheEvents) -> None:
 def check_draft(report: pb.DraftReport) -> None:
     """Raises OutOfBounds."""
     _check_message(report, "draft")
+
+
+def check_files(held: pb.FilesHeld) -> None:
+    """Raises OutOfBounds."""
+    if len(held.models) > MAX_MODELS or sum(len(one.content.parts) for one in held.models) > MAX_PARTS:
+        raise OutOfBounds(f"more than {MAX_MODELS} models or {MAX_PARTS} files of models on one worker")
+    _check_message(held, "files_held")
+    for one in held.models:
+        content = one.content
+        parts = tuple([FilePart(name=p.name, size_bytes=p.size_bytes, sha256=p.sha256) for p in content.parts])
+        try:
+            check_content(ModelContent(sha256=content.sha256, parts=parts))
+        except BadContent as error:
+            raise OutOfBounds(f"files_held: {one.model[:MAX_NAME]}: {error}") from None
+        if not parts:
+            raise OutOfBounds(f"files_held: {one.model[:MAX_NAME]} has no files")
+
+
+def check_fetch(progress: pb.FetchProgress) -> None:
+    """Raises OutOfBounds."""
+    _check_message(progress, "fetch")
 
 
 def check_load(load: pb.Load) -> None:

@@ -3,7 +3,9 @@
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+"""1: up to models' files. 2: files travel; a worker tells which it holds (FilesHeld, FetchProgress)."""
+
 OLDEST_PROTOCOL_VERSION = 1
 
 

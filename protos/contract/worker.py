@@ -152,6 +152,7 @@ class InstanceState(StrEnum):
     READY = "ready"
     FAILED = "failed"
     UNLOADED = "unloaded"
+    FETCHING = "fetching"  # its files are on their way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +186,7 @@ class ModelInstance:
     tokens_per_byte: float = 0.0
     output_format: str = ""  # how its own output marks thoughts and calls; where equal, one goes on for the other
     sampling: SamplingDefaults | None = None  # as its file says it should be sampled
+    content: str = ""  # SHA-256 of its content (protos/contract/files); empty: not known (yet)
 
     @property
     def key(self) -> tuple[str, str]:

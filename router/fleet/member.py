@@ -56,6 +56,8 @@ class Member:
     def model_summary(self) -> str:
         """Which lifecycle stage the models are in: ready wins, then benchmarking, loading, failed."""
         states = {instance.state for instance in self.models.values()}
+        if InstanceState.FETCHING in states:  # a long way to load it, seen from here
+            states.add(InstanceState.LOADING)
         order = (InstanceState.READY, InstanceState.BENCHMARKING, InstanceState.LOADING, InstanceState.FAILED)
         for state in order:
             if state in states:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from protos.contract.events import FilesHeld
 from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.config import FleetConfig
@@ -23,6 +24,7 @@ from router.fleet.lifecycle import Command, Event, advance
 from router.fleet.member import Member
 from router.fleet.model_names import ModelNames
 from router.fleet.model_rules import ModelRules, as_believed
+from router.fleet.pool_files import PoolFiles
 from router.fleet.session import Session
 from router.scheduling.claims import Claims
 
@@ -37,6 +39,7 @@ class Membership:
     ) -> None:
         self._log = log or structlog.get_logger()
         self._config = config
+        self.files = PoolFiles()
         self._clock = clock
         self._claims = claims
         self._members: dict[WorkerId, Member] = {}
@@ -129,6 +132,7 @@ class Membership:
             self._make_room()
         older = self._sessions.get(worker_id)
         self._sessions[worker_id] = session
+        self.files.forget(worker_id)  # it tells anew
         if older is not None:
             older.end("replaced by a newer session of the same worker")
         if member is None or member.profile.incarnation != profile.incarnation or member.state is WorkerState.GONE:
@@ -157,6 +161,7 @@ class Membership:
         if member is None or member.session_id != session.session_id:
             return False
         self._sessions.pop(session.worker_id, None)
+        self.files.forget(session.worker_id)
         member.session_id = 0
         member.lost_at = self._clock.now()
         member.lost_reason = reason
@@ -192,6 +197,11 @@ class Membership:
         """A model's state, speed or error changed."""
         self._set_model(member, instance)
         self._follow_models(member)
+        self._changed(member)
+
+    def set_files(self, member: Member, held: FilesHeld) -> None:
+        """Which models' files lie there."""
+        self.files.tell_held(member.worker_id, held)
         self._changed(member)
 
     def set_rtt(self, member: Member, rtt_s: float) -> None:

@@ -9,6 +9,8 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.codec.events import decode_event
 from protos.contract.events import (
     CacheChange,
+    FetchProgress,
+    FilesHeld,
     Leaving,
     LeavingKind,
     ModelProgress,
@@ -63,6 +65,8 @@ class EventHandler:
             CacheChange: self._cache,
             Leaving: self._leaving,
             ScoreResult: lambda _: None,
+            FilesHeld: self._files_held,
+            FetchProgress: self._fetch_progress,
         }
 
     def handle(self, message: pb.WorkerEvent) -> None:
@@ -122,6 +126,12 @@ class EventHandler:
                 cleared=change.cleared,
             )
         )
+
+    def _files_held(self, held: FilesHeld) -> None:
+        self._membership.set_files(self._member, held)
+
+    def _fetch_progress(self, progress: FetchProgress) -> None:
+        self._membership.files.tell_fetch(self._member.worker_id, progress)
 
     def _leaving(self, leaving: Leaving) -> None:
         log.info("worker.leaving", worker=self._member.worker_id, kind=leaving.kind, reason=leaving.reason)

@@ -36,6 +36,8 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     MODEL_STATE_READY: _ModelState.ValueType  # 3
     MODEL_STATE_FAILED: _ModelState.ValueType  # 4
     MODEL_STATE_UNLOADED: _ModelState.ValueType  # 5
+    MODEL_STATE_FETCHING: _ModelState.ValueType  # 6
+    """its files are on their way; older peers take it for LOADING"""
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper): ...
 
@@ -45,6 +47,8 @@ MODEL_STATE_BENCHMARKING: ModelState.ValueType  # 2
 MODEL_STATE_READY: ModelState.ValueType  # 3
 MODEL_STATE_FAILED: ModelState.ValueType  # 4
 MODEL_STATE_UNLOADED: ModelState.ValueType  # 5
+MODEL_STATE_FETCHING: ModelState.ValueType  # 6
+"""its files are on their way; older peers take it for LOADING"""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
 class _FinishReason:
@@ -325,6 +329,61 @@ class Replica(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Replica: _TypeAlias = Replica  # noqa: Y015
+
+@_typing.final
+class FilePart(_message.Message):
+    """One file of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """base name"""
+    size_bytes: _builtins.int
+    sha256: _builtins.str
+    """hex"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilePart: _TypeAlias = FilePart  # noqa: Y015
+
+@_typing.final
+class ModelContent(_message.Message):
+    """What a model is, wherever it lies (protos/contract/files/content.py)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """hex: of the only file, or of the list of all"""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilePart]: ...
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        parts: _abc.Iterable[Global___FilePart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelContent: _TypeAlias = ModelContent  # noqa: Y015
 
 @_typing.final
 class ModelOffer(_message.Message):
@@ -629,6 +688,7 @@ class ModelInstance(_message.Message):
     TOKENS_PER_BYTE_FIELD_NUMBER: _builtins.int
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the public name: "smollm2-135m" """
     quantization: _builtins.str
@@ -668,6 +728,8 @@ class ModelInstance(_message.Message):
     """How its own output marks thoughts and calls ("hermes", "llama3"). Two instances that say the same can go on where
     the other stopped, also in the middle of a call. Empty: text alone.
     """
+    content: _builtins.str
+    """sha256 of its ModelContent; empty: not known (yet)"""
     @_builtins.property
     def capabilities(self) -> Global___Capabilities: ...
     @_builtins.property
@@ -706,10 +768,11 @@ class ModelInstance(_message.Message):
         tokens_per_byte: _builtins.float = ...,
         output_format: _builtins.str = ...,
         sampling: Global___SamplingDefaults | None = ...,
+        content: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "sampling", b"sampling", "speed", b"speed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "output_format", b"output_format", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "sampling", b"sampling", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "content", b"content", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "output_format", b"output_format", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "sampling", b"sampling", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -855,6 +918,8 @@ class WorkerEvent(_message.Message):
     RETURNED_FIELD_NUMBER: _builtins.int
     PONG_FIELD_NUMBER: _builtins.int
     DRAFT_FIELD_NUMBER: _builtins.int
+    FILES_HELD_FIELD_NUMBER: _builtins.int
+    FETCH_PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -877,6 +942,14 @@ class WorkerEvent(_message.Message):
     def pong(self) -> Global___Pong: ...
     @_builtins.property
     def draft(self) -> Global___DraftReport: ...
+    @_builtins.property
+    def files_held(self) -> Global___FilesHeld:
+        """since protocol 2"""
+
+    @_builtins.property
+    def fetch_progress(self) -> Global___FetchProgress:
+        """since protocol 2"""
+
     def __init__(
         self,
         *,
@@ -891,12 +964,14 @@ class WorkerEvent(_message.Message):
         returned: Global___Returned | None = ...,
         pong: Global___Pong | None = ...,
         draft: Global___DraftReport | None = ...,
+        files_held: Global___FilesHeld | None = ...,
+        fetch_progress: Global___FetchProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "draft", b"draft", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "draft", b"draft", "event", b"event", "fetch_progress", b"fetch_progress", "files_held", b"files_held", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "draft", b"draft", "event", b"event", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "draft", b"draft", "event", b"event", "fetch_progress", b"fetch_progress", "files_held", b"files_held", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "step", "model_progress", "cache", "leaving", "refusal", "score", "accepted", "returned", "pong", "draft"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "step", "model_progress", "cache", "leaving", "refusal", "score", "accepted", "returned", "pong", "draft", "files_held", "fetch_progress"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1590,6 +1665,109 @@ class DraftReport(_message.Message):
 Global___DraftReport: _TypeAlias = DraftReport  # noqa: Y015
 
 @_typing.final
+class FilesHeld(_message.Message):
+    """The models whose files lie on this machine, whole and hashed. Sent anew as a whole when it changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    ROOM_BYTES_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    room_bytes: _builtins.int
+    """that may still be put there"""
+    shares: _builtins.bool
+    """whether others may have them from here"""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldModel]: ...
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___HeldModel] | None = ...,
+        room_bytes: _builtins.int = ...,
+        shares: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "room_bytes", b"room_bytes", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilesHeld: _TypeAlias = FilesHeld  # noqa: Y015
+
+@_typing.final
+class HeldModel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    quantization: _builtins.str
+    format: _builtins.str
+    """"gguf", "safetensors" """
+    @_builtins.property
+    def content(self) -> Global___ModelContent: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        format: _builtins.str = ...,
+        content: Global___ModelContent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "format", b"format", "model", b"model", "quantization", b"quantization"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldModel: _TypeAlias = HeldModel  # noqa: Y015
+
+@_typing.final
+class FetchProgress(_message.Message):
+    """A fetch that runs, has ended (done = total) or has failed (error)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    DONE_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    quantization: _builtins.str
+    content: _builtins.str
+    """sha256 of its ModelContent; empty: not known yet"""
+    done_bytes: _builtins.int
+    total_bytes: _builtins.int
+    """0: not known yet"""
+    source: _builtins.str
+    """where it comes from: "pool", or a URL without its secrets"""
+    error: _builtins.str
+    """one line"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        content: _builtins.str = ...,
+        done_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        source: _builtins.str = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "done_bytes", b"done_bytes", "error", b"error", "model", b"model", "quantization", b"quantization", "source", b"source", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchProgress: _TypeAlias = FetchProgress  # noqa: Y015
+
+@_typing.final
 class RouterCommand(_message.Message):
     """---------------------------------------------------------------- router -> worker"""
 
@@ -1609,6 +1787,9 @@ class RouterCommand(_message.Message):
     PING_FIELD_NUMBER: _builtins.int
     DISMISS_FIELD_NUMBER: _builtins.int
     DRAFT_TARGETS_FIELD_NUMBER: _builtins.int
+    SEND_FILE_FIELD_NUMBER: _builtins.int
+    FETCH_MODEL_FIELD_NUMBER: _builtins.int
+    REMOVE_MODEL_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """grows by one per command of this session; echoed in Load.last_command"""
     @_builtins.property
@@ -1637,6 +1818,18 @@ class RouterCommand(_message.Message):
     def dismiss(self) -> Global___Dismiss: ...
     @_builtins.property
     def draft_targets(self) -> Global___DraftTargets: ...
+    @_builtins.property
+    def send_file(self) -> Global___SendFile:
+        """since protocol 2"""
+
+    @_builtins.property
+    def fetch_model(self) -> Global___FetchModel:
+        """since protocol 2"""
+
+    @_builtins.property
+    def remove_model(self) -> Global___RemoveModel:
+        """since protocol 2"""
+
     def __init__(
         self,
         *,
@@ -1654,12 +1847,15 @@ class RouterCommand(_message.Message):
         ping: Global___Ping | None = ...,
         dismiss: Global___Dismiss | None = ...,
         draft_targets: Global___DraftTargets | None = ...,
+        send_file: Global___SendFile | None = ...,
+        fetch_model: Global___FetchModel | None = ...,
+        remove_model: Global___RemoveModel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "draft_targets", b"draft_targets", "drain", b"drain", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "draft_targets", b"draft_targets", "drain", b"drain", "fetch_model", b"fetch_model", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "remove_model", b"remove_model", "replicas", b"replicas", "score", b"score", "send_file", b"send_file", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "draft_targets", b"draft_targets", "drain", b"drain", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "replicas", b"replicas", "score", b"score", "sequence", b"sequence", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "draft_targets", b"draft_targets", "drain", b"drain", "fetch_model", b"fetch_model", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "remove_model", b"remove_model", "replicas", b"replicas", "score", b"score", "send_file", b"send_file", "sequence", b"sequence", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "generate", "abort", "score", "load_model", "unload_model", "drain", "undrain", "assign_draft", "replicas", "ping", "dismiss", "draft_targets"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "generate", "abort", "score", "load_model", "unload_model", "drain", "undrain", "assign_draft", "replicas", "ping", "dismiss", "draft_targets", "send_file", "fetch_model", "remove_model"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -2317,11 +2513,25 @@ class LoadModel(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     quantization: _builtins.str
     path: _builtins.str
+    """on this machine; empty: wherever its content lies there"""
     context_tokens: _builtins.int
     slots: _builtins.int
+    size_bytes: _builtins.int
+    """expected, where the content is not known; 0: nobody knows"""
+    @_builtins.property
+    def content(self) -> Global___ModelContent:
+        """What must lie there. A worker that lacks it fetches it first. Unset: whatever lies at path."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it can be had from, best first: "pool", an http(s) URL, or "hf:OWNER/REPOSITORY/FILE". Empty: "pool"."""
+
     def __init__(
         self,
         *,
@@ -2330,14 +2540,182 @@ class LoadModel(_message.Message):
         path: _builtins.str = ...,
         context_tokens: _builtins.int = ...,
         slots: _builtins.int = ...,
+        content: Global___ModelContent | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        size_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "model", b"model", "path", b"path", "quantization", b"quantization", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "context_tokens", b"context_tokens", "model", b"model", "path", b"path", "quantization", b"quantization", "size_bytes", b"size_bytes", "slots", b"slots", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoadModel: _TypeAlias = LoadModel  # noqa: Y015
+
+@_typing.final
+class FetchModel(_message.Message):
+    """Put a model's files on this machine, without loading it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    quantization: _builtins.str
+    size_bytes: _builtins.int
+    @_builtins.property
+    def content(self) -> Global___ModelContent: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        content: Global___ModelContent | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "model", b"model", "quantization", b"quantization", "size_bytes", b"size_bytes", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchModel: _TypeAlias = FetchModel  # noqa: Y015
+
+@_typing.final
+class RemoveModel(_message.Message):
+    """Delete a model's files from this machine's models folder. One that is loaded, being loaded or outside it stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    quantization: _builtins.str
+    content: _builtins.str
+    """sha256 of its ModelContent"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        quantization: _builtins.str = ...,
+        content: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "model", b"model", "quantization", b"quantization"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModel: _TypeAlias = RemoveModel  # noqa: Y015
+
+@_typing.final
+class SendFile(_message.Message):
+    """Call UploadFile, and send a file that FilesHeld named from ``offset`` on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    transfer: _builtins.str
+    sha256: _builtins.str
+    offset: _builtins.int
+    def __init__(
+        self,
+        *,
+        transfer: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "sha256", b"sha256", "transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendFile: _TypeAlias = SendFile  # noqa: Y015
+
+@_typing.final
+class FetchFileRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """of the file"""
+    offset: _builtins.int
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchFileRequest: _TypeAlias = FetchFileRequest  # noqa: Y015
+
+@_typing.final
+class FileChunk(_message.Message):
+    """At most 256 KiB of a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    transfer: _builtins.str
+    """of an upload: in its first message"""
+    offset: _builtins.int
+    data: _builtins.bytes
+    sha256: _builtins.bytes
+    """of data"""
+    def __init__(
+        self,
+        *,
+        transfer: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset", "sha256", b"sha256", "transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileChunk: _TypeAlias = FileChunk  # noqa: Y015
+
+@_typing.final
+class UploadFileReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDED_FIELD_NUMBER: _builtins.int
+    ended: _builtins.str
+    """why the router takes no more; empty: it has all"""
+    def __init__(
+        self,
+        *,
+        ended: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadFileReply: _TypeAlias = UploadFileReply  # noqa: Y015
 
 @_typing.final
 class UnloadModel(_message.Message):

@@ -49,6 +49,16 @@ class FleetStub:
                 request_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.WorkerEvent.SerializeToString,
                 response_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.RouterCommand.FromString,
                 _registered_method=True)
+        self.FetchFile = channel.unary_stream(
+                '/allsorts.v1.Fleet/FetchFile',
+                request_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FetchFileRequest.SerializeToString,
+                response_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.FromString,
+                _registered_method=True)
+        self.UploadFile = channel.stream_unary(
+                '/allsorts.v1.Fleet/UploadFile',
+                request_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.SerializeToString,
+                response_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.UploadFileReply.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -77,6 +87,22 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchFile(self, request, context):
+        """A model's file on its way from whoever in the pool has it to a worker that lacks it: side streams beside the
+        session, on connections of their own, so that no token waits behind a file. A call that breaks is made again from
+        where it broke.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadFile(self, request_iterator, context):
+        """The other end: what SendFile told a worker to send. The first message names the transfer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +120,16 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.Session,
                     request_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.WorkerEvent.FromString,
                     response_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.RouterCommand.SerializeToString,
+            ),
+            'FetchFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchFile,
+                    request_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FetchFileRequest.FromString,
+                    response_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.SerializeToString,
+            ),
+            'UploadFile': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadFile,
+                    request_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.FromString,
+                    response_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.UploadFileReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +213,60 @@ class Fleet:
             '/allsorts.v1.Fleet/Session',
             protos_dot_allsorts_dot_v1_dot_fleet__pb2.WorkerEvent.SerializeToString,
             protos_dot_allsorts_dot_v1_dot_fleet__pb2.RouterCommand.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/allsorts.v1.Fleet/FetchFile',
+            protos_dot_allsorts_dot_v1_dot_fleet__pb2.FetchFileRequest.SerializeToString,
+            protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadFile(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/allsorts.v1.Fleet/UploadFile',
+            protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.SerializeToString,
+            protos_dot_allsorts_dot_v1_dot_fleet__pb2.UploadFileReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.codec.files import CONTENT
 from protos.contract.codec.prompts import EMBEDDING, GRAMMAR, MESSAGE, TOOLING
 from protos.contract.codec.records import Record
 from protos.contract.codec.worker import REPLICA
@@ -12,12 +13,15 @@ from protos.contract.commands import (
     Dismiss,
     DraftTargets,
     Drain,
+    FetchModel,
     Generate,
     LoadModel,
     Ping,
+    RemoveModel,
     ReplicaList,
     RouterCommand,
     Score,
+    SendFile,
     Undrain,
     Unknown,
     UnloadModel,
@@ -84,8 +88,11 @@ _KINDS: dict[type, tuple[str, Any]] = {
     Generate: ("generate", _GenerateRecord),
     Abort: ("abort", Record(Abort, pb.Abort)),
     Score: ("score", Record(Score, pb.Score)),
-    LoadModel: ("load_model", Record(LoadModel, pb.LoadModel)),
+    LoadModel: ("load_model", Record(LoadModel, pb.LoadModel, {"content": CONTENT})),
     UnloadModel: ("unload_model", Record(UnloadModel, pb.UnloadModel)),
+    FetchModel: ("fetch_model", Record(FetchModel, pb.FetchModel, {"content": CONTENT})),
+    RemoveModel: ("remove_model", Record(RemoveModel, pb.RemoveModel)),
+    SendFile: ("send_file", Record(SendFile, pb.SendFile)),
     Drain: ("drain", Record(Drain, pb.Drain)),
     Undrain: ("undrain", Record(Undrain, pb.Undrain)),
     AssignDraft: ("assign_draft", Record(AssignDraft, pb.AssignDraft)),

@@ -5,12 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.codec.files import HELD
 from protos.contract.codec.records import Names, Record
 from protos.contract.codec.stream import ACCEPTED, REFUSAL, RETURNED, decode_delta, encode_delta
 from protos.contract.codec.worker import INSTANCE, LOAD, PROFILE
 from protos.contract.events import (
     CacheChange,
     DraftReport,
+    FetchProgress,
+    FilesHeld,
     Hello,
     Leaving,
     LeavingKind,
@@ -26,6 +29,8 @@ from protos.contract.validation import (
     OutOfBounds,
     check_cache,
     check_draft,
+    check_fetch,
+    check_files,
     check_hello,
     check_instance,
     check_load,
@@ -39,6 +44,10 @@ def _reason_in_one_line(content: dict[str, Any]) -> None:
 
 def _paused_in_one_line(content: dict[str, Any]) -> None:
     content["paused"] = one_line(content["paused"])
+
+
+def _error_in_one_line(content: dict[str, Any]) -> None:
+    content["error"] = one_line(content["error"])
 
 
 _KINDS: dict[type, tuple[str, Record[Any, Any]]] = {
@@ -60,6 +69,8 @@ _KINDS: dict[type, tuple[str, Record[Any, Any]]] = {
     ScoreResult: ("score", Record(ScoreResult, pb.ScoreResult)),
     Pong: ("pong", Record(Pong, pb.Pong)),
     DraftReport: ("draft", Record(DraftReport, pb.DraftReport, clean=_paused_in_one_line)),
+    FilesHeld: ("files_held", Record(FilesHeld, pb.FilesHeld, {"models": HELD})),
+    FetchProgress: ("fetch_progress", Record(FetchProgress, pb.FetchProgress, clean=_error_in_one_line)),
 }
 _RECORDS = dict(_KINDS.values())
 
@@ -120,3 +131,7 @@ def _check(kind: str, part: Any) -> None:
             check_cache(part)
         case "draft":
             check_draft(part)
+        case "files_held":
+            check_files(part)
+        case "fetch_progress":
+            check_fetch(part)

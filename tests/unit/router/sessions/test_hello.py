@@ -188,8 +188,10 @@ async def test_a_hello_under_another_name_than_its_certificate_is_asked_about() 
 
 @pytest.mark.parametrize(
     ("newest", "oldest", "agreed"),
-    [(PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION), (PROTOCOL_VERSION + 1, PROTOCOL_VERSION, 1),
-     (PROTOCOL_VERSION + 3, OLDEST_PROTOCOL_VERSION, 1)],
+    [(PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION),
+     (PROTOCOL_VERSION + 1, PROTOCOL_VERSION, PROTOCOL_VERSION),
+     (PROTOCOL_VERSION + 3, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION),
+     (PROTOCOL_VERSION - 1, PROTOCOL_VERSION - 1, PROTOCOL_VERSION - 1)],
 )  # fmt: skip
 async def test_a_worker_one_version_newer_goes_on(newest: int, oldest: int, agreed: int) -> None:
     """In the newest version that both speak; what this router does not know in its hello is passed over."""

@@ -23,6 +23,7 @@ from protos.contract.codec.enrolment import (
 from protos.contract.codec.events import decode_event, encode_event, encode_step
 from protos.contract.codec.records import Names
 from protos.contract.enrolment import EnrolReply, EnrolRequest, RenewReply
+from protos.contract.files.content import FilePart, HeldModel, content_of
 from protos.contract.grammar import GrammarKind
 from protos.contract.request import ChatMessage, EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
@@ -59,6 +60,19 @@ jobs = st.one_of(
     values_of(Job, pb.Generate, prompt=st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple), embedding=none),
     values_of(Job, pb.Generate, embedding=values_of(EmbeddingInputs, pb.EmbeddingInputs)),
 )
+hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
+parts = st.lists(
+    st.builds(
+        FilePart,
+        name=st.from_regex("[a-z]{1,8}[.](gguf|json|safetensors)", fullmatch=True),
+        size_bytes=st.integers(0, 2**50),
+        sha256=hashes,
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda one: one.name,
+)
+held = values_of(HeldModel, pb.HeldModel, content=parts.map(content_of))
 
 EVENTS = {
     "hello": values_of(e.Hello, pb.Hello, models=st.lists(models, max_size=2).map(tuple), load=st.none() | loads),
@@ -72,6 +86,8 @@ EVENTS = {
     "score": values_of(e.ScoreResult, pb.ScoreResult),
     "pong": values_of(e.Pong, pb.Pong),
     "draft": values_of(e.DraftReport, pb.DraftReport),
+    "files_held": values_of(e.FilesHeld, pb.FilesHeld, models=st.lists(held, max_size=3).map(tuple)),
+    "fetch_progress": values_of(e.FetchProgress, pb.FetchProgress),
 }
 COMMANDS = {
     "welcome": values_of(c.Welcome, pb.Welcome),
@@ -80,6 +96,9 @@ COMMANDS = {
     "score": values_of(c.Score, pb.Score),
     "load_model": values_of(c.LoadModel, pb.LoadModel),
     "unload_model": values_of(c.UnloadModel, pb.UnloadModel),
+    "fetch_model": values_of(c.FetchModel, pb.FetchModel),
+    "remove_model": values_of(c.RemoveModel, pb.RemoveModel),
+    "send_file": values_of(c.SendFile, pb.SendFile),
     "drain": values_of(c.Drain, pb.Drain),
     "undrain": st.just(c.Undrain()),
     "assign_draft": values_of(c.AssignDraft, pb.AssignDraft),
