@@ -2617,7 +2617,7 @@ Global___RemoveModel: _TypeAlias = RemoveModel  # noqa: Y015
 
 @_typing.final
 class SendFile(_message.Message):
-    """Call UploadFile, and send a file that FilesHeld named from ``offset`` on."""
+    """Call Files.Upload, and send a file that FilesHeld named from ``offset`` on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

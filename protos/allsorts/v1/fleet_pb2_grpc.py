@@ -49,16 +49,6 @@ class FleetStub:
                 request_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.WorkerEvent.SerializeToString,
                 response_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.RouterCommand.FromString,
                 _registered_method=True)
-        self.FetchFile = channel.unary_stream(
-                '/allsorts.v1.Fleet/FetchFile',
-                request_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FetchFileRequest.SerializeToString,
-                response_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.FromString,
-                _registered_method=True)
-        self.UploadFile = channel.stream_unary(
-                '/allsorts.v1.Fleet/UploadFile',
-                request_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.SerializeToString,
-                response_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.UploadFileReply.FromString,
-                _registered_method=True)
 
 
 class FleetServicer:
@@ -87,22 +77,6 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def FetchFile(self, request, context):
-        """A model's file on its way from whoever in the pool has it to a worker that lacks it: side streams beside the
-        session, on connections of their own, so that no token waits behind a file. A call that breaks is made again from
-        where it broke.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def UploadFile(self, request_iterator, context):
-        """The other end: what SendFile told a worker to send. The first message names the transfer.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -120,16 +94,6 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.Session,
                     request_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.WorkerEvent.FromString,
                     response_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.RouterCommand.SerializeToString,
-            ),
-            'FetchFile': grpc.unary_stream_rpc_method_handler(
-                    servicer.FetchFile,
-                    request_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FetchFileRequest.FromString,
-                    response_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.SerializeToString,
-            ),
-            'UploadFile': grpc.stream_unary_rpc_method_handler(
-                    servicer.UploadFile,
-                    request_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.FromString,
-                    response_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.UploadFileReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,8 +187,77 @@ class Fleet:
             metadata,
             _registered_method=True)
 
+
+class FilesStub:
+    """A model's file on its way from whoever in the pool has it to a worker that lacks it. Served beside Fleet, for the same
+    certificates, and called on connections of their own: no token waits behind a file.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Fetch = channel.unary_stream(
+                '/allsorts.v1.Files/Fetch',
+                request_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FetchFileRequest.SerializeToString,
+                response_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.FromString,
+                _registered_method=True)
+        self.Upload = channel.stream_unary(
+                '/allsorts.v1.Files/Upload',
+                request_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.SerializeToString,
+                response_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.UploadFileReply.FromString,
+                _registered_method=True)
+
+
+class FilesServicer:
+    """A model's file on its way from whoever in the pool has it to a worker that lacks it. Served beside Fleet, for the same
+    certificates, and called on connections of their own: no token waits behind a file.
+    """
+
+    def Fetch(self, request, context):
+        """A call that breaks is made again from where it broke.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Upload(self, request_iterator, context):
+        """The other end: what SendFile told a worker to send. The first message names the transfer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_FilesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Fetch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FetchFileRequest.FromString,
+                    response_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.SerializeToString,
+            ),
+            'Upload': grpc.stream_unary_rpc_method_handler(
+                    servicer.Upload,
+                    request_deserializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.FromString,
+                    response_serializer=protos_dot_allsorts_dot_v1_dot_fleet__pb2.UploadFileReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'allsorts.v1.Files', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('allsorts.v1.Files', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Files:
+    """A model's file on its way from whoever in the pool has it to a worker that lacks it. Served beside Fleet, for the same
+    certificates, and called on connections of their own: no token waits behind a file.
+    """
+
     @staticmethod
-    def FetchFile(request,
+    def Fetch(request,
             target,
             options=(),
             channel_credentials=None,
@@ -237,7 +270,7 @@ class Fleet:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/allsorts.v1.Fleet/FetchFile',
+            '/allsorts.v1.Files/Fetch',
             protos_dot_allsorts_dot_v1_dot_fleet__pb2.FetchFileRequest.SerializeToString,
             protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.FromString,
             options,
@@ -251,7 +284,7 @@ class Fleet:
             _registered_method=True)
 
     @staticmethod
-    def UploadFile(request_iterator,
+    def Upload(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -264,7 +297,7 @@ class Fleet:
         return grpc.experimental.stream_unary(
             request_iterator,
             target,
-            '/allsorts.v1.Fleet/UploadFile',
+            '/allsorts.v1.Files/Upload',
             protos_dot_allsorts_dot_v1_dot_fleet__pb2.FileChunk.SerializeToString,
             protos_dot_allsorts_dot_v1_dot_fleet__pb2.UploadFileReply.FromString,
             options,

@@ -45,13 +45,6 @@ class FleetStub:
     """Exchanges a certificate request for a fresh certificate; the caller is known by its current one."""
     Session: _grpc.StreamStreamMultiCallable[_fleet_pb2.WorkerEvent, _fleet_pb2.RouterCommand]
     """The session is the lease: while it is open and talking, the worker is in the pool."""
-    FetchFile: _grpc.UnaryStreamMultiCallable[_fleet_pb2.FetchFileRequest, _fleet_pb2.FileChunk]
-    """A model's file on its way from whoever in the pool has it to a worker that lacks it: side streams beside the
-    session, on connections of their own, so that no token waits behind a file. A call that breaks is made again from
-    where it broke.
-    """
-    UploadFile: _grpc.StreamUnaryMultiCallable[_fleet_pb2.FileChunk, _fleet_pb2.UploadFileReply]
-    """The other end: what SendFile told a worker to send. The first message names the transfer."""
 
 @_typing.type_check_only
 class FleetAsyncStub(FleetStub):
@@ -65,13 +58,6 @@ class FleetAsyncStub(FleetStub):
     """Exchanges a certificate request for a fresh certificate; the caller is known by its current one."""
     Session: _aio.StreamStreamMultiCallable[_fleet_pb2.WorkerEvent, _fleet_pb2.RouterCommand]  # type: ignore[assignment]
     """The session is the lease: while it is open and talking, the worker is in the pool."""
-    FetchFile: _aio.UnaryStreamMultiCallable[_fleet_pb2.FetchFileRequest, _fleet_pb2.FileChunk]  # type: ignore[assignment]
-    """A model's file on its way from whoever in the pool has it to a worker that lacks it: side streams beside the
-    session, on connections of their own, so that no token waits behind a file. A call that breaks is made again from
-    where it broke.
-    """
-    UploadFile: _aio.StreamUnaryMultiCallable[_fleet_pb2.FileChunk, _fleet_pb2.UploadFileReply]  # type: ignore[assignment]
-    """The other end: what SendFile told a worker to send. The first message names the transfer."""
 
 class FleetServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -101,23 +87,53 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.RouterCommand], _abc.AsyncIterator[_fleet_pb2.RouterCommand]]:
         """The session is the lease: while it is open and talking, the worker is in the pool."""
 
+def add_FleetServicer_to_server(servicer: FleetServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class FilesStub:
+    """A model's file on its way from whoever in the pool has it to a worker that lacks it. Served beside Fleet, for the same
+    certificates, and called on connections of their own: no token waits behind a file.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> FilesAsyncStub: ...
+    Fetch: _grpc.UnaryStreamMultiCallable[_fleet_pb2.FetchFileRequest, _fleet_pb2.FileChunk]
+    """A call that breaks is made again from where it broke."""
+    Upload: _grpc.StreamUnaryMultiCallable[_fleet_pb2.FileChunk, _fleet_pb2.UploadFileReply]
+    """The other end: what SendFile told a worker to send. The first message names the transfer."""
+
+@_typing.type_check_only
+class FilesAsyncStub(FilesStub):
+    """A model's file on its way from whoever in the pool has it to a worker that lacks it. Served beside Fleet, for the same
+    certificates, and called on connections of their own: no token waits behind a file.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Fetch: _aio.UnaryStreamMultiCallable[_fleet_pb2.FetchFileRequest, _fleet_pb2.FileChunk]  # type: ignore[assignment]
+    """A call that breaks is made again from where it broke."""
+    Upload: _aio.StreamUnaryMultiCallable[_fleet_pb2.FileChunk, _fleet_pb2.UploadFileReply]  # type: ignore[assignment]
+    """The other end: what SendFile told a worker to send. The first message names the transfer."""
+
+class FilesServicer(metaclass=_abc_1.ABCMeta):
+    """A model's file on its way from whoever in the pool has it to a worker that lacks it. Served beside Fleet, for the same
+    certificates, and called on connections of their own: no token waits behind a file.
+    """
+
     @_abc_1.abstractmethod
-    def FetchFile(
+    def Fetch(
         self,
         request: _fleet_pb2.FetchFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.FileChunk], _abc.AsyncIterator[_fleet_pb2.FileChunk]]:
-        """A model's file on its way from whoever in the pool has it to a worker that lacks it: side streams beside the
-        session, on connections of their own, so that no token waits behind a file. A call that breaks is made again from
-        where it broke.
-        """
+        """A call that breaks is made again from where it broke."""
 
     @_abc_1.abstractmethod
-    def UploadFile(
+    def Upload(
         self,
         request_iterator: _MaybeAsyncIterator[_fleet_pb2.FileChunk],
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.UploadFileReply, _abc.Awaitable[_fleet_pb2.UploadFileReply]]:
         """The other end: what SendFile told a worker to send. The first message names the transfer."""
 
-def add_FleetServicer_to_server(servicer: FleetServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_FilesServicer_to_server(servicer: FilesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
