@@ -30,6 +30,7 @@ from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
 from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_without_keys
 from router.http.dialects.inference import Inference
+from router.http.dialects.responses.kept import KeptResponses
 from router.http.dialects.shared.model_name import default_floors
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
@@ -238,6 +239,7 @@ class RouterNode:
             model_floors=default_floors(config.http.quality_floors),
             rejections=rejections,
             bodies=BodyBudget(config.http.bodies_limit_bytes),
+            kept=KeptResponses(store=security.store, clock=clock, config=config.http),
         )
         admin = Admin(
             fleet=membership,

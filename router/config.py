@@ -58,6 +58,8 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     allowed_hosts: list[
         _Name
     ] = []  # names under which it answers without keys, beside this machine's own; .domain: all
+    responses_kept_s: _NotNegative = 3600.0  # how long answers of the Responses API stay to be gone on from; 0: none
+    responses_limit_bytes: _AtLeastOne = 64 * 1024 * 1024  # all of them together, in the store
     sampling: dict[str, SamplingConfig] = {}  # model, or "*" for all -> defaults, before those of the model's file
     quality_floors: dict[str, str] = {}  # model -> lowest quantization, for requests that name none, e.g. "q6_k"
 

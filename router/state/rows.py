@@ -63,6 +63,15 @@ class AuthorityRow(msgspec.Struct, frozen=True, kw_only=True):
     certificate_pem: bytes
 
 
+class ResponseRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of the Responses API that its asker may come back to, as it was sent, and the items it answered."""
+
+    response_id: str
+    response: msgspec.Raw
+    items: msgspec.Raw  # a list, those before it included
+    expires_at: float = 0.0
+
+
 class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     """Something a person may ask about later. Never holds a secret."""
 

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from protos.contract.enrolment import EnrolRefused
+from router.state import kept_responses
 from router.state.backend import Backend, StoreFailed, Transaction
 from router.state.join_rules import (
     all_rows,
@@ -22,7 +23,7 @@ from router.state.join_rules import (
     stranger,
     why_not,
 )
-from router.state.rows import AuditLine, AuthorityRow, KeyRow, TokenRow, WorkerRow
+from router.state.rows import AuditLine, AuthorityRow, KeyRow, ResponseRow, TokenRow, WorkerRow
 
 T = TypeVar("T")
 
@@ -74,6 +75,13 @@ class Store(Protocol):
     async def audit_lines(self, limit: int = 100) -> list[AuditLine]: ...  # noqa: D102
     async def remember(self, name: str, value: str) -> None: ...  # noqa: D102
     async def recall(self, name: str) -> str | None: ...  # noqa: D102
+
+    async def keep_response(self, owner: str, row: ResponseRow, limit_bytes: int, now: float) -> bool:
+        """Keep an answer of this key's until it expires, or the bytes of all are needed; False: it is too large."""
+        ...
+
+    async def response(self, owner: str, response_id: str, now: float) -> ResponseRow | None: ...  # noqa: D102
+    async def forget_response(self, owner: str, response_id: str, now: float) -> bool: ...  # noqa: D102
     async def close(self) -> None: ...  # noqa: D102
 
 
@@ -227,3 +235,17 @@ class BackedStore:
         """A small fact; None when it was never said."""
         found = await self._transact(lambda tx: tx.get("fact", name))
         return None if found is None else msgspec.json.decode(found, type=str)
+
+    # -- answers that clients come back to -------------------------------------------------------------
+
+    async def keep_response(self, owner: str, row: ResponseRow, limit_bytes: int, now: float) -> bool:
+        """Keep an answer; see ``Store``."""
+        return await self._transact(lambda tx: kept_responses.keep(tx, owner, row, limit_bytes, now))
+
+    async def response(self, owner: str, response_id: str, now: float) -> ResponseRow | None:
+        """An answer of this key's; None when there is none, or its time is over."""
+        return await self._transact(lambda tx: kept_responses.find(tx, owner, response_id, now))
+
+    async def forget_response(self, owner: str, response_id: str, now: float) -> bool:
+        """Erase an answer of this key's; False when there is none."""
+        return await self._transact(lambda tx: kept_responses.forget(tx, owner, response_id, now))

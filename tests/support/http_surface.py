@@ -25,6 +25,7 @@ from router.http.admin.operations import Admin, Archive
 from router.http.admin.rejection_log import RejectionLog
 from router.http.auth.meters import Reservation
 from router.http.dialects.inference import Inference
+from router.http.dialects.responses.kept import KeptResponses
 from router.http.dialects.shared.model_name import default_floors
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
@@ -32,8 +33,10 @@ from router.http.server.bounded_connection import BoundedConnection
 from router.http.server.connection_book import ConnectionBook
 from router.http.server.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
 from router.scheduling.placement.quality import TabulatedQuality
+from router.state.store import BackedStore
 from router.telemetry.metrics import Metrics
 from tests.support import fleets
+from tests.support.memory_backend import MemoryBackend
 from tests.support.until import until_async
 
 WORDS = ("Par", "is ", "is ", "the ", "cap", "ital.")
@@ -243,6 +246,7 @@ def http_app(
         model_floors=default_floors(config.quality_floors),
         rejections=rejections,
         bodies=BodyBudget(config.bodies_limit_bytes),
+        kept=KeptResponses(store=BackedStore(MemoryBackend()), clock=clock, config=config),
     )
     admin = Admin(
         fleet=fleet,

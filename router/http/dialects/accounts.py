@@ -8,6 +8,7 @@ from protos.contract.stream import Usage
 from router.domain.answer import AnswerHead, Chunk
 from router.domain.principal import Principal
 from router.http.auth.meters import Reservation
+from router.http.dialects.dialect import Turn
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Progress:
     ended: dict[int, Usage] = field(default_factory=dict)
     usage: Usage | None = None
     reservation: Reservation | None = None  # of the caller's tokens per minute
+    turn: Turn | None = None  # of a conversation that is kept here
     broke: bool = False  # after the status line was out
 
     def usage_of(self, index: int, last: Chunk, heads: Mapping[int, AnswerHead]) -> Usage:

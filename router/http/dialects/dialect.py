@@ -15,6 +15,7 @@ from router.domain.answer import AnswerHead, Chunk
 from router.errors import AllsortsError
 from router.http.dialects.collected import Collected
 from router.http.dialects.shared.wish import Wish
+from router.state.rows import ResponseRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Call:
     writing: "Callable[[Told], Writer]"
     ignored: tuple[str, ...] = ()  # fields of the body that had no effect
     count_only: bool = False  # the prompt's tokens are all that is asked for
+    turn: "Turn | None" = None  # of a conversation that is kept here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,20 @@ class Told:
     elapsed_s: Callable[[], float]  # seconds since the request came
     waited_s: float  # of those, until a worker took it
     ttft_s: Callable[[], float | None] = lambda: None  # of those, until the first output went out
+
+
+class Turn(Protocol):
+    """A call that may go on from an answer that was kept, and be kept itself."""
+
+    previous: str  # the answer it goes on from; empty: none
+
+    def resumed(self, earlier: ResponseRow) -> Wish:
+        """What is asked, behind what was said before. Raises InvalidRequest."""
+        ...
+
+    def kept(self) -> ResponseRow | None:
+        """Once the answer is complete: what is to be kept of it; None: nothing."""
+        ...
 
 
 class Writer(Protocol):

@@ -23,17 +23,20 @@ from router.http.auth.meters import expected_tokens
 from router.http.dialects.accounts import Progress, total_usage
 from router.http.dialects.answering import Answering
 from router.http.dialects.collected import Collected
-from router.http.dialects.dialect import Call, Dialect, Told, Writer
+from router.http.dialects.dialect import Call, Dialect, Told, Turn, Writer
 from router.http.dialects.headers import answer_headers, ignored_header
+from router.http.dialects.responses.kept import KeptResponses
 from router.http.dialects.shared.prompt_size import PromptSizes, TextFacts
 from router.http.dialects.shared.requests import Arrival, Asked, requests_of
 from router.http.dialects.shared.sampling_defaults import DefaultsBook, ModelDefaults
+from router.http.dialects.shared.wish import Wish
 from router.http.server.body_budget import BodyBudget
 from router.http.server.exchange import Exchange
 from router.http.server.heartbeat import Heartbeat
 from router.http.server.interfaces import Authenticator, FleetReader, Pipeline
 from router.http.server.large_bodies import LargeBodies
 from router.scheduling.placement.quality import Quality
+from router.state.rows import ResponseRow
 from router.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -57,6 +60,7 @@ class Inference:
     model_floors: Mapping[str, str]
     rejections: RejectionLog
     bodies: BodyBudget
+    kept: KeptResponses
     large: LargeBodies = field(default_factory=LargeBodies)
     sizes: PromptSizes = field(default_factory=PromptSizes)
     _book: DefaultsBook = field(init=False)
@@ -86,6 +90,11 @@ class Inference:
             body = await exchange.body(self.config.body_limit_bytes, self.config.body_deadline_s, share)
             arrival = self._arrival(progress, exchange.header(b"x-allsorts-quality"))
             call, asked = await self.large.understand(body, partial(self._understand, dialect, body, arrival))
+            progress.turn = call.turn
+            if call.turn is not None and call.turn.previous:
+                earlier = await self.kept.earlier(progress.principal, call.turn.previous)
+                resumed = partial(self._resumed, call.turn, earlier, arrival)
+                asked = await self.large.understand(earlier.items, resumed)
             del body
             share.settle(*(one.request for one in asked))
             expected = sum(expected_tokens(one.request) for one in asked)
@@ -135,11 +144,22 @@ class Inference:
     def _understand(self, dialect: Dialect, body: bytes, arrival: Arrival) -> tuple[Call, tuple[Asked, ...]]:
         """Beside the event loop, for a large body."""
         call = dialect.understand(body)
-        asked = requests_of(call.wish, arrival, self.quality)
+        return call, self._requests(call.wish, arrival)
+
+    def _resumed(self, turn: Turn, earlier: ResponseRow, arrival: Arrival) -> tuple[Asked, ...]:
+        return self._requests(turn.resumed(earlier), arrival)
+
+    def _requests(self, wish: Wish, arrival: Arrival) -> tuple[Asked, ...]:
+        asked = requests_of(wish, arrival, self.quality)
         expected = round(self.expect_output(asked[0].request))
         if expected:
             asked = tuple(replace(one, request=replace(one.request, expected_output_tokens=expected)) for one in asked)
-        return call, asked
+        return asked
+
+    async def _keep(self, progress: Progress) -> None:
+        """Before the answer's last bytes go out: whoever has read them may go on from it at once."""
+        if progress.turn is not None:
+            await self.kept.keep(progress.principal, progress.turn)
 
     def _defaults(self, fleet: FleetSnapshot, model: str) -> ModelDefaults:
         return self._book.of(model, fleet, self.clock.now())
@@ -190,6 +210,7 @@ class Inference:
                         left -= 1
                         if not left:
                             data += writer.closing(self._total(progress, answering.heads))
+                            await self._keep(progress)
                     if data:
                         if not begun:
                             begun = True
@@ -228,6 +249,7 @@ class Inference:
             raise WorkerFailed("the answer broke off without an end")
         whole = [one for _, one in sorted(answers.items())]
         body = writer.whole(whole, self._total(progress, answering.heads))
+        await self._keep(progress)
         rates = self.authenticator.rate_headers(progress.principal)
         moves = [move for one in whole for move in one.continuations]
         await exchange.respond(200, body, headers=answer_headers(progress.request_id, whole[0].head, rates, moves))

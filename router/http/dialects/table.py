@@ -12,14 +12,16 @@ from router.http.dialects.openai.embeddings import OpenAIEmbeddings
 from router.http.dialects.responses.api import OpenAIResponses
 
 
-def dialects(known: Callable[[], Collection[str]], *, strict: bool) -> Mapping[str, Dialect]:
-    """By path, all of them POST. ``known``: names of models; ``strict``: unknown fields are refused."""
+def dialects(known: Callable[[], Collection[str]], *, strict: bool, keeps: bool) -> Mapping[str, Dialect]:
+    """By path, all of them POST. ``known``: names of models; ``strict``: unknown fields are refused; ``keeps``: answers
+    of the Responses API are kept.
+    """
     names = Names(known)
     return {
         "/v1/chat/completions": OpenAIChat(strict=strict),
         "/v1/completions": OpenAICompletions(strict=strict),
         "/v1/embeddings": OpenAIEmbeddings(strict=strict),
-        "/v1/responses": OpenAIResponses(strict=strict),
+        "/v1/responses": OpenAIResponses(strict=strict, keeps=keeps),
         "/v1/messages": AnthropicMessages(strict=strict),
         "/v1/messages/count_tokens": AnthropicCount(strict=strict),
         "/api/chat": OllamaChat(names, strict=strict),

@@ -13,12 +13,13 @@ from router.http.dialects.ollama.answers import OllamaError
 from router.http.dialects.ollama.models import OllamaVersion, RunningList, Shown, Tags
 from router.http.dialects.ollama.schema import ShowRequest
 from router.http.dialects.openai.models import ModelBody, ModelList
+from router.http.dialects.responses.kept import InputItems, ResponseDeleted
 from router.http.openapi import answers
 from router.http.openapi.operations import INFERENCES, Inferred
 from router.state.api_keys import KeyRules
 
 _OPERATORS = (DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules)
-_MODELS = (ModelBody, ModelList, Tags, RunningList, Shown, ShowRequest, OllamaVersion)
+_MODELS = (ModelBody, ModelList, Tags, RunningList, Shown, ShowRequest, OllamaVersion, InputItems, ResponseDeleted)
 
 _EVERYWHERE = ("401", "403", "429", "503")
 """Statuses that authentication gives on every guarded path."""
@@ -72,6 +73,7 @@ def _paths() -> dict[str, Any]:
         "/v1/models/{model}": {
             "get": _operation("getModel", "One model.", "ModelBody", names=("model",), also=("404",), tag="Models")
         },
+        **_response_paths(),
         **_ollama_paths(),
         **_open_paths(),
         "/metrics": {"get": _metrics()},
@@ -90,6 +92,21 @@ def _paths() -> dict[str, Any]:
         },
         "/admin/explain/{request_id}": {
             "get": _operation("explain", "Why a request went there.", "Record", names=("request_id",), also=("404",))
+        },
+    }
+
+
+def _response_paths() -> dict[str, Any]:
+    def operation(name: str, summary: str, answer: str) -> dict[str, Any]:
+        return _operation(name, summary, answer, names=("response_id",), also=("404",), tag="OpenAI")
+
+    return {
+        "/v1/responses/{response_id}": {
+            "get": operation("getResponse", "An answer of yours that is kept.", "Response"),
+            "delete": operation("deleteResponse", "Forget it.", "ResponseDeleted"),
+        },
+        "/v1/responses/{response_id}/input_items": {
+            "get": operation("listInputItems", "What it answered.", "InputItems"),
         },
     }
 

@@ -96,7 +96,7 @@ INFERENCES = (
     Inferred(
         path="/v1/responses",
         name="responses",
-        summary="Answer items; nothing is stored.",
+        summary="Answer items; kept for a time, to go on from.",
         tag="OpenAI",
         request=ResponsesRequest,
         answer=Response,

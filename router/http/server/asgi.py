@@ -4,9 +4,10 @@ No framework: a request costs one route look-up, and a streamed token one ``send
 ``router.app``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 import structlog
@@ -23,6 +24,7 @@ from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
 from router.http.dialects.dialect import Dialect
 from router.http.dialects.inference import Inference
+from router.http.dialects.responses.kept import KeptResponses
 from router.http.dialects.table import dialects
 from router.http.server import exchange as wire
 from router.http.server.errors import error_body, error_headers, unexpected
@@ -36,6 +38,10 @@ from router.telemetry.metrics import Metrics
 log = structlog.get_logger()
 
 
+Owned = Callable[[Principal, Exchange, str], Awaitable[Any]]
+"""As ``Handler``, and told who asks: what it answers is the caller's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """What one method on one path does. ``scope`` None: open to all."""
@@ -43,6 +49,7 @@ class Route:
     scope: Scope | None
     handler: Handler | None = None
     dialect: Dialect | None = None  # without a handler: infers
+    owned: Owned | None = None  # a handler that is told who asks
 
 
 class HttpApp:
@@ -69,9 +76,10 @@ class HttpApp:
         self._metrics = metrics
         ollama = OllamaModels(fleet=fleet, config=config, clock=clock)
         public = Public(fleet=fleet, metrics=metrics, config=config, clock=clock, ready=ready)
-        self.routes = _all_routes(
-            admin, public, ollama, dialects(fleet.known_models, strict=config.unknown_fields == "refuse")
+        spoken = dialects(
+            fleet.known_models, strict=config.unknown_fields == "refuse", keeps=config.responses_kept_s > 0
         )
+        self.routes = _all_routes(admin, public, ollama, inference.kept, spoken)
         self._hosts = AllowedHosts(config.allowed_hosts)
         self._origins = AllowedOrigins(config.cors_origins)
         metrics.watch_fleet(fleet.snapshot)
@@ -97,6 +105,8 @@ class HttpApp:
             principal = await self._authenticate(exchange, route)
             if route.handler is not None:
                 await self._answer(exchange, route.handler, rest, request_id)
+            elif route.owned is not None and principal is not None:
+                await self._answer(exchange, partial(route.owned, principal), rest, request_id)
             elif dialect is not None and principal is not None:
                 await self._infer(exchange, dialect, principal, request_id, arrived_at)
         except ClientGone as gone:
@@ -112,7 +122,7 @@ class HttpApp:
             return None
         try:
             principal = await self._authenticator.authenticate(
-                _credential(exchange), route.scope, counted=route.handler is None
+                _credential(exchange), route.scope, counted=route.handler is None and route.owned is None
             )
         except (NotAuthenticated, NotAllowed) as refusal:
             self._metrics.key_refused(refusal.code)
@@ -179,7 +189,9 @@ def _credential(exchange: Exchange) -> str | None:
     return given if given is not None or key is None else f"Bearer {key}"
 
 
-def _all_routes(admin: Admin, public: Public, ollama: OllamaModels, spoken: Mapping[str, Dialect]) -> Routes[Route]:
+def _all_routes(
+    admin: Admin, public: Public, ollama: OllamaModels, kept: KeptResponses, spoken: Mapping[str, Dialect]
+) -> Routes[Route]:
     like = spoken["/api/chat"]  # whose errors its other paths have, too
     serve, observe, change = (partial(Route, scope) for scope in (Scope.SERVE, Scope.OBSERVE, Scope.ADMIN))
     exact = {
@@ -208,6 +220,7 @@ def _all_routes(admin: Admin, public: Public, ollama: OllamaModels, spoken: Mapp
     }
     prefixed = {
         "/v1/models/": {"GET": serve(public.model)},
+        "/v1/responses/": {"GET": serve(owned=kept.show), "DELETE": serve(owned=kept.forget)},
         "/admin/keys/": {"DELETE": change(admin.delete_key)},
         "/admin/explain/": {"GET": observe(admin.explain)},
     }

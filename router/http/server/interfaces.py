@@ -8,6 +8,7 @@ from router.domain.principal import Principal, Scope
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.http.auth.meters import Reservation
+from router.state.rows import ResponseRow
 
 
 class Pipeline(Protocol):
@@ -81,6 +82,22 @@ class Explainer(Protocol):
 
     def explain(self, request_id: str) -> dict[str, Any] | None:
         """The record of one request, JSON-ready; None when it was not sampled or has aged out."""
+        ...
+
+
+class ResponseStore(Protocol):
+    """Answers that clients come back to, each its owner's (the id of a key) alone. Raises StoreFailed."""
+
+    async def keep_response(self, owner: str, row: ResponseRow, limit_bytes: int, now: float) -> bool:
+        """Keep an answer until it expires, or the bytes of all are needed; False: it is too large."""
+        ...
+
+    async def response(self, owner: str, response_id: str, now: float) -> ResponseRow | None:
+        """An answer; None when there is none, or its time is over."""
+        ...
+
+    async def forget_response(self, owner: str, response_id: str, now: float) -> bool:
+        """Erase an answer; False when there is none."""
         ...
 
 

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from openai import BadRequestError, OpenAI
+from openai import BadRequestError, NotFoundError, OpenAI
 from pydantic import BaseModel, Field
 
 from tests.clients.table import MODEL, refuse_if_unable
@@ -133,13 +133,30 @@ def parse(url: str) -> None:
 
 
 def responses(url: str) -> None:
-    """Stateless."""
+    """The whole conversation sent each time."""
     client = _client(url)
     reply = client.responses.create(model=MODEL, input="Say hello.", max_output_tokens=12)
     assert reply.output_text
     assert reply.usage is not None
     again = [{"role": "user", "content": "hi"}, *reply.output, {"role": "user", "content": "again"}]
     assert client.responses.create(model=MODEL, input=again, max_output_tokens=4).output_text
+
+
+def responses_kept(url: str) -> None:
+    """Gone on from by its id, read again, erased."""
+    client = _client(url)
+    first = client.responses.create(model=MODEL, input="My name is Ann.", max_output_tokens=8)
+    second = client.responses.create(model=MODEL, input="Who am I?", previous_response_id=first.id, max_output_tokens=8)
+    assert second.previous_response_id == first.id
+    assert second.usage.input_tokens > first.usage.input_tokens
+    assert client.responses.retrieve(first.id).output_text == first.output_text
+    assert len(client.responses.input_items.list(second.id).data) == 3
+    client.responses.delete(first.id)
+    try:
+        client.responses.retrieve(first.id)
+    except NotFoundError:
+        return
+    raise AssertionError("it is still there")
 
 
 def responses_stream(url: str) -> None:

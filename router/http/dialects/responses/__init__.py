@@ -1,1 +1,1 @@
-"""OpenAI's Responses API, stateless: nothing is stored, and every request brings its whole history."""
+"""OpenAI's Responses API: items in, items out, kept for a time so that the next call may go on from them."""

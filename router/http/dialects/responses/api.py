@@ -27,6 +27,7 @@ from router.http.dialects.responses.events import Failure, written
 from router.http.dialects.responses.schema import ResponsesRequest
 from router.http.dialects.responses.stream import EventWriter
 from router.http.dialects.responses.translate import wish_of
+from router.http.dialects.responses.turn import ResponseTurn
 from router.http.dialects.shared.disclosure import disclosure
 from router.http.server.decoding import BodyDecoder
 from router.http.server.errors import error_body
@@ -42,17 +43,20 @@ class OpenAIResponses:
     sign_of_life = SIGN_OF_LIFE
     any_type = False
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, strict: bool, keeps: bool) -> None:
         self._decoder = BodyDecoder(ResponsesRequest, strict=strict)
+        self._keeps = keeps
 
     def understand(self, body: bytes) -> Call:
         """Raises InvalidRequest naming the parameter at fault."""
         asked, ignored = self._decoder.decode(body)
+        turn = ResponseTurn(asked, keeps=self._keeps)
         return Call(
             wish=wish_of(asked),
             stream=bool(asked.stream),
-            writing=partial(ResponseWriter, asked=asked),
+            writing=partial(ResponseWriter, turn=turn),
             ignored=ignored,
+            turn=turn,
         )
 
     def error(self, error: AllsortsError) -> bytes:
@@ -67,9 +71,10 @@ class OpenAIResponses:
 class ResponseWriter:
     """See ``Writer``."""
 
-    def __init__(self, told: Told, asked: ResponsesRequest) -> None:
+    def __init__(self, told: Told, turn: ResponseTurn) -> None:
         self._told = told
-        self._asked = asked
+        self._turn = turn
+        self._asked = turn.asked
         self._events = EventWriter(told.request_id, self._shaped)
 
     def opening(self) -> bytes:
@@ -107,7 +112,7 @@ class ResponseWriter:
         """The response as it stands. What the request said is repeated."""
         asked, ended = self._asked, status != "in_progress"
         given = msgspec.to_builtins(asked)
-        return Response(
+        response = Response(
             id=self._told.request_id,
             created_at=self._told.created,
             completed_at=self._told.created + int(self._told.elapsed_s()) if status == "completed" else None,
@@ -118,6 +123,9 @@ class ResponseWriter:
             model=self._told.model,
             output=items,
             parallel_tool_calls=asked.parallel_tool_calls is not False,
+            previous_response_id=asked.previous_response_id,
+            store=self._turn.store,
+            metadata=asked.metadata if isinstance(asked.metadata, dict) else {},
             reasoning={"effort": asked.reasoning.effort if asked.reasoning else None, "summary": None},
             temperature=1.0 if asked.temperature is None else asked.temperature,
             text={"format": _without_nothing((given["text"] or {}).get("format")) or {"type": "text"}},
@@ -127,6 +135,9 @@ class ResponseWriter:
             usage=None if usage is None else usage_body(usage),
             allsorts=disclosure(self._told.head, last.continuations) if ended else UNSET,
         )
+        if ended:
+            self._turn.ended(response)
+        return response
 
 
 def _without_nothing(fields: dict[str, object] | None) -> dict[str, object]:

@@ -136,14 +136,14 @@ class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     parallel_tool_calls: bool | None = None
     text: TextSettings | None = None
     reasoning: ReasoningSettings | None = None
-    previous_response_id: Nothing = None
+    previous_response_id: Name | None = None
+    store: bool | None = None  # for the next call to go on from; not given: yes
+    metadata: Annotated[Any, Meta(description="Repeated in the answer.")] = None
     conversation: Nothing = None
     prompt: Nothing = None
     background: Annotated[Any, Meta(extra_json_schema={"enum": [False, None]})] = None
     # of OpenAI's own platform: accepted, without effect
-    store: Ignored = None
     include: Ignored = None
-    metadata: Ignored = None
     user: Ignored = None
     truncation: Ignored = None
     service_tier: Ignored = None

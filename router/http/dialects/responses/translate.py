@@ -1,5 +1,6 @@
 """Items of the Responses API into messages: neighbouring thoughts, texts and calls of an assistant are one turn."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from protos.contract.content import ContentPart
@@ -15,20 +16,20 @@ from router.http.dialects.shared.sampling_defaults import unset
 from router.http.dialects.shared.tooling import tool, tooling
 from router.http.dialects.shared.wish import Wish
 
-_STATELESS = "nothing is stored here; send the whole conversation as 'input'"
+_STATELESS = "conversations go on from 'previous_response_id', or are sent whole as 'input'"
 _TEXTS = ("input_text", "output_text", "reasoning_text", "summary_text", "text")
 
 
-def wish_of(body: ResponsesRequest) -> Wish:
-    """Raises InvalidRequest naming the parameter at fault."""
-    for name in ("previous_response_id", "conversation", "prompt", "background"):
+def wish_of(body: ResponsesRequest, before: Sequence[Item] = ()) -> Wish:
+    """``before``: what was said in earlier calls. Raises InvalidRequest naming the parameter at fault."""
+    for name in ("conversation", "prompt", "background"):
         if getattr(body, name):
             raise UnsupportedParameter(f"Unsupported parameter: '{name}': {_STATELESS}", param=name)
     effort = body.reasoning.effort if body.reasoning is not None else None
     thinking = {"enable_thinking": False} if effort == "none" else {}
     return Wish(
         model=body.model,
-        messages=_messages(body),
+        messages=_messages(body, before),
         sampling=Sampling(
             max_tokens=body.max_output_tokens,
             temperature=1.0 if body.temperature is None else body.temperature,
@@ -95,13 +96,13 @@ def _tool(one: ResponseTool, where: str) -> Tool:
     return tool(one.name, one.description, one.parameters, strict=one.strict, param=where)
 
 
-def _messages(body: ResponsesRequest) -> tuple[ChatMessage, ...]:
+def _messages(body: ResponsesRequest, before: Sequence[Item]) -> tuple[ChatMessage, ...]:
     images = ImageBudget()
     messages = [ChatMessage(role="system", content=body.instructions)] if body.instructions else []
-    if isinstance(body.input, str):
-        return (*messages, ChatMessage(role="user", content=body.input))
-    for index, item in enumerate(body.input):
-        message = _message(item, f"input[{index}]", images)
+    said = [Item(role="user", content=body.input)] if isinstance(body.input, str) else body.input
+    for index, item in enumerate((*before, *said), -len(before)):
+        where = f"input[{index}]" if index >= 0 else "previous_response_id"
+        message = _message(item, where, images)
         if message.role == "assistant" and messages and messages[-1].role == "assistant":
             messages[-1] = _joined(messages[-1], message)
         else:

@@ -1,4 +1,4 @@
-"""OpenAI's Responses API, stateless: items in, items out, each event of its stream in its order."""
+"""OpenAI's Responses API: items in, items out, each event of its stream in its order."""
 
 import json
 from typing import Any, Union
@@ -53,7 +53,7 @@ async def test_a_whole_answer_is_a_response() -> None:
     )
     body = reply.json()
     msgspec.convert(body, Response)
-    assert (body["id"], body["status"], body["store"]) == (reply.headers["x-request-id"], "completed", False)
+    assert (body["id"], body["status"], body["store"]) == (reply.headers["x-request-id"], "completed", True)
     assert body["output"][0]["content"][0]["text"] == "".join(WORDS)
     assert body["usage"] == {
         "input_tokens": 7, "input_tokens_details": {"cached_tokens": 2}, "output_tokens": 6,
@@ -136,6 +136,7 @@ async def test_a_format_is_a_grammar_and_effort_reaches_the_template() -> None:
     ("change", "param"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"store": "yes"}, "store"),
         ({"conversation": "c"}, "conversation"),
         ({"background": True}, "background"),
         ({"input": []}, "input"),
