@@ -11,8 +11,8 @@ from typing import Any
 
 import structlog
 
-from protos.contract.enrolment import EnrolReply
 from protos.contract.events import ModelProgress
+from protos.contract.joining.enrolment import EnrolReply
 from protos.contract.models.quantization import canonical
 from protos.contract.worker import Hardware, Profile
 from workers.benchmark.join_benchmark import JoinBenchmark

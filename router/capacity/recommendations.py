@@ -7,7 +7,7 @@ than one reads is still recommended, after everything it can do well.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from protos.contract.enrolment import ModelOffer
+from protos.contract.joining.enrolment import ModelOffer
 from protos.contract.models.model_name import parse_name
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import BY_NAME, FORMATS, canonical

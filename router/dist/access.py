@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from protos.contract.enrolment import EnrolRefused, ReasonCode
-from protos.contract.join_token import BadToken, parse_token
+from protos.contract.joining.enrolment import EnrolRefused, ReasonCode
+from protos.contract.joining.join_token import BadToken, parse_token
 from router.domain.clock import Clock
 from router.errors import NotAllowed, NotAuthenticated
 from router.state.store import Store

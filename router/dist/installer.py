@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from protos.contract.certificates import SERVER_NAME
+from protos.contract.joining.certificates import SERVER_NAME
 from router.dist.own_wheel import Wheel
 
 

@@ -8,7 +8,7 @@ import structlog
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
 from protos.contract.codec.enrolment import ENROL_REPLY, RENEW_REPLY, decode_enrol_request
-from protos.contract.enrolment import REASON_CODE_KEY, EnrolRefused
+from protos.contract.joining.enrolment import REASON_CODE_KEY, EnrolRefused
 from router.sessions.peers import peer_of
 from router.state.backend import StoreFailed
 from router.trust.enroller import Enroller

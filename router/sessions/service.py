@@ -17,8 +17,8 @@ from protos.contract.codec.events import decode_event
 from protos.contract.commands import Dismiss, Welcome
 from protos.contract.events import Hello
 from protos.contract.ids import WorkerId
+from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, agreed_version, own_version
 from protos.contract.validation import OutOfBounds
-from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, agreed_version, own_version
 from protos.contract.worker import Replica
 from router.config import FleetConfig
 from router.domain.clock import Clock

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import msgspec
 
-from protos.contract.enrolment import EnrolRefused, ReasonCode
+from protos.contract.joining.enrolment import EnrolRefused, ReasonCode
 from router.state.backend import StoreFailed, Transaction
 from router.state.rows import TokenRow, WorkerRow
 

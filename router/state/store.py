@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from protos.contract.enrolment import EnrolRefused
+from protos.contract.joining.enrolment import EnrolRefused
 from router.state import kept_responses
 from router.state.backend import Backend, StoreFailed, Transaction
 from router.state.join_rules import (

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from protos.contract.certificates import (
+from protos.contract.joining.certificates import (
     AUTHORITY_EXTENSION,
     BACKDATED_S,
     ENROL_PORT_EXTENSION,

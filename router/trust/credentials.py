@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from protos.contract.join_token import new_token
+from protos.contract.joining.join_token import new_token
 from protos.contract.models.quantization import find_format, unknown_format
 from router.domain.clock import Clock
 from router.errors import InvalidRequest, NotFound

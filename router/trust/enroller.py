@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from protos.contract.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ModelOffer, RenewReply
+from protos.contract.joining.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ModelOffer, RenewReply
 from protos.contract.worker import ModelInstance, Profile
 
 Offers = Callable[[Profile, Sequence[ModelInstance]], Iterable[ModelOffer]]

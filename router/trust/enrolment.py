@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from protos.contract.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ReasonCode, RenewReply
 from protos.contract.ids import WorkerId
-from protos.contract.join_token import BadToken, JoinToken, parse_token
-from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from protos.contract.joining.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ReasonCode, RenewReply
+from protos.contract.joining.join_token import BadToken, JoinToken, parse_token
+from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from protos.contract.worker import Replica
 from router.domain.clock import Clock
 from router.state.join_rules import refused_if_revoked

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from protos.contract.enrolment import ModelOffer
+from protos.contract.joining.enrolment import ModelOffer
 from protos.contract.models.quality import at_least
 from protos.contract.validation import MAX_ENTRIES, MAX_NAME
 from protos.contract.worker import Hardware, InstanceState, ModelInstance, Profile

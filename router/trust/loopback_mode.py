@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from protos.contract.addresses import is_loopback, peer_host
-from protos.contract.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ReasonCode
 from protos.contract.ids import WorkerId
+from protos.contract.joining.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ReasonCode
 from protos.contract.validation import MAX_NAME
 from protos.contract.worker import Replica
 from router.errors import NotAllowed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.contract.join_token import parse_token
+from protos.contract.joining.join_token import parse_token
 from protos.contract.worker import Hardware, Profile
 from router.cli.support.admin_client import AdminClient
 from router.domain.clock import ManualClock

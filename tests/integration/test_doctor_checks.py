@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from protos.contract.join_token import parse_token
+from protos.contract.joining.join_token import parse_token
 from protos.contract.worker import Hardware, Profile
 from router.dist.door import open_door
 from router.dist.own_wheel import own_wheel

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from protos.contract.models.gguf import read_header
+from protos.contract.models.gguf.header import read_header
 from router.cli.fleet import fleet_table
 from tests.support.one_pool import PATIENT_S, OnePool, end, one_pool
 

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from protos.contract.certificates import SERVER_NAME
+from protos.contract.joining.certificates import SERVER_NAME
 from router.dist import bare_machine, door
 from router.dist.builds import Builds
 from router.dist.door import Door, open_door

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from protos.contract.join_token import parse_token
+from protos.contract.joining.join_token import parse_token
 from protos.contract.worker import Hardware, Profile
 from router.cli import key as key_cli
 from router.cli import token as token_cli

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from protos.contract.join_token import parse_token
+from protos.contract.joining.join_token import parse_token
 from protos.contract.request import Job
 from protos.contract.stream import Accepted
 from protos.contract.worker import ModelInstance

@@ -10,7 +10,7 @@ import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
-from protos.contract.join_token import parse_token
+from protos.contract.joining.join_token import parse_token
 from router.domain.worker import WorkerState
 from router.sessions.listeners import start_listeners
 from tests.support.joined import PROFILE, hello, join, running, worker_of

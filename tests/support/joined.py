@@ -9,7 +9,7 @@ import grpc
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
-from protos.contract.join_token import parse_token
+from protos.contract.joining.join_token import parse_token
 from protos.contract.worker import Hardware, Profile
 from tests.support.echo_engine import EchoEngine
 from tests.support.tls_pool import Head

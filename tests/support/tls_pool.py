@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from protos.contract.enrolment import ModelOffer
 from protos.contract.ids import WorkerId
+from protos.contract.joining.enrolment import ModelOffer
 from router.config import FleetConfig, GrpcConfig, RouterConfig
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from protos.contract.join_token import BadToken
+from protos.contract.joining.join_token import BadToken
 from protos.contract.printable import plain_text
 from workers.cli.given_token import HELP as TOKEN_HELP
 from workers.cli.given_token import given_token

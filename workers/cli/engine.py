@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from protos.contract.join_token import BadToken
+from protos.contract.joining.join_token import BadToken
 from protos.contract.printable import plain_text
 from workers.engines.table import ENGINES
 from workers.errors import WorkerError

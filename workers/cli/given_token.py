@@ -7,7 +7,7 @@ import getpass
 import sys
 from pathlib import Path
 
-from protos.contract.join_token import BadToken
+from protos.contract.joining.join_token import BadToken
 
 FROM_STDIN = "-"
 FROM_FILE = "@"

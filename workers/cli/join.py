@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from protos.contract.join_token import BadToken, parse_token
+from protos.contract.joining.join_token import BadToken, parse_token
 from protos.contract.printable import plain_text
 from workers.cli.alone import run_alone
 from workers.cli.given_token import HELP as TOKEN_HELP

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protos.contract.join_token import JoinToken
+from protos.contract.joining.join_token import JoinToken
 from protos.contract.worker import Profile
 from workers.cli.log_setup import LOG_BYTES, set_up_logging
 from workers.config import (

@@ -17,7 +17,7 @@ import platformdirs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from protos.contract.join_token import BadToken, JoinToken, parse_token
+from protos.contract.joining.join_token import BadToken, JoinToken, parse_token
 from protos.contract.worker import Hardware, Profile
 from workers.doctor.finding import Finding
 from workers.doctor.hints import CHOOSE_ENGINE, WRONG_PORT, refusal_hint, refused_hint, silent_hint

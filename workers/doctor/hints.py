@@ -3,7 +3,7 @@
 import errno
 import ipaddress
 
-from protos.contract.enrolment import ReasonCode
+from protos.contract.joining.enrolment import ReasonCode
 
 CHOOSE_ENGINE = "choose another with --engine"
 WRONG_PORT = "use the address that `allsorts token create` printed: it is the enrolment port, not the HTTP one"

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from protos.contract.versions import own_version
+from protos.contract.joining.versions import own_version
 from workers.doctor.finding import Finding
 from workers.installing.door_client import Credentials, DoorClient, NotOffered, Offer
 from workers.installing.llama_plan import LlamaPlan

@@ -16,7 +16,7 @@ import httpx
 import msgspec
 
 from protos.contract.addresses import join_host_port
-from protos.contract.certificates import SERVER_NAME
+from protos.contract.joining.certificates import SERVER_NAME
 from workers.errors import WorkerError
 
 DEADLINE_S = 30.0

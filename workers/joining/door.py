@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from protos.contract.join_token import parse_token
+from protos.contract.joining.join_token import parse_token
 from workers.installing.door_client import Credentials, DoorClient
 from workers.joining.join import split_address
 from workers.joining.membership_files import MembershipFiles

@@ -13,9 +13,9 @@ from pathlib import Path
 import structlog
 from cryptography import x509
 
-from protos.contract.certificates import BACKDATED_S
-from protos.contract.enrolment import ModelOffer
-from protos.contract.join_token import JoinToken
+from protos.contract.joining.certificates import BACKDATED_S
+from protos.contract.joining.enrolment import ModelOffer
+from protos.contract.joining.join_token import JoinToken
 from protos.contract.worker import ModelInstance, Profile
 from workers.joining.membership_files import MembershipFiles, MembershipRecord
 from workers.joining.pinning import NotTheRouter, Unreachable, fetch, pin, wrong_port

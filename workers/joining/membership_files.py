@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from protos.contract.certificates import SERVER_NAME
+from protos.contract.joining.certificates import SERVER_NAME
 from workers.session.channel import ChannelSecurity
 
 if sys.platform == "darwin":  # struct flock: start, length, process, kind, whence

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from protos.contract.enrolment import ModelOffer
+from protos.contract.joining.enrolment import ModelOffer
 from protos.contract.worker import InstanceState, ModelInstance
 from workers.config import ConfigError, ModelConfig, public_name
 from workers.engines.base import LoadError

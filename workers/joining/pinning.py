@@ -16,7 +16,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from protos.contract.certificates import AUTHORITY_EXTENSION, ENROL_PORT_EXTENSION, INSTALL_PORT_EXTENSION, UTF8_STRING
+from protos.contract.joining.certificates import (
+    AUTHORITY_EXTENSION,
+    ENROL_PORT_EXTENSION,
+    INSTALL_PORT_EXTENSION,
+    UTF8_STRING,
+)
 from workers.errors import WorkerError
 
 FETCH_DEADLINE_S = 10.0

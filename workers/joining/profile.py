@@ -4,7 +4,7 @@ import asyncio
 import platform
 from collections.abc import Mapping
 
-from protos.contract.versions import own_version
+from protos.contract.joining.versions import own_version
 from protos.contract.worker import Hardware, Profile
 from workers.config import ModelConfig
 from workers.engines.spec import EngineSpec

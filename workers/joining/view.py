@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.prompt import Confirm, IntPrompt
 from rich.table import Table
 
-from protos.contract.enrolment import ModelOffer
 from protos.contract.events import ModelProgress
+from protos.contract.joining.enrolment import ModelOffer
 from protos.contract.printable import plain_text
 from protos.contract.worker import Hardware, InstanceState, ModelInstance
 from workers.joining.model_selection import Option

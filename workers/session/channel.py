@@ -11,7 +11,7 @@ import grpc
 
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from protos.contract.addresses import is_loopback
-from protos.contract.certificates import SERVER_NAME
+from protos.contract.joining.certificates import SERVER_NAME
 from workers.errors import WorkerError
 
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (

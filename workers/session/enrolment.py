@@ -10,8 +10,8 @@ import structlog
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from protos.contract.codec.enrolment import ENROL_REPLY, ENROL_REQUEST, RENEW_REPLY
-from protos.contract.enrolment import REASON_CODE_KEY, EnrolReply, EnrolRequest, ReasonCode, RenewReply
-from protos.contract.versions import PROTOCOL_VERSION
+from protos.contract.joining.enrolment import REASON_CODE_KEY, EnrolReply, EnrolRequest, ReasonCode, RenewReply
+from protos.contract.joining.versions import PROTOCOL_VERSION
 from protos.contract.worker import ModelInstance, Profile
 from workers.errors import WorkerError
 from workers.session.channel import ChannelSecurity, open_channel

@@ -15,8 +15,8 @@ from protos.contract.codec.events import encode_event, encode_step
 from protos.contract.commands import Dismiss, Ping, RouterCommand, Welcome
 from protos.contract.events import Hello, Pong, WorkerEvent
 from protos.contract.ids import WorkerId
+from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from protos.contract.stream import Delta, Refusal
-from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from protos.contract.worker import Load, ModelInstance, Profile
 from workers.session.channel import Dial, InsecureAddress, SessionCall
 from workers.session.load_pacer import LoadPacer

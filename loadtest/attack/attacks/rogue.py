@@ -11,7 +11,7 @@ import grpc
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
-from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 
 MODEL = "rogue"
 _OPTIONS = (("grpc.max_send_message_length", 64 * 2**20), ("grpc.max_receive_message_length", 64 * 2**20))

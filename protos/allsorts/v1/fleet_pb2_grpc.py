@@ -57,7 +57,7 @@ class FleetServicer:
     def Enrol(self, request, context):
         """Exchanges a join token and a certificate request for a client certificate. The same token with the
         same key may be repeated: a lost reply burns nothing. A refusal is PERMISSION_DENIED, with one line as
-        details and its ReasonCode (protos/contract/enrolment.py) in the trailing metadata "allsorts-reason-code".
+        details and its ReasonCode (protos/contract/joining/enrolment.py) in the trailing metadata "allsorts-reason-code".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

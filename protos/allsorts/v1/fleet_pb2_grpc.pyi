@@ -39,7 +39,7 @@ class FleetStub:
     Enrol: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.EnrolRequest, _fleet_pb2.EnrolReply]
     """Exchanges a join token and a certificate request for a client certificate. The same token with the
     same key may be repeated: a lost reply burns nothing. A refusal is PERMISSION_DENIED, with one line as
-    details and its ReasonCode (protos/contract/enrolment.py) in the trailing metadata "allsorts-reason-code".
+    details and its ReasonCode (protos/contract/joining/enrolment.py) in the trailing metadata "allsorts-reason-code".
     """
     Renew: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.RenewRequest, _fleet_pb2.RenewReply]
     """Exchanges a certificate request for a fresh certificate; the caller is known by its current one."""
@@ -52,7 +52,7 @@ class FleetAsyncStub(FleetStub):
     Enrol: _aio.UnaryUnaryMultiCallable[_fleet_pb2.EnrolRequest, _fleet_pb2.EnrolReply]  # type: ignore[assignment]
     """Exchanges a join token and a certificate request for a client certificate. The same token with the
     same key may be repeated: a lost reply burns nothing. A refusal is PERMISSION_DENIED, with one line as
-    details and its ReasonCode (protos/contract/enrolment.py) in the trailing metadata "allsorts-reason-code".
+    details and its ReasonCode (protos/contract/joining/enrolment.py) in the trailing metadata "allsorts-reason-code".
     """
     Renew: _aio.UnaryUnaryMultiCallable[_fleet_pb2.RenewRequest, _fleet_pb2.RenewReply]  # type: ignore[assignment]
     """Exchanges a certificate request for a fresh certificate; the caller is known by its current one."""
@@ -68,7 +68,7 @@ class FleetServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fleet_pb2.EnrolReply, _abc.Awaitable[_fleet_pb2.EnrolReply]]:
         """Exchanges a join token and a certificate request for a client certificate. The same token with the
         same key may be repeated: a lost reply burns nothing. A refusal is PERMISSION_DENIED, with one line as
-        details and its ReasonCode (protos/contract/enrolment.py) in the trailing metadata "allsorts-reason-code".
+        details and its ReasonCode (protos/contract/joining/enrolment.py) in the trailing metadata "allsorts-reason-code".
         """
 
     @_abc_1.abstractmethod

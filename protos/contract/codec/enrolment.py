@@ -3,7 +3,7 @@
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.codec.records import Record
 from protos.contract.codec.worker import INSTANCE, PROFILE, REPLICA
-from protos.contract.enrolment import EnrolReply, EnrolRequest, ModelOffer, RenewReply
+from protos.contract.joining.enrolment import EnrolReply, EnrolRequest, ModelOffer, RenewReply
 from protos.contract.validation import OutOfBounds, check_instance
 
 MAX_FILES = 64

@@ -68,7 +68,7 @@ _GGUF = (FileKind.GGUF,)
 _FOLDER = (FileKind.SAFETENSORS,)
 _EITHER = (*_GGUF, *_FOLDER)
 _QUANTIZE = "llama.cpp tools/quantize/README.md, whole file, Llama-3.1-8B"
-_BLOCK = "ggml's block of the type (gguf_types.TENSOR_TYPES)"
+_BLOCK = "ggml's block of the type (gguf.types.TENSOR_TYPES)"
 
 
 def _gguf(name: str, bits: float, family: Family, *aliases: str, source: str = _QUANTIZE) -> Format:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from protos.contract.models.errors import BadModelFile
-from protos.contract.models.gguf_model import read_gguf
+from protos.contract.models.gguf.model import read_gguf
 from protos.contract.models.hf_folder import CONFIG, read_config
 from protos.contract.models.model_name import parse_name
 from protos.contract.models.model_shape import ModelShape

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 from protos.contract.models.errors import BadModelFile
-from protos.contract.models.gguf_model import read_gguf
+from protos.contract.models.gguf.model import read_gguf
 from protos.contract.models.kv_cache import llama_cpp_memory
 from router.errors import ConfigError
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from protos.contract.versions import own_version
+from protos.contract.joining.versions import own_version
 from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed
 from router.domain.snapshot import FleetSnapshot, SetAside, WorkerView
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.contract.models.gguf_model import read_gguf
+from protos.contract.models.gguf.model import read_gguf
 from protos.contract.models.kv_cache import llama_cpp_memory
 from tests.support import tiny_models
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from protos.contract.enrolment import EnrolRefused
+from protos.contract.joining.enrolment import EnrolRefused
 from router.state.backend import Backend, Transaction
 from router.state.rows import AuditLine, AuthorityRow, KeyRow, TokenRow, WorkerRow
 from router.state.store import MAX_REFUSED_MODELS, BackedStore

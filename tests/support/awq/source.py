@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import transformers
 
-from protos.contract.models.gguf_model import read_gguf
+from protos.contract.models.gguf.model import read_gguf
 from workers.models.smollm2 import PLAIN_CHATML, packaged_model
 
 SAMPLES, SAMPLE_TOKENS = 16, 256

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.contract.join_token import BadToken
+from protos.contract.joining.join_token import BadToken
 from workers.cli.given_token import given_token
 
 

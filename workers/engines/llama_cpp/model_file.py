@@ -5,7 +5,7 @@ from pathlib import Path
 
 from protos.contract.grammar import GrammarKind
 from protos.contract.models.errors import BadModelFile
-from protos.contract.models.gguf_model import read_gguf
+from protos.contract.models.gguf.model import read_gguf
 from protos.contract.models.instance import instance_of
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.worker import Capabilities, ModelInstance

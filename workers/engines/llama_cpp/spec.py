@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from protos.contract.models.gguf_model import stated_quantization
+from protos.contract.models.gguf.model import stated_quantization
 from protos.contract.models.instance import instance_of
 from protos.contract.models.kv_cache import CHUNK_TOKENS, CPU_CHUNK_TOKENS, llama_cpp_memory
 from protos.contract.worker import ModelInstance

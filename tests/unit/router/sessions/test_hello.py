@@ -8,8 +8,8 @@ import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.ids import WorkerId
+from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, own_version
 from protos.contract.validation import MAX_MODELS
-from protos.contract.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, own_version
 from router.config import FleetConfig
 from router.domain.clock import SystemClock
 from router.domain.ids import ReplicaId

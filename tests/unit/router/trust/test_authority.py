@@ -10,8 +10,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.contract.certificates import AUTHORITY_EXTENSION, SERVER_NAME
-from protos.contract.join_token import BadToken, new_token, parse_token
+from protos.contract.joining.certificates import AUTHORITY_EXTENSION, SERVER_NAME
+from protos.contract.joining.join_token import BadToken, new_token, parse_token
 from router.trust.authority import (
     WORKER_HOURS,
     Authority,

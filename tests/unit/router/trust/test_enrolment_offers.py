@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.contract.codec.enrolment import ENROL_REQUEST, decode_enrol_request
-from protos.contract.enrolment import EnrolRequest, ModelOffer
+from protos.contract.joining.enrolment import EnrolRequest, ModelOffer
 from protos.contract.worker import Hardware, InstanceState, Load, ModelInstance, Profile
 from router.capacity.recommendations import MAX_RECOMMENDATIONS
 from router.domain.snapshot import FleetSnapshot

@@ -4,8 +4,8 @@ import tracemalloc
 
 import pytest
 
-from protos.contract.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ReasonCode
 from protos.contract.ids import WorkerId
+from protos.contract.joining.enrolment import EnrolRefused, EnrolReply, EnrolRequest, ReasonCode
 from protos.contract.worker import Hardware, Profile
 from router.errors import NotAllowed
 from router.trust.enroller import Peer

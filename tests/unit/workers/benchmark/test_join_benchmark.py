@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 from structlog.testing import capture_logs
 
-from protos.contract.enrolment import ModelOffer
 from protos.contract.events import ModelProgress
 from protos.contract.ids import WorkerId
+from protos.contract.joining.enrolment import ModelOffer
 from protos.contract.worker import Hardware, InstanceState, ModelInstance, Speed
 from router.cli.fleet import fleet_table
 from router.cli.support.tables import wide_console

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.contract.enrolment import ModelOffer
+from protos.contract.joining.enrolment import ModelOffer
 from protos.contract.worker import ModelInstance
 from workers.config import ModelConfig
 from workers.engines.base import LoadError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.contract.models.gguf_model import read_gguf
+from protos.contract.models.gguf.model import read_gguf
 from workers.errors import WorkerError
 from workers.models.smollm2 import make, packaged_model
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from protos.contract.enrolment import EnrolReply
+from protos.contract.joining.enrolment import EnrolReply
 from protos.contract.worker import Hardware, Profile
 from tests.support.echo_engine import EchoEngine
 from tests.support.socketless import Session, SocketlessRouter

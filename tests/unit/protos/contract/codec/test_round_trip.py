@@ -22,9 +22,9 @@ from protos.contract.codec.enrolment import (
 )
 from protos.contract.codec.events import decode_event, encode_event, encode_step
 from protos.contract.codec.records import Names
-from protos.contract.enrolment import EnrolReply, EnrolRequest, RenewReply
 from protos.contract.files.content import FilePart, HeldModel, content_of
 from protos.contract.grammar import GrammarKind
+from protos.contract.joining.enrolment import EnrolReply, EnrolRequest, RenewReply
 from protos.contract.request import ChatMessage, EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
 from protos.contract.tools import ToolChoice

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from protos.contract.models.errors import AGAIN, BadModelFile
-from protos.contract.models.gguf_types import TENSOR_TYPES, TensorType
+from protos.contract.models.gguf.types import TENSOR_TYPES, TensorType
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

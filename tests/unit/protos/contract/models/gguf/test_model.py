@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protos.contract.models.errors import BadModelFile
-from protos.contract.models.gguf_model import LINEAGE_KEY, read_gguf, stated_quantization
+from protos.contract.models.gguf.model import LINEAGE_KEY, read_gguf, stated_quantization
 from protos.contract.models.kv_cache import kv_cache_bytes
 from protos.contract.models.model_shape import KvLayers, ModelShape
 from tests.support.gguf_files import LLAMA, WEIGHTS, gguf_bytes

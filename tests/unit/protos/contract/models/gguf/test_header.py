@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protos.contract.models.errors import BadModelFile
-from protos.contract.models.gguf import MAX_ARRAY_KEPT, MAX_TEXT_KEPT, Measured, read_header
+from protos.contract.models.gguf.header import MAX_ARRAY_KEPT, MAX_TEXT_KEPT, Measured, read_header
 from tests.support.gguf_files import LLAMA, WEIGHTS, gguf_bytes
 
 WHOLE = gguf_bytes({**LLAMA, "llama.attention.head_count_kv": [2, 2, 0, 2], "general.alignment": 32})

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from protos.contract.models.errors import BadModelFile
 from protos.contract.models.fields import Fields
-from protos.contract.models.gguf import Field, GgufHeader, Measured, Tensor, read_header
-from protos.contract.models.gguf_types import FILE_TYPES
+from protos.contract.models.gguf.header import Field, GgufHeader, Measured, Tensor, read_header
+from protos.contract.models.gguf.types import FILE_TYPES
 from protos.contract.models.kv_cache import grouped
 from protos.contract.models.model_name import parse_name, quantization_in
 from protos.contract.models.model_shape import KvLayers, ModelShape

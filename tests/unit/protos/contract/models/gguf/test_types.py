@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.contract.models.gguf_types import FILE_TYPES, TENSOR_TYPES
+from protos.contract.models.gguf.types import FILE_TYPES, TENSOR_TYPES
 from protos.contract.models.quantization import BY_NAME
 
 llama_cpp = pytest.importorskip("llama_cpp")

@@ -1,0 +1,1 @@
+"""GGUF files: a header's bytes within bounds, and what they mean."""
