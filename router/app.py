@@ -49,6 +49,7 @@ from router.scheduling.placement.quality import TabulatedQuality
 from router.scheduling.scheduler import RetryLimits, Scheduler
 from router.sessions.listeners import Listening, listen
 from router.sessions.service import FleetService
+from router.speculation.desk import DraftDesk
 from router.telemetry.loop_watch import LoopWatch
 from router.telemetry.metrics import Metrics
 from router.trust.enrolment_offers import PoolOffers
@@ -173,7 +174,10 @@ class RouterNode:
         membership.on_change(queue.fleet_changed)
         membership.on_gone(lambda worker_id: queue.tell(WorkerGone(worker_id)))
         control = Control(membership=membership, service=service, intent=security.intent)
-        http = self._http(security, control, queue)
+        desk = DraftDesk(membership.snapshot, membership.session_of, clock)
+        if self._rank == 0:  # one replica pairs, as one enrols
+            membership.on_change(desk.look)
+        http = self._http(security, control, queue, desk)
         return _Running(
             security=security,
             service=service,
@@ -216,7 +220,7 @@ class RouterNode:
             for rank in range(max(self.config.replicas, self._rank + 1))
         )
 
-    def _http(self, security: Security, control: Control, queue: AdmissionQueue) -> HttpApp:
+    def _http(self, security: Security, control: Control, queue: AdmissionQueue, desk: DraftDesk) -> HttpApp:
         config, clock, membership, placer = self.config, self.clock, self.membership, self.placer
         pipeline = Pipeline(
             queue=queue,
@@ -252,6 +256,7 @@ class RouterNode:
             replicas=config.replicas,
             archive=RecordFiles(Path(kept)).of_request if (kept := config.placement.record_file) else None,
             rejections=rejections,
+            drafts=lambda: desk.notes,
         )
         return HttpApp(
             inference=inference,

@@ -11,6 +11,7 @@ import msgspec
 import platformdirs
 
 from protos.contract.models.model_name import parse_name
+from protos.contract.worker import DRAFT_ROLE
 from workers.engines.table import DEFAULT_ENGINE, ENGINES
 from workers.errors import WorkerError
 
@@ -58,6 +59,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_disk_bytes: Annotated[int, msgspec.Meta(ge=2**20)] = DISK_BYTES  # logs, and what was measured
     battery_price_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = BATTERY_PRICE_S  # on battery, in low-power mode
     when: Literal["always", "plugged-in", "idle"] = "always"  # work is taken
+    role: Literal["serve", "draft"] = "serve"  # draft: proposes tokens to other workers, and serves no requests
+    listen: str = ""  # host:port where a draft listens; empty: any port, of this machine alone without certificates
     labels: dict[str, str] = {}
     token: str = ""  # join token; none is needed on a loopback fleet
     state_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_state_dir("allsorts"))
@@ -176,5 +179,14 @@ def _check_values(config: WorkerConfig) -> None:
         raise ConfigError(f"there is no engine {config.engine!r}; choose one of {', '.join(ENGINES)}")
     if engine.asks_server and not config.base_url:
         raise ConfigError(no_base_url(engine.name))
+    if config.role == DRAFT_ROLE and not engine.draft_factory:
+        able = ", ".join(name for name, one in ENGINES.items() if one.draft_factory)
+        raise ConfigError(f"engine {config.engine!r} drafts for nobody; --role draft works with {able}")
+    if config.listen:
+        if config.role != DRAFT_ROLE:
+            raise ConfigError("--listen is for --role draft: other workers dial, and nobody dials them")
+        host, _, port = config.listen.rpartition(":")
+        if not host or not port.isdigit() or not int(port) < 65536:
+            raise ConfigError(f"--listen {config.listen!r}: write HOST:PORT, for example 0.0.0.0:8098")
     if not engine.asks_server and not config.models:
         raise ConfigError(f"nothing to serve: give --model NAME=PATH (engine {config.engine})")

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import structlog
 from protos.contract.events import ModelProgress
 from protos.contract.joining.enrolment import EnrolReply
 from protos.contract.models.quantization import canonical
-from protos.contract.worker import Hardware, Profile
+from protos.contract.worker import DRAFT_ROLE, Hardware, InstanceState, Profile
 from workers.benchmark.join_benchmark import JoinBenchmark
 from workers.benchmark.plan import Effort
 from workers.benchmark.store import BenchmarkStore
 from workers.config import ModelConfig, Option, WorkerConfig, public_name
+from workers.drafting.link import DraftTls
 from workers.engines.base import Engine, ModelSpec
 from workers.engines.spec import EngineSpec
 from workers.engines.table import engine_spec
@@ -32,6 +34,8 @@ from workers.owner.looking import Looking
 from workers.owner.sleep import announcer
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
+from workers.serving.draft_door import DraftDoor
+from workers.serving.draft_links import DraftLinks
 from workers.serving.engine_host import EngineHost
 from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
@@ -79,18 +83,25 @@ async def serve(
     with closing(Neighbourhood(config, engine, profile.hardware)) as near:
         config, known = await asyncio.to_thread(near.agreed, profile)
         specs = tuple(_spec(config, engine, one) for one in models)
+        tls = None
+        if security is not None:
+            tls = DraftTls(authority=security.authority, certificate=security.certificate, key=security.key)
+        door = DraftDoor(engine.make_drafting, tls) if config.role == DRAFT_ROLE else None
+        if door is not None:
+            address = await door.open(config.listen, seen_from=config.routers[0])
+            known = replace(known, role=DRAFT_ROLE, draft_address=address)
         identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in specs))
         with closing(identity):
             worker = build_worker(
                 WorkerPlan(
                     profile=known, models=specs, drain_s=config.drain_s, leave_unless_loaded=leave_unless_loaded
                 ),
-                make_engine=engine.make,
+                make_engine=engine.make if door is None else door.make_engine,
                 routers=config.routers,
                 worker_id=worker_id or identity.read(),
                 enrol=None if worker_id else partial(_enrol, config, known, identity, security),
                 dial=grpc_dial(security),
-                measure=_benchmark(config, known.hardware, near.turns),
+                measure=_benchmark(config, known.hardware, near.turns) if door is None else None,
                 turns=near.turns,
                 room=ModelRoom(near.shares, near.needs) if near.shares is not None else None,
                 load_options=_options(config, engine),
@@ -98,6 +109,8 @@ async def serve(
                 pause=PauseFile(Path(config.state_dir)),
                 conditions=_conditions(config, engine),
                 sleep_program=announcer(),
+                tls=tls,
+                door=door,
             )
             if signals:
                 _listen_to_signals(worker)
@@ -121,12 +134,15 @@ def build_worker(
     pause: PauseFile | None = None,
     conditions: ConditionWatch | None = None,
     sleep_program: tuple[str, ...] | None = None,
+    tls: DraftTls | None = None,
+    door: DraftDoor | None = None,
 ) -> Worker:
     """A worker and all that it is made of. ``routers``: addresses to dial first; ``turns``: of this machine, where the
     engine computes on it; ``room``: what its models take of it; ``load_options``: of models that a router loads;
     ``on_progress``: hears of loads and benchmarks, for whoever watches; ``pause``: where this machine's owner says that
     no work is to be taken, ``conditions``: when it may be; ``sleep_program``: says when this machine is about to sleep
-    (empty: only waking is noticed, None: neither).
+    (empty: only waking is noticed, None: neither); ``tls``: what it shows to draft workers; ``door``: open, of a worker
+    that drafts itself.
     """
     sessions = SessionPool(routers, partial(Session, dial=dial, limits=limits))
 
@@ -134,15 +150,19 @@ def build_worker(
         sessions.broadcast(progress)
         if on_progress is not None:
             on_progress(progress)
+        if progress.model.state is InstanceState.READY:
+            drafts.hand_all(identity.worker_id)
 
     host = EngineHost(make_engine)
+    identity = FleetIdentity(worker_id, enrol)
     models = ModelManager(host, announce=announce, measure=measure, turns=turns, room=room)
+    drafts = DraftLinks(host, models=lambda: models.reports, say=sessions.broadcast, tls=tls)
     jobs = JobTable(why_not_ready=models.why_not_ready)
     tasks = TaskSet()
     availability = Availability(jobs, sessions, tasks)
     return Worker(
         plan,
-        identity=FleetIdentity(worker_id, enrol),
+        identity=identity,
         sessions=sessions,
         engine=host,
         models=models,
@@ -152,6 +172,8 @@ def build_worker(
         owner=OwnerWatch(pause, availability, drain_s=plan.drain_s, conditions=conditions) if pause else None,
         sleep=SleepWatch(availability, sessions, sleep_program) if sleep_program is not None else None,
         tasks=tasks,
+        drafts=drafts,
+        door=door,
     )
 
 

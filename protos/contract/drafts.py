@@ -23,7 +23,7 @@ class DraftContext:
 class DraftProposal:
     """Tokens that a draft proposes for one sequence."""
 
-    request_id: str
+    request_id: str  # empty: a refusal of the whole call
     epoch: int
     position: int  # of the first token
     token_ids: tuple[int, ...] = ()

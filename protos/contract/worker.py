@@ -130,6 +130,7 @@ class Capabilities:
     reasoning: bool = False  # tells what the model thinks from its answer
     prompt_logprobs: bool = False  # repeats the prompt, with log-probabilities where they are asked for
     embeds_only: bool = False  # has vectors and writes nothing
+    takes_drafts: bool = False  # of a draft worker, and verifies them
     grammars: tuple[GrammarKind, ...] = ()  # that it keeps its output to
 
 

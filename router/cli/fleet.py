@@ -139,6 +139,7 @@ def _row(worker: dict[str, Any], model: dict[str, Any], head: str) -> list[str]:
     )
     if rounds := worker.get("draft_rounds"):
         shown += f" (speculates: {1 + worker['draft_accepted'] / rounds:.1f} tokens a round)"
+    shown += _drafting(worker, model)
     speed = model.get("speed") or {}
     rate = speed.get("decode_tokens_per_s")
     return [
@@ -152,6 +153,30 @@ def _row(worker: dict[str, Any], model: dict[str, Any], head: str) -> list[str]:
         f"{100 * worker['kv_used']:.0f}%",
         f"{rate:.1f}{'' if speed.get('measured') else ' (expected)'}" if rate else "-",
     ]
+
+
+def _drafting(worker: dict[str, Any], model: dict[str, Any]) -> str:
+    """How a target gets on with its draft, and what a draft is there for."""
+    told = "".join(
+        f" (draft {escape(one['draft'])}: {_draft_line(one)})"
+        for one in worker.get("drafts", ())
+        if (one["model"], one["quantization"]) == (model.get("model"), model.get("quantization"))
+    )
+    if worker.get("role") == "draft":
+        names = ", ".join(worker.get("drafts_for", ()))
+        told += f" (drafts for {escape(names)})" if names else " (drafts for nobody)"
+    reason = worker.get("draft_reason")
+    return told + (f" (no draft: {escape(reason)})" if reason and worker.get("role") != "draft" else
+                   f" ({escape(reason)})" if reason else "")  # fmt: skip
+
+
+def _draft_line(one: dict[str, Any]) -> str:
+    if one["paused"]:
+        return f"paused, {escape(one['paused'])}"
+    if not one["rounds"]:
+        return "not worth asking" if one["token_s"] else "not asked yet"
+    gain = f", {one['measured_gain']:.2f}x" if one["measured_gain"] else ""
+    return f"{one['mean_acceptance_length']:.1f} tokens a round, {one['late']} late{gain}"
 
 
 def hardware_line(hardware: dict[str, Any]) -> str:

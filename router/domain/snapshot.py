@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from protos.contract.events import DraftReport
 from protos.contract.ids import WorkerId
 from protos.contract.worker import Load, ModelInstance
 from router.domain.worker import WorkerProfile, WorkerState
@@ -37,6 +38,8 @@ class WorkerView:
     profile: WorkerProfile
     state: WorkerState
     models: tuple[ModelInstance, ...] = ()
+    drafts: tuple[ModelInstance, ...] = ()  # that propose tokens to other workers, and serve no requests
+    drafting: tuple[DraftReport, ...] = ()  # how its models get on with their drafts
     load: Load = field(default_factory=Load)
     inflight: Inflight = field(default_factory=Inflight)
     rtt_s: float = 0.0

@@ -33,3 +33,4 @@ class WorkerProfile:
     platform: str = ""
     version: str = ""
     protocol_version: int = 1
+    draft_address: str = ""  # where it listens as a draft; empty: it serves requests

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from protos.contract.events import DraftReport
 from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.domain.snapshot import NOBODY, Inflight, SetAside, WorkerView
@@ -24,6 +25,7 @@ class Member:
     state: WorkerState = WorkerState.ENROLLED
     models: dict[tuple[str, str], ModelInstance] = field(default_factory=dict)
     model_breakers: dict[tuple[str, str], Breaker] = field(default_factory=dict)  # of those something stands against
+    drafting: dict[tuple[str, str], DraftReport] = field(default_factory=dict)  # by its own models
     load: Load = field(default_factory=Load)
     rtt_s: float = 0.0
     away_reason: str = ""  # in its own words
@@ -36,12 +38,20 @@ class Member:
         """Shorthand for the profile's id."""
         return self.profile.worker_id
 
+    @property
+    def drafts(self) -> bool:
+        """Whether it proposes tokens to others, and serves no requests."""
+        return bool(self.profile.draft_address)
+
     def view(self, claims: Claims) -> WorkerView:
         """What everybody else sees of it now."""
+        models = tuple(self.models.values())
         return WorkerView(
             profile=self.profile,
             state=self.state,
-            models=tuple(self.models.values()),
+            models=() if self.drafts else models,
+            drafts=models if self.drafts else (),
+            drafting=tuple(self.drafting.values()),
             load=self.load,
             inflight=self._inflight(claims),
             rtt_s=self.rtt_s,

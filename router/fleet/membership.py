@@ -11,7 +11,7 @@ from dataclasses import replace
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from protos.contract.events import FilesHeld
+from protos.contract.events import DraftReport, FilesHeld
 from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.config import FleetConfig
@@ -147,7 +147,7 @@ class Membership:
         member.rules = rules
         self._forget_load(member)
         self._advance(member, Event.HELLO)
-        member.models, member.announced = {}, {}
+        member.models, member.announced, member.drafting = {}, {}, {}
         for instance in models:
             self._set_model(member, instance)
         self._follow_models(member)
@@ -203,6 +203,13 @@ class Membership:
         """Which models' files lie there."""
         self.files.tell_held(member.worker_id, held)
         self._changed(member)
+
+    def set_draft(self, member: Member, report: DraftReport) -> None:
+        """How one of its models gets on with its draft; of models that it does not have nothing is kept."""
+        key = report.model, report.quantization
+        if key in member.models:
+            member.drafting[key] = report
+            self._changed(member, quietly=True)
 
     def set_rtt(self, member: Member, rtt_s: float) -> None:
         """Smooth a measured round trip (weight 1/8, as TCP does)."""
@@ -306,6 +313,7 @@ class Membership:
             member.model_breakers.pop(key, None)
         if instance.state is InstanceState.UNLOADED:
             member.models.pop(key, None)
+            member.drafting.pop(key, None)
             member.announced.pop(key, None)
             return
         member.announced[key] = _keep_facts(member.announced.get(key), instance)
@@ -314,11 +322,11 @@ class Membership:
     def _believe(self, member: Member, key: tuple[str, str]) -> None:
         """A model as the rest of the router may take it."""
         member.models[key] = as_believed(member.announced[key], member.profile.hardware, member.rules)
-        if not member.rules.why_not(key[0]):
+        if not member.drafts and not member.rules.why_not(key[0]):
             self._names.see(key[0], self._served())
 
     def _served(self) -> Iterator[str]:
-        return (name for member in self._members.values() for name, _ in member.models)
+        return (name for member in self._members.values() if not member.drafts for name, _ in member.models)
 
     def _fresh_breaker(self, older: Member | None) -> Breaker:
         if older is not None and older.breaker.probing:

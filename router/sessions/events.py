@@ -9,6 +9,7 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.codec.events import decode_event
 from protos.contract.events import (
     CacheChange,
+    DraftReport,
     FetchProgress,
     FilesHeld,
     Leaving,
@@ -67,6 +68,7 @@ class EventHandler:
             ScoreResult: lambda _: None,
             FilesHeld: self._files_held,
             FetchProgress: self._fetch_progress,
+            DraftReport: self._draft,
         }
 
     def handle(self, message: pb.WorkerEvent) -> None:
@@ -114,6 +116,9 @@ class EventHandler:
         if len(self._member.models) >= MAX_MODELS and progress.model.key not in self._member.models:
             raise ProtocolViolation(f"more than {MAX_MODELS} models on one worker")
         self._membership.set_model(self._member, progress.model)
+
+    def _draft(self, report: DraftReport) -> None:
+        self._membership.set_draft(self._member, report)
 
     def _cache(self, change: CacheChange) -> None:
         self._tell(

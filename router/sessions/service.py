@@ -338,6 +338,7 @@ def _profile(hello: Hello, admitted: Admitted) -> WorkerProfile:
         platform=said.platform,
         version=said.version,
         protocol_version=hello.protocol_version,
+        draft_address=said.draft_address if said.drafts else "",
     )
 
 

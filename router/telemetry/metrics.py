@@ -155,6 +155,15 @@ class _FleetGauges(Collector):
             families["speed"].add_metric([node], load.tokens_per_s)
             for outcome, tokens in (("proposed", load.draft_proposed), ("accepted", load.draft_accepted)):
                 families["draft"].add_metric([node, outcome], tokens)
+            for report in view.drafting:
+                pair = [node, report.model, report.draft_worker_id]
+                for outcome, count in (("proposed", report.proposed), ("accepted", report.accepted)):
+                    families["pair"].add_metric([*pair, outcome], count)
+                families["late"].add_metric(pair, report.late)
+                families["wasted"].add_metric(pair, report.wasted_s)
+                families["gain"].add_metric([*pair, "predicted"], report.predicted_gain)
+                families["gain"].add_metric([*pair, "measured"], report.measured_gain)
+                families["paused"].add_metric(pair, float(bool(report.paused)))
             families["cordoned"].add_metric([node], float(view.cordoned))
             for state in WorkerState:
                 families["state"].add_metric([node, state.value], float(view.state is state))
@@ -162,7 +171,7 @@ class _FleetGauges(Collector):
 
     @staticmethod
     def _families() -> dict[str, GaugeMetricFamily]:
-        node = ["node"]
+        node, pair = ["node"], ["node", "model", "draft"]
         return {
             "running": GaugeMetricFamily("allsorts_worker_running", "Requests running", labels=node),
             "waiting": GaugeMetricFamily("allsorts_worker_waiting", "Requests waiting at the worker", labels=node),
@@ -172,6 +181,15 @@ class _FleetGauges(Collector):
             "draft": GaugeMetricFamily(
                 "allsorts_worker_draft_tokens", "Speculated since its start", labels=[*node, "outcome"]
             ),
+            "pair": GaugeMetricFamily(
+                "allsorts_draft_tokens", "A draft's tokens verified, since it was assigned", labels=[*pair, "outcome"]
+            ),
+            "late": GaugeMetricFamily("allsorts_draft_late_rounds", "Rounds whose proposals were late", labels=pair),
+            "wasted": GaugeMetricFamily("allsorts_draft_wasted_seconds", "Of tokens not accepted", labels=pair),
+            "gain": GaugeMetricFamily(
+                "allsorts_draft_gain_ratio", "Tokens a second against plain steps", labels=[*pair, "kind"]
+            ),
+            "paused": GaugeMetricFamily("allsorts_draft_paused", "1: the draft is not asked now", labels=pair),
             "cordoned": GaugeMetricFamily("allsorts_worker_cordoned", "1: takes nothing new", labels=node),
             "state": GaugeMetricFamily("allsorts_worker_state", "1 for the state it is in", labels=[*node, "state"]),
         }

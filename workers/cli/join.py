@@ -14,7 +14,7 @@ from workers.cli.alone import run_alone
 from workers.cli.given_token import HELP as TOKEN_HELP
 from workers.cli.given_token import given_token
 from workers.cli.join_steps import JoinSteps, JoinWish
-from workers.cli.worker import EXPECTED, BatteryPrice, MaxCores, MaxDisk, MaxMemory, WhenOption
+from workers.cli.worker import EXPECTED, BatteryPrice, Listen, MaxCores, MaxDisk, MaxMemory, Role, WhenOption
 from workers.config import parse_model
 from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP
 from workers.joining.home import Home
@@ -56,6 +56,8 @@ def join(
     auto_upgrade: Annotated[
         bool, typer.Option("--auto-upgrade", help="Come to the head's version by itself, streams first.")
     ] = False,
+    role: Role = None,
+    listen: Listen = None,
     install: Annotated[bool, typer.Option("--install", help="Come back after every reboot.")] = False,
 ) -> None:
     """Add this machine to a fleet and serve.
@@ -64,6 +66,8 @@ def join(
       allsorts join head.local:8099 --token as1.…
 
       allsorts join head.local:8099 --token as1.… --model llama-3.1-8b=models/llama-3.1-8b-q4_k_m.gguf --install
+
+      allsorts join head.local:8099 --token as1.… --role draft --model llama-3.2-1b=models/llama-3.2-1b-q4_k_m.gguf
 
       allsorts join head.local:8099            (again, later: the key from the first time is enough)
 
@@ -83,6 +87,8 @@ def join(
         "when": when,
         "battery_price_s": battery_price,
         "benchmark": "off" if no_benchmark else "quick" if quick_benchmark else None,
+        "role": role,
+        "listen": listen,
         "state_dir": str(home.state),
         "cache_dir": str(home.cache),
     }

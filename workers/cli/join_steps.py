@@ -260,6 +260,8 @@ class JoinSteps:
         for flag, value in (*pairs, ("--threads", config.threads), *self._caps(config)):
             if value:
                 command += [flag, str(value)]
+        command += ["--role", config.role] if config.role != "serve" else []
+        command += ["--listen", config.listen] if config.listen else []
         command += ["--auto-upgrade"] if self._wish.auto_upgrade else []
         command += ["--when", config.when] if config.when != "always" else []
         if self._flags["battery_price_s"] is not None:

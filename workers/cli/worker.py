@@ -47,6 +47,14 @@ MaxDisk = Annotated[
 ]
 
 
+Role = Annotated[
+    str | None, typer.Option(help="serve requests, or draft: propose tokens to the workers a router pairs it with.")
+]
+Listen = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Where a draft listens for its targets (any free port).")
+]
+
+
 def worker(
     router: Annotated[
         list[str] | None, typer.Option(metavar="HOST:PORT", help="A router's session listener; may be repeated.")
@@ -73,6 +81,8 @@ def worker(
         bool, typer.Option("--quick-benchmark", help="Measure for at most four seconds.")
     ] = False,
     state_dir: Annotated[Path | None, typer.Option(help="Where this worker keeps its identity.")] = None,
+    role: Role = None,
+    listen: Listen = None,
 ) -> None:
     """Serve models of this machine to a fleet.
 
@@ -82,6 +92,8 @@ def worker(
       allsorts worker --engine openai --base-url http://127.0.0.1:11434/v1
 
       allsorts worker --config worker.toml --label site=lab
+
+      allsorts worker --role draft --model smollm2-135m=models/smollm2-135m-q4_0.gguf
 
     """
     try:
@@ -101,6 +113,8 @@ def worker(
             "node": node,
             "labels": parse_labels(label or []),
             "state_dir": str(state_dir) if state_dir else None,
+            "role": role,
+            "listen": listen,
             "benchmark": "off" if no_benchmark else "quick" if quick_benchmark else None,
         }
         settings = read_config(config, environment=os.environ, flags=flags)

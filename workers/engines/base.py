@@ -15,6 +15,7 @@ from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, RefusalCode
 from protos.contract.worker import Load, ModelInstance
 from workers.drafting.link import DraftLink
+from workers.drafting.room import DraftRooms
 from workers.errors import WorkerError
 
 
@@ -179,3 +180,7 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Stop everything and free all memory. Idempotent."""
         ...
+
+
+class DraftingEngine(Engine, DraftRooms, Protocol):
+    """An engine whose models propose tokens to targets elsewhere, and answer no requests."""

@@ -9,11 +9,12 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from protos.contract.addresses import is_loopback
 from protos.contract.worker import Hardware, ModelInstance
-from workers.engines.base import Engine, LoadError
+from workers.engines.base import DraftingEngine, Engine, LoadError
 from workers.hardware.cpu import compute_cores
 
 SHARE_CORES = "share_cores"
@@ -30,6 +31,8 @@ class EngineSpec(ABC):
     """What its models are, in a few words for the help texts."""
     factory: str
     """``module:Class`` of the engine, imported when one is made."""
+    draft_factory: str = ""
+    """The same of what drafts for other workers; empty: it drafts for nobody."""
     extra: str = ""
     """Of this project's package, that installs the runtime; empty: the base install has it."""
     module: str = ""
@@ -55,9 +58,20 @@ class EngineSpec(ABC):
 
     def make(self) -> Engine:
         """A new engine. Raises LoadError when its package is missing."""
-        module, _, name = self.factory.partition(":")
+        engine: Engine = self._made(self.factory)
+        return engine
+
+    def make_drafting(self) -> DraftingEngine:
+        """The same, drafting for others. Raises LoadError also where it cannot."""
+        if not self.draft_factory:
+            raise LoadError(f"engine {self.name!r} drafts for nobody")
+        engine: DraftingEngine = self._made(self.draft_factory)
+        return engine
+
+    def _made(self, factory: str) -> Any:
+        module, _, name = factory.partition(":")
         try:
-            engine: Engine = getattr(import_module(module), name)()
+            engine = getattr(import_module(module), name)()
         except ModuleNotFoundError as missing:
             if (missing.name or "").partition(".")[0] == "workers":
                 raise

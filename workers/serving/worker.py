@@ -8,7 +8,9 @@ import structlog
 
 from protos.contract.commands import (
     Abort,
+    AssignDraft,
     Dismiss,
+    DraftTargets,
     Drain,
     Generate,
     LoadModel,
@@ -24,6 +26,8 @@ from protos.contract.worker import Load, Profile
 from workers.engines.base import EngineError, ModelSpec, StepResult
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
+from workers.serving.draft_door import DraftDoor
+from workers.serving.draft_links import DraftLinks
 from workers.serving.engine_host import EngineHost
 from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
@@ -75,6 +79,8 @@ class Worker:
         owner: OwnerWatch | None,
         sleep: SleepWatch | None,
         tasks: TaskSet,
+        drafts: DraftLinks,
+        door: DraftDoor | None = None,
     ) -> None:
         self._plan = plan
         self._identity = identity
@@ -87,6 +93,8 @@ class Worker:
         self._owner = owner
         self._sleep = sleep
         self._tasks = tasks
+        self._drafts = drafts
+        self._door = door
         self._incarnation = uuid.uuid4().hex
         self._ended: asyncio.Future[Ended] | None = None
         self._enrolment: asyncio.Task[None] | None = None  # the last one asked for
@@ -115,6 +123,7 @@ class Worker:
                 self._tasks.spawn(self._sleep.follow(), "sleep watch")
             self._sessions.open_all(self)
             self._tasks.spawn(self._sessions.watch(), "session watch")
+            self._tasks.spawn(self._drafts.follow(), "draft reports")
             self._tasks.spawn(self._load_all(), "loads")
             ended = await self._ended
         finally:
@@ -153,6 +162,8 @@ class Worker:
     async def _close(self) -> None:
         await self._tasks.close()
         await self._control.close()
+        if self._door is not None:
+            await self._door.close()
         await self._sessions.close(flush_s=FLUSH_S)
         await self._jobs.close()
         await self._engine.close()
@@ -240,6 +251,10 @@ class Worker:
                 self.availability.drain(command.deadline_s)
             case Undrain():
                 self.availability.undrain()
+            case AssignDraft():
+                self._drafts.assign(self._identity.worker_id, command)
+            case DraftTargets() if self._door is not None:
+                self._door.tell(session.replica_id, command)
             case ReplicaList():
                 self._sessions.follow(command.replicas)
             case Dismiss():

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+SLACK = 1.5
+SLACK_S = 0.002
+"""A round is waited for as long as usual and so much longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -28,6 +32,10 @@ class Costs:
     wait_s: float = 0.0  # of a whole round: the round trip's 95th percentile
     paused: str = ""  # why it is not worth asking now: it is late, away, or proposed nonsense
 
+    def patience_s(self, length: int) -> float:
+        """How long a round of ``length`` is waited for."""
+        return SLACK * (self.wait_s + length * self.token_s) + SLACK_S
+
 
 class Drafter(Protocol):
     """Proposes tokens for the sequences of one target model."""
@@ -40,6 +48,14 @@ class Drafter(Protocol):
     @property
     def costs(self) -> Costs:
         """What asking costs now."""
+        ...
+
+    def answered(self, key: str) -> bool:
+        """Whether it has read this sequence and keeps up: before that a question may take as long as its prompt is."""
+        ...
+
+    def chances(self, key: str, length: int) -> tuple[float, ...]:
+        """Of each of ``length`` proposals being accepted, given those before it; fewer where it is not worth it."""
         ...
 
     def ready(self, key: str, tokens: Sequence[int]) -> int:

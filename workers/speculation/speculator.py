@@ -1,8 +1,10 @@
-"""Speculation of one model's running sequences without a draft model: look up, allot, judge. Pure."""
+"""Speculation of one model's running sequences: look up in the text, ask a draft model, allot, judge. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from workers.speculation.draft_use import Asked, DraftUse
+from workers.speculation.drafter import Ask
 from workers.speculation.evidence import Evidence
 from workers.speculation.governor import Candidate, allot
 from workers.speculation.recent_outputs import RecentOutputs
@@ -35,8 +37,10 @@ class Speculation:
     history: TokenHistory  # its prompt and answer
     recent: TokenHistory  # other answers of the same owner
     evidence: Evidence
-    proposal: Proposal = NOTHING
-    draft: tuple[int, ...] = ()
+    key: str = ""
+    proposal: Proposal = NOTHING  # of its text
+    draft: tuple[int, ...] = ()  # what the next step verifies
+    drafted: bool = False  # that is a draft model's
 
     def propose(self, most: int) -> None:
         """At most ``most`` tokens, from wherever the text agrees furthest back."""
@@ -51,7 +55,7 @@ class Speculation:
             if proposed != token:
                 break
         self.history.extend(said)
-        self.proposal, self.draft = NOTHING, ()
+        self.proposal, self.draft, self.drafted = NOTHING, (), False
 
 
 @dataclass(slots=True)
@@ -64,29 +68,35 @@ class Speculator:
     measured: Sequence[tuple[int, float]] = ()
     counts: Counts = field(default_factory=Counts)
     gain: float = 1.0  # predicted of the step allotted last
+    drafts: DraftUse | None = None  # a drafter with a model
     _evidence: Evidence = field(default_factory=Evidence)
     _recent: RecentOutputs = field(default_factory=RecentOutputs)
     _curve: VerifyCurve | None = None
     _on: bool = False
+    _running: int = 0  # sequences of the step allotted last, which a draft model has a part in; 0: it has none
+    _accepted: int = 0  # in that step
+    _waited_s: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.measured) > 1:
             self._curve = VerifyCurve(list(self.measured))
 
-    def begin(self, tokens: Sequence[int], owner: str) -> Speculation:
+    def begin(self, tokens: Sequence[int], owner: str, key: str = "") -> Speculation:
         """A sequence whose prompt, and whatever it said before, are ``tokens``; what ``owner`` was answered lately may
-        be proposed to it.
+        be proposed to it. ``key``: its name for a drafter.
         """
-        return Speculation(TokenHistory(tokens), self._recent.of(owner), Evidence(broader=self._evidence))
+        return Speculation(TokenHistory(tokens), self._recent.of(owner), Evidence(broader=self._evidence), key)
 
-    def end(self, owner: str, answer: Sequence[int]) -> None:
+    def end(self, owner: str, answer: Sequence[int], key: str = "") -> None:
         """A sequence has ended with that answer."""
         self._recent.keep(owner, answer)
+        if self.drafts is not None:
+            self.drafts.drafter.end(key)
 
     def allot(
         self, running: Sequence[Speculation | None], limits: Sequence[int], *, plain_rows: int, most_rows: int
-    ) -> None:
-        """Set every sequence's draft for the next step.
+    ) -> float:
+        """Set every sequence's draft for the next step; the answer is the seconds that a draft model was waited for.
 
         ``limits``: the most tokens each may propose; ``plain_rows``: what the step computes anyway; ``most_rows``: the
         step has room for.
@@ -98,21 +108,92 @@ class Speculator:
                 continue
             one.propose(min(limit, LONGEST))
             candidates.append(Candidate(one.evidence.chances(one.proposal.match, len(one.proposal.tokens))))
+        self._running, self._accepted, self._waited_s = 0, 0, 0.0
         if self._curve is None:  # nothing was measured: a step without proposals comes first
-            return
+            return 0.0
+        asked = self._consider(running, limits, candidates)
         chosen = allot(
             candidates, self._curve.seconds, plain_rows=plain_rows, most_rows=most_rows, on=self._on
         )  # fmt: skip
-        self._on, self.gain = any(chosen.lengths), chosen.gain
-        for one, length in zip(running, chosen.lengths, strict=True):
-            if one is not None and length:
+        lengths = chosen.lengths
+        if self.drafts is not None and self.drafts.fixed:
+            lengths = tuple(len(one.chances) for one in candidates)
+        self._on, self.gain = any(lengths), chosen.gain
+        for one, length in zip(running, lengths, strict=True):
+            if one is not None and not one.drafted:
                 one.draft = one.proposal.tokens[:length]
+        if self.drafts is not None:
+            self._ask(self.drafts, running, asked, lengths, plain_rows=plain_rows, most_rows=most_rows)
+        for one in running:
+            if one is not None and one.draft:
                 self.counts.rounds += 1
-                self.counts.proposed += length
+                self.counts.proposed += len(one.draft)
+        return self._waited_s
 
-    def accepted(self, count: int) -> None:
-        """So many of a sequence's proposed tokens were the target's own."""
+    def _consider(
+        self, running: Sequence[Speculation | None], limits: Sequence[int], candidates: list[Candidate]
+    ) -> list[Asked | None]:
+        """Put the draft model's candidate where it promises more than the text's own."""
+        drafts = self.drafts
+        if drafts is None:
+            return []
+        drafts.begin_step()
+        asked: list[Asked | None] = []
+        for at, (one, limit) in enumerate(zip(running, limits, strict=True)):
+            if one is None:
+                asked.append(None)
+                continue
+            about = Asked(one.key, one.history.tokens, limit)
+            asked.append(about)
+            found, own = drafts.candidate(about), candidates[at].chances
+            if found is not None and found.chances and (drafts.fixed or not own or found.chances[0] > own[0]):
+                candidates[at], one.drafted = found, True
+        return asked
+
+    def _ask(
+        self,
+        drafts: DraftUse,
+        running: Sequence[Speculation | None],
+        asked: Sequence[Asked | None],
+        lengths: Sequence[int],
+        *,
+        plain_rows: int,
+        most_rows: int,
+    ) -> None:
+        """Fetch what was chosen; let the draft model read who is new, or look now and then whether it would pay."""
+        chosen = [
+            (one, Ask(about.key, about.tokens, length))
+            for one, about, length in zip(running, asked, lengths, strict=True)
+            if one is not None and about is not None and one.drafted and length
+        ]
+        drafts.predicted_gain = self.gain if chosen else 1.0
+        if chosen:
+            found, self._waited_s = drafts.fetch([ask for _, ask in chosen])
+            self._running = plain_rows
+            for (one, _), tokens in zip(chosen, found, strict=True):
+                one.draft = tokens
+                drafts.rounds += 1
+                drafts.proposed += len(tokens)
+        newcomers = drafts.newcomers(asked)
+        if newcomers and (chosen or drafts.fixed or self._would_pay(drafts, asked, plain_rows, most_rows)):
+            drafts.introduce(newcomers)
+        elif not chosen:
+            drafts.probe(asked)
+
+    def _would_pay(self, drafts: DraftUse, asked: Sequence[Asked | None], plain_rows: int, most_rows: int) -> bool:
+        """Whether anybody would be asked, had the draft model read all of them."""
+        assert self._curve is not None
+        every = [(None if one is None else drafts.candidate(one, hypothetical=True)) or Candidate() for one in asked]
+        return any(
+            allot(every, self._curve.seconds, plain_rows=plain_rows, most_rows=most_rows, on=False).lengths
+        )  # fmt: skip
+
+    def accepted(self, count: int, *, drafted: bool = False) -> None:
+        """So many of a sequence's proposed tokens were the target's own; ``drafted``: a draft model's."""
         self.counts.accepted += count
+        self._accepted += count
+        if drafted and self.drafts is not None:
+            self.drafts.accepted += count
 
     def observe(self, rows: int, seconds: float) -> None:
         """A step without prompt tokens computed so many rows."""
@@ -120,3 +201,6 @@ class Speculator:
             first = VerifyCurve(list(self.shape)).seconds(rows)
             self._curve = VerifyCurve([(at, seconds * relative / first) for at, relative in self.shape])
         self._curve.observe(rows, seconds)
+        if self.drafts is not None and self._running:
+            faster = (self._running + self._accepted) / self._running
+            self.drafts.step_over(faster * self._curve.seconds(self._running) / (seconds + self._waited_s))

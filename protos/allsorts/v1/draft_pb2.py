@@ -24,17 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/allsorts/v1/draft.proto\x12\x0b\x61llsorts.v1\"\xd3\x01\n\x0c\x44raftContext\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08position\x18\x03 \x01(\r\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x14\n\x0c\x64raft_length\x18\x05 \x01(\r\x12\x12\n\ndeadline_s\x18\x06 \x01(\x01\x12\x1d\n\x15tokenizer_fingerprint\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x14\n\x0cquantization\x18\t \x01(\t\x12\r\n\x05\x61head\x18\n \x01(\r\"{\n\rDraftProposal\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08position\x18\x03 \x01(\r\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x0f\n\x07refusal\x18\x05 \x01(\t\x12\x11\n\tcompute_s\x18\x06 \x01(\x01\x32M\n\x05\x44raft\x12\x44\n\x07Propose\x12\x19.allsorts.v1.DraftContext\x1a\x1a.allsorts.v1.DraftProposal(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/allsorts/v1/draft.proto\x12\x0b\x61llsorts.v1\"<\n\rDraftContexts\x12+\n\x08\x63ontexts\x18\x01 \x03(\x0b\x32\x19.allsorts.v1.DraftContext\"?\n\x0e\x44raftProposals\x12-\n\tproposals\x18\x01 \x03(\x0b\x32\x1a.allsorts.v1.DraftProposal\"\xd3\x01\n\x0c\x44raftContext\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08position\x18\x03 \x01(\r\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x14\n\x0c\x64raft_length\x18\x05 \x01(\r\x12\x12\n\ndeadline_s\x18\x06 \x01(\x01\x12\x1d\n\x15tokenizer_fingerprint\x18\x07 \x01(\t\x12\r\n\x05model\x18\x08 \x01(\t\x12\x14\n\x0cquantization\x18\t \x01(\t\x12\r\n\x05\x61head\x18\n \x01(\r\"{\n\rDraftProposal\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08position\x18\x03 \x01(\r\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x0f\n\x07refusal\x18\x05 \x01(\t\x12\x11\n\tcompute_s\x18\x06 \x01(\x01\x32O\n\x05\x44raft\x12\x46\n\x07Propose\x12\x1a.allsorts.v1.DraftContexts\x1a\x1b.allsorts.v1.DraftProposals(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.allsorts.v1.draft_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DRAFTCONTEXT']._serialized_start=48
-  _globals['_DRAFTCONTEXT']._serialized_end=259
-  _globals['_DRAFTPROPOSAL']._serialized_start=261
-  _globals['_DRAFTPROPOSAL']._serialized_end=384
-  _globals['_DRAFT']._serialized_start=386
-  _globals['_DRAFT']._serialized_end=463
+  _globals['_DRAFTCONTEXTS']._serialized_start=47
+  _globals['_DRAFTCONTEXTS']._serialized_end=107
+  _globals['_DRAFTPROPOSALS']._serialized_start=109
+  _globals['_DRAFTPROPOSALS']._serialized_end=172
+  _globals['_DRAFTCONTEXT']._serialized_start=175
+  _globals['_DRAFTCONTEXT']._serialized_end=386
+  _globals['_DRAFTPROPOSAL']._serialized_start=388
+  _globals['_DRAFTPROPOSAL']._serialized_end=511
+  _globals['_DRAFT']._serialized_start=513
+  _globals['_DRAFT']._serialized_end=592
 # @@protoc_insertion_point(module_scope)

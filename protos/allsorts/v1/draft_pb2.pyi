@@ -19,6 +19,48 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class DraftContexts(_message.Message):
+    """Of all sequences of one step of the target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contexts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftContext]: ...
+    def __init__(
+        self,
+        *,
+        contexts: _abc.Iterable[Global___DraftContext] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contexts", b"contexts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DraftContexts: _TypeAlias = DraftContexts  # noqa: Y015
+
+@_typing.final
+class DraftProposals(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proposals(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftProposal]: ...
+    def __init__(
+        self,
+        *,
+        proposals: _abc.Iterable[Global___DraftProposal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposals", b"proposals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DraftProposals: _TypeAlias = DraftProposals  # noqa: Y015
+
+@_typing.final
 class DraftContext(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -86,6 +128,7 @@ class DraftProposal(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     COMPUTE_S_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """empty: a refusal of the whole call"""
     epoch: _builtins.int
     position: _builtins.int
     """of the first token here"""

@@ -37,8 +37,8 @@ class DraftStub:
         """
         self.Propose = channel.stream_stream(
                 '/allsorts.v1.Draft/Propose',
-                request_serializer=protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftContext.SerializeToString,
-                response_deserializer=protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftProposal.FromString,
+                request_serializer=protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftContexts.SerializeToString,
+                response_deserializer=protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftProposals.FromString,
                 _registered_method=True)
 
 
@@ -59,8 +59,8 @@ def add_DraftServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Propose': grpc.stream_stream_rpc_method_handler(
                     servicer.Propose,
-                    request_deserializer=protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftContext.FromString,
-                    response_serializer=protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftProposal.SerializeToString,
+                    request_deserializer=protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftContexts.FromString,
+                    response_serializer=protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftProposals.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,8 +89,8 @@ class Draft:
             request_iterator,
             target,
             '/allsorts.v1.Draft/Propose',
-            protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftContext.SerializeToString,
-            protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftProposal.FromString,
+            protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftContexts.SerializeToString,
+            protos_dot_allsorts_dot_v1_dot_draft__pb2.DraftProposals.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,7 +33,7 @@ class DraftStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DraftAsyncStub: ...
-    Propose: _grpc.StreamStreamMultiCallable[_draft_pb2.DraftContext, _draft_pb2.DraftProposal]
+    Propose: _grpc.StreamStreamMultiCallable[_draft_pb2.DraftContexts, _draft_pb2.DraftProposals]
     """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target. One call
     carries all requests of one target. Between two contexts the draft goes on by itself, as far as it was asked to.
     """
@@ -43,7 +43,7 @@ class DraftAsyncStub(DraftStub):
     """Served by draft workers. The router only pairs draft and target."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Propose: _aio.StreamStreamMultiCallable[_draft_pb2.DraftContext, _draft_pb2.DraftProposal]  # type: ignore[assignment]
+    Propose: _aio.StreamStreamMultiCallable[_draft_pb2.DraftContexts, _draft_pb2.DraftProposals]  # type: ignore[assignment]
     """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target. One call
     carries all requests of one target. Between two contexts the draft goes on by itself, as far as it was asked to.
     """
@@ -54,9 +54,9 @@ class DraftServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Propose(
         self,
-        request_iterator: _MaybeAsyncIterator[_draft_pb2.DraftContext],
+        request_iterator: _MaybeAsyncIterator[_draft_pb2.DraftContexts],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_draft_pb2.DraftProposal], _abc.AsyncIterator[_draft_pb2.DraftProposal]]:
+    ) -> _typing.Union[_abc.Iterator[_draft_pb2.DraftProposals], _abc.AsyncIterator[_draft_pb2.DraftProposals]]:
         """Token ids only, keyed by request, position and epoch; late or stale proposals are dropped by the target. One call
         carries all requests of one target. Between two contexts the draft goes on by itself, as far as it was asked to.
         """

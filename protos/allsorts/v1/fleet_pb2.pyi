@@ -603,6 +603,7 @@ class Capabilities(_message.Message):
     PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     EMBEDS_ONLY_FIELD_NUMBER: _builtins.int
     GRAMMARS_FIELD_NUMBER: _builtins.int
+    TAKES_DRAFTS_FIELD_NUMBER: _builtins.int
     can_continue: _builtins.bool
     can_score: _builtins.bool
     can_embed: _builtins.bool
@@ -626,6 +627,8 @@ class Capabilities(_message.Message):
     """repeats the prompt, with log-probabilities when they are asked for"""
     embeds_only: _builtins.bool
     """has vectors and writes nothing"""
+    takes_drafts: _builtins.bool
+    """verifies the proposals of a draft worker"""
     @_builtins.property
     def grammars(self) -> _containers.RepeatedScalarFieldContainer[Global___GrammarKind.ValueType]:
         """that it keeps its output to"""
@@ -648,10 +651,11 @@ class Capabilities(_message.Message):
         prompt_logprobs: _builtins.bool = ...,
         embeds_only: _builtins.bool = ...,
         grammars: _abc.Iterable[Global___GrammarKind.ValueType] | None = ...,
+        takes_drafts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_continue", b"can_continue", "can_embed", b"can_embed", "can_load", b"can_load", "can_score", b"can_score", "chat", b"chat", "embeds_only", b"embeds_only", "exact_prompt_count", b"exact_prompt_count", "grammars", b"grammars", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "publishes_cache", b"publishes_cache", "reasoning", b"reasoning", "seed", b"seed", "tools", b"tools", "vision", b"vision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_continue", b"can_continue", "can_embed", b"can_embed", "can_load", b"can_load", "can_score", b"can_score", "chat", b"chat", "embeds_only", b"embeds_only", "exact_prompt_count", b"exact_prompt_count", "grammars", b"grammars", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "publishes_cache", b"publishes_cache", "reasoning", b"reasoning", "seed", b"seed", "takes_drafts", b"takes_drafts", "tools", b"tools", "vision", b"vision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

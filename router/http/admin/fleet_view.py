@@ -1,24 +1,29 @@
 """The fleet as ``/admin/fleet`` shows it: plain JSON values, made from a snapshot."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+from protos.contract.events import DraftReport
+from protos.contract.ids import WorkerId
 from protos.contract.joining.versions import own_version
-from protos.contract.worker import Capabilities, Hardware, ModelInstance, Speed
+from protos.contract.worker import DRAFT_ROLE, Capabilities, Hardware, ModelInstance, Speed
 from router.domain.snapshot import FleetSnapshot, SetAside, WorkerView
+from router.speculation.notes import NO_NOTES, DraftNotes
 
 
-def fleet_body(fleet: FleetSnapshot) -> dict[str, Any]:
-    """``{"workers": [...]}``, in the order of their node names."""
+def fleet_body(fleet: FleetSnapshot, notes: DraftNotes = NO_NOTES) -> dict[str, Any]:
+    """``{"workers": [...]}``, in the order of their node names. ``notes``: who drafts for whom, and why not."""
+    names = {view.worker_id: view.profile.node for view in fleet.workers}
     views = sorted(fleet.workers, key=lambda view: (view.profile.node, view.worker_id))
     return {
         "version": fleet.version,
         "allsorts": own_version(),
-        "workers": [_worker(view, fleet.taken_at) for view in views],
+        "workers": [_worker(view, fleet.taken_at, names, notes) for view in views],
     }
 
 
-def _worker(view: WorkerView, now: float) -> dict[str, Any]:
+def _worker(view: WorkerView, now: float, names: Mapping[WorkerId, str], notes: DraftNotes) -> dict[str, Any]:
     profile, load = view.profile, view.load
     return {
         "node": profile.node,
@@ -35,7 +40,13 @@ def _worker(view: WorkerView, now: float) -> dict[str, Any]:
         "protocol_version": profile.protocol_version,
         "hardware": _hardware(profile.hardware),
         "labels": dict(profile.labels),
-        "models": [_model(instance, view.set_aside.get(instance.key), now) for instance in view.models],
+        "role": DRAFT_ROLE if profile.draft_address else "serve",
+        "models": [
+            _model(instance, view.set_aside.get(instance.key), now) for instance in (*view.models, *view.drafts)
+        ],
+        "drafts": [_draft(report, names) for report in view.drafting],
+        "drafts_for": sorted(names.get(one, one) for one in notes.drafts_for.get(view.worker_id, ())),
+        "draft_reason": notes.reasons.get(view.worker_id, ""),
         "running": load.running,
         "waiting": load.waiting,
         "inflight": view.inflight.requests,
@@ -51,6 +62,26 @@ def _worker(view: WorkerView, now: float) -> dict[str, Any]:
         "load_age_s": max(0.0, now - load.observed_at) if load.observed_at else None,
         "rtt_s": view.rtt_s,
         "price_s": load.price_s,
+    }
+
+
+def _draft(report: DraftReport, names: Mapping[WorkerId, str]) -> dict[str, Any]:
+    """How a model gets on with its draft; mean acceptance length is the glossary's."""
+    return {
+        "model": report.model,
+        "quantization": report.quantization,
+        "draft": names.get(report.draft_worker_id, report.draft_worker_id),
+        "rounds": report.rounds,
+        "proposed": report.proposed,
+        "accepted": report.accepted,
+        "mean_acceptance_length": 1.0 + report.accepted / report.rounds if report.rounds else None,
+        "late": report.late,
+        "wasted_s": report.wasted_s,
+        "rtt_s": report.rtt_s,
+        "token_s": report.token_s,
+        "predicted_gain": report.predicted_gain,
+        "measured_gain": report.measured_gain or None,
+        "paused": report.paused,
     }
 
 

@@ -16,6 +16,7 @@ from router.http.server.decoding import decode
 from router.http.server.errors import error_body
 from router.http.server.exchange import JSON, Exchange
 from router.http.server.interfaces import Credentials, Explainer, FleetControl, FleetReader
+from router.speculation.notes import NO_NOTES, DraftNotes
 from router.state.api_keys import KeyRules
 
 T = TypeVar("T")
@@ -44,11 +45,12 @@ class Admin:
     replicas: int
     archive: Archive | None
     rejections: RejectionLog
+    drafts: Callable[[], DraftNotes] = lambda: NO_NOTES
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def show_fleet(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
         """GET /admin/fleet."""
-        return fleet_body(self.fleet.snapshot())
+        return fleet_body(self.fleet.snapshot(), self.drafts())
 
     async def drain(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """POST /admin/drain."""

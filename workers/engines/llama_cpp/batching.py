@@ -17,6 +17,8 @@ from workers.engines.llama_cpp.scheduler import Plan, plan_batch
 from workers.engines.llama_cpp.sequence import Sequence
 from workers.engines.llama_cpp.slots import Slots
 from workers.speculation.acceptance import accept
+from workers.speculation.draft_use import DraftUse
+from workers.speculation.drafter import Drafter
 from workers.speculation.speculator import CPU_SHAPE, GPU_SHAPE, Counts, Speculator
 from workers.speculation.verify_curve import measured
 
@@ -74,6 +76,15 @@ class Batching:
         """Proposals verified and accepted so far; goes on counting."""
         return self._speculator.counts if self._speculator is not None else Counts()
 
+    def use_drafter(self, drafter: Drafter | None, fixed: int = 0) -> DraftUse | None:
+        """Ask this drafter from the next step on; None: none. ``fixed``: so many each round, whether it pays or not.
+        The answer is what comes of it; None: this model's memory cannot be rolled back.
+        """
+        if self._speculator is None:
+            return None
+        self._speculator.drafts = DraftUse(drafter, fixed) if drafter is not None else None
+        return self._speculator.drafts
+
     @property
     def busy(self) -> bool:
         """Whether a step would do anything."""
@@ -103,7 +114,7 @@ class Batching:
         started, began = time.perf_counter(), self.model.clock()
         self._expire()
         self._admit()
-        self._speculate()
+        waited_s = self._speculate()
         plan = plan_batch(self._running, self.options.prefill_tokens, self._rows_of_one)
         if plan.tokens:
             masks, said = self._look_ahead(plan), self._counters.said
@@ -112,7 +123,7 @@ class Batching:
             self._advance(plan)
             self._count(plan, self._counters.said - said, time.perf_counter() - started)
             if self._speculator is not None and not plan.prefills:
-                self._speculator.observe(len(plan.tokens), self.model.clock() - began)
+                self._speculator.observe(len(plan.tokens), self.model.clock() - began - waited_s)
         deltas, self._ended = self._ended, []
         deltas += [self._delta(sequence) for sequence in self._running if sequence.produced > sequence.reported]
         return StepResult(deltas=tuple(deltas), load=self.figures(), cache=self._cache_changes(), at=time.monotonic())
@@ -157,20 +168,26 @@ class Batching:
             sequence.computed = reused
             sequence.cached_tokens = min(reused, sequence.prompt_tokens)
             if self._speculator is not None:
-                sequence.speculation = self._speculator.begin(sequence.tokens, sequence.job.cache_salt)
+                sequence.speculation = self._speculator.begin(
+                    sequence.tokens, sequence.job.cache_salt, sequence.draft_key
+                )
             self._running.append(sequence)
 
-    def _speculate(self) -> None:
-        """Let the text propose its next tokens; while prompts are read, the step has enough to do."""
+    def _speculate(self) -> float:
+        """Let the text propose its next tokens, or a draft model; while prompts are read, the step has enough to do.
+
+        The answer is how long that waited, by the model's clock.
+        """
         running = self._running
         if self._speculator is None or not running or any(sequence.prefilling for sequence in running):
-            return
-        self._speculator.allot(
+            return 0.0
+        waited_s = self._speculator.allot(
             [sequence.speculation for sequence in running],
             [min(sequence.budget - sequence.produced - 1, self._rows_of_one - 1) for sequence in running],
             plain_rows=len(running),
             most_rows=self.options.prefill_tokens,
         )
+        return waited_s if self.model.on_gpu else 0.0  # a processor's own time does not go on meanwhile
 
     def _advance(self, plan: Plan) -> None:
         for (sequence, share), row in zip(plan.shares, plan.first_rows, strict=True):
@@ -213,7 +230,7 @@ class Batching:
         if speculation is None or self._speculator is None:
             return
         if draft:
-            self._speculator.accepted(accepted)
+            self._speculator.accepted(accepted, drafted=speculation.drafted)
             self._slots.all[sequence.slot].tokens.extend(draft[:accepted])
             sequence.computed += accepted
             self.model.trim(sequence.slot, sequence.computed)
@@ -267,7 +284,8 @@ class Batching:
             self._running.remove(sequence)
             self._slots.release(sequence.slot)
             if self._speculator is not None:
-                self._speculator.end(sequence.job.cache_salt, sequence.tokens[sequence.prompt_tokens :])
+                answer = sequence.tokens[sequence.prompt_tokens :]
+                self._speculator.end(sequence.job.cache_salt, answer, sequence.draft_key)
         sequence.speech.end()
         if reason is FinishReason.STOP and sequence.speech.called:
             reason = FinishReason.TOOL_CALLS

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+from protos.contract.events import DraftReport
 from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import Accepted
 from protos.contract.worker import Load
+from workers.drafting.link import DraftLink
 from workers.engines.base import Counted, Embedded, EngineFailed, LoadError, ModelSpec, Progress, Scored, StepResult
 from workers.engines.llama_cpp.embedder import shortened
 from workers.engines.llama_cpp.options import options_of
@@ -88,6 +90,16 @@ class LlamaCppEngine(ModelTable[Runner]):
         counted(prompt_tokens)
         vectors = await asyncio.wrap_future(runner.embed(texts))
         return Embedded(vectors=shortened(vectors, asked.dimensions), prompt_tokens=prompt_tokens)
+
+    # -- drafts ------------------------------------------------------------------------------------------------
+
+    def assign_draft(self, model: str, quantization: str, link: DraftLink | None) -> None:
+        """Pull proposals from a draft worker from now on; None: no more. Raises Refused."""
+        self.find(model, quantization).assign_draft(link)
+
+    def draft_reports(self) -> tuple[DraftReport, ...]:
+        """Of each model that has a draft."""
+        return tuple(report for runner in self.held() if (report := runner.draft_report) is not None)
 
     # -- results -----------------------------------------------------------------------------------------------
 

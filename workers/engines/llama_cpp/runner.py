@@ -12,10 +12,12 @@ from pathlib import Path
 
 import structlog
 
-from protos.contract.events import CacheChange
+from protos.contract.events import CacheChange, DraftReport
 from protos.contract.request import EmbeddingInputs, Job
 from protos.contract.stream import RefusalCode
 from protos.contract.worker import Load, ModelInstance
+from workers.drafting.client import RemoteDrafter
+from workers.drafting.link import DraftLink
 from workers.engines.base import EngineFailed, ModelSpec, Refused, Scored, StepResult
 from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.llama_cpp.batching import Batching
@@ -30,6 +32,7 @@ from workers.engines.llama_cpp.sequence import Preparation, Sequence
 from workers.engines.prompts import Prompts, tokens_per_byte
 from workers.engines.templates.chat_template import with_chat
 from workers.engines.templates.dialogue import dialogue_of
+from workers.speculation.draft_use import DraftUse
 from workers.speculation.speculator import Counts
 
 log = structlog.get_logger(__name__)
@@ -66,10 +69,13 @@ class Runner:
         self._preparation: Preparation | None = None
         self._speculated = Counts()
         self._model: NativeModel | None = None
+        self._vocab_size = 0
         self._thread: threading.Thread | None = None
         self.failed = ""
         self._figures = Load()
         self._embedder: Embedder | None = None
+        self._drafter: RemoteDrafter | None = None
+        self._draft_use: DraftUse | None = None
 
     @property
     def speculated(self) -> Counts:
@@ -151,10 +157,12 @@ class Runner:
                 tokenizer_fingerprint=model.tokenizer_fingerprint(),
                 tokens_per_byte=tokens_per_byte(model),
             )
+            takes_drafts = self._options.speculate and model.can_roll_back
+            facts = replace(facts, capabilities=replace(facts.capabilities, takes_drafts=takes_drafts))
         except BaseException:
             model.close()
             raise
-        self._model = model
+        self._model, self._vocab_size = model, model.vocab_size
         self._embedder = Embedder(partial(NativeEmbedding, model, self._options), self._options.context_tokens)
         marks = marks_in(model, template)
         self._preparation = Preparation(
@@ -211,6 +219,8 @@ class Runner:
             self._wake.wait_for(lambda: self._preparing == 0)
         if self._embedder is not None:
             self._embedder.stop(reason)
+        if self._drafter is not None:
+            self._drafter.close()
         with self._wake:
             if not self.failed:
                 self._hand_over(batching)
@@ -245,6 +255,30 @@ class Runner:
     def abort(self, request_id: str, attempt: int) -> None:
         """End a job within a step."""
         self._send(lambda batching: batching.abort((request_id, attempt)))
+
+    def assign_draft(self, link: DraftLink | None) -> None:
+        """Ask this draft from the next step on; None: none. Raises Refused where tokens cannot be taken back."""
+        if self._drafter is not None and self._drafter.link == link:
+            return
+        if link is not None and not (self._options.speculate and self._model is not None and self._model.can_roll_back):
+            reason = "speculation is off here, or this model's memory cannot take tokens back"
+            raise Refused(RefusalCode.UNSUPPORTED, f"'{self._spec.name}' takes no drafts: {reason}")
+        before, self._draft_use = self._drafter, None
+        self._drafter = drafter = RemoteDrafter(link, self._vocab_size) if link is not None else None
+        fixed = link.draft_length if link is not None else 0
+
+        def use(batching: Batching) -> None:
+            self._draft_use = batching.use_drafter(drafter, fixed)
+
+        self._send(use)
+        if before is not None:
+            threading.Thread(target=before.close, name="draft closes", daemon=True).start()
+
+    @property
+    def draft_report(self) -> DraftReport | None:
+        """How it gets on with its draft; None: it has none."""
+        drafter, use = self._drafter, self._draft_use
+        return None if drafter is None else drafter.report(self.loaded, use)
 
     def score(self, text: str, token_ids: tuple[int, ...]) -> "Future[Scored]":
         """Score once a slot is free. Raises Refused, EngineFailed."""

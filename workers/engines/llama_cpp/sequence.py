@@ -43,6 +43,11 @@ class Sequence:
     speculation: Speculation | None = None  # where the model's memory can be rolled back
 
     @property
+    def draft_key(self) -> str:
+        """Its name for a drafter."""
+        return f"{self.job.request_id}/{self.job.attempt}"
+
+    @property
     def draft(self) -> tuple[int, ...]:
         """Tokens that the next step verifies."""
         return self.speculation.draft if self.speculation is not None else ()

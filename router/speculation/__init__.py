@@ -1,0 +1,1 @@
+"""Drafts for targets: who is paired with whom, and why not."""
