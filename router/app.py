@@ -25,7 +25,10 @@ from router.domain.worker import WorkerState
 from router.errors import AllsortsError, ConfigError
 from router.fleet.control import Control
 from router.fleet.membership import Membership
+from router.fleet.reconciling.desk import FleetDesk
+from router.fleet.reconciling.reconciler import Reconciler
 from router.http.access.origins import AllowedOrigins
+from router.http.admin.desired import DesiredAdmin
 from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
 from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_without_keys
@@ -177,7 +180,8 @@ class RouterNode:
         desk = DraftDesk(membership.snapshot, membership.session_of, clock)
         if self._rank == 0:  # one replica pairs, as one enrols
             membership.on_change(desk.look)
-        http = self._http(security, control, queue, desk)
+        reconciler = self._reconciler(security)
+        http = self._http(security, control, queue, desk, reconciler)
         return _Running(
             security=security,
             service=service,
@@ -210,6 +214,13 @@ class RouterNode:
         self.placer.records.closed = lambda decision: kept.put(msgspec.json.encode(to_record(decision)))
         return kept
 
+    def _reconciler(self, security: Security) -> Reconciler:
+        """It does nothing until somebody wants something of the fleet."""
+        desk = FleetDesk(membership=self.membership, claims=self.claims, clock=self.clock)
+        reconciler = Reconciler(store=security.store, desk=desk, clock=self.clock)
+        security.until_closed(reconciler.run())
+        return reconciler
+
     def _replicas(self, listening: Listening) -> tuple[Replica, ...]:
         """The list workers are told: this replica and its siblings, whose session ports follow from their ranks."""
         grpc = self.config.grpc
@@ -220,7 +231,14 @@ class RouterNode:
             for rank in range(max(self.config.replicas, self._rank + 1))
         )
 
-    def _http(self, security: Security, control: Control, queue: AdmissionQueue, desk: DraftDesk) -> HttpApp:
+    def _http(
+        self,
+        security: Security,
+        control: Control,
+        queue: AdmissionQueue,
+        desk: DraftDesk,
+        reconciler: Reconciler,
+    ) -> HttpApp:
         config, clock, membership, placer = self.config, self.clock, self.membership, self.placer
         pipeline = Pipeline(
             queue=queue,
@@ -261,6 +279,7 @@ class RouterNode:
         return HttpApp(
             inference=inference,
             admin=admin,
+            desired=DesiredAdmin(wishes=reconciler, config=config.http),
             rejections=rejections,
             fleet=membership,
             authenticator=authenticator,

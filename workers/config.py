@@ -12,6 +12,7 @@ import platformdirs
 
 from protos.contract.models.model_name import parse_name
 from protos.contract.worker import DRAFT_ROLE
+from workers.engines.spec import EngineSpec
 from workers.engines.table import DEFAULT_ENGINE, ENGINES
 from workers.errors import WorkerError
 
@@ -61,6 +62,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     when: Literal["always", "plugged-in", "idle"] = "always"  # work is taken
     role: Literal["serve", "draft"] = "serve"  # draft: proposes tokens to other workers, and serves no requests
     listen: str = ""  # host:port where a draft listens; empty: any port, of this machine alone without certificates
+    wait_for_models: bool = False  # the fleet's operator decides what is loaded here, within the caps
+    models_dir: str = ""  # where the files lie that may be loaded then; empty: the system's place for them
     labels: dict[str, str] = {}
     token: str = ""  # join token; none is needed on a loopback fleet
     state_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_state_dir("allsorts"))
@@ -179,6 +182,18 @@ def _check_values(config: WorkerConfig) -> None:
         raise ConfigError(f"there is no engine {config.engine!r}; choose one of {', '.join(ENGINES)}")
     if engine.asks_server and not config.base_url:
         raise ConfigError(no_base_url(engine.name))
+    _check_draft(config, engine)
+    if config.wait_for_models and (engine.asks_server or config.role == DRAFT_ROLE):
+        what = "a draft" if config.role == DRAFT_ROLE else f"engine {config.engine}"
+        raise ConfigError(f"--wait-for-models: {what} serves what it was given, and loads nothing else")
+    if not engine.asks_server and not config.models and not config.wait_for_models:
+        raise ConfigError(
+            f"nothing to serve: give --model NAME=PATH (engine {config.engine}), or --wait-for-models to serve what "
+            "the fleet's operator wants"
+        )
+
+
+def _check_draft(config: WorkerConfig, engine: EngineSpec) -> None:
     if config.role == DRAFT_ROLE and not engine.draft_factory:
         able = ", ".join(name for name, one in ENGINES.items() if one.draft_factory)
         raise ConfigError(f"engine {config.engine!r} drafts for nobody; --role draft works with {able}")
@@ -188,5 +203,3 @@ def _check_values(config: WorkerConfig) -> None:
         host, _, port = config.listen.rpartition(":")
         if not host or not port.isdigit() or not int(port) < 65536:
             raise ConfigError(f"--listen {config.listen!r}: write HOST:PORT, for example 0.0.0.0:8098")
-    if not engine.asks_server and not config.models:
-        raise ConfigError(f"nothing to serve: give --model NAME=PATH (engine {config.engine})")

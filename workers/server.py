@@ -24,6 +24,7 @@ from workers.drafting.link import DraftTls
 from workers.engines.base import Engine, ModelSpec
 from workers.engines.spec import EngineSpec
 from workers.engines.table import engine_spec
+from workers.joining.home import Home
 from workers.joining.neighbourhood import Neighbourhood, asked_threads
 from workers.joining.profile import profile_of
 from workers.neighbours.place import meeting_place
@@ -39,6 +40,7 @@ from workers.serving.draft_links import DraftLinks
 from workers.serving.engine_host import EngineHost
 from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
+from workers.serving.local_files import LocalFiles
 from workers.serving.model_manager import Measure, ModelManager
 from workers.serving.model_room import ModelRoom
 from workers.serving.owner_pause import CONDITIONS_EVERY_S, POWER_EVERY_S, ConditionWatch, OwnerWatch, PauseFile
@@ -82,6 +84,7 @@ async def serve(
         )
     with closing(Neighbourhood(config, engine, profile.hardware)) as near:
         config, known = await asyncio.to_thread(near.agreed, profile)
+        known = replace(known, takes_models=config.wait_for_models, memory_limit_bytes=config.max_memory_bytes)
         specs = tuple(_spec(config, engine, one) for one in models)
         tls = None
         if security is not None:
@@ -94,7 +97,11 @@ async def serve(
         with closing(identity):
             worker = build_worker(
                 WorkerPlan(
-                    profile=known, models=specs, drain_s=config.drain_s, leave_unless_loaded=leave_unless_loaded
+                    profile=known,
+                    models=specs,
+                    drain_s=config.drain_s,
+                    files=await _files(config, engine),
+                    leave_unless_loaded=leave_unless_loaded,
                 ),
                 make_engine=engine.make if door is None else door.make_engine,
                 routers=config.routers,
@@ -167,7 +174,9 @@ def build_worker(
         engine=host,
         models=models,
         jobs=jobs,
-        control=ControlCommands(engine=host, models=models, load_options=load_options or {}),
+        control=ControlCommands(
+            engine=host, models=models, jobs=jobs, files=plan.files, load_options=load_options or {}
+        ),
         availability=availability,
         owner=OwnerWatch(pause, availability, drain_s=plan.drain_s, conditions=conditions) if pause else None,
         sleep=SleepWatch(availability, sessions, sleep_program) if sleep_program is not None else None,
@@ -208,6 +217,15 @@ def _benchmark(config: WorkerConfig, hardware: Hardware, turns: MachineTurns | N
         return None
     store = BenchmarkStore(Path(config.cache_dir) / "benchmarks", config.max_disk_bytes // 2)
     return JoinBenchmark(hardware, Effort(config.benchmark), store, turns)
+
+
+async def _files(config: WorkerConfig, engine: EngineSpec) -> LocalFiles | None:
+    """What lies on this machine for a router to choose from, where it may."""
+    if not config.wait_for_models:
+        return None
+    files = LocalFiles(engine, Path(config.models_dir) if config.models_dir else Home.of().models)
+    await asyncio.to_thread(files.look)
+    return files
 
 
 async def _models(config: WorkerConfig, engine: EngineSpec) -> tuple[ModelConfig, ...]:

@@ -65,14 +65,17 @@ class LoadModel:
     content: ModelContent | None = None
     sources: tuple[str, ...] = ()  # best first: POOL, a URL, or hf:OWNER/REPOSITORY/FILE; empty: POOL
     size_bytes: int = 0  # expected, where the content is not known; 0: nobody knows
+    urgent: bool = False  # somebody waits for it: it is not measured first, unless that was done before
+    order: str = ""  # comes back as ``ModelInstance.ordered``
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnloadModel:
-    """Free a model."""
+    """Free a model. What runs may finish within ``deadline_s``; what is left then comes back as Returned."""
 
     model: str
     quantization: str
+    deadline_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

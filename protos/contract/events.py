@@ -29,6 +29,7 @@ class Hello:
     profile: Profile
     models: tuple[ModelInstance, ...] = ()
     load: Load | None = None
+    files: tuple[ModelInstance, ...] = ()  # of a worker that takes models: what it could load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

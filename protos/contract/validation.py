@@ -50,6 +50,7 @@ MAX_VALUES: Mapping[str, float] = {
     "kv_used": 100.0,
     **dict.fromkeys(("memory_bytes", "usable_memory_bytes", "weights_bytes", "kv_capacity_tokens"), 2.0**50),
     **dict.fromkeys(("size_bytes", "room_bytes", "done_bytes", "total_bytes"), 2.0**50),
+    "memory_limit_bytes": 2.0**50,
     "context_tokens": float(MAX_CONTEXT),
     "load.context_tokens": MAX_COUNTED,  # of all that run there
     **dict.fromkeys(("prefill_tokens_pending", "expected_remaining_tokens"), MAX_COUNTED),
@@ -71,6 +72,8 @@ def check_hello(hello: pb.Hello) -> None:
     """Raises OutOfBounds."""
     if len(hello.models) > MAX_MODELS:
         raise OutOfBounds(f"hello names {len(hello.models)} models, more than {MAX_MODELS}")
+    if len(hello.files) > MAX_MODELS:
+        raise OutOfBounds(f"hello names {len(hello.files)} files, more than {MAX_MODELS}")
     for name in (hello.worker_id, hello.profile.node):
         if len(name) > MAX_NAME or not name.isprintable():
             raise OutOfBounds(f"hello has a name that is longer than {MAX_NAME} characters or not printable")

@@ -154,6 +154,7 @@ class InstanceState(StrEnum):
     FAILED = "failed"
     UNLOADED = "unloaded"
     FETCHING = "fetching"  # its files are on their way
+    UNLOADING = "unloading"  # takes nothing new, finishes what runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +189,7 @@ class ModelInstance:
     output_format: str = ""  # how its own output marks thoughts and calls; where equal, one goes on for the other
     sampling: SamplingDefaults | None = None  # as its file says it should be sampled
     content: str = ""  # SHA-256 of its content (protos/contract/files); empty: not known (yet)
+    ordered: str = ""  # the order of the router that had it loaded; empty: the machine's owner chose it
 
     @property
     def key(self) -> tuple[str, str]:
@@ -240,6 +242,8 @@ class Profile:
     version: str = ""  # of Allsorts
     role: str = ""
     draft_address: str = ""  # host:port where a draft listens
+    takes_models: bool = False  # a router may load and unload models here
+    memory_limit_bytes: int = 0  # all its models together, by its owner; 0: what the hardware lets it
 
     @property
     def drafts(self) -> bool:

@@ -34,3 +34,5 @@ class WorkerProfile:
     version: str = ""
     protocol_version: int = 1
     draft_address: str = ""  # where it listens as a draft; empty: it serves requests
+    takes_models: bool = False  # an operator decides what is loaded there
+    memory_limit_bytes: int = 0  # all its models together, by its owner; 0: what the hardware lets it

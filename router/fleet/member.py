@@ -26,6 +26,9 @@ class Member:
     models: dict[tuple[str, str], ModelInstance] = field(default_factory=dict)
     model_breakers: dict[tuple[str, str], Breaker] = field(default_factory=dict)  # of those something stands against
     drafting: dict[tuple[str, str], DraftReport] = field(default_factory=dict)  # by its own models
+    files: tuple[ModelInstance, ...] = ()  # that could be loaded there
+    progress: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)  # of loads: share done, in words
+    used: dict[tuple[str, str], float] = field(default_factory=dict)  # when a request for a model last went through
     load: Load = field(default_factory=Load)
     rtt_s: float = 0.0
     away_reason: str = ""  # in its own words

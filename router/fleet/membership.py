@@ -96,6 +96,10 @@ class Membership:
         """The member record; None for a stranger."""
         return self._members.get(worker_id)
 
+    def members(self) -> tuple[Member, ...]:
+        """Everyone in the table, in the order they came."""
+        return tuple(self._members.values())
+
     def find(self, node: str) -> Member:
         """A member by node name or worker id; raises NotFound naming those there are."""
         for member in self._members.values():
@@ -122,6 +126,7 @@ class Membership:
         *,
         cordoned: bool,
         rules: ModelRules = ANY_MODEL,
+        files: tuple[ModelInstance, ...] = (),
     ) -> Member:
         """A session said hello. A newer session of the same worker replaces the older one. Raises Unavailable when the
         fleet is full.
@@ -145,6 +150,7 @@ class Membership:
         member.lost_at = None
         member.cordoned = cordoned
         member.rules = rules
+        member.files = files
         self._forget_load(member)
         self._advance(member, Event.HELLO)
         member.models, member.announced, member.drafting = {}, {}, {}
@@ -193,8 +199,9 @@ class Membership:
         self._claims.reflected(member.worker_id, load.last_command)
         self._changed(member)
 
-    def set_model(self, member: Member, instance: ModelInstance) -> None:
-        """A model's state, speed or error changed."""
+    def set_model(self, member: Member, instance: ModelInstance, progress: tuple[float, str] = (0.0, "")) -> None:
+        """A model's state, speed or error changed, or it came further: which share is done, and in words."""
+        member.progress[instance.model, instance.quantization] = progress
         self._set_model(member, instance)
         self._follow_models(member)
         self._changed(member)
@@ -263,6 +270,7 @@ class Membership:
         member = self._members.get(worker_id)
         if member is None:
             return
+        member.used[model] = self._clock.now()
         if member.model_breakers.pop(model, None) is not None:
             self._changed(member)
             self._log.info("breaker.closed", worker=worker_id, model=model)
@@ -315,6 +323,8 @@ class Membership:
             member.models.pop(key, None)
             member.drafting.pop(key, None)
             member.announced.pop(key, None)
+            member.progress.pop(key, None)
+            member.used.pop(key, None)
             return
         member.announced[key] = _keep_facts(member.announced.get(key), instance)
         self._believe(member, key)

@@ -19,6 +19,7 @@ from protos.contract.events import (
     ScoreResult,
     Step,
 )
+from protos.contract.printable import one_line
 from protos.contract.stream import Accepted, Refusal, Returned
 from protos.contract.validation import MAX_MODELS, OutOfBounds
 from protos.contract.worker import Load
@@ -35,6 +36,8 @@ MAX_STRAYS = 20_000
 """Deltas for attempts nobody waits for that a session may send: late tokens after an abort are normal, a flood
 of tokens for other people's requests is not."""
 
+MAX_MESSAGE = 200
+"""Characters kept of what a worker says of a load."""
 
 Tell = Callable[[scheduling.Event], None]
 """The way to the scheduler."""
@@ -115,7 +118,9 @@ class EventHandler:
         self._session.progressed()
         if len(self._member.models) >= MAX_MODELS and progress.model.key not in self._member.models:
             raise ProtocolViolation(f"more than {MAX_MODELS} models on one worker")
-        self._membership.set_model(self._member, progress.model)
+        self._membership.set_model(
+            self._member, progress.model, (progress.fraction, one_line(progress.message)[:MAX_MESSAGE])
+        )
 
     def _draft(self, report: DraftReport) -> None:
         self._membership.set_draft(self._member, report)

@@ -213,18 +213,22 @@ class FleetService(pb_grpc.FleetServicer):
         """Into the fleet. With many models one at a time, each after three times what the last one took: whoever comes
         again and again with all that a hello may hold has a quarter of the router's time.
         """
-        rules = _rules(admitted)
         if len(hello.models) <= FEW_MODELS:
-            return self._membership.join(session, profile, hello.models, cordoned=admitted.cordoned, rules=rules)
+            return self._enter(session, profile, hello, admitted)
         async with self._joining:
             began = self._clock.now()
-            member = self._membership.join(session, profile, hello.models, cordoned=admitted.cordoned, rules=rules)
+            member = self._enter(session, profile, hello, admitted)
             try:
                 await asyncio.sleep(min(3.0 * (self._clock.now() - began), LONGEST_TURN_S))
             except BaseException:  # the call was cancelled: nobody else would end the session
                 self._gone(session)
                 raise
         return member
+
+    def _enter(self, session: WorkerSession, profile: WorkerProfile, hello: Hello, admitted: Admitted) -> Member:
+        return self._membership.join(
+            session, profile, hello.models, cordoned=admitted.cordoned, rules=_rules(admitted), files=hello.files
+        )
 
     async def _run(self, session: WorkerSession, member: Member, context: Any) -> None:
         handler = EventHandler(
@@ -339,6 +343,8 @@ def _profile(hello: Hello, admitted: Admitted) -> WorkerProfile:
         version=said.version,
         protocol_version=hello.protocol_version,
         draft_address=said.draft_address if said.drafts else "",
+        takes_models=said.takes_models,
+        memory_limit_bytes=said.memory_limit_bytes,
     )
 
 

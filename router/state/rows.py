@@ -72,6 +72,14 @@ class ResponseRow(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float = 0.0
 
 
+class DesiredRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator wants of the fleet. ``state``: JSON, as ``router.fleet.desired`` reads it."""
+
+    version: int  # grows by one with every change; 0: nothing was ever wanted
+    state: str
+    applied_at: float = 0.0
+
+
 class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     """Something a person may ask about later. Never holds a secret."""
 

@@ -23,7 +23,7 @@ from router.state.join_rules import (
     stranger,
     why_not,
 )
-from router.state.rows import AuditLine, AuthorityRow, KeyRow, ResponseRow, TokenRow, WorkerRow
+from router.state.rows import AuditLine, AuthorityRow, DesiredRow, KeyRow, ResponseRow, TokenRow, WorkerRow
 
 T = TypeVar("T")
 
@@ -71,6 +71,12 @@ class Store(Protocol):
     async def set_cordoned(self, worker_id: str, cordoned: bool) -> None: ...  # noqa: D102
     async def revoke(self, worker_id: str, node: str, reason: str, now: float) -> None: ...  # noqa: D102
     async def refuse_model(self, worker_id: str, node: str, model: str) -> None: ...  # noqa: D102
+    async def desired(self) -> DesiredRow | None: ...  # noqa: D102
+
+    async def replace_desired(self, row: DesiredRow) -> bool:
+        """Keep what is wanted of the fleet from now on; False when its version is not the next one."""
+        ...
+
     async def audit(self, line: AuditLine) -> None: ...  # noqa: D102
     async def audit_lines(self, limit: int = 100) -> list[AuditLine]: ...  # noqa: D102
     async def remember(self, name: str, value: str) -> None: ...  # noqa: D102
@@ -211,6 +217,24 @@ class BackedStore:
             tx.put("worker", worker_id, _encode(msgspec.structs.replace(known, refused_models=refused)))
 
         await self._transact(work)
+
+    # -- the desired state -----------------------------------------------------------------------------
+
+    async def desired(self) -> DesiredRow | None:
+        """What is wanted of the fleet; None when nothing ever was."""
+        return await self._transact(lambda tx: get_row(tx, "desired", "fleet", DesiredRow))
+
+    async def replace_desired(self, row: DesiredRow) -> bool:
+        """Keep what is wanted of the fleet from now on; see ``Store``."""
+
+        def work(tx: Transaction) -> bool:
+            known = get_row(tx, "desired", "fleet", DesiredRow)
+            if row.version != (known.version if known is not None else 0) + 1:
+                return False
+            tx.put("desired", "fleet", _encode(row))
+            return True
+
+        return await self._transact(work)
 
     # -- audit and small facts -------------------------------------------------------------------------
 

@@ -14,13 +14,17 @@ import uvicorn
 from protos.contract.ids import WorkerId
 from protos.contract.stream import FinishReason, TokenLogprob, TopLogprob, Usage
 from router.app import RouterNode
-from router.config import HttpConfig
+from router.config import FleetConfig, HttpConfig
 from router.domain.answer import AnswerHead, Chunk, Continuation
 from router.domain.clock import Clock, SystemClock
 from router.domain.principal import LOCAL, Principal, Scope
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.errors import AllsortsError, NotFound, UnknownModel
+from router.fleet.membership import Membership
+from router.fleet.reconciling.desk import FleetDesk
+from router.fleet.reconciling.reconciler import Reconciler
+from router.http.admin.desired import DesiredAdmin
 from router.http.admin.operations import Admin, Archive
 from router.http.admin.rejection_log import RejectionLog
 from router.http.auth.meters import Reservation
@@ -32,6 +36,7 @@ from router.http.server.body_budget import BodyBudget
 from router.http.server.bounded_connection import BoundedConnection
 from router.http.server.connection_book import ConnectionBook
 from router.http.server.interfaces import Authenticator, Credentials, Explainer, FleetControl, FleetReader, Pipeline
+from router.scheduling.claims import Claims
 from router.scheduling.placement.quality import TabulatedQuality
 from router.state.store import BackedStore
 from router.telemetry.metrics import Metrics
@@ -234,6 +239,9 @@ def http_app(
     """An ``HttpApp`` put together as ``router.app`` does it, without a placer's guess of output tokens."""
     authenticator, metrics = authenticator or OpenAuthenticator(), metrics or Metrics()
     config, clock, rejections = config or HttpConfig(), clock or SystemClock(), RejectionLog()
+    claims = Claims()
+    desk = FleetDesk(membership=Membership(FleetConfig(), clock, claims), claims=claims, clock=clock)
+    wishes = Reconciler(store=BackedStore(MemoryBackend()), desk=desk, clock=clock)
     inference = Inference(
         pipeline=pipeline,
         fleet=fleet,
@@ -263,6 +271,7 @@ def http_app(
     return HttpApp(
         inference=inference,
         admin=admin,
+        desired=DesiredAdmin(wishes=wishes, config=config),
         rejections=rejections,
         fleet=fleet,
         authenticator=authenticator,

@@ -67,6 +67,9 @@ class JoinBenchmark:
         if key and self._store is not None and (speed := self._store.read(key)) is not None:
             log.info("benchmark.cached", model=loaded.model, prefill_tokens_per_s=round(speed.prefill_tokens_per_s))
             return speed
+        if spec.urgent:
+            log.info("benchmark.skipped", model=loaded.model, reason="somebody waits for it")
+            return None
         async with contextlib.nullcontext(True) if self._turns is None else self._turns.measuring(say) as alone:
             speed = await self._measured(engine, reader, loaded)
         if speed is not None:

@@ -14,7 +14,17 @@ from workers.cli.alone import run_alone
 from workers.cli.given_token import HELP as TOKEN_HELP
 from workers.cli.given_token import given_token
 from workers.cli.join_steps import JoinSteps, JoinWish
-from workers.cli.worker import EXPECTED, BatteryPrice, Listen, MaxCores, MaxDisk, MaxMemory, Role, WhenOption
+from workers.cli.worker import (
+    EXPECTED,
+    BatteryPrice,
+    Listen,
+    MaxCores,
+    MaxDisk,
+    MaxMemory,
+    Role,
+    WaitForModels,
+    WhenOption,
+)
 from workers.config import parse_model
 from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP
 from workers.joining.home import Home
@@ -34,6 +44,7 @@ def join(
         list[str] | None, typer.Option(metavar="NAME=PATH", help="Serve this; may be repeated. Else you are asked.")
     ] = None,
     models: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where model files lie.")] = None,
+    wait_for_models: WaitForModels = False,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = DEFAULT_ENGINE,
     base_url: Annotated[str | None, typer.Option(help="The running server's base URL, with --engine openai.")] = None,
     node: Annotated[str | None, typer.Option(help="This machine's name in the fleet.")] = None,
@@ -69,6 +80,8 @@ def join(
 
       allsorts join head.local:8099 --token as1.… --role draft --model llama-3.2-1b=models/llama-3.2-1b-q4_k_m.gguf
 
+      allsorts join head.local:8099 --token as1.… --wait-for-models --max-memory 16GiB
+
       allsorts join head.local:8099            (again, later: the key from the first time is enough)
 
     """
@@ -76,6 +89,8 @@ def join(
     home = Home.of(state_dir, models=models)
     flags: dict[str, Any] = {
         "engine": engine,
+        "wait_for_models": wait_for_models or None,
+        "models_dir": str(home.models),
         "base_url": base_url,
         "node": node,
         "context_tokens": context,

@@ -142,6 +142,7 @@ class JoinSteps:
             log=str(self._log or "standard error"),
             models=[(one.name, one.path) for one in wish.named],
             base_url=flags["base_url"] or "",
+            waits_for_models=flags["wait_for_models"],
             needs_bytes=sum(needs),
             threads=self._threads(compute_cores(profile.hardware)),
             benchmark=flags["benchmark"] or "full",
@@ -192,7 +193,7 @@ class JoinSteps:
 
     def _configure(self, joined: Joined) -> WorkerConfig:
         models = self._wish.named
-        if not models and not self._engine.asks_server:
+        if not models and not self._engine.asks_server and not self._flags["wait_for_models"]:
             ask = self._view.ask if self._wish.ask else None
             option = choose(self._engine, joined.offers, self._wish.home.models, ask=ask)
             why = f" ({option.offer.reason})" if option.offer and option.offer.reason else ""
@@ -262,6 +263,7 @@ class JoinSteps:
                 command += [flag, str(value)]
         command += ["--role", config.role] if config.role != "serve" else []
         command += ["--listen", config.listen] if config.listen else []
+        command += ["--wait-for-models", "--models", config.models_dir] if config.wait_for_models else []
         command += ["--auto-upgrade"] if self._wish.auto_upgrade else []
         command += ["--when", config.when] if config.when != "always" else []
         if self._flags["battery_price_s"] is not None:

@@ -42,6 +42,10 @@ BatteryPrice = Annotated[
     float | None,
     typer.Option(min=0, metavar="S", help="On battery a request must be better off here by so many seconds (5)."),
 ]
+WaitForModels = Annotated[
+    bool,
+    typer.Option("--wait-for-models", help="Let the fleet's operator load and unload models here (fleet.toml)."),
+]
 MaxDisk = Annotated[
     int | None, typer.Option(parser=size, metavar="SIZE", help="Keep at most this on disk: logs, measurements.")
 ]
@@ -64,6 +68,8 @@ def worker(
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="A model to serve: GGUF file, folder or profile; may be repeated."),
     ] = None,
+    wait_for_models: WaitForModels = False,
+    models: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where files lie that may be loaded.")] = None,
     base_url: Annotated[str | None, typer.Option(help="The running server's base URL, with --engine openai.")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Longest prompt plus output, in tokens.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Sequences that run together.")] = None,
@@ -89,6 +95,8 @@ def worker(
     Examples:
       allsorts worker --router 127.0.0.1:8100 --model smollm2-135m=models/smollm2-135m-q8_0.gguf
 
+      allsorts worker --wait-for-models --models ~/models        (what `allsorts apply fleet.toml` wants there)
+
       allsorts worker --engine openai --base-url http://127.0.0.1:11434/v1
 
       allsorts worker --config worker.toml --label site=lab
@@ -101,6 +109,8 @@ def worker(
             "routers": tuple(router or ()),
             "engine": engine,
             "models": [_builtins(one) for one in model or ()],
+            "wait_for_models": wait_for_models or None,
+            "models_dir": str(models.absolute()) if models else None,
             "base_url": base_url,
             "context_tokens": context,
             "slots": slots,

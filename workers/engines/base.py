@@ -63,6 +63,8 @@ class ModelSpec:
     context_tokens: int = 0  # 0: the engine's default for this model
     slots: int = 0  # 0: the engine's default
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
+    order: str = ""  # of the router that wants it loaded; empty: this machine's owner does
+    urgent: bool = False  # somebody waits for it: it is not measured first, unless that was done before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

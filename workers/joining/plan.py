@@ -23,6 +23,7 @@ class JoinPlan:
     log: str  # where its logs go
     models: Sequence[tuple[str, str]] = ()
     base_url: str = ""
+    waits_for_models: bool = False
     needs_bytes: int = 0
     threads: int = 0  # that it computes on, where that is a processor; 0: the engine decides
     benchmark: str = "full"
@@ -72,6 +73,9 @@ def _serves(plan: JoinPlan) -> str:
     if plan.base_url:
         names = ", ".join(name for name, _ in plan.models) or "every model it has"
         return f"{names}, through the server at {plan.base_url}"
+    if plan.waits_for_models:
+        also = "".join(f"{name}, " for name, _ in plan.models)
+        return f"{also}what the fleet's operator has loaded of the files in {plan.home.models}"
     if not plan.models:
         return f"one of the models ({plan.engine.model_files or plan.engine.serves}) in {plan.home.models}"
     return ", ".join(f"{name} from {path}" for name, path in plan.models)

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 
 from protos.contract.commands import LoadModel, Score, UnloadModel
 from protos.contract.events import ScoreResult, WorkerEvent
+from protos.contract.worker import InstanceState
 from workers.engines.base import EngineError, ModelSpec
 from workers.serving.engine_host import EngineHost
+from workers.serving.job_table import JobTable
+from workers.serving.local_files import LocalFiles
 from workers.serving.model_manager import ModelManager
 from workers.serving.tasks import TaskSet
 from workers.session.session import Session
@@ -15,22 +18,30 @@ ControlCommand = Score | LoadModel | UnloadModel
 MAX_CONTROL_COMMANDS = 64
 """So many may be under way at once; beyond it the answer is an error where one is awaited."""
 
+UNDER_WAY = (InstanceState.LOADING, InstanceState.BENCHMARKING, InstanceState.READY, InstanceState.UNLOADING)
+
 TOO_MANY = "too many requests of this kind run"
 
 
 class ControlCommands:
-    """Carries them out, each in a task of its own. ``load_options``: of models that a router loads."""
+    """Carries them out, each in a task of its own. ``load_options``: of models that a router loads; ``files``: what
+    lies here that it may have loaded, None: it may name any path.
+    """
 
     def __init__(
         self,
         *,
         engine: EngineHost,
         models: ModelManager,
+        jobs: JobTable,
+        files: LocalFiles | None = None,
         load_options: Mapping[str, str | int | float | bool],
         max_at_once: int = MAX_CONTROL_COMMANDS,
     ) -> None:
         self._engine = engine
         self._models = models
+        self._jobs = jobs
+        self._files = files
         self._load_options = load_options
         self._max_at_once = max_at_once
         self._tasks = TaskSet()
@@ -51,18 +62,36 @@ class ControlCommands:
             case Score():
                 session.put_event(await self._score(command))
             case LoadModel():
-                await self._models.load(
-                    ModelSpec(
-                        name=command.model,
-                        path=command.path,
-                        quantization=command.quantization,
-                        context_tokens=command.context_tokens,
-                        slots=command.slots,
-                        options=dict(self._load_options),
-                    )
-                )
+                await self._load(command)
             case UnloadModel():
-                await self._models.unload(command.model, command.quantization)
+                await self._unload(command)
+
+    async def _load(self, command: LoadModel) -> None:
+        """Every router replica may order the same: what is loaded, or on its way, is not loaded again."""
+        key = (command.model, command.quantization)
+        if any(one.key == key and one.state in UNDER_WAY for one in self._models.reports):
+            return
+        await self._models.load(
+            ModelSpec(
+                name=command.model,
+                path=command.path if self._files is None else self._files.path_of(command.path),
+                quantization=command.quantization,
+                context_tokens=command.context_tokens,
+                slots=command.slots,
+                options=dict(self._load_options),
+                order=command.order,
+                urgent=command.urgent,
+            )
+        )
+
+    async def _unload(self, command: UnloadModel) -> None:
+        """It takes nothing new from now on; what runs may finish in time, and goes back else."""
+        model, quantization = command.model, command.quantization
+        if not self._models.retire(model, quantization):
+            return
+        if not await self._jobs.drained_of(model, quantization, command.deadline_s):
+            self._jobs.return_all(f"{model} is being unloaded", of=(model, quantization))
+        await self._models.unload(model, quantization)
 
     async def _score(self, command: Score) -> ScoreResult:
         engine = self._engine.engine

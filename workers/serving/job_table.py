@@ -67,6 +67,7 @@ class JobTable:
         self._records: dict[AttemptKey, _Record] = {}
         self._empty = asyncio.Event()
         self._empty.set()
+        self._left = asyncio.Event()  # some job ended
         self.closed_because = ""
 
     def __len__(self) -> int:
@@ -250,6 +251,7 @@ class JobTable:
             record.deadline.cancel()
         if self._records.get(key) is record:
             del self._records[key]
+        self._left.set()
         if not self._records:
             self._empty.set()
 
@@ -267,9 +269,11 @@ class JobTable:
             if record.outlet is outlet:
                 self._drop(key, record, "its session broke")
 
-    def return_all(self, reason: str) -> None:
-        """Give every job back to the router, as far as it got."""
+    def return_all(self, reason: str, *, of: tuple[str, str] | None = None) -> None:
+        """Give every job (``of`` a model and quantization) back to the router, as far as it got."""
         for key, record in list(self._records.items()):
+            if of is not None and not _concerns(record.job, *of):
+                continue
             self._drop(key, record, reason)
             record.outlet.put_event(Returned(request_id=key[0], attempt=key[1], reason=reason))
 
@@ -313,6 +317,21 @@ class JobTable:
         except TimeoutError:
             return False
         return True
+
+    async def drained_of(self, model: str, quantization: str, deadline_s: float) -> bool:
+        """Wait until no job of one model is left; False when ``deadline_s`` passed first."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                while any(_concerns(one.job, model, quantization) for one in self._records.values()):
+                    self._left.clear()
+                    await self._left.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _concerns(job: Job, model: str, quantization: str) -> bool:
+    return job.model == model and job.quantization in ("", quantization)
 
 
 def _last_words(

@@ -101,6 +101,7 @@ class ModelManager:
             state=InstanceState.LOADING,
             file=Path(spec.path).name,
             error=why,
+            ordered=spec.order,
         )
         self._specs[pending.key] = spec
         self._set(pending, 0.0, "waiting for its turn" if self._turn.locked() else "loading")
@@ -141,7 +142,8 @@ class ModelManager:
         return loaded
 
     async def _measured(self, spec: ModelSpec, pending: ModelInstance, loaded: ModelInstance) -> None:
-        report = replace(loaded, file=loaded.file or pending.file, state=InstanceState.BENCHMARKING)
+        file = loaded.file or pending.file
+        report = replace(loaded, file=file, state=InstanceState.BENCHMARKING, ordered=spec.order)
         if report.key != pending.key:  # the file told better than its name
             del self._reports[pending.key]
             self._specs[report.key] = self._specs.pop(pending.key)
@@ -171,13 +173,22 @@ class ModelManager:
             self._current.cancel()
             self._current = None
 
+    def retire(self, model: str, quantization: str) -> bool:
+        """Take no new work for a model that is to be unloaded; False where there is none, or it goes already."""
+        report = self._reports.get((model, quantization))
+        if report is None or report.state is InstanceState.UNLOADING:
+            return False
+        if report.state in (InstanceState.BENCHMARKING, InstanceState.READY):
+            self._set(replace(report, state=InstanceState.UNLOADING), 0.0, "finishes what runs")
+        return True
+
     async def unload(self, model: str, quantization: str) -> None:
         """Free a model; unknown ones are ignored."""
         report = self._reports.pop((model, quantization), None)
         if report is None:
             return
         spec = self._specs.pop(report.key, None)
-        if report.state in (InstanceState.BENCHMARKING, InstanceState.READY):
+        if report.state in (InstanceState.BENCHMARKING, InstanceState.READY, InstanceState.UNLOADING):
             await self._engine.engine.unload(model, quantization)
         if spec is not None:
             self._give_back(spec)

@@ -31,6 +31,7 @@ from workers.serving.draft_links import DraftLinks
 from workers.serving.engine_host import EngineHost
 from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable
+from workers.serving.local_files import LocalFiles
 from workers.serving.model_manager import ModelManager
 from workers.serving.owner_pause import OwnerWatch
 from workers.serving.sleep_watch import SleepWatch
@@ -51,6 +52,7 @@ class WorkerPlan:
     profile: Profile
     models: tuple[ModelSpec, ...]
     drain_s: float = 20.0  # how long a stop lets running requests finish
+    files: LocalFiles | None = None  # that a router may have loaded
     leave_unless_loaded: bool = False  # a worker none of whose models loads at the start has no business in the fleet
 
 
@@ -204,6 +206,7 @@ class Worker:
             incarnation=self._incarnation,
             profile=self._plan.profile,
             models=self._models.reports,
+            files=self._plan.files.reports if self._plan.files is not None else (),
         )
 
     def load_figures(self) -> Load:

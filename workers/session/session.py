@@ -50,6 +50,7 @@ class Introduction:
     incarnation: str
     profile: Profile
     models: tuple[ModelInstance, ...]
+    files: tuple[ModelInstance, ...] = ()  # that could be loaded
 
 
 class SessionOwner(Protocol):
@@ -319,6 +320,7 @@ class Session:
             incarnation=who.incarnation,
             profile=who.profile,
             models=who.models,
+            files=who.files,
             load=self._load.report(),
         )
 

@@ -38,6 +38,8 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     MODEL_STATE_UNLOADED: _ModelState.ValueType  # 5
     MODEL_STATE_FETCHING: _ModelState.ValueType  # 6
     """its files are on their way; older peers take it for LOADING"""
+    MODEL_STATE_UNLOADING: _ModelState.ValueType  # 7
+    """takes nothing new, finishes what runs; older peers take it for LOADING"""
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper): ...
 
@@ -49,6 +51,8 @@ MODEL_STATE_FAILED: ModelState.ValueType  # 4
 MODEL_STATE_UNLOADED: ModelState.ValueType  # 5
 MODEL_STATE_FETCHING: ModelState.ValueType  # 6
 """its files are on their way; older peers take it for LOADING"""
+MODEL_STATE_UNLOADING: ModelState.ValueType  # 7
+"""takes nothing new, finishes what runs; older peers take it for LOADING"""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
 class _FinishReason:
@@ -693,6 +697,7 @@ class ModelInstance(_message.Message):
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    ORDERED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the public name: "smollm2-135m" """
     quantization: _builtins.str
@@ -734,6 +739,8 @@ class ModelInstance(_message.Message):
     """
     content: _builtins.str
     """sha256 of its ModelContent; empty: not known (yet)"""
+    ordered: _builtins.str
+    """LoadModel.order, where a router ordered it; empty: the machine's owner chose it"""
     @_builtins.property
     def capabilities(self) -> Global___Capabilities: ...
     @_builtins.property
@@ -773,10 +780,11 @@ class ModelInstance(_message.Message):
         output_format: _builtins.str = ...,
         sampling: Global___SamplingDefaults | None = ...,
         content: _builtins.str = ...,
+        ordered: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "sampling", b"sampling", "speed", b"speed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "content", b"content", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "output_format", b"output_format", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "sampling", b"sampling", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "content", b"content", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "ordered", b"ordered", "output_format", b"output_format", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "sampling", b"sampling", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -868,6 +876,8 @@ class Profile(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     DRAFT_ADDRESS_FIELD_NUMBER: _builtins.int
+    TAKES_MODELS_FIELD_NUMBER: _builtins.int
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     engine: _builtins.str
     """"llama.cpp", "vllm", "openai", "simulated", "transformers" """
@@ -880,6 +890,10 @@ class Profile(_message.Message):
     """"": serves requests; "draft": proposes tokens to other workers, and serves none"""
     draft_address: _builtins.str
     """host:port where a draft listens"""
+    takes_models: _builtins.bool
+    """a router may load and unload models here"""
+    memory_limit_bytes: _builtins.int
+    """all its models together, by its owner; 0: what the hardware lets it"""
     @_builtins.property
     def hardware(self) -> Global___Hardware: ...
     @_builtins.property
@@ -896,10 +910,12 @@ class Profile(_message.Message):
         version: _builtins.str = ...,
         role: _builtins.str = ...,
         draft_address: _builtins.str = ...,
+        takes_models: _builtins.bool = ...,
+        memory_limit_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_address", b"draft_address", "engine", b"engine", "engine_version", b"engine_version", "hardware", b"hardware", "labels", b"labels", "node", b"node", "platform", b"platform", "role", b"role", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_address", b"draft_address", "engine", b"engine", "engine_version", b"engine_version", "hardware", b"hardware", "labels", b"labels", "memory_limit_bytes", b"memory_limit_bytes", "node", b"node", "platform", b"platform", "role", b"role", "takes_models", b"takes_models", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -992,6 +1008,7 @@ class Hello(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     oldest_protocol_version: _builtins.int
     worker_id: _builtins.str
@@ -1003,6 +1020,10 @@ class Hello(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInstance]: ...
     @_builtins.property
     def load(self) -> Global___Load: ...
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInstance]:
+        """Of a worker that takes models: what lies on this machine and could be loaded, as the headers tell."""
+
     def __init__(
         self,
         *,
@@ -1013,10 +1034,11 @@ class Hello(_message.Message):
         profile: Global___Profile | None = ...,
         models: _abc.Iterable[Global___ModelInstance] | None = ...,
         load: Global___Load | None = ...,
+        files: _abc.Iterable[Global___ModelInstance] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "load", b"load", "models", b"models", "oldest_protocol_version", b"oldest_protocol_version", "profile", b"profile", "protocol_version", b"protocol_version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "incarnation", b"incarnation", "load", b"load", "models", b"models", "oldest_protocol_version", b"oldest_protocol_version", "profile", b"profile", "protocol_version", b"protocol_version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2520,6 +2542,8 @@ class LoadModel(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    URGENT_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     quantization: _builtins.str
     path: _builtins.str
@@ -2528,6 +2552,10 @@ class LoadModel(_message.Message):
     slots: _builtins.int
     size_bytes: _builtins.int
     """expected, where the content is not known; 0: nobody knows"""
+    urgent: _builtins.bool
+    """somebody waits for it: it is not measured first, unless that was done before"""
+    order: _builtins.str
+    """comes back as ModelInstance.ordered"""
     @_builtins.property
     def content(self) -> Global___ModelContent:
         """What must lie there. A worker that lacks it fetches it first. Unset: whatever lies at path."""
@@ -2547,10 +2575,12 @@ class LoadModel(_message.Message):
         content: Global___ModelContent | None = ...,
         sources: _abc.Iterable[_builtins.str] | None = ...,
         size_bytes: _builtins.int = ...,
+        urgent: _builtins.bool = ...,
+        order: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "context_tokens", b"context_tokens", "model", b"model", "path", b"path", "quantization", b"quantization", "size_bytes", b"size_bytes", "slots", b"slots", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "context_tokens", b"context_tokens", "model", b"model", "order", b"order", "path", b"path", "quantization", b"quantization", "size_bytes", b"size_bytes", "slots", b"slots", "sources", b"sources", "urgent", b"urgent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2727,17 +2757,21 @@ class UnloadModel(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
+    DEADLINE_S_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     quantization: _builtins.str
+    deadline_s: _builtins.float
+    """what runs may finish until then; what is left comes back as Returned"""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         quantization: _builtins.str = ...,
+        deadline_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "quantization", b"quantization"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "model", b"model", "quantization", b"quantization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -51,7 +51,10 @@ def _error_in_one_line(content: dict[str, Any]) -> None:
 
 
 _KINDS: dict[type, tuple[str, Record[Any, Any]]] = {
-    Hello: ("hello", Record(Hello, pb.Hello, {"profile": PROFILE, "models": INSTANCE, "load": LOAD})),
+    Hello: (
+        "hello",
+        Record(Hello, pb.Hello, {"profile": PROFILE, "models": INSTANCE, "files": INSTANCE, "load": LOAD}),
+    ),
     Accepted: ("accepted", ACCEPTED),
     Refusal: ("refusal", REFUSAL),
     Returned: ("returned", RETURNED),

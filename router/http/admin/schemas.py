@@ -5,6 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from router.fleet.desired.values import DesiredState
+
 
 class NodeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``POST /admin/undrain`` and ``/admin/cordon``: a node's name or a worker's id."""
@@ -23,6 +25,13 @@ class RevokeRequest(NodeRequest, frozen=True, kw_only=True, forbid_unknown_field
 
     reason: Annotated[str, Meta(max_length=500)] = "revoked by the operator"
     model: Annotated[str, Meta(max_length=200)] = ""  # of this alone; empty: the machine is cut off
+
+
+class DesiredRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /admin/desired`` and ``/admin/desired/plan``. ``version``: of the state that it replaces."""
+
+    state: DesiredState
+    version: Annotated[int, Meta(ge=0)] = 0
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -74,6 +74,18 @@ SCHEMAS: dict[str, Any] = {
         }
     ),
     "Done": _object({"node": _TEXT}),
+    "Desired": _object({"version": _COUNT, "state": _ref("DesiredState")}),
+    "Applied": _object({"version": _COUNT}),
+    "Difference": _object(
+        {
+            "version": _COUNT,
+            "changes": _list(_object({"doing": _TEXT, "model": _TEXT, "quantization": _TEXT, "node": _TEXT})),
+            "blocked": _MAP,
+        }
+    ),
+    "FleetStatus": _object(
+        {"version": _COUNT, "settled": _FLAG, "models": _list({"type": "object"}), "steps": _list({"type": "object"})}
+    ),
     "Token": {"type": "object"},
     "Key": {"type": "object"},
     "NewKey": {"type": "object"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from router.http.admin.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
+from router.http.admin.schemas import DesiredRequest, DrainRequest, NodeRequest, RevokeRequest, TokenRequest
 from router.http.dialects.anthropic.answers import AnthropicError
 from router.http.dialects.ollama.answers import OllamaError
 from router.http.dialects.ollama.models import OllamaVersion, RunningList, Shown, Tags
@@ -18,7 +18,7 @@ from router.http.openapi import answers
 from router.http.openapi.operations import INFERENCES, Inferred
 from router.state.api_keys import KeyRules
 
-_OPERATORS = (DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules)
+_OPERATORS = (DesiredRequest, DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules)
 _MODELS = (ModelBody, ModelList, Tags, RunningList, Shown, ShowRequest, OllamaVersion, InputItems, ResponseDeleted)
 
 _EVERYWHERE = ("401", "403", "429", "503")
@@ -87,6 +87,14 @@ def _paths() -> dict[str, Any]:
             "get": _operation("listKeys", "Keys, without their secrets.", "KeyList"),
             "post": _change("createKey", "A key; its secret is shown once.", "KeyRules", "NewKey", also=()),
         },
+        "/admin/desired": {
+            "get": _operation("desired", "What is wanted of the fleet.", "Desired"),
+            "post": _change("apply", "Want this from now on.", "DesiredRequest", "Applied", also=("409",)),
+        },
+        "/admin/desired/plan": {
+            "post": _change("compare", "What would change.", "DesiredRequest", "Difference", also=())
+        },
+        "/admin/status": {"get": _operation("status", "How far the fleet is.", "FleetStatus")},
         "/admin/keys/{key_id}": {
             "delete": _operation("deleteKey", "Forget a key.", "Deleted", names=("key_id",), also=("404",))
         },

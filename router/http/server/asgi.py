@@ -20,6 +20,7 @@ from router.domain.principal import Principal, Scope
 from router.errors import AllsortsError, ClientGone, NotAllowed, NotAuthenticated
 from router.http.access.hosts import AllowedHosts
 from router.http.access.origins import AllowedOrigins
+from router.http.admin.desired import DesiredAdmin
 from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
 from router.http.dialects.dialect import Dialect
@@ -60,6 +61,7 @@ class HttpApp:
         *,
         inference: Inference,
         admin: Admin,
+        desired: DesiredAdmin,
         rejections: RejectionLog,
         fleet: FleetReader,
         authenticator: Authenticator,
@@ -79,7 +81,7 @@ class HttpApp:
         spoken = dialects(
             fleet.known_models, strict=config.unknown_fields == "refuse", keeps=config.responses_kept_s > 0
         )
-        self.routes = _all_routes(admin, public, ollama, inference.kept, spoken)
+        self.routes = _all_routes(admin, desired, public, ollama, inference.kept, spoken)
         self._hosts = AllowedHosts(config.allowed_hosts)
         self._origins = AllowedOrigins(config.cors_origins)
         metrics.watch_fleet(fleet.snapshot)
@@ -190,7 +192,12 @@ def _credential(exchange: Exchange) -> str | None:
 
 
 def _all_routes(
-    admin: Admin, public: Public, ollama: OllamaModels, kept: KeptResponses, spoken: Mapping[str, Dialect]
+    admin: Admin,
+    desired: DesiredAdmin,
+    public: Public,
+    ollama: OllamaModels,
+    kept: KeptResponses,
+    spoken: Mapping[str, Dialect],
 ) -> Routes[Route]:
     like = spoken["/api/chat"]  # whose errors its other paths have, too
     serve, observe, change = (partial(Route, scope) for scope in (Scope.SERVE, Scope.OBSERVE, Scope.ADMIN))
@@ -216,6 +223,9 @@ def _all_routes(
         "/admin/cordon": {"POST": change(admin.cordon)},
         "/admin/revoke": {"POST": change(admin.revoke)},
         "/admin/tokens": {"POST": change(admin.create_token)},
+        "/admin/desired": {"GET": observe(desired.show), "POST": change(desired.apply)},
+        "/admin/desired/plan": {"POST": change(desired.compare)},
+        "/admin/status": {"GET": observe(desired.status)},
         "/admin/keys": {"GET": change(admin.list_keys), "POST": change(admin.create_key)},
     }
     prefixed = {

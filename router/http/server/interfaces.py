@@ -7,6 +7,9 @@ from router.domain.answer import Answer
 from router.domain.principal import Principal, Scope
 from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
+from router.fleet.desired.values import DesiredState
+from router.fleet.planning.foresight import Foreseen
+from router.fleet.planning.observed import Observed
 from router.http.auth.meters import Reservation
 from router.state.rows import ResponseRow
 
@@ -52,6 +55,40 @@ class FleetControl(Protocol):
 
     async def refuse_model(self, node: str, model: str) -> None:
         """Place nothing for this model there any more, across restarts."""
+        ...
+
+
+class FleetWishes(Protocol):
+    """What an operator wants of the fleet, and how far it is."""
+
+    @property
+    def desired(self) -> DesiredState:
+        """What is wanted now."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Of it; 0: nothing was ever wanted."""
+        ...
+
+    async def refresh(self) -> None:
+        """Read what another replica was told."""
+        ...
+
+    def observe(self) -> Observed:
+        """The fleet now, as a plan sees it."""
+        ...
+
+    def foresee(self, desired: DesiredState, observed: Observed) -> Foreseen:
+        """What would change; nothing does. Pure: it may run in a thread."""
+        ...
+
+    async def apply(self, desired: DesiredState, version: int) -> int:
+        """Want this from now on; ``version``: that of the state it replaces. Returns its own."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Every wanted model with its copies, what is under way, and what does not fit; JSON-ready."""
         ...
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from protos.contract.joining.enrolment import EnrolRefused
 from router.state.backend import Backend, Transaction
-from router.state.rows import AuditLine, AuthorityRow, KeyRow, TokenRow, WorkerRow
+from router.state.rows import AuditLine, AuthorityRow, DesiredRow, KeyRow, TokenRow, WorkerRow
 from router.state.store import MAX_REFUSED_MODELS, BackedStore
 
 
@@ -227,3 +227,23 @@ async def test_a_flood_of_refusals_does_not_push_out_decisions(
     kept = await store.audit_lines(1000)
     assert kept[0].subject == "mac"
     assert len(kept) == 11
+
+
+async def test_what_is_wanted_of_the_fleet_is_kept_and_replaced_by_its_next_version_alone(
+    make_backend: Callable[[], Backend],
+) -> None:
+    """Whoever worked from an older one is told so, and undoes nothing of what somebody else wants; it survives."""
+    store = BackedStore(make_backend())
+    assert await store.desired() is None
+    first = DesiredRow(version=1, state="{}", applied_at=5.0)
+    assert not await store.replace_desired(DesiredRow(version=2, state="{}"))
+    assert await store.replace_desired(first)
+    assert not await store.replace_desired(DesiredRow(version=1, state='{"models":[]}'))
+    both = await asyncio.gather(*(store.replace_desired(DesiredRow(version=2, state=str(n))) for n in range(2)))
+    assert sorted(both) == [False, True]
+    await store.close()
+    again = BackedStore(make_backend())
+    kept = await again.desired()
+    assert kept is not None
+    assert kept.version == 2
+    await again.close()

@@ -34,6 +34,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path) -> None
         ({}, "nothing to serve"),
         ({"models": [{"path": "a"}], "routers": ("nowhere",)}, "HOST:PORT"),
         ({"engine": "openai"}, "--base-url"),
+        ({"engine": "openai", "base_url": "http://a/v1", "wait_for_models": True}, "--wait-for-models: engine openai"),
+        ({"role": "draft", "wait_for_models": True}, "--wait-for-models: a draft serves what it was given"),
         ({"engine": "zz"}, "there is no engine 'zz'; choose one of llama.cpp"),
         ({"models": [{"path": "a"}], "slots": -1}, "slots"),
         ({"models": [{"path": "a"}], "benchmark": "long"}, "benchmark"),

@@ -75,7 +75,13 @@ parts = st.lists(
 held = values_of(HeldModel, pb.HeldModel, content=parts.map(content_of))
 
 EVENTS = {
-    "hello": values_of(e.Hello, pb.Hello, models=st.lists(models, max_size=2).map(tuple), load=st.none() | loads),
+    "hello": values_of(
+        e.Hello,
+        pb.Hello,
+        models=st.lists(models, max_size=2).map(tuple),
+        files=st.lists(models, max_size=1).map(tuple),
+        load=st.none() | loads,
+    ),
     "step": values_of(e.Step, pb.Step, deltas=st.lists(deltas, max_size=4).map(tuple), load=st.none() | loads),
     "accepted": values_of(Accepted, pb.Accepted),
     "refusal": values_of(Refusal, pb.Refusal, load=st.none() | loads),

@@ -1,0 +1,149 @@
+"""How a model can be loaded on a node: from which file, at which quantization, and what it takes there."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from protos.contract.models.model_name import parse_name, quantization_in
+from protos.contract.models.quality import at_least, loss
+from protos.contract.models.quantization import canonical
+from protos.contract.worker import ModelInstance
+from router.fleet.desired.values import DesiredModel, Source
+from router.fleet.desired.wishes import Wish, parse_wish
+from router.fleet.planning.memory import needs_bytes
+from router.fleet.planning.observed import Node, Observed
+
+Known = Mapping[str, tuple[ModelInstance, ...]]
+"""Facts of files and copies anywhere in the pool, by file name."""
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One. ``fetch``: the file has to travel to the node first."""
+
+    quantization: str
+    file: str
+    needs_bytes: float
+    order: str
+    rank: float  # lower is better
+    fetch: bool = False
+
+
+def known_files(observed: Observed) -> Known:
+    """Whatever somebody has told of a file."""
+    found: dict[str, tuple[ModelInstance, ...]] = {}
+    for node in observed.nodes:
+        for told in (*node.files, *(copy.instance for copy in node.copies)):
+            if told.file:
+                found[told.file] = (*found.get(told.file, ()), told)
+    return found
+
+
+def why_not_there(model: DesiredModel, node: Node) -> str:
+    """Why a node is none for the model, whatever it holds; empty: it is one."""
+    if not node.takes_models:
+        return "takes no models (its owner chose what it serves)"
+    if model.engine and model.engine != node.engine:
+        return f"runs {node.engine}, not {model.engine}"
+    lacking = [f"{key}={value}" for key, value in model.labels.items() if node.labels.get(key) != value]
+    if lacking:
+        return f"lacks the label {', '.join(lacking)}"
+    if unmet := _wish(model.where).unmet(node.hardware):
+        return f"is not what is wished for: {unmet}"
+    return ""
+
+
+def ways(model: DesiredModel, node: Node, known: Known, *, can_fetch: bool) -> list[Way]:
+    """Best first; empty: no file of the model is in reach of the node."""
+    found: dict[str, Way] = {}
+    for quantization, file, here in _files(model, node, known, can_fetch=can_fetch):
+        if not _wanted(model, quantization) or quantization in found:
+            continue
+        base = file.rpartition("/")[2]
+        facts = [*(one for one in node.files if one.file == base), *known.get(base, ()), *_named(model.name)]
+        needs = needs_bytes(
+            facts,
+            quantization,
+            context_tokens=model.context,
+            slots=model.slots,
+            hardware=node.hardware,
+            engine=node.engine,
+        )
+        found[quantization] = Way(
+            quantization=quantization,
+            file=file,
+            needs_bytes=needs,
+            order=order_of(model, file),
+            rank=_rank(model, quantization),
+            fetch=not here,
+        )
+    return sorted(found.values(), key=lambda one: (one.rank, one.fetch))
+
+
+def order_of(model: DesiredModel, file: str) -> str:
+    """What a worker repeats of a load; a copy whose order reads otherwise is loaded anew."""
+    return f"context={model.context} slots={model.slots} tp={model.tensor_parallel} file={file}"
+
+
+def read_order(order: str) -> tuple[int, int, str]:
+    """Context, slots and file of an order; zeros and nothing of one that reads otherwise."""
+    found = re.fullmatch(r"context=(\d{1,9}) slots=(\d{1,9}) tp=\d+ file=(.*)", order)
+    return (int(found[1]), int(found[2]), found[3]) if found else (0, 0, "")
+
+
+def _files(model: DesiredModel, node: Node, known: Known, *, can_fetch: bool) -> Iterator[tuple[str, str, bool]]:
+    """Quantization, the file as the worker is told it, and whether it lies there."""
+    here = {one.file: one for one in node.files}
+    if not model.sources:
+        for name, told in here.items():
+            if told.model == model.name:
+                yield canonical(told.quantization), name, True
+        if can_fetch:
+            for name, (first, *_) in known.items():
+                if name not in here and first.model == model.name and first.quantization:
+                    yield canonical(first.quantization), name, False
+    for source in model.sources:
+        name = source.path or source.pool or source.file
+        base = name.rpartition("/")[2]
+        lies_here = base in here or bool(source.path)
+        if lies_here or (can_fetch and (source.repo or base in known)):
+            facts = [*([here[base]] if base in here else []), *known.get(base, ())]
+            yield _holds(source, base, facts), source.path or base, lies_here
+
+
+def _holds(source: Source, base: str, facts: Iterable[ModelInstance]) -> str:
+    told = next((one.quantization for one in facts if one.quantization), "")
+    return canonical(source.quantization or told or quantization_in(base))
+
+
+def _wanted(model: DesiredModel, quantization: str) -> bool:
+    if model.quantizations:
+        return quantization in map(canonical, model.quantizations)
+    return not model.floor or at_least(quantization, canonical(model.floor))
+
+
+def acceptable(model: DesiredModel, instance: ModelInstance) -> bool:
+    """Whether a copy that somebody's owner chose counts as one of the model's."""
+    return not instance.quantization or _wanted(model, canonical(instance.quantization))
+
+
+def _rank(model: DesiredModel, quantization: str) -> float:
+    named = [canonical(one) for one in model.quantizations]
+    if quantization in named:
+        return float(named.index(quantization))
+    lost = loss(70e9, quantization)
+    return lost if math.isfinite(lost) else 1e9
+
+
+def _named(name: str) -> tuple[ModelInstance, ...]:
+    """Of a model of which nobody has told anything, its name may still say what it is."""
+    return (ModelInstance(model=parse_name(name).model, quantization=""),)
+
+
+@lru_cache(maxsize=512)
+def _wish(text: str) -> Wish:
+    return parse_wish(text)

@@ -1,0 +1,172 @@
+"""Keeps the fleet as its operator wants it: looks, plans, carries out, and looks again."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import structlog
+
+from router.domain.clock import Clock
+from router.errors import AllsortsError
+from router.fleet.desired.file import check_state
+from router.fleet.desired.values import NOTHING, DesiredState
+from router.fleet.planning.foresight import Foreseen, foresee
+from router.fleet.planning.observed import Observed
+from router.fleet.planning.planner import plan
+from router.fleet.planning.steps import Plan
+from router.fleet.reconciling.desk import FleetDesk
+from router.state.backend import StoreFailed
+from router.state.rows import DesiredRow
+from router.state.store import Store
+
+log = structlog.get_logger()
+
+EVERY_S = 1.0
+"""Between two looks where nothing happens; time alone lets some steps become due."""
+
+AT_ONCE_S = 0.05
+"""After something happened: several changes are looked at together."""
+
+SETTLED_AFTER_S = 5.0
+"""A router that starts waits so long for workers that are on their way back, before it orders anything."""
+
+
+class Changed(AllsortsError):
+    """Somebody else changed the desired state meanwhile."""
+
+    code = "conflict"
+    kind = "invalid_request_error"
+    http_status = 409
+
+
+class Reconciler:
+    """One per router replica. ``alone``: this one carries steps out by itself; else a controller calls ``step``."""
+
+    def __init__(self, *, store: Store, desk: FleetDesk, clock: Clock, alone: bool = True) -> None:
+        self._store = store
+        self._desk = desk
+        self._clock = clock
+        self._alone = alone
+        self._woken = asyncio.Event()
+        self._started_at = clock.now()
+        self.desired: DesiredState = NOTHING
+        self.version = 0
+        self.applied_at = 0.0
+        self.last = Plan()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._desk.on_news(self.wake)
+        while True:
+            try:
+                await self.refresh()
+                if self._alone:
+                    self.step()
+            except StoreFailed as error:
+                log.warning("desired.not_read", reason=str(error))
+            except Exception:  # the edge of the loop: one bad look must not be the last
+                log.exception("fleet.plan_failed")
+            await self._pause()
+
+    async def refresh(self) -> None:
+        """Read what is wanted, where somebody changed it."""
+        row = await self._store.desired()
+        if row is not None and row.version != self.version:
+            self._take(row)
+
+    def step(self) -> Plan:
+        """Look, plan, and carry out what concerns workers that are here."""
+        if not self.version:
+            return self.last
+        self.last = plan(self.desired, self._desk.observe())
+        if self._clock.now() - self._started_at < SETTLED_AFTER_S and self._restarted:
+            return replace(self.last, steps=())
+        self._desk.carry_out(self.last.steps)
+        return self.last
+
+    def observe(self) -> Observed:
+        """The fleet now, as the planner sees it."""
+        return self._desk.observe()
+
+    def foresee(self, desired: DesiredState, observed: Observed) -> Foreseen:
+        """What would change; nothing does. Pure: it may run in a thread."""
+        return foresee(desired, observed)
+
+    async def apply(self, desired: DesiredState, version: int) -> int:
+        """Want this from now on; ``version``: that of the state it replaces. Returns its own. Raises Changed."""
+        check_state(desired)
+        row = DesiredRow(
+            version=version + 1, state=msgspec.json.encode(desired).decode(), applied_at=self._clock.wall()
+        )
+        if not await self._store.replace_desired(row):
+            raise Changed("the desired state was changed by somebody else meanwhile; look at the difference again")
+        self._take(row)
+        self._restarted = False
+        self._woken.set()
+        return row.version
+
+    def status(self) -> dict[str, Any]:
+        """Every wanted model with its copies, what is under way, and what does not fit; JSON-ready."""
+        observed = self._desk.observe()
+        ahead = plan(self.desired, observed) if self.version else Plan()
+        copies: dict[str, list[dict[str, Any]]] = {}
+        for node in observed.nodes:
+            for copy in node.copies:
+                fraction, message = self._desk.progress(node.worker_id, *copy.instance.key)
+                copies.setdefault(copy.model, []).append(
+                    {
+                        "node": node.node,
+                        "quantization": copy.instance.quantization,
+                        "state": copy.instance.state,
+                        "ordered": bool(copy.instance.ordered),
+                        "running": copy.running,
+                        "unused_s": round(copy.unused_s, 1),
+                        "fraction": fraction,
+                        "message": copy.instance.error or message,
+                    }
+                )
+        return {
+            "version": self.version,
+            "applied_at": self.applied_at,
+            "settled": ahead.settled and not any(node.changing for node in observed.nodes),
+            "models": [
+                {
+                    "model": one.name,
+                    "min": one.copies.min,
+                    "max": one.copies.max,
+                    "copies": copies.get(one.name, []),
+                    "waiting": ahead.waiting.get(one.name, ""),
+                    "blocked": ahead.blocked.get(one.name, ""),
+                }
+                for one in self.desired.models
+            ],
+            "steps": steps_body(ahead),
+        }
+
+    _restarted = True
+    """What is wanted was read from the store, not told to this very process."""
+
+    def _take(self, row: DesiredRow) -> None:
+        self.desired = msgspec.json.decode(row.state, type=DesiredState)
+        self.version, self.applied_at = row.version, row.applied_at
+        log.info("desired.taken", version=row.version, models=[one.name for one in self.desired.models])
+
+    def wake(self) -> None:
+        """Something happened: look at once."""
+        if self.version:
+            self._woken.set()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(EVERY_S):
+                await self._woken.wait()
+            await asyncio.sleep(AT_ONCE_S)
+        except TimeoutError:
+            pass
+        self._woken.clear()
+
+
+def steps_body(ahead: Plan) -> list[dict[str, Any]]:
+    """Steps, JSON-ready; ``do`` names the kind."""
+    return [{"do": type(step).__name__.lower(), **msgspec.to_builtins(step)} for step in ahead.steps]
