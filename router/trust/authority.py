@@ -3,7 +3,8 @@
 Router certificates carry the CA's own certificate in an extension, so that a joining machine gets both with the
 TLS handshake, compares the CA's hash with the one in its token, and trusts nothing before that. Workers check the
 router against the fixed name ``SERVER_NAME`` instead of an address: addresses change, and no worker certificate
-bears that name or may serve.
+bears that name. A worker may serve only where its request asks for it (a draft does), and then under the one name that
+follows from its id: its targets check that, and a stolen certificate serves as nobody else.
 """
 
 import datetime as dt
@@ -25,6 +26,7 @@ from protos.contract.joining.certificates import (
     INSTALL_PORT_EXTENSION,
     SERVER_NAME,
     UTF8_STRING,
+    worker_server_name,
 )
 from router.state.rows import AuthorityRow
 
@@ -36,6 +38,9 @@ WORKER_HOURS = 24.0
 BACKDATED = dt.timedelta(seconds=BACKDATED_S)
 
 REQUEST_LIMIT_BYTES = 16 * 1024
+
+MAX_ADDRESSES = 8
+"""In the certificate of a worker that serves."""
 
 
 class BadRequest(Exception):
@@ -91,14 +96,18 @@ class Authority:
         self.fingerprint = hashlib.sha256(self._der()).digest()  # 32 bytes, what join tokens carry
 
     def sign_worker(self, request_pem: bytes, worker_id: str, now: float) -> Certificate:
-        """A client certificate whose common name is the worker's id, whatever the request asks for.
-
-        Raises BadRequest.
+        """A client certificate whose common name is the worker's id, whatever the request asks for; one that serves as
+        well where the request says that it will. Raises BadRequest.
         """
         request = read_request(request_pem)
         builder = self._builder(request.public_key(), worker_id, now, WORKER_HOURS)
-        signed = builder.add_extension(_purpose(ExtendedKeyUsageOID.CLIENT_AUTH), critical=True)
-        certificate = signed.sign(self._key, hashes.SHA256())
+        if asks_to_serve(request):
+            names = [x509.DNSName(worker_server_name(worker_id)), *_addresses(request)]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            purposes = _purpose(ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
+        else:
+            purposes = _purpose(ExtendedKeyUsageOID.CLIENT_AUTH)
+        certificate = builder.add_extension(purposes, critical=True).sign(self._key, hashes.SHA256())
         return Certificate(pem=_pem(certificate), expires_at_unix_s=certificate.not_valid_after_utc.timestamp())
 
     def server_identity(
@@ -164,6 +173,24 @@ def read_request(request_pem: bytes) -> x509.CertificateSigningRequest:
     return request
 
 
+def asks_to_serve(request: x509.CertificateSigningRequest) -> bool:
+    """Whether a request names serving among its purposes."""
+    try:
+        usage = request.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return ExtendedKeyUsageOID.SERVER_AUTH in usage
+
+
+def _addresses(request: x509.CertificateSigningRequest) -> list[x509.GeneralName]:
+    """IP addresses that a request names, a few. Names are the CA's to give."""
+    try:
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+    return [x509.IPAddress(one) for one in names.get_values_for_type(x509.IPAddress)[:MAX_ADDRESSES]]
+
+
 def request_fingerprint(request_pem: bytes) -> str:
     """SHA-256 of the request's public key, hex: a machine's identity over renewals. Raises BadRequest."""
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
@@ -196,8 +223,8 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _purpose(purpose: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:
-    return x509.ExtendedKeyUsage([purpose])
+def _purpose(*purposes: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:
+    return x509.ExtendedKeyUsage(purposes)
 
 
 def _time(unix_s: float) -> dt.datetime:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from protos.contract.joining.join_token import JoinToken
-from protos.contract.worker import Profile
+from protos.contract.worker import DRAFT_ROLE, Profile
 from workers.cli.log_setup import LOG_BYTES, set_up_logging
 from workers.config import (
     BATTERY_PRICE_S,
@@ -21,6 +21,7 @@ from workers.config import (
     WorkerConfig,
     read_config,
 )
+from workers.drafting.listener import is_shown, own_address
 from workers.engines.table import engine_spec
 from workers.hardware.cpu import compute_cores
 from workers.installing.own_place import own_command, own_place, runs_from_own_place
@@ -179,7 +180,13 @@ class JoinSteps:
         wish = self._wish
         here = await asyncio.to_thread(models_here, self._engine, wish.home.models, wish.named)
         joined = await join_fleet(
-            wish.address, wish.token, profile, wish.home.state, say=self._view.say, files_here=here
+            wish.address,
+            wish.token,
+            profile,
+            wish.home.state,
+            say=self._view.say,
+            files_here=here,
+            serves_at=self._serves_at(),
         )
         self._view.expected = joined.offers
         hours = (joined.membership.expires_at_unix_s + joined.clock_skew_s - time.time()) / 3600
@@ -190,6 +197,13 @@ class JoinSteps:
                 f"{'ahead of' if joined.clock_skew_s > 0 else 'behind'} the router's; set it by network time"
             )
         return joined
+
+    def _serves_at(self) -> tuple[str, ...]:
+        """A draft's addresses; other roles serve nobody."""
+        if self._flags.get("role") != DRAFT_ROLE:
+            return ()
+        listens = (self._flags.get("listen") or "").rpartition(":")[0].strip("[]")
+        return tuple(dict.fromkeys(one for one in (own_address(self._wish.address), listens) if is_shown(one)))
 
     def _configure(self, joined: Joined) -> WorkerConfig:
         models = self._wish.named

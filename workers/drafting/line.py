@@ -36,6 +36,9 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
 WORKER_ID_KEY = "allsorts-worker-id"
 """Metadata of a call in plain text, where no certificate says who asks."""
 
+LET_IN_KEY = "allsorts-let-in"
+"""Metadata with which a draft says at once that it listens."""
+
 MAX_WAITING = 256
 """Messages that may wait for a draft that does not read: then it is given up."""
 
@@ -129,8 +132,7 @@ class GrpcLine:
                 if self._closed.is_set():
                     call.cancel()
                 try:
-                    call.initial_metadata()  # the draft lets us in: it says so at once
-                    if call.is_active():
+                    if LET_IN_KEY in dict(call.initial_metadata()):
                         stood = True
                         self._waiting = waiting
                         self._heard.opened()

@@ -1,5 +1,6 @@
 """Where a draft worker listens: mutual TLS beyond loopback, plain text on it alone."""
 
+import ipaddress
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,7 @@ async def listen(service: DraftService, where: str, tls: DraftTls | None, *, see
     except RuntimeError as error:
         raise CannotListen(f"a draft cannot listen on {where}: is the port taken? ({error})") from None
     await server.start()
-    shown = own_address(seen_from) if host.strip("[]") in ("0.0.0.0", "::", "") else host.strip("[]")  # noqa: S104
+    shown = host.strip("[]") if is_shown(host) or not _is_address(host) else own_address(seen_from)
     address = join_host_port(shown, int(bound) or int(port))
     log.info("draft.listening", address=address, tls=tls is not None)
     return DraftListener(address=address, server=server, service=service)
@@ -83,6 +84,23 @@ def _credentials(tls: DraftTls) -> Any:
         return grpc.ssl_server_certificate_configuration([(tls.key.read_bytes(), chain)], tls.authority.read_bytes())
 
     return grpc.dynamic_ssl_server_credentials(fetch(), fetch, require_client_authentication=True)
+
+
+def is_shown(host: str) -> bool:
+    """Whether an address is one that others can dial: none of those that stand for all.
+
+    >>> is_shown("10.0.0.7"), is_shown("0.0.0.0"), is_shown("")
+    (True, False, False)
+    """
+    return _is_address(host) and not ipaddress.ip_address(host.strip("[]")).is_unspecified
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def own_address(seen_from: str) -> str:

@@ -11,7 +11,7 @@ from protos.allsorts.v1 import draft_pb2 as pb
 from protos.allsorts.v1 import draft_pb2_grpc as pb_grpc
 from protos.contract.codec.drafts import decode_contexts, encode_proposals
 from protos.contract.drafts import DraftContext, DraftProposal
-from workers.drafting.line import WORKER_ID_KEY
+from workers.drafting.line import LET_IN_KEY, WORKER_ID_KEY
 from workers.drafting.room import DraftRoom, DraftRooms, NoRoom
 from workers.drafting.targets import PairedTargets
 
@@ -42,7 +42,7 @@ class DraftService(pb_grpc.DraftServicer):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "no router has paired this worker with the draft")
         if len(self._calls) >= MAX_CALLS:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_CALLS} targets ask here already")
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata(((LET_IN_KEY, "yes"),))
         self._numbers += 1
         call = f"{worker_id}/{self._numbers}"
         task = asyncio.current_task()

@@ -55,11 +55,12 @@ async def join_fleet(
     *,
     say: Say = lambda _: None,
     files_here: Sequence[ModelInstance] = (),
+    serves_at: tuple[str, ...] = (),
 ) -> Joined:
     """Enrol at ``address``. Without a token, the key from an earlier join speaks for this machine.
 
-    ``say`` hears a line per step; ``files_here`` are model files the router is asked about. Raises EnrolFailed,
-    NotTheRouter, Unreachable, OSError: each one clear line.
+    ``say`` hears a line per step; ``files_here`` are model files the router is asked about; ``serves_at``: a draft's
+    addresses. Raises EnrolFailed, NotTheRouter, Unreachable, OSError: each one clear line.
     """
     host, port = split_address(address)
     shown = await fetch(host, port)
@@ -79,7 +80,7 @@ async def join_fleet(
         raise NotTheRouter(elsewhere)
     files.keep_authority(authority_pem)
     say(f"the router at {address} is the right one: its CA has the hash {shown.authority_sha256.hex()[:16]}…")
-    return await _enrol(address, token, profile, files, files_here)
+    return await _enrol(address, token, profile, files, files_here, serves_at)
 
 
 def _not_joined(state_dir: Path, address: str, node: str) -> str:
@@ -91,7 +92,12 @@ def _not_joined(state_dir: Path, address: str, node: str) -> str:
 
 
 async def _enrol(
-    address: str, token: JoinToken | None, profile: Profile, files: MembershipFiles, files_here: Sequence[ModelInstance]
+    address: str,
+    token: JoinToken | None,
+    profile: Profile,
+    files: MembershipFiles,
+    files_here: Sequence[ModelInstance],
+    serves_at: tuple[str, ...],
 ) -> Joined:
     async with open_enrolment_channel(address, files.authority) as channel:
         reply = await enrol_over(
@@ -99,7 +105,7 @@ async def _enrol(
             address,
             profile,
             token=token.text() if token else "",
-            certificate_request=files.certificate_request(),
+            certificate_request=files.certificate_request(serves_at),
             files=files_here,
         )
     membership = MembershipRecord(
@@ -108,6 +114,7 @@ async def _enrol(
         worker_id=reply.worker_id,
         replicas=tuple(one.address for one in reply.replicas),
         expires_at_unix_s=reply.expires_at_unix_s,
+        serves_at=serves_at,
     )
     files.keep(reply.certificate, membership)
     made_at = x509.load_pem_x509_certificate(reply.certificate).not_valid_before_utc.timestamp() + BACKDATED_S
@@ -128,7 +135,7 @@ async def renew(files: MembershipFiles) -> MembershipRecord:
     for address in membership.replicas:
         try:
             async with open_channel(address, files.security()) as channel:
-                reply = await renew_over(channel, address, files.certificate_request())
+                reply = await renew_over(channel, address, files.certificate_request(membership.serves_at))
         except EnrolFailed as failed:
             if not failed.retryable:
                 raise
@@ -140,6 +147,7 @@ async def renew(files: MembershipFiles) -> MembershipRecord:
             worker_id=membership.worker_id,
             replicas=membership.replicas,
             expires_at_unix_s=reply.expires_at_unix_s,
+            serves_at=membership.serves_at,
         )
         files.keep(reply.certificate, fresh)
         log.info("certificate.renewed", worker=fresh.worker_id, expires_at_unix_s=fresh.expires_at_unix_s)
@@ -171,7 +179,8 @@ async def _renew_or_enrol(files: MembershipFiles, membership: MembershipRecord, 
         if not failed.retryable:
             raise
         log.info("certificate.enrols_again", reason=str(failed))  # no replica takes it: it may have ended
-        await join_fleet(membership.enrol_address, None, profile, files.folder.parent.parent)
+        state = files.folder.parent.parent
+        await join_fleet(membership.enrol_address, None, profile, state, serves_at=membership.serves_at)
 
 
 async def _until_due(life_s: float) -> None:

@@ -6,6 +6,7 @@ replaced as a whole, so that a power cut leaves the old one or the new one.
 
 import contextlib
 import fcntl
+import ipaddress
 import os
 import re
 import struct
@@ -17,7 +18,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protos.contract.joining.certificates import SERVER_NAME
 from workers.session.channel import ChannelSecurity
@@ -36,6 +37,7 @@ class MembershipRecord(msgspec.Struct, frozen=True, kw_only=True):
     worker_id: str
     replicas: tuple[str, ...]  # host:port
     expires_at_unix_s: float
+    serves_at: tuple[str, ...] = ()  # addresses in its certificate, of a draft; others serve nobody
 
 
 class MembershipFiles:
@@ -80,12 +82,19 @@ class MembershipFiles:
             authority=self.authority, certificate=self.certificate, key=self.key, server_name=SERVER_NAME
         )
 
-    def certificate_request(self) -> bytes:
-        """A request signed with this machine's key, PEM; the key is made when there is none."""
+    def certificate_request(self, serves_at: tuple[str, ...] = ()) -> bytes:
+        """A request signed with this machine's key, PEM; the key is made when there is none. ``serves_at``: IP
+        addresses at which it will serve as well as ask.
+        """
         key = self._load_or_make_key()
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "allsorts worker")])  # the router names it
-        request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-        return request.public_bytes(serialization.Encoding.PEM)
+        request = x509.CertificateSigningRequestBuilder().subject_name(name)
+        if serves_at:
+            names = [x509.IPAddress(ipaddress.ip_address(one)) for one in serves_at]
+            uses = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+            request = request.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            request = request.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def keep_authority(self, pem: bytes) -> None:
         """Pin the CA."""

@@ -1,5 +1,6 @@
 """Certificates: what the CA liveness, for how long, and what it refuses."""
 
+import ipaddress
 import ssl
 
 import pytest
@@ -10,9 +11,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.contract.joining.certificates import AUTHORITY_EXTENSION, SERVER_NAME
+from protos.contract.joining.certificates import AUTHORITY_EXTENSION, SERVER_NAME, worker_server_name
 from protos.contract.joining.join_token import BadToken, new_token, parse_token
 from router.trust.authority import (
+    MAX_ADDRESSES,
     WORKER_HOURS,
     Authority,
     BadRequest,
@@ -24,10 +26,14 @@ from router.trust.authority import (
 NOW = 1_800_000_000.0
 
 
-def csr(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, name: str = "whatever") -> bytes:
+def csr(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, name: str = "whatever", *wanted: x509.ExtensionType
+) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM)
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    for one in wanted:
+        request = request.add_extension(one, critical=False)
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -50,6 +56,35 @@ def test_a_worker_certificate_names_the_worker_whatever_the_request_asks(authori
     with pytest.raises(x509.ExtensionNotFound):
         certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert signed.expires_at_unix_s == NOW + WORKER_HOURS * 3600
+
+
+def test_a_worker_that_asks_to_serve_does_so_under_its_own_name_and_addresses_alone(authority: Authority) -> None:
+    """Whatever other names it asks for, the router's among them; and it is no authority."""
+    names = [x509.DNSName(SERVER_NAME), x509.DNSName(worker_server_name("other"))]
+    addresses = [x509.IPAddress(ipaddress.ip_address(f"192.0.2.{number}")) for number in range(1, 20)]
+    both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    wanted = csr(
+        KEY, "x", x509.SubjectAlternativeName([*names, *addresses]), x509.ExtendedKeyUsage(both),
+        x509.BasicConstraints(ca=True, path_length=None),
+    )  # fmt: skip
+    certificate = x509.load_pem_x509_certificate(authority.sign_worker(wanted, "draft-1", NOW).pem)
+    given = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert given.get_values_for_type(x509.DNSName) == [worker_server_name("draft-1")]
+    assert list(given)[1:] == addresses[:MAX_ADDRESSES]
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert set(usage) == set(both)
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert certificate.not_valid_after_utc.timestamp() == NOW + WORKER_HOURS * 3600
+
+
+def test_addresses_alone_are_no_wish_to_serve(authority: Authority) -> None:
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("192.0.2.1"))])
+    for wanted in (csr(KEY, "x", names), csr(KEY, "x", x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))):
+        certificate = x509.load_pem_x509_certificate(authority.sign_worker(wanted, "mac-1", NOW).pem)
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+        with pytest.raises(x509.ExtensionNotFound):
+            certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
 
 
 def test_a_router_certificate_carries_the_ca_and_serves_only(authority: Authority) -> None:
