@@ -180,7 +180,7 @@ class RouterNode:
         desk = DraftDesk(membership.snapshot, membership.session_of, clock)
         if self._rank == 0:  # one replica pairs, as one enrols
             membership.on_change(desk.look)
-        reconciler = self._reconciler(security)
+        reconciler = self._reconciler(security, queue)
         http = self._http(security, control, queue, desk, reconciler)
         return _Running(
             security=security,
@@ -214,10 +214,11 @@ class RouterNode:
         self.placer.records.closed = lambda decision: kept.put(msgspec.json.encode(to_record(decision)))
         return kept
 
-    def _reconciler(self, security: Security) -> Reconciler:
+    def _reconciler(self, security: Security, queue: AdmissionQueue) -> Reconciler:
         """It does nothing until somebody wants something of the fleet."""
-        desk = FleetDesk(membership=self.membership, claims=self.claims, clock=self.clock)
+        desk = FleetDesk(membership=self.membership, claims=self.claims, clock=self.clock, demand=queue.demand)
         reconciler = Reconciler(store=security.store, desk=desk, clock=self.clock)
+        queue.on_held(reconciler.wake)
         security.until_closed(reconciler.run())
         return reconciler
 
@@ -261,6 +262,7 @@ class RouterNode:
             model_floors=default_floors(config.http.quality_floors),
             rejections=rejections,
             bodies=BodyBudget(config.http.bodies_limit_bytes),
+            waits=reconciler,
             kept=KeptResponses(store=security.store, clock=clock, config=config.http),
         )
         admin = Admin(

@@ -74,7 +74,7 @@ class Pipeline:
         """Ask where to go and send, until a worker accepts. ``cause``: why the request waits for a decision."""
         again: Event | None = cause
         while again is not None:
-            send = await self._queue.ask(again, state.request_id)
+            send = await self._queue.ask(again, state.request_id, state.request.model.name)
             again = self._send(state, send) or await self._until_accepted(state)
 
     def _send(self, state: RequestState, send: Send) -> AttemptEnded | None:

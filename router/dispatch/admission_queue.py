@@ -30,12 +30,26 @@ class AdmissionQueue:
         self._clock = clock
         self._decided = decided  # hears the seconds each decision took
         self._waiting: dict[RequestId, asyncio.Future[Send]] = {}
+        self._models: dict[RequestId, tuple[str, float]] = {}  # of those who wait: for which, since when
+        self._held: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tick_scheduled = False
 
     def __len__(self) -> int:
         """Requests without a decision."""
         return len(self._waiting)
+
+    def on_held(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when a request was not decided at once."""
+        self._held = listener
+
+    def demand(self) -> dict[str, tuple[int, float]]:
+        """By model: how many wait for a decision, and for how many seconds the first of them does."""
+        now, found = self._clock.now(), dict[str, tuple[int, float]]()
+        for model, since in self._models.values():
+            count, longest = found.get(model, (0, 0.0))
+            found[model] = (count + 1, max(longest, now - since))
+        return found
 
     def tell(self, event: Event) -> None:
         """Hand the scheduler an event and carry out what it answers."""
@@ -47,8 +61,8 @@ class AdmissionQueue:
         for instruction in instructions:
             self._carry_out(instruction)
 
-    async def ask(self, event: Event, request_id: RequestId) -> Send:
-        """Hand the scheduler an event after which the request waits for a decision; where to send it.
+    async def ask(self, event: Event, request_id: RequestId, model: str = "") -> Send:
+        """Hand the scheduler an event after which the request (for ``model``) waits for a decision; where to send it.
 
         Raises the error of a request that is refused: AllsortsError, with its reasons. Whoever is cancelled while it
         waits tells ``ClientLeft``.
@@ -57,9 +71,14 @@ class AdmissionQueue:
         self._waiting[request_id] = future
         try:
             self.tell(event)
+            if not future.done():
+                self._models[request_id] = (model, self._clock.now())
+                if self._held is not None:
+                    self._held()
             return await future
         finally:
             self._waiting.pop(request_id, None)
+            self._models.pop(request_id, None)
 
     def fleet_changed(self, worker_id: WorkerId) -> None:  # noqa: ARG002 - the listener's signature
         """Somebody may find room now. Changes of one turn of the loop are looked at together."""

@@ -194,6 +194,8 @@ class NoCandidate:
     model: str
     exclusions: Exclusions = field(default_factory=Exclusions)
     known_model: bool = True  # False: no worker ever served this model
+    coming: bool = False  # nobody serves the model now, and it is brought up for who asks
+    blocked: str = ""  # an operator wants it, and why it does not come up
     returning: bool = False  # the router has just started, and workers of the model may not be back yet
     longest_context: int = 0  # tokens that the longest context among those asked takes; 0: none was asked, or unbounded
 
@@ -201,6 +203,8 @@ class NoCandidate:
         """Why, in one line of bounded length, for an error message: each worker's reason in a small pool, in a large
         one how many there are of each kind, with a few examples. All of them, ``exclusions``, are for operators.
         """
+        if self.blocked:
+            return f"{self.model} cannot be brought up: {self.blocked}"[: 2 * MAX_REASON_CHARS]
         if not self.exclusions:
             return "no worker is in the pool"
         if len(self.exclusions) <= NAMED:

@@ -57,10 +57,22 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WantedModel:
+    """A model that an operator wants to be served: where nobody does, it is brought up for who asks."""
+
+    quantizations: tuple[str, ...] = ()  # canonical; empty: any
+    blocked: str = ""  # why it does not come up; empty: it can
+
+
+NOTHING_WANTED: Mapping[str, WantedModel] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSnapshot:
     """Immutable view of the fleet; ``taken_at`` is monotonic."""
 
     taken_at: float
     version: int
     workers: tuple[WorkerView, ...] = ()
+    wanted: Mapping[str, "WantedModel"] = field(default_factory=lambda: NOTHING_WANTED)  # by an operator
     expected_models: frozenset[str] = frozenset()  # served before this router started: their workers may come back

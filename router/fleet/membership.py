@@ -5,7 +5,7 @@ claimed of each worker is kept in ``Claims``; a member's view shows it beside th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import structlog
@@ -16,7 +16,7 @@ from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.config import FleetConfig
 from router.domain.clock import Clock
-from router.domain.snapshot import FleetSnapshot, WorkerView
+from router.domain.snapshot import FleetSnapshot, WantedModel, WorkerView
 from router.domain.worker import WorkerProfile, WorkerState
 from router.errors import NotFound, Unavailable
 from router.fleet.breaker import Breaker
@@ -45,6 +45,7 @@ class Membership:
         self._members: dict[WorkerId, Member] = {}
         self._sessions: dict[WorkerId, Session] = {}
         self._names = ModelNames(clock)
+        self._wanted: Mapping[str, WantedModel] = {}
         self._version = 0
         self._snapshot: FleetSnapshot | None = None
         self._views: dict[WorkerId, WorkerView] = {}  # in the members' order; those that changed are made anew
@@ -68,12 +69,13 @@ class Membership:
                 version=self._version,
                 workers=self._fresh_views(),
                 expected_models=self._names.expected,
+                wanted=self._wanted,
             )
         return self._snapshot
 
     def known_models(self) -> tuple[str, ...]:
         """Every model name any worker reported since this router started, and those still expected."""
-        return self._names.all()
+        return tuple(dict.fromkeys((*self._names.all(), *self._wanted)))
 
     def served_models(self) -> tuple[str, ...]:
         """Models of the workers in the table, and those still expected; sorted."""
@@ -83,6 +85,12 @@ class Membership:
         """These were served before this router started: their workers may come back, as long as a lost worker may."""
         self._names.expect(names, until=self._clock.now() + self._config.gone_after_s)
         self._bump()
+
+    def want(self, wanted: Mapping[str, WantedModel]) -> None:
+        """What an operator wants to be served, by name, and what of it does not come up."""
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._bump()
 
     def connected(self, worker_id: WorkerId) -> bool:
         """Whether a command would reach the worker."""

@@ -243,6 +243,7 @@ def http_app(
     desk = FleetDesk(membership=Membership(FleetConfig(), clock, claims), claims=claims, clock=clock)
     wishes = Reconciler(store=BackedStore(MemoryBackend()), desk=desk, clock=clock)
     inference = Inference(
+        waits=wishes,
         pipeline=pipeline,
         fleet=fleet,
         authenticator=authenticator,

@@ -15,6 +15,9 @@ FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
 MAX_DOUBLINGS = 10
 
+MIN_DUE_S = 0.02
+"""Two looks are not closer than that: clocks are not exact."""
+
 
 class Board:
     """Mutable for the length of one plan."""
@@ -27,11 +30,18 @@ class Board:
         self.blocked: dict[str, str] = {}
         self.waiting: dict[str, str] = {}
         self._taken: set[WorkerId] = {one.worker_id for one in observed.nodes if one.changing}
+        self._due_s = math.inf
         self._unloaded: Counter[str] = Counter()  # serving copies that go by this very plan
 
     def plan(self) -> Plan:
         """What was decided."""
-        return Plan(steps=tuple(self.steps), blocked=self.blocked, waiting=self.waiting)
+        return Plan(
+            steps=tuple(self.steps), blocked=self.blocked, waiting=self.waiting, due_s=max(MIN_DUE_S, self._due_s)
+        )
+
+    def due(self, seconds: float) -> None:
+        """Something can be done so much later."""
+        self._due_s = min(self._due_s, seconds)
 
     # -- who holds what ----------------------------------------------------------------------------------------
 
@@ -133,8 +143,10 @@ class Board:
         if not self.spare(copy, node):
             return f"{name} is one of the copies that must be there"
         if copy.resident_s < rules.residence_s:
+            self.due(rules.residence_s - copy.resident_s)
             return f"later: {name} stays for {rules.residence_s - copy.resident_s:.0f} s more"
         if self._busy(copy) and min(copy.resident_s, for_s) < rules.turn_s:
+            self.due(rules.turn_s - min(copy.resident_s, for_s))
             return f"later: {name} is busy, and has its turn"
         return ""
 
@@ -143,5 +155,7 @@ class Board:
         for copy in node.copies:
             if copy.model == model and copy.instance.quantization == quantization and copy.failures:
                 wait = min(FIRST_RETRY_S * 2.0 ** min(copy.failures - 1, MAX_DOUBLINGS), LONGEST_RETRY_S)
+                if copy.failed_s < wait:
+                    self.due(wait - copy.failed_s)
                 return max(0.0, wait - copy.failed_s)
         return 0.0

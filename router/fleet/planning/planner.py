@@ -91,11 +91,16 @@ def _let_go_surplus(board: Board, model: DesiredModel, good: list[tuple[Node, Co
     for node, copy in mine:
         if copy.running or model.name in board.observed.demand or not board.spare(copy, node):
             continue
+        if copy.resident_s < board.desired.rules.residence_s:
+            board.due(board.desired.rules.residence_s - copy.resident_s)
+            continue
         if surplus > 0:
             surplus -= 1
             board.unload(node, copy, f"is one more than {model.copies.max}")
         elif not model.pin and copy.unused_s >= idle_s:
             board.unload(node, copy, f"nobody used it for {copy.unused_s:.0f} s")
+        elif not model.pin:
+            board.due(idle_s - copy.unused_s)
 
 
 def _may_change(board: Board, node: Node, copy: Copy) -> bool:

@@ -1,5 +1,6 @@
 """What a plan says to do, and what it cannot do and why."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -67,6 +68,7 @@ class Plan:
     steps: tuple[Step, ...] = ()
     blocked: Mapping[str, str] = field(default_factory=dict)
     waiting: Mapping[str, str] = field(default_factory=dict)
+    due_s: float = math.inf  # until time alone lets something of it be done
 
     @property
     def settled(self) -> bool:

@@ -7,9 +7,12 @@ import structlog
 
 from protos.contract.commands import LoadModel, UnloadModel
 from protos.contract.ids import WorkerId
+from protos.contract.models.quantization import canonical
 from protos.contract.worker import InstanceState, ModelInstance
 from router.domain.clock import Clock
+from router.domain.snapshot import WantedModel
 from router.domain.worker import WorkerState
+from router.fleet.desired.values import DesiredState
 from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.fleet.planning.memory import needs_bytes, usable_bytes
@@ -23,11 +26,11 @@ log = structlog.get_logger()
 
 TAKES_WORK = frozenset({WorkerState.ENROLLED, WorkerState.LOADING, WorkerState.BENCHMARKING, WorkerState.READY})
 
-NO_DEMAND: Mapping[str, Demand] = {}
+NO_DEMAND: Mapping[str, tuple[int, float]] = {}
 
 
 class FleetDesk:
-    """``demand``: requests that wait, by model."""
+    """``demand``: by model how many requests wait for it, and for how many seconds the first of them does."""
 
     def __init__(
         self,
@@ -35,7 +38,7 @@ class FleetDesk:
         membership: Membership,
         claims: Claims,
         clock: Clock,
-        demand: Callable[[], Mapping[str, Demand]] = lambda: NO_DEMAND,
+        demand: Callable[[], Mapping[str, tuple[int, float]]] = lambda: NO_DEMAND,
     ) -> None:
         self._membership = membership
         self._claims = claims
@@ -55,13 +58,39 @@ class FleetDesk:
         self._book.forget(now)
         members = [one for one in self._membership.members() if one.lost_at is None]
         known = _facts(members)
-        return Observed(nodes=tuple(self._node(one, known, now) for one in members), demand=self._demand())
+        return Observed(nodes=tuple(self._node(one, known, now) for one in members), demand=self._waiting())
+
+    def want(self, desired: DesiredState, blocked: Mapping[str, str]) -> None:
+        """Let requests for these models wait for them, but for those that do not come up, by name with the reason."""
+        self._membership.want(
+            {
+                one.name: WantedModel(
+                    quantizations=tuple(canonical(quantization) for quantization in one.quantizations),
+                    blocked=blocked.get(one.name, ""),
+                )
+                for one in desired.models
+            }
+        )
 
     def carry_out(self, steps: Iterable[Step]) -> None:
         """Send what is to be sent to workers that are here. A worker that left meanwhile is planned anew."""
         for step in steps:
             if isinstance(step, (Load, Unload)):
                 self._send(step)
+
+    def coming(self, model: str) -> str:
+        """What a request for a model waits for, in one line; empty: somebody serves it."""
+        found = ""
+        for member in self._membership.members():
+            for (name, quantization), instance in member.models.items():
+                if name != model or member.lost_at is not None:
+                    continue
+                if instance.state is InstanceState.READY:
+                    return ""
+                share, _ = member.progress.get((name, quantization), (0.0, ""))
+                done = f", {100 * share:.0f}%" if share else ""
+                found = f"{model} is {instance.state} on {member.profile.node}{done}"
+        return found or f"{model} is to be loaded"
 
     def progress(self, worker_id: WorkerId, model: str, quantization: str) -> tuple[float, str]:
         """How far a load is (0..1), and in words."""
@@ -96,6 +125,9 @@ class FleetDesk:
         if member is not None and self._book.follow(member, self._clock.now()):
             for listener in self._listeners:
                 listener()
+
+    def _waiting(self) -> dict[str, Demand]:
+        return {model: Demand(waiting=count, oldest_s=age) for model, (count, age) in self._demand().items()}
 
     # -- members as nodes --------------------------------------------------------------------------------------
 

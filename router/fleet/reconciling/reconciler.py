@@ -51,6 +51,7 @@ class Reconciler:
         self._woken = asyncio.Event()
         self._started_at = clock.now()
         self.desired: DesiredState = NOTHING
+        self._keep_alive: dict[str, float] = {}  # by wanted model, as the last client asked
         self.version = 0
         self.applied_at = 0.0
         self.last = Plan()
@@ -79,7 +80,8 @@ class Reconciler:
         """Look, plan, and carry out what concerns workers that are here."""
         if not self.version:
             return self.last
-        self.last = plan(self.desired, self._desk.observe())
+        self.last = plan(self.desired, self.observe())
+        self._desk.want(self.desired, self.last.blocked)
         if self._clock.now() - self._started_at < SETTLED_AFTER_S and self._restarted:
             return replace(self.last, steps=())
         self._desk.carry_out(self.last.steps)
@@ -87,7 +89,7 @@ class Reconciler:
 
     def observe(self) -> Observed:
         """The fleet now, as the planner sees it."""
-        return self._desk.observe()
+        return replace(self._desk.observe(), keep_alive=dict(self._keep_alive))
 
     def foresee(self, desired: DesiredState, observed: Observed) -> Foreseen:
         """What would change; nothing does. Pure: it may run in a thread."""
@@ -106,9 +108,24 @@ class Reconciler:
         self._woken.set()
         return row.version
 
+    # -- what requests have to do with it --------------------------------------------------------------------
+
+    def coming(self, model: str) -> str:
+        """What a request for it waits for until a worker has loaded it; empty: nothing is to be loaded."""
+        if self.desired.model(model) is None:
+            return ""
+        return self._desk.coming(model)
+
+    def keep_alive(self, model: str, seconds: float) -> None:
+        """A client asks that it stays so long after its last use; within the operator's bounds it does."""
+        if self.desired.model(model) is not None:
+            rules = self.desired.rules
+            self._keep_alive[model] = min(max(seconds, rules.keep_alive_least_s), rules.keep_alive_most_s)
+            self.wake()
+
     def status(self) -> dict[str, Any]:
         """Every wanted model with its copies, what is under way, and what does not fit; JSON-ready."""
-        observed = self._desk.observe()
+        observed = self.observe()
         ahead = plan(self.desired, observed) if self.version else Plan()
         copies: dict[str, list[dict[str, Any]]] = {}
         for node in observed.nodes:
@@ -150,6 +167,8 @@ class Reconciler:
     def _take(self, row: DesiredRow) -> None:
         self.desired = msgspec.json.decode(row.state, type=DesiredState)
         self.version, self.applied_at = row.version, row.applied_at
+        self._keep_alive = {name: kept for name, kept in self._keep_alive.items() if self.desired.model(name)}
+        self._desk.want(self.desired, {})
         log.info("desired.taken", version=row.version, models=[one.name for one in self.desired.models])
 
     def wake(self) -> None:
@@ -159,7 +178,7 @@ class Reconciler:
 
     async def _pause(self) -> None:
         try:
-            async with asyncio.timeout(EVERY_S):
+            async with asyncio.timeout(min(EVERY_S, self.last.due_s)):
                 await self._woken.wait()
             await asyncio.sleep(AT_ONCE_S)
         except TimeoutError:

@@ -26,6 +26,7 @@ class Call:
     stream: bool
     writing: "Callable[[Told], Writer]"
     ignored: tuple[str, ...] = ()  # fields of the body that had no effect
+    keep_alive_s: float | None = None  # after its last use the model is to stay loaded so long; None: not asked
     count_only: bool = False  # the prompt's tokens are all that is asked for
     turn: "Turn | None" = None  # of a conversation that is kept here
 

@@ -23,6 +23,7 @@ from router.http.auth.meters import expected_tokens
 from router.http.dialects.accounts import Progress, total_usage
 from router.http.dialects.answering import Answering
 from router.http.dialects.collected import Collected
+from router.http.dialects.coming_up import head_with_signs
 from router.http.dialects.dialect import Call, Dialect, Told, Turn, Writer
 from router.http.dialects.headers import answer_headers, ignored_header
 from router.http.dialects.responses.kept import KeptResponses
@@ -33,7 +34,7 @@ from router.http.dialects.shared.wish import Wish
 from router.http.server.body_budget import BodyBudget
 from router.http.server.exchange import Exchange
 from router.http.server.heartbeat import Heartbeat
-from router.http.server.interfaces import Authenticator, FleetReader, Pipeline
+from router.http.server.interfaces import Authenticator, FleetReader, ModelWaits, Pipeline
 from router.http.server.large_bodies import LargeBodies
 from router.scheduling.placement.quality import Quality
 from router.state.rows import ResponseRow
@@ -61,6 +62,7 @@ class Inference:
     rejections: RejectionLog
     bodies: BodyBudget
     kept: KeptResponses
+    waits: ModelWaits
     large: LargeBodies = field(default_factory=LargeBodies)
     sizes: PromptSizes = field(default_factory=PromptSizes)
     _book: DefaultsBook = field(init=False)
@@ -114,7 +116,7 @@ class Inference:
         async with exchange.watch():
             answering = Answering(self.pipeline, [one.request for one in asked])
             try:
-                progress.head = await answering.start()
+                progress.head = await self._head(exchange, dialect, call, answering, progress, model)
                 progress.model = progress.head.model
                 if call.count_only:
                     await self._count(exchange, call, answering, progress)
@@ -128,6 +130,22 @@ class Inference:
                 progress.heads = answering.heads
                 self._learn(asked, answering.heads)
                 await answering.aclose()
+
+    async def _head(
+        self, exchange: Exchange, dialect: Dialect, call: Call, answering: Answering, progress: Progress, model: str
+    ) -> AnswerHead:
+        """Who answers. A model that has to be brought up first may take its time, which a stream says."""
+        if call.keep_alive_s is not None:
+            self.waits.keep_alive(model, call.keep_alive_s)
+        if not (call.stream and dialect.sign_of_life and self.waits.coming(model)):
+            return await answering.start()
+        headers = [*self._stream_headers(dialect), (b"x-request-id", progress.request_id.encode())]
+        told = partial(self.waits.coming, model)
+        return await head_with_signs(answering, exchange, dialect, headers=headers, told=told)
+
+    @staticmethod
+    def _stream_headers(dialect: Dialect) -> list[tuple[bytes, bytes]]:
+        return [(b"content-type", dialect.stream_type), _NO_STORE, _NO_BUFFERING]
 
     def _arrival(self, progress: Progress, quality_header: str | None) -> Arrival:
         return Arrival(
@@ -193,10 +211,10 @@ class Inference:
     ) -> None:
         assert progress.head is not None
         rates = self.authenticator.rate_headers(progress.principal)
-        kind = (b"content-type", dialect.stream_type)
         exchange.streaming = True
-        shown = answer_headers(progress.request_id, progress.head, rates)
-        await exchange.start(200, [kind, _NO_STORE, _NO_BUFFERING, *shown])
+        if not exchange.started:
+            shown = answer_headers(progress.request_id, progress.head, rates)
+            await exchange.start(200, [*self._stream_headers(dialect), *shown])
         waiting = writer.opening()  # goes out with the first token: alone it would pass for one
         left, begun = len(progress.prompt_of), False
         try:

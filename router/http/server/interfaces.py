@@ -92,6 +92,18 @@ class FleetWishes(Protocol):
         ...
 
 
+class ModelWaits(Protocol):
+    """What a request has to do with models that come and go."""
+
+    def coming(self, model: str) -> str:
+        """What a request for it waits for until a worker has loaded it, in one line; empty: nothing is to be loaded."""
+        ...
+
+    def keep_alive(self, model: str, seconds: float) -> None:
+        """A client asks that the model stays loaded so long after its last use; infinite: for ever."""
+        ...
+
+
 class Credentials(Protocol):
     """Join tokens and API keys, as the operator manages them. All values are JSON-ready."""
 

@@ -194,6 +194,9 @@ class Admission:
             reason = f"no worker ever served the model '{request.model.name}'"
             self._refuse(waiting, _shed(request, ShedCode.UNKNOWN_MODEL, reason, why=why), decisions)
             return True
+        if why.coming:  # it waits for its worker to load it, as long as it may
+            self._wait_for_model(waiting)
+            return False
         filters = why.exclusions.filters(apart_from=waiting.avoid)
         if any(one.busy for one in filters):  # somebody will take it once there is room
             waiting.without_worker_since = None
@@ -207,6 +210,12 @@ class Admission:
             waiting.without_worker_since = now
             self._expire_at(waiting, now + self._limits.patience_s)
         return False
+
+    def _wait_for_model(self, waiting: Waiting) -> None:
+        waiting.without_worker_since = None
+        if waiting.expires_at < waiting.request.deadline_at:
+            waiting.expires_at = waiting.request.deadline_at
+            self._expire_at(waiting, waiting.expires_at)
 
     def _too_late(self, waiting: Waiting, placed: Placed, now: float) -> Shed | None:
         """A refusal when even the chosen worker is predicted to miss the TTFT target."""
@@ -250,7 +259,7 @@ class Admission:
     def _refuse_hopeless(self, now: float, decisions: list[Decision]) -> None:
         """Refuse who would still be waiting when it is too late, while there is time to ask elsewhere."""
         # A lane whose head found room and is held back waits for those who run there, not for the queue before it.
-        full = {head.lane for head in self._queue.heads() if head.why is not None}
+        full = {head.lane for head in self._queue.heads() if head.why is not None and not head.why.coming}
         queued = (waiting for waiting in self._queue.in_order() if waiting.lane in full)
         hopeless = self._waits.hopeless(queued, now, shed_late=self._limits.shed_late)
         for waiting, wait in list(hopeless):

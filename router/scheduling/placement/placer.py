@@ -33,6 +33,7 @@ from router.scheduling.placement.policy import Policy
 from router.scheduling.placement.precondition import max_queued_prefill_tokens
 from router.scheduling.placement.quality import Quality
 from router.scheduling.placement.text_blocks import BLOCK_BYTES
+from router.scheduling.placement.wanted import brought_up
 
 
 class ComposedPlacer:
@@ -110,14 +111,15 @@ class ComposedPlacer:
         candidates, exclusions = self._sift(request, eligible, demand, now, avoid)
         if candidates is None:
             model = request.model.name
-            returning = model in snapshot.expected_models
-            return NoCandidate(
+            returning, wanted = model in snapshot.expected_models, snapshot.wanted.get(model)
+            found = NoCandidate(
                 model=model,
                 exclusions=exclusions,
-                known_model=self._table.knows(model) or returning,
+                known_model=self._table.knows(model) or returning or wanted is not None,
                 returning=returning,
                 longest_context=self._longest_context(eligible),
             )
+            return found if wanted is None else brought_up(found, request, wanted)
         inputs = self._policy.inputs(candidates, facts)
         scores = self._policy.score(candidates, facts, inputs)
         index = int(scores.cost.argmin())

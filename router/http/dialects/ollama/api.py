@@ -11,6 +11,7 @@ from router.errors import AllsortsError
 from router.http.dialects.collected import Collected
 from router.http.dialects.dialect import Call
 from router.http.dialects.ollama.answers import NANOSECONDS, EmbedAnswer, EmbeddingsAnswer, OllamaError
+from router.http.dialects.ollama.keep_alive import keep_alive_s
 from router.http.dialects.ollama.names import Names
 from router.http.dialects.ollama.schema import EmbeddingsRequest, EmbedRequest, GenerateRequest, OllamaChatRequest
 from router.http.dialects.ollama.translate import chat_wish, generate_wish
@@ -44,6 +45,7 @@ class OllamaChat:
             stream=asked.stream is not False,
             writing=ChatLines,
             ignored=ignored,
+            keep_alive_s=keep_alive_s(asked.keep_alive),
         )
 
     def error(self, error: AllsortsError) -> bytes:
@@ -75,6 +77,7 @@ class OllamaGenerate(OllamaChat):
             stream=asked.stream is not False and bool(asked.prompt),
             writing=GenerateLines,
             ignored=ignored,
+            keep_alive_s=keep_alive_s(asked.keep_alive),
             count_only=not asked.prompt,
         )
 
@@ -94,7 +97,9 @@ class OllamaEmbed(OllamaChat):
         texts = [asked.input] if isinstance(asked.input, str) else list(asked.input)
         inputs = EmbeddingInputs(inputs=inputs_of([*texts]), dimensions=asked.dimensions or 0)
         wish = self._named(Wish(model=asked.model, embedding=inputs))
-        return Call(wish=wish, stream=False, writing=_EmbedWriter, ignored=ignored)
+        return Call(
+            wish=wish, stream=False, writing=_EmbedWriter, ignored=ignored, keep_alive_s=keep_alive_s(asked.keep_alive)
+        )
 
 
 class OllamaEmbeddings(OllamaChat):
@@ -110,7 +115,13 @@ class OllamaEmbeddings(OllamaChat):
         """Raises InvalidRequest naming the parameter at fault."""
         asked, ignored = self._texts.decode(body)
         wish = self._named(Wish(model=asked.model, embedding=EmbeddingInputs(inputs=(asked.prompt,))))
-        return Call(wish=wish, stream=False, writing=_EmbeddingsWriter, ignored=ignored)
+        return Call(
+            wish=wish,
+            stream=False,
+            writing=_EmbeddingsWriter,
+            ignored=ignored,
+            keep_alive_s=keep_alive_s(asked.keep_alive),
+        )
 
 
 class _EmbedWriter(SilentWriter):

@@ -20,6 +20,9 @@ Image64 = Annotated[str, Meta(max_length=32 * 1024 * 1024)]
 Think = bool | Literal["low", "medium", "high"]
 
 
+KeepAlive = Annotated[float | Annotated[str, Meta(max_length=64)] | None, Meta(description="Seconds, or such as 5m.")]
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How tokens are drawn. Those that steer Ollama's own loading have no effect here."""
 
@@ -100,7 +103,7 @@ class OllamaFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     think: Think | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
-    keep_alive: Ignored = None
+    keep_alive: KeepAlive = None
     # ours
     quality: Annotated[str, Meta(max_length=32)] | None = None
     priority: Annotated[int, Meta(ge=-100, le=100)] | None = None
@@ -134,7 +137,7 @@ class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
     truncate: Ignored = None
     options: Ignored = None
-    keep_alive: Ignored = None
+    keep_alive: KeepAlive = None
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,7 +146,7 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     model: Model
     prompt: Annotated[Text, Meta(min_length=1)]
     options: Ignored = None
-    keep_alive: Ignored = None
+    keep_alive: KeepAlive = None
 
 
 class ShowRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
