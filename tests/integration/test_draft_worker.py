@@ -16,7 +16,7 @@ from workers.drafting.listener import CannotListen, listen
 from workers.drafting.service import DraftService
 from workers.drafting.targets import PairedTargets
 from workers.engines.base import ModelSpec, Refused
-from workers.engines.llama_cpp.drafts import LlamaCppDrafts
+from workers.engines.llama_cpp.drafting.engine import LlamaCppDrafts
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 from workers.engines.table import make_engine
 
@@ -46,7 +46,7 @@ class Tier:
         return self.target.engine
 
 
-def spec(path: Path, **options: bool | int) -> ModelSpec:
+def spec(path: Path, **options: bool | int | str) -> ModelSpec:
     return ModelSpec(name="m", path=str(path), context_tokens=512, slots=4, options={"exact": True, **options})
 
 
@@ -150,3 +150,22 @@ async def test_a_model_that_does_not_speculate_refuses_a_draft(model_files: dict
             rig.engine.assign_draft("m", "", link)
     finally:
         await rig.stop()
+
+
+async def test_a_model_in_the_targets_own_process_proposes_too(model_files: dict[str, Path]) -> None:
+    """The answers are those without it."""
+    plain = Rig("llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"]))
+    quick = Rig(
+        "llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"], draft_model=str(model_files["q4_k_m"]))
+    )
+    try:
+        await plain.start()
+        await quick.start()
+        assert isinstance(quick.engine, LlamaCppEngine)
+        (runner,) = quick.engine.held()
+        runner.draft_always(2)
+        assert said(await answers(quick)) == said(await answers(plain))
+        assert 0 < runner.speculated.accepted < runner.speculated.proposed
+    finally:
+        await plain.stop()
+        await quick.stop()

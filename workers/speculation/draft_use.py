@@ -18,8 +18,13 @@ PROBE_EVERY_S = 1.0
 PROBE_LENGTH = 3
 PROBED = 4
 """Sequences asked about in one probe."""
+PROBE_SHARE = 0.01
+"""Of the time may go into probes, where the drafter computes in the target's own thread."""
 
 GAIN_WEIGHT = 0.05
+
+LOOK_EVERY = 8
+"""Steps between two looks while nobody is asked: a look costs some time of the step itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +42,31 @@ class DraftUse:
 
     drafter: Drafter
     fixed: int = 0
+    target_clock: Callable[[], float] = time.monotonic  # by which the target's steps are timed
     clock: Callable[[], float] = time.monotonic
+    spent_s: float = 0.0  # on this step's questions, by the target's clock
     rounds: int = 0
     proposed: int = 0
     accepted: int = 0
     predicted_gain: float = 1.0
     measured_gain: float = 0.0
     _costs: Costs = field(default_factory=Costs)
-    _probed_at: float = float("-inf")
+    _skips: int = 0
+    _probe_at: float = float("-inf")  # no sooner
+
+    def looks(self) -> bool:
+        """Whether this step looks at what the drafter would be worth: where it was not lately, only now and then."""
+        self._skips = max(0, self._skips - 1)
+        return self._skips == 0 or self.fixed > 0
+
+    def chosen(self, gain: float) -> None:
+        """A look is over; 1: nobody is asked."""
+        self.predicted_gain = gain
+        self._skips = 0 if gain > 1.0 else LOOK_EVERY
 
     def begin_step(self) -> None:
         """What it costs now."""
-        self._costs = self.drafter.costs
+        self._costs, self.spent_s = self.drafter.costs, 0.0
 
     def candidate(self, one: Asked, *, hypothetical: bool = False) -> Candidate | None:
         """What it would be worth for this sequence; None: it is not asked. ``hypothetical``: as if it had read it."""
@@ -71,25 +89,28 @@ class DraftUse:
 
     def fetch(self, asks: Sequence[Ask]) -> tuple[list[tuple[int, ...]], float]:
         """Proposals, and the seconds that were waited for them."""
-        began = self.clock()
         longest = max((one.length for one in asks), default=0)
-        proposals = self.drafter.propose(asks, self._costs.patience_s(longest))
-        self._probed_at = self.clock()
-        return proposals, self._probed_at - began
+        proposals, took_s = self._propose(asks, self._costs.patience_s(longest))
+        self._probe_at = self.clock() + PROBE_EVERY_S
+        return proposals, took_s
 
-    def introduce(self, newcomers: Sequence[Asked]) -> None:
-        """Let it read their text while they go on without."""
+    def _propose(self, asks: Sequence[Ask], wait_s: float) -> tuple[list[tuple[int, ...]], float]:
+        began, by_target = self.clock(), self.target_clock()
+        proposals = self.drafter.propose(asks, wait_s)
+        self.spent_s += self.target_clock() - by_target
+        return proposals, self.clock() - began
+
+    def introduce(self, newcomers: Sequence[Asked]) -> float:
+        """Let it read their text while they go on without; seconds that this took."""
         asks = [Ask(one.key, one.tokens, min(one.limit, PROBE_LENGTH)) for one in newcomers if one.limit > 0]
-        if asks:
-            self.drafter.propose(asks, 0.0)
+        return self._propose(asks, 0.0)[1] if asks else 0.0
 
     def probe(self, running: Sequence[Asked | None]) -> None:
         """Ask about a few without waiting, where it is time."""
-        now = self.clock()
-        if now - self._probed_at < PROBE_EVERY_S:
+        if self.clock() < self._probe_at:
             return
-        self._probed_at = now
-        self.introduce([one for one in running if one is not None][:PROBED])
+        took_s = self.introduce([one for one in running if one is not None][:PROBED])
+        self._probe_at = self.clock() + max(PROBE_EVERY_S, took_s / PROBE_SHARE)
 
     def step_over(self, gain: float) -> None:
         """A step that verified its proposals made tokens so many times faster than a plain one."""

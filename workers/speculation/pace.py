@@ -4,6 +4,7 @@ A pause ends by itself: after it, one question that nobody waits for shows wheth
 it is not.
 """
 
+import statistics
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -46,6 +47,11 @@ class Pace:
     def rtt_s(self) -> float:
         """95th percentile of a round trip beside the draft's compute; 0 before the first."""
         return self._rtt_s
+
+    @property
+    def usual_trip_s(self) -> float:
+        """Median of the same."""
+        return statistics.median(self._trips) if self._trips else 0.0
 
     @property
     def costs(self) -> Costs:

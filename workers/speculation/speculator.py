@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from workers.speculation.draft_use import Asked, DraftUse
 from workers.speculation.drafter import Ask
 from workers.speculation.evidence import Evidence
-from workers.speculation.governor import Candidate, allot
+from workers.speculation.governor import Allotment, Candidate, allot
 from workers.speculation.recent_outputs import RecentOutputs
 from workers.speculation.token_history import NOTHING, Proposal, TokenHistory
 from workers.speculation.verify_curve import VerifyCurve
@@ -19,6 +19,14 @@ CPU_SHAPE = ((1, 1.0), (2, 2.5), (4, 3.1), (8, 4.4), (16, 6.8), (32, 12.2))
 
 GPU_SHAPE = ((1, 1.0), (2, 1.15), (4, 1.5), (8, 2.2), (16, 2.2), (32, 2.7), (64, 3.9))
 """The same where the weights' way through memory is what costs (llama.cpp, 8B in Q4_K_M, one H100)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Of one step: computed anyway, and in all at most."""
+
+    plain: int
+    most: int
 
 
 @dataclass(slots=True)
@@ -81,6 +89,11 @@ class Speculator:
         if len(self.measured) > 1:
             self._curve = VerifyCurve(list(self.measured))
 
+    @property
+    def waited_s(self) -> float:
+        """What a draft model was waited for before the step allotted last."""
+        return self._waited_s
+
     def begin(self, tokens: Sequence[int], owner: str, key: str = "") -> Speculation:
         """A sequence whose prompt, and whatever it said before, are ``tokens``; what ``owner`` was answered lately may
         be proposed to it. ``key``: its name for a drafter.
@@ -95,60 +108,86 @@ class Speculator:
 
     def allot(
         self, running: Sequence[Speculation | None], limits: Sequence[int], *, plain_rows: int, most_rows: int
-    ) -> float:
-        """Set every sequence's draft for the next step; the answer is the seconds that a draft model was waited for.
+    ) -> None:
+        """Set every sequence's draft for the next step.
 
         ``limits``: the most tokens each may propose; ``plain_rows``: what the step computes anyway; ``most_rows``: the
         step has room for.
         """
-        candidates = []
-        for one, limit in zip(running, limits, strict=True):
-            if one is None:
-                candidates.append(Candidate())
-                continue
-            one.propose(min(limit, LONGEST))
-            candidates.append(Candidate(one.evidence.chances(one.proposal.match, len(one.proposal.tokens))))
+        own = [self._own(one, limit) for one, limit in zip(running, limits, strict=True)]
         self._running, self._accepted, self._waited_s = 0, 0, 0.0
         if self._curve is None:  # nothing was measured: a step without proposals comes first
-            return 0.0
-        asked = self._consider(running, limits, candidates)
-        chosen = allot(
-            candidates, self._curve.seconds, plain_rows=plain_rows, most_rows=most_rows, on=self._on
-        )  # fmt: skip
-        lengths = chosen.lengths
-        if self.drafts is not None and self.drafts.fixed:
-            lengths = tuple(len(one.chances) for one in candidates)
-        self._on, self.gain = any(lengths), chosen.gain
-        for one, length in zip(running, lengths, strict=True):
+            return
+        rows = Rows(plain_rows, most_rows)
+        drafts = self.drafts if self.drafts is not None and self.drafts.looks() else None
+        asked, mixed = self._consider(drafts, running, limits, own) if drafts is not None else ([], own)
+        chosen = self._choose(running, own, mixed, rows)
+        self._on, self.gain = any(chosen.lengths), chosen.gain
+        for one, length in zip(running, chosen.lengths, strict=True):
             if one is not None and not one.drafted:
                 one.draft = one.proposal.tokens[:length]
-        if self.drafts is not None:
-            self._ask(self.drafts, running, asked, lengths, plain_rows=plain_rows, most_rows=most_rows)
+        if drafts is not None:
+            self._ask(drafts, running, asked, chosen.lengths, rows)
         for one in running:
             if one is not None and one.draft:
                 self.counts.rounds += 1
                 self.counts.proposed += len(one.draft)
-        return self._waited_s
 
+    @staticmethod
+    def _own(one: Speculation | None, limit: int) -> Candidate:
+        """What a sequence's own text proposes."""
+        if one is None:
+            return Candidate()
+        one.propose(min(limit, LONGEST))
+        return Candidate(one.evidence.chances(one.proposal.match, len(one.proposal.tokens)))
+
+    def _choose(
+        self,
+        running: Sequence[Speculation | None],
+        own: Sequence[Candidate],
+        mixed: Sequence[Candidate],
+        rows: Rows,
+    ) -> Allotment:
+        """The better of the two: the texts' own proposals alone, or with the draft model's among them."""
+        by_text = self._allotted(own, rows)
+        drafted = [one for one in running if one is not None and one.drafted]
+        if not drafted:
+            return by_text
+        if self.drafts is not None and self.drafts.fixed:
+            return Allotment(tuple(len(one.chances) for one in mixed), by_text.gain)
+        with_drafts = self._allotted(mixed, rows)
+        if with_drafts.gain > by_text.gain:
+            return with_drafts
+        for one in drafted:
+            one.drafted = False
+        return by_text
+
+    def _allotted(self, candidates: Sequence[Candidate], rows: Rows) -> Allotment:
+        assert self._curve is not None
+        step_s = self._curve.seconds
+        return allot(candidates, step_s, plain_rows=rows.plain, most_rows=rows.most, on=self._on)
+
+    @staticmethod
     def _consider(
-        self, running: Sequence[Speculation | None], limits: Sequence[int], candidates: list[Candidate]
-    ) -> list[Asked | None]:
-        """Put the draft model's candidate where it promises more than the text's own."""
-        drafts = self.drafts
-        if drafts is None:
-            return []
+        drafts: DraftUse,
+        running: Sequence[Speculation | None],
+        limits: Sequence[int],
+        own: Sequence[Candidate],
+    ) -> tuple[list[Asked | None], list[Candidate]]:
+        """Whom the draft model may be asked about, and the candidates with its own where it promises more."""
         drafts.begin_step()
         asked: list[Asked | None] = []
+        mixed = list(own)
         for at, (one, limit) in enumerate(zip(running, limits, strict=True)):
             if one is None:
                 asked.append(None)
                 continue
             about = Asked(one.key, one.history.tokens, limit)
             asked.append(about)
-            found, own = drafts.candidate(about), candidates[at].chances
-            if found is not None and found.chances and (drafts.fixed or not own or found.chances[0] > own[0]):
-                candidates[at], one.drafted = found, True
-        return asked
+            found, chances = drafts.candidate(about), own[at].chances
+            if found is not None and found.chances and (drafts.fixed or not chances or found.chances[0] > chances[0]):
+                mixed[at], one.drafted = found, True
+        return asked, mixed
 
     def _ask(
         self,
@@ -156,9 +195,7 @@ class Speculator:
         running: Sequence[Speculation | None],
         asked: Sequence[Asked | None],
         lengths: Sequence[int],
-        *,
-        plain_rows: int,
-        most_rows: int,
+        rows: Rows,
     ) -> None:
         """Fetch what was chosen; let the draft model read who is new, or look now and then whether it would pay."""
         chosen = [
@@ -166,27 +203,24 @@ class Speculator:
             for one, about, length in zip(running, asked, lengths, strict=True)
             if one is not None and about is not None and one.drafted and length
         ]
-        drafts.predicted_gain = self.gain if chosen else 1.0
+        drafts.chosen(self.gain if chosen else 1.0)
         if chosen:
             found, self._waited_s = drafts.fetch([ask for _, ask in chosen])
-            self._running = plain_rows
+            self._running = rows.plain
             for (one, _), tokens in zip(chosen, found, strict=True):
                 one.draft = tokens
                 drafts.rounds += 1
                 drafts.proposed += len(tokens)
         newcomers = drafts.newcomers(asked)
-        if newcomers and (chosen or drafts.fixed or self._would_pay(drafts, asked, plain_rows, most_rows)):
+        if newcomers and (chosen or drafts.fixed or self._would_pay(drafts, asked, rows)):
             drafts.introduce(newcomers)
         elif not chosen:
             drafts.probe(asked)
 
-    def _would_pay(self, drafts: DraftUse, asked: Sequence[Asked | None], plain_rows: int, most_rows: int) -> bool:
+    def _would_pay(self, drafts: DraftUse, asked: Sequence[Asked | None], rows: Rows) -> bool:
         """Whether anybody would be asked, had the draft model read all of them."""
-        assert self._curve is not None
         every = [(None if one is None else drafts.candidate(one, hypothetical=True)) or Candidate() for one in asked]
-        return any(
-            allot(every, self._curve.seconds, plain_rows=plain_rows, most_rows=most_rows, on=False).lengths
-        )  # fmt: skip
+        return any(self._allotted(every, rows).lengths)
 
     def accepted(self, count: int, *, drafted: bool = False) -> None:
         """So many of a sequence's proposed tokens were the target's own; ``drafted``: a draft model's."""

@@ -1,5 +1,6 @@
-"""``make bench-speculation``: the real model with and without, then the governor on measured curves. Writes
-``build/bench/speculation.json`` and ``build/bench/governor.json``.
+"""``make bench-speculation``: the real model without, with, and with draft models; the governor on measured curves.
+
+Keeps ``build/bench/speculation.json`` and ``build/bench/governor.json``.
 
 Examples: ``make bench-speculation``, ``make bench-speculation ARGS='--part governor'``
 """
@@ -7,9 +8,13 @@ Examples: ``make bench-speculation``, ``make bench-speculation ARGS='--part gove
 import argparse
 from collections.abc import Callable
 
-from loadtest.bench.speculation import governed, lookup
+from loadtest.bench.speculation import drafters, governed, lookup
 
-PARTS: dict[str, Callable[[argparse.Namespace], str]] = {"lookup": lookup.measure, "governor": governed.measure}
+PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "lookup": lookup.measure,
+    "drafters": drafters.measure,
+    "governor": governed.measure,
+}
 """Each prints its table, keeps its figures and returns its summary."""
 
 
@@ -20,6 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="with and without, in turn")
     parser.add_argument("--tokens", type=int, default=200, help="of each answer")
     parser.add_argument("--model", default="build/models/smollm2-135m-q8_0.gguf", help="a GGUF file")
+    parser.add_argument("--draft", default=None, help="a GGUF file that drafts (the small model as Q4_0, made)")
     options = parser.parse_args()
     print("; ".join(PARTS[name](options) for name in options.part or PARTS))
 

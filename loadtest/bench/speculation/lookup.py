@@ -19,7 +19,7 @@ from protos.contract.ids import RequestId
 from protos.contract.request import ChatMessage, Job, Sampling
 from workers.engines.base import ModelSpec
 from workers.engines.llama_cpp.batching import Batching
-from workers.engines.llama_cpp.options import Options
+from workers.engines.llama_cpp.options import options_of
 from workers.engines.llama_cpp.runner import Runner
 from workers.engines.llama_cpp.sequence import Preparation
 
@@ -47,8 +47,9 @@ class Outcome:
 @contextmanager
 def side(path: Path, *, speculate: bool) -> Iterator[Side]:
     """The model loaded, stepped by whoever holds it."""
-    options = Options(speculate=speculate, slots=SLOTS, context_tokens=CONTEXT_TOKENS, threads=1, exact=True)
-    runner = Runner(ModelSpec(name="m", path=str(path)), options, lambda _: None, lambda _: None)
+    told: dict[str, str | int | float | bool] = {"speculate": speculate, "threads": 1, "exact": True}
+    spec = ModelSpec(name="m", path=str(path), slots=SLOTS, context_tokens=CONTEXT_TOKENS, options=told)
+    runner = Runner(spec, options_of(spec), lambda _: None, lambda _: None)
     batching, preparation = runner.by_hand()
     try:
         yield Side(batching, preparation)
@@ -56,14 +57,17 @@ def side(path: Path, *, speculate: bool) -> Iterator[Side]:
         batching.model.close()
 
 
-def run(one: Side, question: str, streams: int, sampling: Sampling, number: int) -> Outcome:
-    """``streams`` answers to ``question`` at once; each round asks anew, so that nothing is cached."""
+def run(one: Side, question: str, streams: int, sampling: Sampling, number: int, owner: str = "") -> Outcome:
+    """``streams`` answers to ``question`` at once; each round asks anew, so that nothing is cached.
+
+    ``owner``: whose recent answers may propose.
+    """
     batching = one.batching
     for stream in range(streams):
         text = f"{number}.{stream} {question}"
         job = Job(
             request_id=RequestId(f"r{stream}"), attempt=number, model="m", quantization="q",
-            messages=(ChatMessage(role="user", content=text),), sampling=sampling,
+            messages=(ChatMessage(role="user", content=text),), sampling=sampling, cache_salt=owner,
         )  # fmt: skip
         batching.add(one.preparation.prepare(job))
     answers: dict[str, str] = {}
@@ -71,7 +75,7 @@ def run(one: Side, question: str, streams: int, sampling: Sampling, number: int)
     while batching.busy:
         before = time.thread_time()
         result = batching.step()
-        took = time.thread_time() - before
+        took = time.thread_time() - before + batching.idle_s
         for delta in result.deltas:
             answers[delta.request_id] = answers.get(delta.request_id, "") + delta.text
         if not result.load.last_step_prefill_tokens:

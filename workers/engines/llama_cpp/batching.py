@@ -76,13 +76,21 @@ class Batching:
         """Proposals verified and accepted so far; goes on counting."""
         return self._speculator.counts if self._speculator is not None else Counts()
 
+    @property
+    def idle_s(self) -> float:
+        """What the last step waited for a draft model without computing."""
+        speculator = self._speculator
+        if speculator is None or speculator.drafts is None:
+            return 0.0
+        return max(0.0, speculator.waited_s - speculator.drafts.spent_s)
+
     def use_drafter(self, drafter: Drafter | None, fixed: int = 0) -> DraftUse | None:
         """Ask this drafter from the next step on; None: none. ``fixed``: so many each round, whether it pays or not.
         The answer is what comes of it; None: this model's memory cannot be rolled back.
         """
         if self._speculator is None:
             return None
-        self._speculator.drafts = DraftUse(drafter, fixed) if drafter is not None else None
+        self._speculator.drafts = DraftUse(drafter, fixed, self.model.clock) if drafter is not None else None
         return self._speculator.drafts
 
     @property
@@ -114,7 +122,7 @@ class Batching:
         started, began = time.perf_counter(), self.model.clock()
         self._expire()
         self._admit()
-        waited_s = self._speculate()
+        drafting_s = self._speculate()
         plan = plan_batch(self._running, self.options.prefill_tokens, self._rows_of_one)
         if plan.tokens:
             masks, said = self._look_ahead(plan), self._counters.said
@@ -123,7 +131,7 @@ class Batching:
             self._advance(plan)
             self._count(plan, self._counters.said - said, time.perf_counter() - started)
             if self._speculator is not None and not plan.prefills:
-                self._speculator.observe(len(plan.tokens), self.model.clock() - began - waited_s)
+                self._speculator.observe(len(plan.tokens), self.model.clock() - began - drafting_s)
         deltas, self._ended = self._ended, []
         deltas += [self._delta(sequence) for sequence in self._running if sequence.produced > sequence.reported]
         return StepResult(deltas=tuple(deltas), load=self.figures(), cache=self._cache_changes(), at=time.monotonic())
@@ -176,18 +184,18 @@ class Batching:
     def _speculate(self) -> float:
         """Let the text propose its next tokens, or a draft model; while prompts are read, the step has enough to do.
 
-        The answer is how long that waited, by the model's clock.
+        The answer is how long a draft model took of that, by the target's clock.
         """
         running = self._running
         if self._speculator is None or not running or any(sequence.prefilling for sequence in running):
             return 0.0
-        waited_s = self._speculator.allot(
+        self._speculator.allot(
             [sequence.speculation for sequence in running],
             [min(sequence.budget - sequence.produced - 1, self._rows_of_one - 1) for sequence in running],
             plain_rows=len(running),
             most_rows=self.options.prefill_tokens,
         )
-        return waited_s if self.model.on_gpu else 0.0  # a processor's own time does not go on meanwhile
+        return self._speculator.drafts.spent_s if self._speculator.drafts is not None else 0.0
 
     def _advance(self, plan: Plan) -> None:
         for (sequence, share), row in zip(plan.shares, plan.first_rows, strict=True):

@@ -59,6 +59,7 @@ class Options:
     queue_limit: int = 256  # jobs that may wait for a slot
     mmap: bool = True
     chat_template: str = ""  # path of a Jinja file instead of the model's own
+    draft_model: str = ""  # path of a small GGUF model of the same tokenizer, that proposes in this process
     speculate: bool = True  # verify what the text itself proposes, where that is faster; the answer is the same
 
     def rows_of_one(self, *, on_gpu: bool) -> int:

@@ -22,6 +22,7 @@ from workers.engines.base import EngineFailed, ModelSpec, Refused, Scored, StepR
 from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.llama_cpp.batching import Batching
 from workers.engines.llama_cpp.chat import gguf_template, marks_in
+from workers.engines.llama_cpp.drafting.local import local_drafter
 from workers.engines.llama_cpp.embedder import Embedder
 from workers.engines.llama_cpp.memory import Offer
 from workers.engines.llama_cpp.model_file import loaded_with, read_model
@@ -76,6 +77,7 @@ class Runner:
         self._embedder: Embedder | None = None
         self._drafter: RemoteDrafter | None = None
         self._draft_use: DraftUse | None = None
+        self._local: RemoteDrafter | None = None  # where there is a draft model in this process
 
     @property
     def speculated(self) -> Counts:
@@ -173,6 +175,13 @@ class Runner:
         )
         progress(1.0, f"loaded: {self._options}")
         batching = Batching(model, self._options, facts.model, facts.quantization, marks)
+        if self._options.draft_model:
+            try:
+                self._local = local_drafter(Path(self._options.draft_model), model, self._options)
+            except BaseException:
+                batching.close()
+                raise
+            batching.use_drafter(self._local)
         self._speculated = batching.speculated
         return batching, facts
 
@@ -219,8 +228,9 @@ class Runner:
             self._wake.wait_for(lambda: self._preparing == 0)
         if self._embedder is not None:
             self._embedder.stop(reason)
-        if self._drafter is not None:
-            self._drafter.close()
+        for drafter in (self._drafter, self._local):
+            if drafter is not None:
+                drafter.close()
         with self._wake:
             if not self.failed:
                 self._hand_over(batching)
@@ -268,11 +278,18 @@ class Runner:
         fixed = link.draft_length if link is not None else 0
 
         def use(batching: Batching) -> None:
-            self._draft_use = batching.use_drafter(drafter, fixed)
+            self._draft_use = batching.use_drafter(drafter or self._local, fixed)
 
         self._send(use)
         if before is not None:
             threading.Thread(target=before.close, name="draft closes", daemon=True).start()
+
+    def draft_always(self, length: int) -> None:
+        """Verify so many proposals of this process' draft model each round, paying or not; 0: where that pays."""
+        self._send(lambda batching: self._set_fixed(batching, length))
+
+    def _set_fixed(self, batching: Batching, length: int) -> None:
+        batching.use_drafter(self._local, length)
 
     @property
     def draft_report(self) -> DraftReport | None:

@@ -39,7 +39,7 @@ class LlamaCpp(EngineSpec):
     name = "llama.cpp"
     serves = "GGUF files"
     factory = "workers.engines.llama_cpp.engine:LlamaCppEngine"
-    draft_factory = "workers.engines.llama_cpp.drafts:LlamaCppDrafts"
+    draft_factory = "workers.engines.llama_cpp.drafting.engine:LlamaCppDrafts"
     extra = "llama"
     module = "llama_cpp"
     model_files = "*.gguf"

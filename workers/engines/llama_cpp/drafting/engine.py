@@ -8,7 +8,7 @@ from protos.contract.stream import Accepted, RefusalCode
 from protos.contract.worker import Load
 from workers.drafting.room import DraftRoom, NoRoom
 from workers.engines.base import EngineFailed, LoadError, ModelSpec, Progress, Refused, StepResult
-from workers.engines.llama_cpp.draft_runner import DraftRunner
+from workers.engines.llama_cpp.drafting.runner import DraftRunner
 from workers.engines.llama_cpp.options import options_of
 from workers.engines.llama_cpp.spec import LlamaCpp
 from workers.engines.load_sum import sum_of_loads

@@ -38,11 +38,11 @@ class DraftModel:
 
     def step(self, now: float) -> bool:
         """One decode; False: there was nothing to do."""
+        began = time.perf_counter()
         self.cut()
         rows = self.table.plan(self._budget, now)
         if not rows:
             return False
-        began = time.perf_counter()
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []

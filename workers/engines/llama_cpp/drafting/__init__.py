@@ -1,0 +1,1 @@
+"""llama.cpp models that propose tokens: to targets elsewhere, and to one in the same process."""
