@@ -35,9 +35,9 @@ from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_w
 from router.http.dialects.inference import Inference
 from router.http.dialects.responses.kept import KeptResponses
 from router.http.dialects.shared.model_name import default_floors
+from router.http.public.health_door import HealthDoor
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
-from router.http.server.health_door import HealthDoor
 from router.pipeline import Pipeline
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
 from router.scheduling.claims import Claims

@@ -27,12 +27,12 @@ from router.http.dialects.dialect import Dialect
 from router.http.dialects.inference import Inference
 from router.http.dialects.responses.kept import KeptResponses
 from router.http.dialects.table import dialects
+from router.http.public.handlers import Handler, Public
+from router.http.public.ollama_models import OllamaModels
 from router.http.server import exchange as wire
 from router.http.server.errors import error_body, error_headers, unexpected
 from router.http.server.exchange import Exchange
 from router.http.server.interfaces import Authenticator, FleetReader
-from router.http.server.ollama_models import OllamaModels
-from router.http.server.public import Handler, Public
 from router.http.server.routing import Routes
 from router.telemetry.metrics import Metrics
 

@@ -11,10 +11,10 @@ from router.http.dialects.ollama.models import OllamaVersion, running, shown, ta
 from router.http.dialects.ollama.names import Names
 from router.http.dialects.ollama.schema import ShowRequest
 from router.http.dialects.shared.catalogue import ModelFacts, catalogue
+from router.http.public.handlers import VERSION
 from router.http.server.decoding import decode
 from router.http.server.exchange import Exchange
 from router.http.server.interfaces import FleetReader
-from router.http.server.public import VERSION
 
 
 class OllamaModels:
