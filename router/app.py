@@ -35,6 +35,8 @@ from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_w
 from router.http.dialects.inference import Inference
 from router.http.dialects.responses.kept import KeptResponses
 from router.http.dialects.shared.model_name import default_floors
+from router.http.fetching.fetcher import ImageFetcher
+from router.http.fetching.rules import ImageHosts
 from router.http.public.health_door import HealthDoor
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
@@ -263,6 +265,7 @@ class RouterNode:
             rejections=rejections,
             bodies=BodyBudget(config.http.bodies_limit_bytes),
             waits=reconciler,
+            images=ImageFetcher(hosts=ImageHosts(config.http.image_hosts), deadline_s=config.http.image_fetch_s),
             kept=KeptResponses(store=security.store, clock=clock, config=config.http),
         )
         admin = Admin(

@@ -58,6 +58,8 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     allowed_hosts: list[
         _Name
     ] = []  # names under which it answers without keys, beside this machine's own; .domain: all
+    image_hosts: list[_Name] = []  # where images of requests are fetched from by http(s); .domain, "*"; none: nowhere
+    image_fetch_s: _Seconds = 10.0  # for all images of one request
     responses_kept_s: _NotNegative = 3600.0  # how long answers of the Responses API stay to be gone on from; 0: none
     responses_limit_bytes: _AtLeastOne = 64 * 1024 * 1024  # all of them together, in the store
     sampling: dict[str, SamplingConfig] = {}  # model, or "*" for all -> defaults, before those of the model's file

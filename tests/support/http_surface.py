@@ -31,6 +31,8 @@ from router.http.auth.meters import Reservation
 from router.http.dialects.inference import Inference
 from router.http.dialects.responses.kept import KeptResponses
 from router.http.dialects.shared.model_name import default_floors
+from router.http.fetching.fetcher import ImageFetcher
+from router.http.fetching.rules import ImageHosts
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
 from router.http.server.bounded_connection import BoundedConnection
@@ -235,6 +237,7 @@ def http_app(
     replica: str = "router-0",
     replicas: int = 1,
     archive: Archive | None = None,
+    images: ImageFetcher | None = None,
 ) -> HttpApp:
     """An ``HttpApp`` put together as ``router.app`` does it, without a placer's guess of output tokens."""
     authenticator, metrics = authenticator or OpenAuthenticator(), metrics or Metrics()
@@ -255,6 +258,7 @@ def http_app(
         model_floors=default_floors(config.quality_floors),
         rejections=rejections,
         bodies=BodyBudget(config.bodies_limit_bytes),
+        images=images or ImageFetcher(hosts=ImageHosts(config.image_hosts), deadline_s=config.image_fetch_s),
         kept=KeptResponses(store=BackedStore(MemoryBackend()), clock=clock, config=config),
     )
     admin = Admin(
@@ -308,6 +312,7 @@ def surface(
     config: HttpConfig | None = None,
     authenticator: Authenticator | None = None,
     ready: tuple[bool, str] = (True, ""),
+    images: ImageFetcher | None = None,
     **pipeline: Any,
 ) -> Surface:
     """A surface over a fresh pipeline and fleet."""
@@ -322,6 +327,7 @@ def surface(
         metrics=metrics,
         config=config,
         ready=ready,
+        images=images,
     )
     return Surface(app, words, fleet, metrics)
 

@@ -24,20 +24,21 @@ from router.http.dialects.accounts import Progress, total_usage
 from router.http.dialects.answering import Answering
 from router.http.dialects.collected import Collected
 from router.http.dialects.coming_up import head_with_signs
-from router.http.dialects.dialect import Call, Dialect, Told, Turn, Writer
+from router.http.dialects.dialect import Call, Dialect, Told, Writer
 from router.http.dialects.headers import answer_headers, ignored_header
 from router.http.dialects.responses.kept import KeptResponses
+from router.http.dialects.shared.images import budget_left, images_at, with_images
 from router.http.dialects.shared.prompt_size import PromptSizes, TextFacts
 from router.http.dialects.shared.requests import Arrival, Asked, requests_of
 from router.http.dialects.shared.sampling_defaults import DefaultsBook, ModelDefaults
 from router.http.dialects.shared.wish import Wish
-from router.http.server.body_budget import BodyBudget
+from router.http.fetching.fetcher import ImageFetcher
+from router.http.server.body_budget import BodyBudget, BodyShare
 from router.http.server.exchange import Exchange
 from router.http.server.heartbeat import Heartbeat
 from router.http.server.interfaces import Authenticator, FleetReader, ModelWaits, Pipeline
 from router.http.server.large_bodies import LargeBodies
 from router.scheduling.placement.quality import Quality
-from router.state.rows import ResponseRow
 from router.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -63,6 +64,7 @@ class Inference:
     bodies: BodyBudget
     kept: KeptResponses
     waits: ModelWaits
+    images: ImageFetcher
     large: LargeBodies = field(default_factory=LargeBodies)
     sizes: PromptSizes = field(default_factory=PromptSizes)
     _book: DefaultsBook = field(init=False)
@@ -93,10 +95,9 @@ class Inference:
             arrival = self._arrival(progress, exchange.header(b"x-allsorts-quality"))
             call, asked = await self.large.understand(body, partial(self._understand, dialect, body, arrival))
             progress.turn = call.turn
-            if call.turn is not None and call.turn.previous:
-                earlier = await self.kept.earlier(progress.principal, call.turn.previous)
-                resumed = partial(self._resumed, call.turn, earlier, arrival)
-                asked = await self.large.understand(earlier.items, resumed)
+            wish = await self._completed(call, progress, share)
+            if wish is not call.wish:
+                asked = await self.large.understand(body, partial(self._requests, wish, arrival))
             del body
             share.settle(*(one.request for one in asked))
             expected = sum(expected_tokens(one.request) for one in asked)
@@ -164,8 +165,16 @@ class Inference:
         call = dialect.understand(body)
         return call, self._requests(call.wish, arrival)
 
-    def _resumed(self, turn: Turn, earlier: ResponseRow, arrival: Arrival) -> tuple[Asked, ...]:
-        return self._requests(turn.resumed(earlier), arrival)
+    async def _completed(self, call: Call, progress: Progress, share: BodyShare) -> Wish:
+        """The wish with what the body only names: what was said before, and images that lie elsewhere."""
+        wish = call.wish
+        if call.turn is not None and call.turn.previous:
+            earlier = await self.kept.earlier(progress.principal, call.turn.previous)
+            wish = await self.large.understand(earlier.items, partial(call.turn.resumed, earlier))
+        if wanted := images_at(wish.messages):
+            found = await self.images.fetch(wanted, budget_left(wish.messages), share.take)
+            wish = replace(wish, messages=with_images(wish.messages, found))
+        return wish
 
     def _requests(self, wish: Wish, arrival: Arrival) -> tuple[Asked, ...]:
         asked = requests_of(wish, arrival, self.quality)

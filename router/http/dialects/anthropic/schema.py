@@ -21,12 +21,12 @@ _Blocks = Annotated[list["Block"], Meta(max_length=MAX_MESSAGES)]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an image or a document comes from; images come along in base64, documents as text."""
+    """Where an image or a document comes from; images come along in base64 or by URL, documents as text."""
 
-    type: Annotated[str, Meta(extra_json_schema={"enum": ["base64", "text"]})]
+    type: Annotated[str, Meta(extra_json_schema={"enum": ["base64", "text", "url"]})]
     media_type: Name | None = None
     data: Annotated[str, Meta(max_length=32 * 1024 * 1024)] | None = None
-    url: Ignored = None
+    url: Annotated[str, Meta(max_length=8192)] | None = None
     file_id: Ignored = None
 
 

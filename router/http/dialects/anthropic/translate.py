@@ -10,7 +10,7 @@ from router.errors import InvalidRequest, UnsupportedParameter
 from router.http.dialects.anthropic.schema import Block, CountRequest, Message, MessagesRequest, ToolOffered
 from router.http.dialects.openai.sampling import LEAST_TOP_P, template_arguments
 from router.http.dialects.shared.grammars import schema_grammar
-from router.http.dialects.shared.images import ImageBudget, image_from_base64
+from router.http.dialects.shared.images import ImageBudget, image_from_base64, image_of
 from router.http.dialects.shared.sampling_defaults import unset
 from router.http.dialects.shared.tooling import tool, tooling
 from router.http.dialects.shared.wish import Wish
@@ -154,10 +154,10 @@ def _spoken(role: str, parts: list[ContentPart]) -> ChatMessage:
 
 def _image(block: Block, where: str, images: ImageBudget) -> ContentPart:
     source = block.source
+    if source is not None and source.type == "url" and source.url:
+        return image_of(source.url, images, param=f"{where}.source.url")
     if source is None or source.type != "base64" or source.data is None:
-        raise UnsupportedParameter(
-            f"'{where}.source': images are not fetched from elsewhere; send it in base64", param=f"{where}.source"
-        )
+        raise UnsupportedParameter(f"'{where}.source': an image comes in base64, or has a url", param=f"{where}.source")
     return image_from_base64(source.data, source.media_type or "image/png", images, param=f"{where}.source.data")
 
 

@@ -3,6 +3,12 @@
 import struct
 
 
+def kind_of(data: bytes) -> str:
+    """The media type, by the same first bytes."""
+    kinds = {b"\x89PNG": "image/png", b"GIF8": "image/gif", b"\xff\xd8": "image/jpeg", b"RIFF": "image/webp"}
+    return next((kind for start, kind in kinds.items() if data.startswith(start)), "")
+
+
 def pixels_of(data: bytes) -> int | None:
     """Width times height; None for what is none of them.
 

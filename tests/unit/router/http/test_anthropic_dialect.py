@@ -190,7 +190,7 @@ async def test_an_output_format_is_a_grammar() -> None:
                     {"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://x"}}]}
                 ]
             },
-            "not fetched",
+            "fetches no images",
         ),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "Anthropic's own"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "nothing"}}, "none of the tools"),

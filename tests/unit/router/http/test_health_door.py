@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from router.errors import ConfigError
+from router.http.public import health_door
 from router.http.public.health_door import AT_ONCE, HEAD_BYTES, HealthDoor
-from router.http.server import health_door
 
 
 class _Judge:

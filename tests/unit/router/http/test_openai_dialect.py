@@ -329,7 +329,7 @@ async def test_an_image_reaches_the_worker_as_its_file_came() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("https://example.org/cat.png", "not fetched"),
+        ("https://example.org/cat.png", "fetches no images"),
         ("ftp://x", "no image"),
         ("data:text/plain;base64,AAAA", "no image"),
         ("data:image/png;base64,AAAA", "no PNG"),
