@@ -102,34 +102,47 @@ class Exchange:
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > limit_bytes:
             raise _too_large(limit_bytes)
-        parts: list[bytes] = []
-        size = 0
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(deadline_s):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone("the client hung up while sending its request")
-                    part = message.get("body", b"")
-                    size += len(part)
-                    self._unread = message.get("more_body", False)
-                    if size > limit_bytes:
-                        raise _too_large(limit_bytes)
-                    if self._unread and size < SLOWEST_BYTES_PER_S * (loop.time() - began - SLOW_START_S):
-                        raise TimeoutError
-                    if share is not None:
-                        share.take(len(part))
-                    parts.append(part)
-                    if not self._unread:
-                        return b"".join(parts)
+            async with asyncio.timeout(deadline_s) as within:
+                if share is None:
+                    return await self._take_all(limit_bytes, began, None)
+                with share.coming(lambda: within.reschedule(loop.time())):
+                    return await self._take_all(limit_bytes, began, share)
         except TimeoutError:
             self._receive = _nothing_more  # what has not come by now is not waited for
+            if share is not None and share.gave_way:
+                raise share.full() from None
             raise BodyTooSlow(
                 f"the request body did not arrive within {deadline_s:g} s, or came at less than "
                 f"{SLOWEST_BYTES_PER_S} bytes a second"
             ) from None
+
+    async def _take_all(self, limit_bytes: int, began: float, share: BodyShare | None) -> bytes:
+        """Raises TimeoutError for a body that trickles."""
+        loop = asyncio.get_running_loop()
+        body = bytearray()  # grown in place: pieces that lie between others' would leave holes when they go
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("the client hung up while sending its request")
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            self._unread = message.get("more_body", False)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            if self._unread and size < SLOWEST_BYTES_PER_S * (loop.time() - began - SLOW_START_S):
+                raise TimeoutError
+            if share is not None:
+                share.take(len(part))
+            if not (self._unread or body):
+                return part
+            body += part
+            if not self._unread:
+                return bytes(body)
+            del message, part  # what was taken over is not held until more comes
 
     async def _read_away(self) -> None:
         """Take the rest of a body that is refused, within bounds; what is left is cut off with the connection."""
