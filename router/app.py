@@ -19,6 +19,7 @@ from router.config import AdmissionConfig, RouterConfig, TenantConfig
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.sender import Sender
 from router.dist.door import Door, open_door
+from router.dist.model_shelf import model_shelf, watch
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId, Tenant
 from router.domain.worker import WorkerState
@@ -52,6 +53,7 @@ from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.placement.policies import build_policy
 from router.scheduling.placement.quality import TabulatedQuality
 from router.scheduling.scheduler import RetryLimits, Scheduler
+from router.sessions.files import FilesService
 from router.sessions.listeners import Listening, listen
 from router.sessions.service import FleetService
 from router.speculation.desk import DraftDesk
@@ -89,6 +91,7 @@ class RouterNode:
             retries=RetryLimits(max_attempts=config.dispatch.max_attempts, max_moves=config.dispatch.max_moves),
         )
         self.metrics.watch_process(requests=lambda: len(self.scheduler), claims=lambda: len(self.claims))
+        self.shelf = model_shelf(config.files.models_dir, config.state_dir)
         self.health = HealthDoor(self.ready)
         self._watch = LoopWatch()
         self._rank = rank
@@ -167,9 +170,22 @@ class RouterNode:
         )
         try:
             await refuse_exposed_without_keys(security.store, config.http.host)
-            listening = await listen(
-                security, service, replica_id=f"router-{self._rank}", rank=self._rank, membership=membership
+            files = FilesService(
+                membership=membership,
+                authorizer=security.authorizer,
+                clock=clock,
+                own=self.shelf,
+                bytes_per_s=config.files.relay_bytes_per_s,
             )
+            listening = await listen(
+                security,
+                service,
+                replica_id=f"router-{self._rank}",
+                rank=self._rank,
+                membership=membership,
+                files=files,
+            )
+            security.until_closed(watch(self.shelf))
             door = await self._open_door(security, listening)
         except BaseException:
             await security.close()

@@ -135,6 +135,13 @@ class PlacementConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     lambda_quality: _NotNegative = 0.0  # seconds one accepts to avoid 1% perplexity
 
 
+class FilesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Models' files on their way between machines."""
+
+    models_dir: str = ""  # what the head itself hands out; empty: models beside the state
+    relay_bytes_per_s: _NotNegative = 64.0 * 2**20  # of all files that pass through this replica; 0: no bound
+
+
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a router replica is told."""
 
@@ -144,6 +151,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     dispatch: DispatchConfig = msgspec.field(default_factory=DispatchConfig)
     admission: AdmissionConfig = msgspec.field(default_factory=AdmissionConfig)
     placement: PlacementConfig = msgspec.field(default_factory=PlacementConfig)
+    files: FilesConfig = msgspec.field(default_factory=FilesConfig)
     state_dir: str = ""  # empty: the system's place for application data
     replicas: _AtLeastOne = 1
     log_level: str = "info"  # one of LOG_LEVELS

@@ -15,6 +15,7 @@ from protos.contract.worker import DRAFT_ROLE
 from workers.engines.spec import EngineSpec
 from workers.engines.table import DEFAULT_ENGINE, ENGINES
 from workers.errors import WorkerError
+from workers.models.disk import KEEP_FREE_BYTES
 
 ENVIRONMENT_PREFIX = "ALLSORTS_WORKER_"
 
@@ -64,6 +65,12 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     listen: str = ""  # host:port where a draft listens; empty: any port, of this machine alone without certificates
     wait_for_models: bool = False  # the fleet's operator decides what is loaded here, within the caps
     models_dir: str = ""  # where the files lie that may be loaded then; empty: the system's place for them
+    fetch: bool = True  # models that the pool has, or names a source for, may be put there
+    share: bool = True  # models here may go to other machines of the pool
+    keep_free_bytes: Annotated[int, msgspec.Meta(ge=0)] = KEEP_FREE_BYTES  # of that disk stay free
+    max_models_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0  # what fetched models leave that folder at; 0: no bound
+    fetch_bytes_per_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # 0: no bound
+    share_bytes_per_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     labels: dict[str, str] = {}
     token: str = ""  # join token; none is needed on a loopback fleet
     state_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_state_dir("allsorts"))

@@ -13,6 +13,8 @@ from typing import Any
 import structlog
 
 from protos.contract.events import ModelProgress
+from protos.contract.files.hashing import HashCache
+from protos.contract.files.library import ModelLibrary
 from protos.contract.joining.enrolment import EnrolReply
 from protos.contract.models.quantization import canonical
 from protos.contract.worker import DRAFT_ROLE, Hardware, InstanceState, Profile
@@ -24,9 +26,11 @@ from workers.drafting.link import DraftTls
 from workers.engines.base import Engine, ModelSpec
 from workers.engines.spec import EngineSpec
 from workers.engines.table import engine_spec
+from workers.files.model_files import ModelFiles
 from workers.joining.home import Home
 from workers.joining.neighbourhood import Neighbourhood, asked_threads
 from workers.joining.profile import profile_of
+from workers.models.disk import ModelDisk
 from workers.neighbours.place import meeting_place
 from workers.neighbours.shares import living
 from workers.neighbours.turns import MachineTurns
@@ -118,6 +122,7 @@ async def serve(
                 sleep_program=announcer(),
                 tls=tls,
                 door=door,
+                model_files=partial(_model_files, config, security) if engine.model_files and door is None else None,
             )
             if signals:
                 _listen_to_signals(worker)
@@ -143,13 +148,14 @@ def build_worker(
     sleep_program: tuple[str, ...] | None = None,
     tls: DraftTls | None = None,
     door: DraftDoor | None = None,
+    model_files: Callable[[SessionPool, ModelManager], ModelFiles] | None = None,
 ) -> Worker:
     """A worker and all that it is made of. ``routers``: addresses to dial first; ``turns``: of this machine, where the
     engine computes on it; ``room``: what its models take of it; ``load_options``: of models that a router loads;
     ``on_progress``: hears of loads and benchmarks, for whoever watches; ``pause``: where this machine's owner says that
     no work is to be taken, ``conditions``: when it may be; ``sleep_program``: says when this machine is about to sleep
     (empty: only waking is noticed, None: neither); ``tls``: what it shows to draft workers; ``door``: open, of a worker
-    that drafts itself.
+    that drafts itself; ``model_files``: makes what fetches and shares models' files, None: they stay where they are.
     """
     sessions = SessionPool(routers, partial(Session, dial=dial, limits=limits))
 
@@ -165,6 +171,7 @@ def build_worker(
     models = ModelManager(host, announce=announce, measure=measure, turns=turns, room=room)
     drafts = DraftLinks(host, models=lambda: models.reports, say=sessions.broadcast, tls=tls)
     jobs = JobTable(why_not_ready=models.why_not_ready)
+    travelling = model_files(sessions, models) if model_files is not None else None
     tasks = TaskSet()
     availability = Availability(jobs, sessions, tasks)
     return Worker(
@@ -175,7 +182,12 @@ def build_worker(
         models=models,
         jobs=jobs,
         control=ControlCommands(
-            engine=host, models=models, jobs=jobs, files=plan.files, load_options=load_options or {}
+            engine=host,
+            models=models,
+            jobs=jobs,
+            files=plan.files,
+            travelling=travelling,
+            load_options=load_options or {},
         ),
         availability=availability,
         owner=OwnerWatch(pause, availability, drain_s=plan.drain_s, conditions=conditions) if pause else None,
@@ -183,6 +195,25 @@ def build_worker(
         tasks=tasks,
         drafts=drafts,
         door=door,
+        travelling=travelling,
+    )
+
+
+def _model_files(
+    config: WorkerConfig, security: ChannelSecurity | None, sessions: SessionPool, models: ModelManager
+) -> ModelFiles:
+    folder = Path(config.models_dir) if config.models_dir else Home.of().models
+    return ModelFiles(
+        ModelLibrary(folder, HashCache(Path(config.state_dir) / "model-hashes.json")),
+        ModelDisk(folder=folder, keep_free_bytes=config.keep_free_bytes, max_bytes=config.max_models_bytes),
+        sessions=sessions,
+        served=models.served,
+        identified=models.identify,
+        security=security,
+        fetches=config.fetch,
+        shares=config.share,
+        fetch_bytes_per_s=config.fetch_bytes_per_s,
+        share_bytes_per_s=config.share_bytes_per_s,
     )
 
 

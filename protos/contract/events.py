@@ -126,10 +126,6 @@ class FetchProgress:
     error: str = ""
 
 
-SINCE_FILES = 2
-"""The version of the protocol from which on a router knows these two."""
-
-
 WorkerEvent = (
     Hello
     | Step

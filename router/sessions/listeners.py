@@ -1,6 +1,6 @@
 """The gRPC servers workers dial: plain text on loopback only; elsewhere mutual TLS, and a second door for joiners.
 
-- session listener: Session and Renew. With TLS, the connection must show a certificate of this pool's CA.
+- session listener: Session, Renew, models' files. With TLS, the connection must show a certificate of this pool's CA.
 - enrolment listener (TLS only): Enrol, for machines that have no certificate yet. Server TLS; nothing else is served.
 
 Health and reflection are gRPC's standard services, on the session listener.
@@ -24,6 +24,7 @@ from router.fleet.intent_sync import follow_decisions
 from router.fleet.membership import Membership
 from router.fleet.served_models import keep_models, recall_models
 from router.sessions.enrolment import EnrolmentServicer
+from router.sessions.files import FilesService
 from router.sessions.service import FleetService
 from router.trust.authority import Authority
 from router.trust.enroller import Enroller
@@ -96,6 +97,7 @@ async def listen(
     replica_id: str,
     rank: int = 0,
     membership: Membership | None = None,
+    files: FilesService | None = None,
 ) -> Listening:
     """Start the gRPC servers, and note in the store where joiners dial. Raises ConfigError.
 
@@ -112,6 +114,7 @@ async def listen(
         clock=security.clock,
         replica_id=replica_id,
         rank=rank,
+        files=files,
     )
     if listening.enrol_address:
         await security.reached_at(listening.enrol_address)
@@ -130,6 +133,7 @@ async def start_listeners(
     clock: Clock,
     replica_id: str,
     rank: int = 0,
+    files: FilesService | None = None,
 ) -> Listening:
     """Start what ``config`` asks for; session port ``config.port + rank`` (0: any free one), and on rank 0 the
     enrolment port. ``authority`` is None for a plain pool.
@@ -142,6 +146,8 @@ async def start_listeners(
     identity = None if authority is None else RotatingIdentity(authority, hosts=(config.host, host), clock=clock)
     session = grpc.aio.server(options=SESSION_OPTIONS)
     pb_grpc.add_FleetServicer_to_server(service, session)
+    if files is not None:
+        pb_grpc.add_FilesServicer_to_server(files, session)
     _add_standard_services(session)
     wanted = config.port + rank if config.port else 0
     credentials = None if identity is None else identity.credentials(require_client_certificate=True)

@@ -16,6 +16,7 @@ from router.domain.worker import WorkerState
 from router.fleet.control import Control
 from router.fleet.membership import Membership
 from router.scheduling.claims import Claims
+from router.sessions.files import FilesService
 from router.sessions.listeners import Listening, listen
 from router.sessions.service import FleetService
 from router.trust.enrolment_offers import PoolOffers
@@ -105,7 +106,8 @@ async def head(
         clock=clock,
     )
     control = Control(membership=membership, service=service, intent=security.intent)
-    listening = await listen(security, service, replica_id="replica-0", membership=membership)
+    files = FilesService(membership=membership, authorizer=security.authorizer, clock=clock)
+    listening = await listen(security, service, replica_id="replica-0", membership=membership, files=files)
     service.replicas = (listening.replica,)
     made.append(Head(security, membership, service, control, listening))
     try:

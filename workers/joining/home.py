@@ -19,6 +19,7 @@ BY_ITSELF = {
     "cache": "what was measured",
     "wheels": "compiled engines",
     "made.json": "",
+    "model-hashes.json": "",
 }
 """What this program writes into its folders, in words for its owner; anything else in them is the owner's."""
 

@@ -1,11 +1,17 @@
 """What a router asks beside the stream of jobs and takes its time: scores, loads and unloads."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 
-from protos.contract.commands import LoadModel, Score, UnloadModel
-from protos.contract.events import ScoreResult, WorkerEvent
-from protos.contract.worker import InstanceState
+import structlog
+
+from protos.contract.commands import FetchModel, LoadModel, RemoveModel, Score, SendFile, UnloadModel
+from protos.contract.events import FetchProgress, ScoreResult, WorkerEvent
+from protos.contract.worker import InstanceState, ModelInstance
 from workers.engines.base import EngineError, ModelSpec
+from workers.errors import WorkerError
+from workers.files.model_files import ModelFiles
 from workers.serving.engine_host import EngineHost
 from workers.serving.job_table import JobTable
 from workers.serving.local_files import LocalFiles
@@ -13,19 +19,27 @@ from workers.serving.model_manager import ModelManager
 from workers.serving.tasks import TaskSet
 from workers.session.session import Session
 
-ControlCommand = Score | LoadModel | UnloadModel
+log = structlog.get_logger(__name__)
+
+ControlCommand = Score | LoadModel | UnloadModel | FetchModel | RemoveModel | SendFile
 
 MAX_CONTROL_COMMANDS = 64
 """So many may be under way at once; beyond it the answer is an error where one is awaited."""
 
-UNDER_WAY = (InstanceState.LOADING, InstanceState.BENCHMARKING, InstanceState.READY, InstanceState.UNLOADING)
+UNDER_WAY = (
+    InstanceState.FETCHING,
+    InstanceState.LOADING,
+    InstanceState.BENCHMARKING,
+    InstanceState.READY,
+    InstanceState.UNLOADING,
+)
 
 TOO_MANY = "too many requests of this kind run"
 
 
 class ControlCommands:
     """Carries them out, each in a task of its own. ``load_options``: of models that a router loads; ``files``: what
-    lies here that it may have loaded, None: it may name any path.
+    lies here that it may have loaded, None: it may name any path; ``travelling``: files that come and go.
     """
 
     def __init__(
@@ -35,6 +49,7 @@ class ControlCommands:
         models: ModelManager,
         jobs: JobTable,
         files: LocalFiles | None = None,
+        travelling: ModelFiles | None = None,
         load_options: Mapping[str, str | int | float | bool],
         max_at_once: int = MAX_CONTROL_COMMANDS,
     ) -> None:
@@ -42,6 +57,7 @@ class ControlCommands:
         self._models = models
         self._jobs = jobs
         self._files = files
+        self._travelling = travelling
         self._load_options = load_options
         self._max_at_once = max_at_once
         self._tasks = TaskSet()
@@ -65,16 +81,28 @@ class ControlCommands:
                 await self._load(command)
             case UnloadModel():
                 await self._unload(command)
+            case FetchModel() if self._travelling is not None:
+                with contextlib.suppress(WorkerError):  # told already
+                    await self._travelling.fetch(command)
+            case RemoveModel() if self._travelling is not None:
+                await self._travelling.remove(command)
+            case SendFile() if self._travelling is not None:
+                await self._travelling.send(session, command)
+            case _:
+                log.debug("command.not_for_this_worker", command=type(command).__name__)
 
     async def _load(self, command: LoadModel) -> None:
         """Every router replica may order the same: what is loaded, or on its way, is not loaded again."""
         key = (command.model, command.quantization)
         if any(one.key == key and one.state in UNDER_WAY for one in self._models.reports):
             return
+        path = await self._path(command)
+        if path is None:
+            return
         await self._models.load(
             ModelSpec(
                 name=command.model,
-                path=command.path if self._files is None else self._files.path_of(command.path),
+                path=path,
                 quantization=command.quantization,
                 context_tokens=command.context_tokens,
                 slots=command.slots,
@@ -83,6 +111,35 @@ class ControlCommands:
                 urgent=command.urgent,
             )
         )
+        if self._travelling is not None:
+            await self._travelling.look()  # by which it is known by its content
+
+    async def _path(self, command: LoadModel) -> str | None:
+        """Where the model lies, fetched first where it is not here; None: it is not to be loaded (any more)."""
+        here = command.path if self._files is None else self._files.path_of(command.path)
+        if self._travelling is None or (command.content is None and not command.sources):
+            return here
+        pending = ModelInstance(
+            model=command.model,
+            quantization=command.quantization,
+            state=InstanceState.FETCHING,
+            ordered=command.order,
+            content=command.content.sha256 if command.content is not None else "",
+        )
+
+        def tell(progress: FetchProgress) -> None:
+            share = progress.done_bytes / progress.total_bytes if progress.total_bytes else 0.0
+            self._models.show(pending, share, f"fetching, from {progress.source}")
+
+        self._models.show(pending, 0.0, "fetching")
+        try:
+            path = await self._travelling.fetch(command, tell)
+        except WorkerError as error:
+            self._models.fetch_failed(pending, str(error))
+            return None
+        if self._files is not None:
+            await asyncio.to_thread(self._files.look)
+        return str(path) if self._models.forget(pending) else None
 
     async def _unload(self, command: UnloadModel) -> None:
         """It takes nothing new from now on; what runs may finish in time, and goes back else."""

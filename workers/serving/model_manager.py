@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -142,8 +142,8 @@ class ModelManager:
         return loaded
 
     async def _measured(self, spec: ModelSpec, pending: ModelInstance, loaded: ModelInstance) -> None:
-        file = loaded.file or pending.file
-        report = replace(loaded, file=file, state=InstanceState.BENCHMARKING, ordered=spec.order)
+        file, content = loaded.file or pending.file, loaded.content or pending.content
+        report = replace(loaded, file=file, content=content, state=InstanceState.BENCHMARKING, ordered=spec.order)
         if report.key != pending.key:  # the file told better than its name
             del self._reports[pending.key]
             self._specs[report.key] = self._specs.pop(pending.key)
@@ -172,6 +172,36 @@ class ModelManager:
         finally:
             self._current.cancel()
             self._current = None
+
+    def show(self, report: ModelInstance, fraction: float, message: str) -> None:
+        """Of a model whose files are on their way: it is known before it is loaded."""
+        self._set(report, fraction, message)
+
+    def forget(self, report: ModelInstance) -> bool:
+        """What was shown is over; False where it was unloaded, or ordered anew, meanwhile."""
+        if self._reports.get(report.key) != report:
+            return False
+        del self._reports[report.key]
+        if not report.quantization:  # it comes back under another name
+            self._announce(_progress(replace(report, state=InstanceState.UNLOADED), 1.0, "fetched"))
+        return True
+
+    def fetch_failed(self, report: ModelInstance, reason: str) -> None:
+        """Its files cannot be had."""
+        if self._reports.get(report.key) == report:
+            self._failed(report, reason)
+
+    def served(self) -> dict[Path, tuple[str, str]]:
+        """The files and folders of all models here, with their names and quantizations."""
+        places = {Path(spec.path).absolute(): key for key, spec in self._specs.items()}
+        return {path: key for path, key in places.items() if path.exists()}
+
+    def identify(self, contents: Mapping[Path, str]) -> None:
+        """The SHA-256 of the contents of model files here, by path."""
+        for key, spec in self._specs.items():
+            report, content = self._reports.get(key), contents.get(Path(spec.path).absolute(), "")
+            if report is not None and content not in ("", report.content):
+                self._set(replace(report, content=content), 1.0, "its content is known")
 
     def retire(self, model: str, quantization: str) -> bool:
         """Take no new work for a model that is to be unloaded; False where there is none, or it goes already."""

@@ -12,11 +12,14 @@ from protos.contract.commands import (
     Dismiss,
     DraftTargets,
     Drain,
+    FetchModel,
     Generate,
     LoadModel,
+    RemoveModel,
     ReplicaList,
     RouterCommand,
     Score,
+    SendFile,
     Undrain,
     UnloadModel,
     Welcome,
@@ -24,6 +27,7 @@ from protos.contract.commands import (
 from protos.contract.joining.enrolment import EnrolReply
 from protos.contract.worker import Load, Profile
 from workers.engines.base import EngineError, ModelSpec, StepResult
+from workers.files.model_files import ModelFiles
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
 from workers.serving.draft_door import DraftDoor
@@ -83,6 +87,7 @@ class Worker:
         tasks: TaskSet,
         drafts: DraftLinks,
         door: DraftDoor | None = None,
+        travelling: ModelFiles | None = None,
     ) -> None:
         self._plan = plan
         self._identity = identity
@@ -97,6 +102,7 @@ class Worker:
         self._tasks = tasks
         self._drafts = drafts
         self._door = door
+        self._travelling = travelling
         self._incarnation = uuid.uuid4().hex
         self._ended: asyncio.Future[Ended] | None = None
         self._enrolment: asyncio.Task[None] | None = None  # the last one asked for
@@ -160,6 +166,9 @@ class Worker:
         if self._plan.leave_unless_loaded and loaded and not any(loaded):
             why = "; ".join(dict.fromkeys(one.error for one in self._models.reports if one.error))
             self._leave(1, f"nothing could be loaded: {why}")
+        if self._travelling is not None:
+            # Not before: to hash files takes a processor from what is being measured.
+            self._tasks.spawn(self._travelling.watch(), "model files")
 
     async def _close(self) -> None:
         await self._tasks.close()
@@ -224,6 +233,8 @@ class Worker:
             log.warning("versions.differ", head=welcome.version, here=here, level_with="allsorts upgrade")
         self._sessions.follow(welcome.replicas)
         self.availability.tell(session)
+        if self._travelling is not None:
+            self._travelling.tell(session)
 
     def on_broken(self, session: Session, reason: str) -> None:
         """Abort what came over a session that is gone."""
@@ -248,7 +259,7 @@ class Worker:
                 )
             case Abort():
                 self._jobs.abort(command.request_id, command.attempt)
-            case Score() | LoadModel() | UnloadModel():
+            case Score() | LoadModel() | UnloadModel() | FetchModel() | RemoveModel() | SendFile():
                 self._control.start(session, command)
             case Drain():
                 self.availability.drain(command.deadline_s)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import structlog
 from protos.contract.codec.commands import decode_command
 from protos.contract.codec.events import encode_event, encode_step
 from protos.contract.commands import Dismiss, Ping, RouterCommand, Welcome
-from protos.contract.events import Hello, Pong, WorkerEvent
+from protos.contract.events import DraftReport, FetchProgress, FilesHeld, Hello, Pong, WorkerEvent
 from protos.contract.ids import WorkerId
 from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from protos.contract.stream import Delta, Refusal
@@ -23,6 +23,9 @@ from workers.session.load_pacer import LoadPacer
 from workers.session.outbox import Batch, Outbox, OutboxFull
 
 log = structlog.get_logger(__name__)
+
+SINCE: Mapping[type, int] = {FilesHeld: 2, FetchProgress: 2, DraftReport: 2}
+"""The version of the protocol from which on a router knows an event; to an older one it is not sent."""
 
 NOT_KNOWN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
 """Status codes with which a router says that it does not know this worker (any more)."""
@@ -95,6 +98,7 @@ class Session:
     ) -> None:
         self.address = address
         self.replica_id = ""  # known once welcomed
+        self._version = OLDEST_PROTOCOL_VERSION  # that both speak, until the welcome says better
         self._owner = owner
         self._dial = dial
         self._limits = limits or SessionLimits()
@@ -126,7 +130,8 @@ class Session:
 
     def put_event(self, event: WorkerEvent) -> None:
         """Queue an event; nothing happens when the session is not open."""
-        self._put(lambda outbox: outbox.put_event(event))
+        if self._version >= SINCE.get(type(event), 0):
+            self._put(lambda outbox: outbox.put_event(event))
 
     def put_delta(self, delta: Delta) -> None:
         """Queue a delta; nothing happens when the session is not open."""
@@ -260,6 +265,7 @@ class Session:
                 self.put_event(Pong(sequence=command.sequence))
             case Welcome():
                 self.replica_id = command.replica_id
+                self._version = command.protocol_version
                 self._load.ask_for(command.load_interval_s)
                 self._welcomed = True
                 log.info("session.opened", router=self.address, replica=command.replica_id, node=command.node)

@@ -2682,18 +2682,25 @@ class FetchFileRequest(_message.Message):
 
     SHA256_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    AVOID_FIELD_NUMBER: _builtins.int
     sha256: _builtins.str
     """of the file"""
     offset: _builtins.int
+    """a multiple of 256 KiB, as of SendFile"""
+    @_builtins.property
+    def avoid(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """worker ids whose copies are damaged"""
+
     def __init__(
         self,
         *,
         sha256: _builtins.str = ...,
         offset: _builtins.int = ...,
+        avoid: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoid", b"avoid", "offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2710,7 +2717,7 @@ class FileChunk(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     transfer: _builtins.str
-    """of an upload: in its first message"""
+    """upwards: of the upload, in its first message; downwards: who has the file"""
     offset: _builtins.int
     data: _builtins.bytes
     sha256: _builtins.bytes

@@ -8,7 +8,7 @@ from protos.contract.ids import WorkerId
 from protos.contract.worker import Hardware, InstanceState, ModelInstance
 from router.fleet.node_runner import RayNode, RunningWorker
 
-COMING = frozenset({InstanceState.LOADING, InstanceState.BENCHMARKING})
+COMING = frozenset({InstanceState.FETCHING, InstanceState.LOADING, InstanceState.BENCHMARKING})
 HOLDS_MEMORY = frozenset({*COMING, InstanceState.READY, InstanceState.UNLOADING})
 
 
