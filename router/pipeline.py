@@ -22,7 +22,7 @@ from router.dispatch.attempt import Attempt
 from router.dispatch.attempt_events import fault_of, reason_of
 from router.dispatch.request_state import RequestState
 from router.dispatch.sender import Sender
-from router.domain.answer import AnswerHead, Chunk
+from router.domain.answer import AnswerHead, Chunk, Pour
 from router.domain.clock import Clock
 from router.domain.placement import Ending, Outcome
 from router.domain.request import InferenceRequest
@@ -152,7 +152,7 @@ class Pipeline:
     # -- the stream ------------------------------------------------------------------------------------
 
     async def stream(self, state: RequestState) -> AsyncIterator[Chunk]:
-        """Output as it comes, whichever workers it comes from."""
+        """Output as it comes, whichever workers it comes from; plain text after the first takes ``state.short_way``."""
         timer = self._arm_deadline(state)
         try:
             while not state.finished:
@@ -177,7 +177,7 @@ class Pipeline:
         assert state.attempt is not None
         events: list[AttemptEvent] = []
         if self._clock.now() < state.request.deadline_at:
-            events = await state.attempt.drain()
+            events = await state.attempt.drain(state.short_way())
         if not events and self._clock.now() >= state.request.deadline_at:
             raise DeadlineExceeded("the request's deadline passed before its answer was complete")
         return events
@@ -282,6 +282,10 @@ class LiveAnswer:
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         return self._chunks
+
+    def pour_to(self, pour: Pour) -> None:
+        """Plain text goes there from now on."""
+        self._state.pour = pour
 
     async def aclose(self) -> None:
         """Stop: aborts at the worker if it still runs. Idempotent."""

@@ -78,13 +78,14 @@ def serve_uvicorn(config: RouterConfig) -> None:
     from router.app import RouterNode
     from router.http.server.bounded_connection import BoundedConnection
     from router.http.server.connection_book import ConnectionBook
+    from router.http.streaming.outflow import Outflow
 
     room = min(config.http.connections_limit, most_connections(raise_descriptor_limit()))
     node = RouterNode(config)
     settle_heap()
     uvicorn.run(
         node,
-        http=partial(BoundedConnection, book=ConnectionBook(room)),
+        http=partial(BoundedConnection, book=ConnectionBook(room), outflow=Outflow()),
         host=config.http.host,
         port=config.http.port,
         log_level="warning",

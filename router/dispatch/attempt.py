@@ -6,6 +6,7 @@ mailboxes together by ``answer_memory``.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from protos.contract.ids import AttemptKey, RequestId
 from protos.contract.stream import Accepted, Delta
@@ -45,6 +46,7 @@ class Attempt:
         self._failed: AllsortsError | None = None
         self._events: list[AttemptEvent] = []
         self._wake = asyncio.Event()
+        self._passes: Callable[[Delta], bool] | None = None  # the short way, while nothing waits and somebody reads
         self._ended = False
         account.cut = self._cut
 
@@ -54,6 +56,9 @@ class Attempt:
         if isinstance(event, Delta):
             weight = weight_of(event)
             fault = self._bounds.take(event, weight)
+            if not fault and self._passes is not None and self._passes(event):
+                self._account.take(weight)
+                return
             if not fault and not (event.token_count or event.finish_reason or characters_of(event)):
                 return  # says nothing
         elif isinstance(event, Accepted):
@@ -64,6 +69,7 @@ class Attempt:
         if fault:
             self._session.close(self.key)
             event, weight = SessionLost(request_id=self.key[0], attempt=self.key[1], reason=fault, breach=True), 0
+        self._passes = None  # what follows stays behind it
         self._events.append(event)
         self._wake.set()
         self._mailbox_bytes += DELTA_BYTES
@@ -74,12 +80,18 @@ class Attempt:
         """The request's deadline passed: wake the reader with nothing in hand."""
         self._wake.set()
 
-    async def drain(self) -> list[AttemptEvent]:
-        """Wait for events and take all of them; an empty list means the deadline passed.
+    async def drain(self, passes: Callable[[Delta], bool] | None = None) -> list[AttemptEvent]:
+        """Wait for events and take all of them; an empty list means the deadline passed. ``passes`` is offered deltas
+        that come while nothing waits: those that it takes end no waiting.
 
         Raises TooMuchHeld for an answer that had to give way.
         """
-        await self._wake.wait()
+        if not self._wake.is_set():
+            self._passes = passes
+            try:
+                await self._wake.wait()
+            finally:
+                self._passes = None
         self._wake.clear()
         events, self._events = self._events, []
         self._empty_mailbox()

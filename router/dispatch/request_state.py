@@ -3,6 +3,7 @@
 ``router.pipeline`` moves it along. What it avoids, how often it was tried and where it goes next is the scheduler's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ from protos.contract.tools import ToolCallDelta
 from router.dispatch.answer_memory import AnswerAccount
 from router.dispatch.attempt import Attempt
 from router.dispatch.transcript import Transcript
-from router.domain.answer import AnswerHead, Chunk, Continuation
+from router.domain.answer import AnswerHead, Chunk, Continuation, Pour
 from router.domain.placement import Ending, Outcome, Placed
 from router.domain.request import InferenceRequest
 from router.domain.stream import AttemptEvent
@@ -64,6 +65,7 @@ class RequestState:
     early: list[AttemptEvent] = field(default_factory=list)  # came together with the acceptance
     echoed: bool = False  # the client has its prompt back
     finished: bool = False
+    pour: Pour | None = None  # the client's short way for plain text, once its stream has begun
 
     @property
     def request_id(self) -> RequestId:
@@ -141,6 +143,31 @@ class RequestState:
             final=final,
             trouble=trouble,
         )
+
+    def passes(self, delta: Delta) -> bool:
+        """Take a delta of plain text the short way: straight from the session's reader to the client. False: it needs
+        more than that, or cannot go there now.
+        """
+        if (
+            self.pour is None
+            or delta.finish_reason is not None
+            or not delta.token_count
+            or delta.logprobs
+            or delta.reasoning
+            or delta.tool_calls
+            or delta.raw
+            or delta.echo
+            or self.transcript.holds_back
+            or not self.pour(delta.text, delta.token_count)
+        ):
+            return False
+        self.transcript.absorb_plain(delta)
+        return True
+
+    def short_way(self) -> Callable[[Delta], bool] | None:
+        """The way of what follows: the short one from the attempt's second output on."""
+        begun = self.pour is not None and self.attempt is not None and self.attempt.first_token_at is not None
+        return self.passes if begun else None
 
     def last_chunk(self, progress: Progress, final: Delta) -> Chunk:
         """The chunk that ends the answer, with the usage of all attempts together."""

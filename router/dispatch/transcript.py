@@ -59,12 +59,29 @@ class Transcript:
         due, self._held_logprobs = self._held_logprobs[:newly], self._held_logprobs[newly:]
         return tuple(due)
 
+    def absorb_plain(self, delta: Delta) -> None:
+        """Add a delta that holds text alone, where no log-probabilities are held back: as ``absorb``, for less."""
+        if delta.text:
+            self._keep(delta.text)
+        self._tokens += delta.token_count
+        if len(delta.token_ids) == delta.token_count:
+            self._ids.extend(delta.token_ids)
+        else:
+            self._ids_complete = False
+        if delta.text_tokens > self._released:
+            self._released = delta.text_tokens
+
     def _keep(self, text: str) -> None:
         self.text.append(text)
         self._loose += 1
         if self._loose == JOINED:
             self.text[-JOINED:] = ["".join(self.text[-JOINED:])]
             self._loose = 0
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether log-probabilities wait for their text."""
+        return bool(self._held_logprobs)
 
     @property
     def output_tokens(self) -> int:

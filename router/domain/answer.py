@@ -1,6 +1,6 @@
 """An answer under way, as the HTTP edge reads it: who answers, chunks of output, and how it ended."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,10 @@ class Chunk(Struct, frozen=True, kw_only=True, gc=False):
     continuations: tuple[Continuation, ...] = ()  # with the last chunk
 
 
+Pour = Callable[[str, int], bool]
+"""Takes plain text, and how many tokens it stands for, straight to the client. False: not now, nothing was taken."""
+
+
 class Answer(Protocol):
     """One request being answered. Iterate it to its end, or ``aclose`` it: that aborts the generation."""
 
@@ -62,6 +66,10 @@ class Answer(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         """Chunks until the one with a finish reason; raises AllsortsError when the answer breaks off."""
+        ...
+
+    def pour_to(self, pour: Pour) -> None:
+        """From the next chunk on plain text may go there instead: no chunk is made of it, and nobody is woken."""
         ...
 
     async def aclose(self) -> None:

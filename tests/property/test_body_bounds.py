@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import tracemalloc
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from router.http.server.body_budget import BodyBudget, weight_of
 from router.http.server.exchange import Exchange
 from router.http.server.large_bodies import MAX_NAMES, MAX_VALUES, beside_texts, refuse_many_values
 from tests.support.fleets import request
-from tests.support.http_surface import surface
+from tests.support.http_surface import Surface, surface
 
 CHAT = "/v1/chat/completions"
 
@@ -140,6 +142,72 @@ async def test_where_the_budget_is_used_up_others_hear_503_and_are_served_afterw
         on.pipeline.accept.set()
         assert (await first).status_code == 200
         assert (await client.post(CHAT, content=body, headers=headers)).status_code == 200
+
+
+async def _asked(on: Surface, pieces: list[bytes], *, more: bool, then: Callable[[], Awaitable[None]]) -> list[Any]:
+    """A chat in these pieces; ``then`` is awaited each time more is wanted when all have come."""
+    left, sent = list(pieces), []
+
+    async def receive() -> dict[str, Any]:
+        if left:
+            return {"type": "http.request", "body": left.pop(0), "more_body": more or bool(left)}
+        await then()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+    await on.app({"type": "http", "method": "POST", "path": CHAT, "headers": headers}, receive, send)
+    return sent
+
+
+async def test_a_body_that_is_refused_is_let_go_before_its_client_hears_of_it() -> None:
+    """What was kept of 200 refused bodies until their rest had been read away took 250 MB."""
+    on = surface(config=HttpConfig(bodies_limit_bytes=4_000_000))
+    held: list[int] = []
+
+    async def read_away() -> None:
+        held.append(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start(1)
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        sent = await _asked(on, [bytes(1_000_000)] * 5, more=True, then=read_away)
+    finally:
+        tracemalloc.stop()
+    assert sent[0]["status"] == 503
+    assert held, "the rest was read"
+    assert held[0] - before < 2_000_000, "no more than the one piece that the test itself holds"
+
+
+@pytest.mark.parametrize("holders", [1, 3, 8])
+async def test_bodies_that_stop_before_their_end_give_way_to_small_ones(holders: int) -> None:
+    """Else few senders that hold the whole budget keep everybody out until their deadlines."""
+    limit = 800_000
+    on = surface(config=HttpConfig(bodies_limit_bytes=limit))
+    stopped, all_stopped = 0, asyncio.Event()
+
+    async def stop() -> None:
+        nonlocal stopped
+        stopped += 1
+        if stopped == holders:
+            all_stopped.set()
+        await asyncio.Event().wait()
+
+    each = [bytes(limit // holders)]
+    tasks = [asyncio.create_task(_asked(on, each, more=True, then=stop)) for _ in range(holders)]
+    await all_stopped.wait()
+    async with on.client() as client:
+        reply = await client.post(CHAT, json={"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+        assert reply.status_code == 200, reply.text
+    first = await tasks[0]
+    assert first[0]["status"] == 503
+    assert b"bodies_full" in first[1]["body"]
+    assert not any(task.done() for task in tasks[1:]), "as few as are needed"
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.gather(*tasks[1:], return_exceptions=True)
 
 
 @settings(max_examples=20, deadline=None)

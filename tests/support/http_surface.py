@@ -15,7 +15,7 @@ from protos.contract.ids import WorkerId
 from protos.contract.stream import FinishReason, TokenLogprob, TopLogprob, Usage
 from router.app import RouterNode
 from router.config import FleetConfig, HttpConfig
-from router.domain.answer import AnswerHead, Chunk, Continuation
+from router.domain.answer import AnswerHead, Chunk, Continuation, Pour
 from router.domain.clock import Clock, SystemClock
 from router.domain.principal import LOCAL, Principal, Scope
 from router.domain.request import InferenceRequest
@@ -117,6 +117,9 @@ class WordAnswer:
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         return self._chunks
+
+    def pour_to(self, pour: Pour) -> None:
+        """Every chunk goes the long way."""
 
     async def aclose(self) -> None:
         """Stops the generation."""

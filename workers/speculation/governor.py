@@ -9,10 +9,15 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from workers.speculation.verify_curve import VerifyCurve
+
 BEGIN_GAIN = 1.03
 """Predicted gain from which speculation begins; where it is on already, any gain above ``KEEP_GAIN`` keeps it on."""
 
 KEEP_GAIN = 1.005
+
+PROBE_EVERY = 16
+"""Steps between two that believe costs to be as low as they may be: what few steps told of is tried now and then."""
 
 SLOWEST = 0.95
 """No sequence may be predicted to go slower than this share of its speed without speculation."""
@@ -71,3 +76,32 @@ def allot(
         if gain > best_gain and min(tokens) >= SLOWEST * slower:
             best, best_gain = Allotment(tuple(lengths), gain), gain
     return best if best_gain >= (KEEP_GAIN if on else BEGIN_GAIN) else none
+
+
+@dataclass(slots=True)
+class Governor:
+    """``allot`` from step to step: it stays on or off until that pays, and tries what may be better than it seems."""
+
+    gain: float = 1.0  # predicted of what was chosen last
+    on: bool = False
+    _steps: int = 0
+
+    def begin_step(self) -> None:
+        """Every ``PROBE_EVERY``-th takes costs for as low as they may be."""
+        self._steps += 1
+
+    @property
+    def _probes(self) -> bool:
+        return self._steps % PROBE_EVERY == 0 and self._steps > 0
+
+    def allot(
+        self, candidates: Sequence[Candidate], curve: VerifyCurve, *, plain_rows: int, most_rows: int
+    ) -> Allotment:
+        """What the function of that name says of this step."""
+        step_s = curve.hoped if self._probes else curve.seconds
+        return allot(candidates, step_s, plain_rows=plain_rows, most_rows=most_rows, on=self.on)
+
+    def chosen(self, allotment: Allotment) -> None:
+        """That is what the step does."""
+        if not self._probes:
+            self.on, self.gain = any(allotment.lengths), allotment.gain

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from workers.speculation.draft_use import Asked, DraftUse
 from workers.speculation.drafter import Ask
 from workers.speculation.evidence import Evidence
-from workers.speculation.governor import Allotment, Candidate, allot
+from workers.speculation.governor import Allotment, Candidate, Governor
 from workers.speculation.recent_outputs import RecentOutputs
 from workers.speculation.token_history import NOTHING, Proposal, TokenHistory
 from workers.speculation.verify_curve import VerifyCurve
@@ -75,12 +75,11 @@ class Speculator:
     shape: Sequence[tuple[int, float]] = CPU_SHAPE
     measured: Sequence[tuple[int, float]] = ()
     counts: Counts = field(default_factory=Counts)
-    gain: float = 1.0  # predicted of the step allotted last
     drafts: DraftUse | None = None  # a drafter with a model
     _evidence: Evidence = field(default_factory=Evidence)
     _recent: RecentOutputs = field(default_factory=RecentOutputs)
     _curve: VerifyCurve | None = None
-    _on: bool = False
+    _governor: Governor = field(default_factory=Governor)
     _running: int = 0  # sequences of the step allotted last, which a draft model has a part in; 0: it has none
     _accepted: int = 0  # in that step
     _waited_s: float = 0.0
@@ -118,11 +117,12 @@ class Speculator:
         self._running, self._accepted, self._waited_s = 0, 0, 0.0
         if self._curve is None:  # nothing was measured: a step without proposals comes first
             return
+        self._governor.begin_step()
         rows = Rows(plain_rows, most_rows)
         drafts = self.drafts if self.drafts is not None and self.drafts.looks() else None
         asked, mixed = self._consider(drafts, running, limits, own) if drafts is not None else ([], own)
         chosen = self._choose(running, own, mixed, rows)
-        self._on, self.gain = any(chosen.lengths), chosen.gain
+        self._governor.chosen(chosen)
         for one, length in zip(running, chosen.lengths, strict=True):
             if one is not None and not one.drafted:
                 one.draft = one.proposal.tokens[:length]
@@ -164,8 +164,7 @@ class Speculator:
 
     def _allotted(self, candidates: Sequence[Candidate], rows: Rows) -> Allotment:
         assert self._curve is not None
-        step_s = self._curve.seconds
-        return allot(candidates, step_s, plain_rows=rows.plain, most_rows=rows.most, on=self._on)
+        return self._governor.allot(candidates, self._curve, plain_rows=rows.plain, most_rows=rows.most)
 
     @staticmethod
     def _consider(
@@ -222,6 +221,11 @@ class Speculator:
         every = [(None if one is None else drafts.candidate(one, hypothetical=True)) or Candidate() for one in asked]
         return any(self._allotted(every, rows).lengths)
 
+    @property
+    def gain(self) -> float:
+        """Predicted of speculating as it does: how many times faster than plain steps."""
+        return self._governor.gain
+
     def accepted(self, count: int, *, drafted: bool = False) -> None:
         """So many of a sequence's proposed tokens were the target's own; ``drafted``: a draft model's."""
         self.counts.accepted += count
@@ -233,7 +237,7 @@ class Speculator:
         """A step without prompt tokens computed so many rows."""
         if self._curve is None:
             first = VerifyCurve(list(self.shape)).seconds(rows)
-            self._curve = VerifyCurve([(at, seconds * relative / first) for at, relative in self.shape])
+            self._curve = VerifyCurve([(at, seconds * relative / first) for at, relative in self.shape], steps=0.0)
         self._curve.observe(rows, seconds)
         if self.drafts is not None and self._running:
             faster = (self._running + self._accepted) / self._running

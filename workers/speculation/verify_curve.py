@@ -12,7 +12,14 @@ SHAPE_WEIGHT = 0.1
 """How far one step moves the machine's pace, and its own point beside that. A busier machine moves all points alike."""
 
 FARTHEST = math.log(2.0)
-"""A single step is believed to be off by a factor of two at most: the others are pauses, not costs."""
+SHAPE_FARTHEST = math.log(1.3)
+"""A single step is believed to be off by a factor of two at most, beside the others by a third: what is more is a
+pause, no cost.
+"""
+
+DOUBT = 0.15
+KEPT = 0.999
+"""How far off, relatively, a point may be that no step has told of, and how fast what steps told is forgotten."""
 
 
 def point_of(rows: int) -> int:
@@ -49,23 +56,25 @@ def measured(
 
 
 class VerifyCurve:
-    """Points (rows, seconds), straight lines between them; never less for more rows.
+    """Points (rows, seconds), straight lines between them. More rows may cost less, where kernels change.
 
     >>> curve = VerifyCurve([(1, 0.010), (2, 0.012), (8, 0.024)])
     >>> round(curve.seconds(5), 4), round(curve.seconds(14), 4)
     (0.018, 0.036)
     """
 
-    def __init__(self, measured: list[tuple[int, float]]) -> None:
+    def __init__(self, measured: list[tuple[int, float]], *, steps: float = 1.0) -> None:
+        """``steps``: that each point stands for; 0: it was not measured here."""
         if not measured:
             raise ValueError("a curve needs a point")
         self._points = {point_of(rows): seconds for rows, seconds in measured}
+        self._steps = dict.fromkeys(self._points, steps)
         self._line: list[tuple[int, float]] = []
         self._draw()
 
     def seconds(self, rows: int) -> float:
-        """What a step of so many rows takes. Beyond the last point it goes on as between the last two, before the first
-        it is the first; from one point alone, every row costs as much.
+        """What a step of so many rows takes. Beyond the last point it goes on as between that and the one with half as
+        many rows, before the first it is the first; from one point alone, every row costs as much.
         """
         line = self._line
         at = bisect.bisect_left(line, (rows, -1.0))
@@ -76,9 +85,21 @@ class VerifyCurve:
         if at == len(line):
             if len(line) == 1:
                 return line[0][1] * rows / line[0][0]
-            at -= 1
-        (left, low), (right, high) = line[at - 1], line[at]
+            left, low = line[max(bisect.bisect_right(line, (line[-1][0] / 2.0, math.inf)) - 1, 0)]
+            right, high = line[-1]
+            low = min(low, high)
+        else:
+            (left, low), (right, high) = line[at - 1], line[at]
         return low + (high - low) * (rows - left) / (right - left)
+
+    def hoped(self, rows: int) -> float:
+        """What such a step may take at best, by how few there were that told.
+
+        >>> curve = VerifyCurve([(1, 0.010), (2, 0.012)], steps=8.0)
+        >>> round(curve.hoped(2), 4), round(curve.hoped(3), 4), round(curve.seconds(3), 4)
+        (0.0114, 0.0119, 0.014)
+        """
+        return self.seconds(rows) * (1.0 - DOUBT / math.sqrt(1.0 + self._steps.get(point_of(rows), 0.0)))
 
     def observe(self, rows: int, seconds: float) -> None:
         """A step of so many rows took so long."""
@@ -89,17 +110,17 @@ class VerifyCurve:
         pace = math.exp(SCALE_WEIGHT * off)
         for known in self._points:
             self._points[known] *= pace
+            self._steps[known] *= KEPT
         point = point_of(rows)
-        before = self._points.get(point)
-        if before is None:
+        told = self._steps.get(point, 0.0)
+        left = (1.0 - SCALE_WEIGHT) * off
+        if not told:
             self._points[point] = self.seconds(rows) * math.exp(off)
         else:
-            self._points[point] = before * math.exp(SHAPE_WEIGHT * (1.0 - SCALE_WEIGHT) * off)
+            left = min(max(left, -SHAPE_FARTHEST), SHAPE_FARTHEST)
+            self._points[point] *= math.exp(max(SHAPE_WEIGHT, 1.0 / (2.0 + told)) * left)
+        self._steps[point] = told + 1.0
         self._draw()
 
     def _draw(self) -> None:
-        """The line through the points; where one is below its forerunner, both are noise around the same figure."""
-        line: list[tuple[int, float]] = []
-        for rows, seconds in sorted(self._points.items()):
-            line.append((rows, max(seconds, line[-1][1]) if line else seconds))
-        self._line = line
+        self._line = sorted(self._points.items())

@@ -11,7 +11,7 @@ from typing import Any
 from loadtest.bench.figures import keep
 from workers.speculation.acceptance import expected_tokens, round_time_s
 from workers.speculation.evidence import Evidence
-from workers.speculation.governor import Candidate, allot
+from workers.speculation.governor import Candidate, Governor
 from workers.speculation.verify_curve import MEASURED_ROWS, VerifyCurve
 
 CURVES_MS: dict[str, tuple[tuple[int, float], ...]] = {
@@ -32,7 +32,7 @@ DRAFT_TOKEN_SHARE = 0.1
 MOST = 8
 NOISE = 0.1
 AGREEMENT = 10
-WARM_UP, MEASURED = 120, 60
+WARM_UP, MEASURED = 150, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +70,30 @@ class Case:
         """The same of the governor, once it has learned, and the share of steps in which it speculates."""
         step_s = self.step_s()
         learned = VerifyCurve([(rows, step_s(rows) * dice.uniform(1 - NOISE, 1 + NOISE)) for rows in MEASURED_ROWS])
-        evidence, on = Evidence(), False
+        evidence, governor = Evidence(), Governor()
         tokens = took = speculated = 0.0
         for number in range(WARM_UP + MEASURED):
             one = Candidate((evidence.chance(AGREEMENT),) * MOST, self.draft_token_s, self.rtt_s)
-            chosen = allot(
-                [one] * self.batch, learned.seconds, plain_rows=self.batch, most_rows=self.batch * (1 + MOST), on=on
+            governor.begin_step()
+            chosen = governor.allot(
+                [one] * self.batch, learned, plain_rows=self.batch, most_rows=self.batch * (1 + MOST)
             )
-            on = any(chosen.lengths)
-            rows = self.batch + sum(chosen.lengths)
+            governor.chosen(chosen)
+            lengths = chosen.lengths
+            rows = self.batch + sum(lengths)
             seconds = step_s(rows) * dice.uniform(1 - NOISE, 1 + NOISE)
             learned.observe(rows, seconds)
-            longest = max(chosen.lengths)
-            for length in chosen.lengths:
+            longest = max(lengths)
+            for length in lengths:
                 for _ in range(max(length, 1)):
                     accepted = dice.random() < self.acceptance
                     evidence.tell(AGREEMENT, accepted=accepted)
                     if not accepted:
                         break
             if number >= WARM_UP:
-                tokens += sum(expected_tokens(self.acceptance, length) for length in chosen.lengths) / self.batch
+                tokens += sum(expected_tokens(self.acceptance, length) for length in lengths) / self.batch
                 took += round_time_s(longest, verify_s=step_s(rows), draft_token_s=self.draft_token_s, rtt_s=self.rtt_s)
-                speculated += on
+                speculated += any(lengths)
         return tokens / took, speculated / MEASURED
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from router.domain.answer import Answer, AnswerHead, Chunk
+from router.domain.answer import Answer, AnswerHead, Chunk, Pour
 from router.domain.request import InferenceRequest
 from router.errors import WorkerFailed
 from router.http.server.interfaces import Pipeline
@@ -54,6 +54,11 @@ class Answering:
             return aiter(self.single)
         self._reading = self._numbered()
         return self._reading
+
+    def pour_to(self, pour: Pour) -> None:
+        """The short way for plain text, where there is one answer only."""
+        if self.single is not None:
+            self.single.pour_to(pour)
 
     async def _numbered(self) -> AsyncGenerator[Numbered, None]:
         left = len(self._requests)

@@ -243,6 +243,7 @@ class Inference:
                             begun = True
                             await beating.stop()
                             data = waiting + data
+                            answering.pour_to(partial(_pour, exchange, writer, progress))
                         await exchange.write(data, more=left > 0)
                     progress.tokens[index] += chunk.token_count
                     if progress.first_token_at is None and _says_something(chunk):
@@ -313,6 +314,17 @@ class Inference:
         if progress.reservation is not None:
             used = usage or Usage()
             progress.reservation.settle(used.prompt_tokens + used.completion_tokens)
+
+
+def _pour(exchange: Exchange, writer: Writer, progress: Progress, text: str, tokens: int) -> bool:
+    """Plain text of a single answer, from the session's reader to the socket: see ``RequestState.passes``."""
+    if not exchange.pours:
+        return False
+    data = writer.chunk(0, Chunk(text=text, token_count=tokens))
+    if data:
+        exchange.pour(data)
+    progress.tokens[0] += tokens
+    return True
 
 
 def _says_something(chunk: Chunk) -> bool:

@@ -8,9 +8,8 @@ a request never stands in the answer to the one before it: a connection with an 
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from router.http.server.connection_book import ConnectionBook
+from router.http.streaming.direct_writes import DirectConnection
 
 HEAD_DEADLINE_S = 10.0
 """From the connection, or from a request's first byte on one that is kept open, to the end of its headers."""
@@ -19,8 +18,8 @@ HEAD_LIMIT_BYTES = 64 * 1024
 """Request line and headers together."""
 
 
-class BoundedConnection(HttpToolsProtocol):  # type: ignore[misc]  # httptools has no types
-    """Give it to uvicorn as ``http``, with ``functools.partial`` for its ``book``."""
+class BoundedConnection(DirectConnection):
+    """Give it to uvicorn as ``http``, with ``functools.partial`` for its ``book`` and ``outflow``."""
 
     def __init__(self, *args: Any, book: ConnectionBook | None = None, **more: Any) -> None:
         super().__init__(*args, **more)

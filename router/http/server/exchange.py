@@ -1,18 +1,20 @@
 """One HTTP exchange over ASGI: its headers, its body within limits, its answer, and whether the client still listens.
 
-A stream costs one ``send`` per chunk and nothing else: the client's disconnect is heard by one task, and a client
+A stream costs one write per chunk and nothing else: the client's disconnect is heard by one task, and a client
 that stops reading is noticed by one timer, both per request, not per token.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from router.errors import BodyTooLarge, BodyTooSlow, ClientGone, UnsupportedMedia
 from router.http.server.body_budget import BodyShare
 from router.http.server.compression import ENCODINGS, unpacked
+from router.http.streaming.direct_writes import direct_writes
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -39,6 +41,7 @@ class Exchange:
     """Request in, response out. ``stall_s``: a client that takes no byte for so long is given up."""
 
     __slots__ = (
+        "_direct",
         "_receive",
         "_send",
         "_unread",
@@ -68,7 +71,8 @@ class Exchange:
         self.streaming = False
         self.takes_any_type = False  # its clients do not say that their bodies are JSON
         self.finished = False  # the last byte was handed over
-        self.sending_since = 0.0  # loop time; 0: nothing is being sent
+        self.sending_since = 0.0  # monotonic; 0: nothing is being sent
+        self._direct = direct_writes(scope)
         self._receive = receive
         self._send = send
         self._unread = self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
@@ -98,34 +102,47 @@ class Exchange:
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > limit_bytes:
             raise _too_large(limit_bytes)
-        parts: list[bytes] = []
-        size = 0
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(deadline_s):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone("the client hung up while sending its request")
-                    part = message.get("body", b"")
-                    size += len(part)
-                    self._unread = message.get("more_body", False)
-                    if size > limit_bytes:
-                        raise _too_large(limit_bytes)
-                    if self._unread and size < SLOWEST_BYTES_PER_S * (loop.time() - began - SLOW_START_S):
-                        raise TimeoutError
-                    if share is not None:
-                        share.take(len(part))
-                    parts.append(part)
-                    if not self._unread:
-                        return b"".join(parts)
+            async with asyncio.timeout(deadline_s) as within:
+                if share is None:
+                    return await self._take_all(limit_bytes, began, None)
+                with share.coming(lambda: within.reschedule(loop.time())):
+                    return await self._take_all(limit_bytes, began, share)
         except TimeoutError:
             self._receive = _nothing_more  # what has not come by now is not waited for
+            if share is not None and share.gave_way:
+                raise share.full() from None
             raise BodyTooSlow(
                 f"the request body did not arrive within {deadline_s:g} s, or came at less than "
                 f"{SLOWEST_BYTES_PER_S} bytes a second"
             ) from None
+
+    async def _take_all(self, limit_bytes: int, began: float, share: BodyShare | None) -> bytes:
+        """Raises TimeoutError for a body that trickles."""
+        loop = asyncio.get_running_loop()
+        body = bytearray()  # grown in place: pieces that lie between others' would leave holes when they go
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("the client hung up while sending its request")
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            self._unread = message.get("more_body", False)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            if self._unread and size < SLOWEST_BYTES_PER_S * (loop.time() - began - SLOW_START_S):
+                raise TimeoutError
+            if share is not None:
+                share.take(len(part))
+            if not (self._unread or body):
+                return part
+            body += part
+            if not self._unread:
+                return bytes(body)
+            del message, part  # what was taken over is not held until more comes
 
     async def _read_away(self) -> None:
         """Take the rest of a body that is refused, within bounds; what is left is cut off with the connection."""
@@ -190,10 +207,22 @@ class Exchange:
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """One piece of a streamed body. Use within ``watch``, which gives up on a client that stalls."""
+        if self._direct is not None:
+            self._direct.flush()
         self.finished = not more
-        self.sending_since = asyncio.get_running_loop().time()
+        self.sending_since = monotonic()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self.sending_since = 0.0
+
+    @property
+    def pours(self) -> bool:
+        """Whether ``pour`` may be called now: the client keeps up, and the server can be written to directly."""
+        return self._direct is not None and self._direct.ready()
+
+    def pour(self, data: bytes) -> None:
+        """One piece of a streamed body, as ``write``, but without waiting: it goes out with this turn of the loop."""
+        assert self._direct is not None
+        self._direct.write(data)
 
     def watch(self) -> "Watch":
         """A section that ends with ClientGone as soon as the client hangs up or stalls. After the body was read."""
@@ -239,7 +268,7 @@ class Watch:
 
     def _check_stall(self) -> None:
         since, stall_s = self._exchange.sending_since, self._exchange.stall_s
-        if since and asyncio.get_running_loop().time() - since >= stall_s:
+        if since and monotonic() - since >= stall_s:
             self._give_up(f"the client took nothing for {stall_s:g} s")
         else:
             self._timer = self._arm()

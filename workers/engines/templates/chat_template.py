@@ -155,7 +155,7 @@ def with_chat(facts: ModelInstance, template: ChatTemplate | None) -> ModelInsta
     """What a model can do, by its template."""
     if template is None:
         return replace(facts, capabilities=replace(facts.capabilities, chat=False))
-    able = replace(facts.capabilities, tools=True, reasoning=template.thoughts is not None)
+    able = replace(facts.capabilities, tools=True, reasoning=template.thoughts is not None or template.form.channels)
     return replace(facts, capabilities=able, output_format=template.output_format)
 
 

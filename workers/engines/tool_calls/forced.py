@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from protos.contract.grammar import Grammar, GrammarKind
 from protos.contract.tools import Tool, Tooling
-from workers.engines.tool_calls.formats import DEEPSEEK, GEMMA, GRANITE, HERMES, LLAMA3, MISTRAL
+from workers.engines.tool_calls.formats import DEEPSEEK, GRANITE, HERMES, KIMI, LLAMA3, MISTRAL, PHI4
 from workers.engines.tool_calls.marked import Format
 
 MOST_CALLS = 8
@@ -16,7 +16,7 @@ STYLE = {"whitespace_pattern": r"(\x20|\x0A[\x20\x09]{0,16})?"}
 
 def forced_form(form: Format) -> Format:
     """How a call that must be is written: where a family's calls are no JSON, as Hermes writes them."""
-    return HERMES if form is GEMMA else form
+    return HERMES if form.tag else form
 
 
 def forced_grammar(
@@ -54,8 +54,12 @@ def _around(form: Format, control: Mapping[str, int]) -> tuple[str, str, str]:
         return "", _text("; "), ""
     if form in (MISTRAL, GRANITE):
         return f"{_mark(form.starts[0], control)} {_text('[')}", _text(", "), _text("]")
-    if form is DEEPSEEK:
-        return _mark(form.starts[0], control), _text("\n"), _mark(form.ends[0], control)
+    if form is PHI4:
+        start, end = _mark(form.starts[0], control), _mark(form.ends[0], control)
+        return f"{start} {_text('[')}", _text(", "), f"{_text(']')} {end}"
+    if form in (DEEPSEEK, KIMI):
+        between = _text("\n") if form is DEEPSEEK else ""
+        return _mark(form.starts[0], control), between, _mark(form.ends[0], control)
     return "", _text("\n"), ""
 
 
@@ -68,9 +72,12 @@ def _call(form: Format, name: str, control: Mapping[str, int]) -> tuple[str, str
             f"{head} {_text(name + chr(10) + '```json' + chr(10))}",
             f"{_text(chr(10) + '```')} {_mark(end, control)}",
         )
+    if form is KIMI:
+        begin, end, part = (_mark(one, control) for one in (*form.skips, *form.parts))
+        return f"{begin} {_text(f'functions.{name}:')} /[0-9]{{1,3}}/ {part}", end
     key = "parameters" if form is LLAMA3 else "arguments"
     head, tail = f'{{"name": {json.dumps(name)}, "{key}": ', "}"
-    if form in (LLAMA3, MISTRAL, GRANITE):
+    if form in (LLAMA3, MISTRAL, GRANITE, PHI4):
         return _text(head), _text(tail)
     start, end = (_mark(one, control) for one in (HERMES.starts[0], HERMES.ends[0]))
     return f"{start} {_text(chr(10) + head)}", f"{_text(tail + chr(10))} {end}"

@@ -4,10 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from protos.contract.tools import ToolCallDelta
 from workers.engines.tool_calls.json_call import SPACE
-from workers.engines.tool_calls.marked import Format
-from workers.engines.tool_calls.parsed import Parsed, first_of, held_back
+from workers.engines.tool_calls.whole import NoCall
 
 QUOTES = ("<escape>", '<|"|>')
 """Around a text: FunctionGemma's, Gemma 4's."""
@@ -15,70 +13,6 @@ QUOTES = ("<escape>", '<|"|>')
 CALL = "call:"
 
 MAX_DEPTH = 64
-
-
-class NoCall(ValueError):
-    """It is written otherwise."""
-
-
-class GemmaParser:
-    """Reads text and calls. A call is told of when its end mark comes: its values are no JSON before."""
-
-    def __init__(self, form: Format, known: frozenset[str], make_id: Callable[[], str]) -> None:
-        del known
-        self._form = form
-        self._make_id = make_id
-        self._rest = ""
-        self._mark = ""  # that began the call under way
-        self.calls = 0
-
-    @property
-    def complete_calls(self) -> int:
-        """All of them."""
-        return self.calls
-
-    def feed(self, text: str) -> Parsed:
-        """What is certain by now."""
-        out = Parsed()
-        self._rest += text
-        while self._advance(out):
-            pass
-        return out
-
-    def finish(self) -> Parsed:
-        """What was held back; half a call is text."""
-        held, self._rest = self._mark + self._rest, ""
-        self._mark = ""
-        return Parsed(text=held if not self.calls or held.strip() else "")
-
-    def _advance(self, out: Parsed) -> bool:
-        if self._mark:
-            return self._in_call(out)
-        at, mark = first_of(self._rest, self._form.starts)
-        if at >= 0:
-            out.text += self._rest[:at]
-            self._mark, self._rest = mark, self._rest[at + len(mark) :]
-            return True
-        keep = held_back(self._rest, self._form.starts)
-        said, self._rest = self._rest[: len(self._rest) - keep], self._rest[len(self._rest) - keep :]
-        out.text += said if not self.calls or said.strip() else ""
-        return False
-
-    def _in_call(self, out: Parsed) -> bool:
-        at, mark = first_of(self._rest, self._form.ends)
-        if at < 0:
-            return False
-        body, self._rest = self._rest[:at], self._rest[at + len(mark) :]
-        try:
-            name, arguments = read_call(body)
-        except NoCall:
-            out.text += self._mark + body + mark
-        else:
-            head = ToolCallDelta(index=self.calls, id=self._make_id(), name=name)
-            out.calls = (*out.calls, head, ToolCallDelta(index=self.calls, arguments=json.dumps(arguments)))
-            self.calls += 1
-        self._mark = ""
-        return True
 
 
 def read_call(body: str) -> tuple[str, dict[str, Any]]:

@@ -20,7 +20,8 @@ BETWEEN = SPACE + ",;[]"
 class Format:
     """How a family writes calls. ``starts``: marks that begin them; ``ends``: marks after which text may follow;
     ``skips``: marks of no meaning between them. ``named``: a call is a name and then its arguments, parted by one of
-    ``parts``. ``bare``: an answer that begins with a call has no mark.
+    ``parts``; ``numbered``: the name stands in ``functions.NAME:NUMBER``, the call's id. ``bare``: an answer that
+    begins with a call has no mark. ``channels``: thoughts and the answer are marked as calls are.
     """
 
     name: str
@@ -28,8 +29,10 @@ class Format:
     ends: tuple[str, ...] = ()
     skips: tuple[str, ...] = ()
     named: bool = False
+    numbered: bool = False
     parts: tuple[str, ...] = ()
     bare: bool = False
+    channels: bool = False
     tag: str = ""  # of the parser, where it is not this one
 
 
@@ -43,6 +46,7 @@ class MarkedParser:
         self._marks = (*form.ends, *form.skips, *form.starts, *(FENCES if form.bare else ()))
         self._rest = ""  # not understood yet
         self._space = ""  # at the end of the text so far
+        self._gap = ""  # space before the mark: part of the text where no call follows
         self._region = ""  # the mark that began the calls, and what came since; empty: text
         self._inside = False
         self._fresh = form.bare  # nothing but space so far
@@ -68,7 +72,7 @@ class MarkedParser:
         if self._call is not None and not self._announced:
             held = self._call.raw + held
         if self._inside and not self.calls:
-            held = self._region + held
+            self._space, held = self._gap, self._region + held
         elif self._inside:
             held = "" if self._announced or not held.strip(BETWEEN) or held.strip() in self._marks else held
         if held and not self._announced:
@@ -96,7 +100,7 @@ class MarkedParser:
         at, mark = first_of(self._rest, self._form.starts)
         if at >= 0:
             self._say(self._rest[:at])
-            self._space = ""
+            self._gap, self._space = self._space, ""
             self._rest = self._rest[at + len(mark) :]
             self._inside, self._region = True, mark
             return True
@@ -152,7 +156,10 @@ class MarkedParser:
         if not name or any(space in name for space in SPACE):
             return self._not_a_call()
         self._rest = bare[at:]
-        self._announce(name)
+        if self._form.numbered:
+            self._announce(name.removeprefix("functions.").partition(":")[0], name)
+        else:
+            self._announce(name)
         self._arguments = ValueScanner()
         return True
 
@@ -188,7 +195,8 @@ class MarkedParser:
 
     def _not_a_call(self) -> bool:
         """What looked like the beginning of calls is text; after a call, what follows is."""
-        self._rest = ("" if self.calls else self._region) + self._rest
+        if not self.calls:
+            self._space, self._rest = self._gap, self._region + self._rest
         self._inside, self._region, self._fresh = False, "", False
         # The mark itself must not be found again.
         at, mark = first_of(self._rest, self._form.starts)
@@ -210,10 +218,10 @@ class MarkedParser:
         self._space = whole[len(said) :]
         self._out.text += said
 
-    def _announce(self, name: str) -> None:
+    def _announce(self, name: str, call_id: str = "") -> None:
         self._announced = True
         self._space = ""
-        self._out.calls = (*self._out.calls, ToolCallDelta(index=self.calls, id=self._make_id(), name=name))
+        self._out.calls = (*self._out.calls, ToolCallDelta(index=self.calls, id=call_id or self._make_id(), name=name))
         self.calls += 1
 
     def _pass(self, arguments: str) -> None:

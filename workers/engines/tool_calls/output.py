@@ -35,10 +35,10 @@ class Channels:
         self._thoughts = ThoughtSplitter(thoughts, opened=opened) if thoughts is not None else None
         self._parser: OutputParser | None = None
         self._single = tooling is not None and tooling.single
-        if tooling is not None and tooling.choice is not ToolChoice.NONE:
-            known = frozenset(one.name for one in tooling.tools)
+        if form.channels or (tooling is not None and tooling.choice is not ToolChoice.NONE):
+            tools = () if tooling is None or tooling.choice is ToolChoice.NONE else tooling.tools
             ids = make_id or (short_id if form.name == "mistral" else random_id)
-            self._parser = make_parser(form, known, ids)
+            self._parser = make_parser(form, tools, ids)
 
     answered = ""
     """What the last piece fed had of the answer, as it was written."""

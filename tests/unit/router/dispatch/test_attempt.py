@@ -1,5 +1,7 @@
 """What a worker may send for one attempt: tokens that follow one another, within the budget, and not much beside."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -14,11 +16,12 @@ from router.dispatch.answer_bounds import (
     TEXT_SLACK,
     USAGE_SLACK,
     AnswerBounds,
+    weight_of,
 )
-from router.dispatch.answer_memory import AnswerMemory
+from router.dispatch.answer_memory import AnswerAccount, AnswerMemory
 from router.dispatch.attempt import Attempt
 from router.domain.placement import Placed
-from router.domain.stream import SessionLost
+from router.domain.stream import AttemptEvent, SessionLost
 from router.fleet.session import Session
 
 BUDGET = 10
@@ -35,7 +38,7 @@ class _Session:
         self.closed.append(key)
 
 
-def attempt(session: _Session) -> Attempt:
+def attempt(session: _Session, account: AnswerAccount | None = None) -> Attempt:
     placed = Placed(worker_id=WorkerId("w"), node="w", model="m", quantization="q8_0")
     return Attempt(
         request_id=RequestId("r"),
@@ -43,7 +46,7 @@ def attempt(session: _Session) -> Attempt:
         placed=placed,
         session=cast("Session", session),
         bounds=AnswerBounds(token_budget=BUDGET, prompt_tokens=PROMPT, answer_bytes=2**20),
-        account=AnswerMemory(2**20).open(),
+        account=account or AnswerMemory(2**20).open(),
     )
 
 
@@ -120,3 +123,40 @@ async def test_what_is_in_order_passes_to_the_end() -> None:
     one.on_event(delta(token_count=4, token_ids=(1, 2, 3, 4), text="four", text_tokens=4))
     one.on_event(delta(4, token_count=6, text="six", text_tokens=10, finish_reason=FinishReason.LENGTH))
     assert [event.text for event in await one.drain() if isinstance(event, Delta)] == ["four", "six"]
+
+
+async def _reads(one: Attempt, passes: Callable[[Delta], bool]) -> "asyncio.Task[list[AttemptEvent]]":
+    """A reader that waits, and offers the short way."""
+    task = asyncio.create_task(one.drain(passes))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_what_takes_the_short_way_wakes_nobody_and_what_follows_a_longer_one_stays_behind_it() -> None:
+    """Order is kept: once something waits in the mailbox, so does the rest."""
+    one, passed = attempt(_Session()), list[str]()
+
+    def passes(event: Delta) -> bool:
+        passed.append(event.text)
+        return event.text != "long"
+
+    reading = await _reads(one, passes)
+    for position, text in enumerate(("a", "b", "long", "c")):
+        one.on_event(delta(position, token_count=1, text=text))
+    assert passed == ["a", "b", "long"]
+    assert [event.text for event in await reading if isinstance(event, Delta)] == ["long", "c"]
+    one.on_event(delta(4, token_count=1, text="d"))  # nobody reads just now
+    assert passed == ["a", "b", "long"]
+
+
+async def test_the_short_way_has_the_same_bounds_and_is_charged_the_same() -> None:
+    """A worker that oversteps on it loses the attempt; what passed is kept, and charged."""
+    account = AnswerMemory(2**20).open()
+    one = attempt(_Session(), account)
+    reading = await _reads(one, lambda _: True)
+    one.on_event(delta(token_count=1, text="abc"))
+    assert account.held == weight_of(delta(token_count=1, text="abc"))
+    one.on_event(delta(5, token_count=1, text="x"))
+    (event,) = await reading
+    assert isinstance(event, SessionLost)
+    assert "spoke at token 5" in event.reason

@@ -100,6 +100,7 @@ def test_what_is_changed_in_the_configuration_is_understood_by_haproxy(tmp_path:
     for line in (
         "timeout http-request 10s",
         "option http-buffer-request",
+        "http-request set-header x-request-disconnect-disabled ?1",
         f"reject if {{ sc0_conn_cur gt {max(1, connections // 4)} }}",
         "track-sc0 src if !{ src 127.0.0.0/8 ::1 }",
     ):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.speculation.acceptance import expected_tokens, expected_tokens_of, round_time_s
-from workers.speculation.governor import BEGIN_GAIN, KEEP_GAIN, SLOWEST, Candidate, allot
+from workers.speculation.governor import BEGIN_GAIN, KEEP_GAIN, PROBE_EVERY, SLOWEST, Candidate, Governor, allot
 from workers.speculation.verify_curve import VerifyCurve
 
 H100_8B_Q4_K_M = [(1, 3.99), (2, 4.59), (4, 6.16), (8, 8.83), (16, 8.73), (32, 10.75), (64, 15.71)]
@@ -93,3 +93,36 @@ def test_there_are_never_more_rows_than_room(chances: list[tuple[float, ...]], r
         most_rows=len(chances) + room, on=True,
     )  # fmt: skip
     assert sum(free.lengths) <= room
+
+
+def step(governor: Governor, curve: VerifyCurve, chance: float) -> int:
+    governor.begin_step()
+    chosen = governor.allot([Candidate((chance,))], curve, plain_rows=1, most_rows=2)
+    governor.chosen(chosen)
+    return chosen.lengths[0]
+
+
+def test_a_length_that_seems_too_dear_is_tried_now_and_then() -> None:
+    """The curve was measured with a pause at two rows; speculation comes on all the same, once steps told otherwise."""
+    governor, curve = Governor(), VerifyCurve([(1, 0.010), (2, 0.018)])
+    lengths = []
+    for _ in range(20 * PROBE_EVERY):
+        length = step(governor, curve, 0.7)
+        curve.observe(1 + length, 0.012 if length else 0.010)
+        lengths.append(length)
+    assert lengths[: PROBE_EVERY - 1] == [0] * (PROBE_EVERY - 1)
+    assert all(lengths[-PROBE_EVERY:])
+
+
+def test_what_never_pays_is_tried_ever_more_seldom() -> None:
+    """Trying costs little, and next to nothing once it is known."""
+    governor, curve = Governor(), VerifyCurve([(1, 0.010), (2, 0.016)])
+    tried = []
+    for _ in range(100 * PROBE_EVERY):
+        length = step(governor, curve, 0.5)
+        curve.observe(1 + length, 0.016 if length else 0.010)
+        tried.append(length)
+    first, later = sum(tried[: 10 * PROBE_EVERY]), sum(tried[-50 * PROBE_EVERY :])
+    assert 1 <= first <= 10
+    assert later <= 5  # of 800 steps
+    assert not governor.on

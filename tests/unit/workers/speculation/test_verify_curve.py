@@ -13,13 +13,40 @@ POINTS = st.lists(st.tuples(st.integers(1, 200), st.floats(1e-4, 1.0)), min_size
 
 
 @given(points=POINTS, steps=st.lists(st.tuples(st.integers(1, 300), st.floats(1e-5, 5.0)), max_size=20))
-def test_more_rows_never_cost_less(points: list[tuple[int, float]], steps: list[tuple[int, float]]) -> None:
+def test_every_step_costs_something_and_more_rows_than_any_seen_never_less(
+    points: list[tuple[int, float]], steps: list[tuple[int, float]]
+) -> None:
     """Before and after learning, between the points and beyond them."""
     curve = VerifyCurve(points)
     for rows, seconds in steps:
         curve.observe(rows, seconds)
     costs = [curve.seconds(rows) for rows in range(1, 320)]
-    assert all(0.0 < low <= high * (1 + 1e-9) for low, high in itertools.pairwise(costs))
+    assert all(cost > 0.0 for cost in costs)
+    last = point_of(max(rows for rows, _ in (*points, *steps)))
+    assert all(low <= high * (1 + 1e-9) for low, high in itertools.pairwise(costs[last - 1 :]))
+
+
+def test_a_kernel_that_is_faster_with_more_rows_is_believed() -> None:
+    """A quantized matrix product on a GPU changes kernels between 8 and 16 rows."""
+    curve = VerifyCurve([(8, 0.058), (16, 0.046)])
+    assert curve.seconds(16) < curve.seconds(8)
+    assert curve.seconds(64) >= curve.seconds(16)
+
+
+def test_what_few_steps_told_of_may_be_cheaper_than_it_seems() -> None:
+    """The hope shrinks with every step, and comes back as steps are forgotten."""
+    curve = VerifyCurve([(1, 0.01), (4, 0.02)])
+    hopes = []
+    for _ in range(20):
+        hopes.append(curve.hoped(4) / curve.seconds(4))
+        curve.observe(4, 0.02)
+    assert hopes == sorted(hopes)
+    assert 0.85 < hopes[0] < 0.95 < hopes[-1] < 1.0
+    assert curve.hoped(3) < 0.9 * curve.seconds(3)
+    before = curve.hoped(4) / curve.seconds(4)
+    for _ in range(3000):
+        curve.observe(1, 0.01)
+    assert curve.hoped(4) / curve.seconds(4) < before
 
 
 @pytest.mark.parametrize("kernel", ["straight", "steps"])

@@ -25,12 +25,15 @@ ARGUMENTS = '{"city": "Rome"}'
 WRITTEN = {
     "hermes": f'<tool_call>\n{{"name": "weather", "arguments": {ARGUMENTS}}}\n</tool_call>',
     "json": f'<tool_call>\n{{"name": "weather", "arguments": {ARGUMENTS}}}\n</tool_call>',
-    "gemma": f'<tool_call>\n{{"name": "weather", "arguments": {ARGUMENTS}}}\n</tool_call>',
     "llama3": f'{{"name": "weather", "parameters": {ARGUMENTS}}}',
     "mistral": f'[TOOL_CALLS][{{"name": "weather", "arguments": {ARGUMENTS}}}]',
     "granite": f'<|tool_call|>[{{"name": "weather", "arguments": {ARGUMENTS}}}]',
     "deepseek": f"{BEGIN}{CALL}function{SEP}weather\n```json\n{ARGUMENTS}\n```{CALLED}{LAST}",
+    "kimi": "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>"
+    f"{ARGUMENTS}<|tool_call_end|><|tool_calls_section_end|>",
+    "phi4": f'<|tool_call|>[{{"name": "weather", "arguments": {ARGUMENTS}}}]<|/tool_call|>',
 }
+WRITTEN |= {name: WRITTEN["hermes"] for name, form in FORMATS.items() if form.tag}  # whose own calls are no JSON
 
 
 def grammar(form: str, choice: ToolChoice = ToolChoice.REQUIRED, **more: Any) -> Any:

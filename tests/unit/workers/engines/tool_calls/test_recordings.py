@@ -15,7 +15,10 @@ from workers.engines.tool_calls.formats import FORMATS
 from workers.engines.tool_calls.output import Channels
 from workers.engines.tool_calls.thoughts import MARKS, ThoughtMarks
 
-TOOLS = Tooling(tools=(Tool(name="weather"), Tool(name="clock"), Tool(name="plan")))
+PLAN = Tool(
+    name="plan", parameters='{"properties": {"note": {"type": "string"}, "code": {"type": "string"}, "stops": {}}}'
+)
+TOOLS = Tooling(tools=(Tool(name="weather"), Tool(name="clock"), PLAN))
 
 
 def channels(form: str, thoughts: ThoughtMarks | None = None, *, opened: bool = False, **more: Any) -> Channels:
@@ -58,7 +61,7 @@ def test_a_recording_is_read_alike_wherever_it_is_cut(recording: Recording) -> N
     for pieces in cut_everywhere(recording.written):
         read = Read(channels(recording.form), pieces)
         assert read.calls == recording.calls, pieces
-        assert read.text == recording.text, pieces
+        assert (read.text, read.reasoning) == (recording.text, recording.reasoning), pieces
         assert read.channels.called is bool(recording.calls)
 
 
@@ -71,7 +74,7 @@ def test_an_answer_goes_on_in_the_middle_of_a_call(recording: Recording) -> None
         told = first.feed(recording.written[:at])
         second.feed(recording.written[:at])
         rest = Read(second, [recording.written[at:]])
-        assert told.text + rest.text == whole.text
+        assert (told.text + rest.text, told.reasoning + rest.reasoning) == (whole.text, whole.reasoning)
         deltas = (*told.calls, *rest.deltas)
         for index in range(len(recording.calls)):
             mine = [one for one in deltas if one.index == index]
@@ -79,7 +82,7 @@ def test_an_answer_goes_on_in_the_middle_of_a_call(recording: Recording) -> None
             assert [one.name for one in mine if one.name] == [recording.calls[index][0]]
 
 
-@pytest.mark.parametrize("form", [name for name in FORMATS if name != "gemma"])
+@pytest.mark.parametrize("form", [name for name, form in FORMATS.items() if not form.tag or form.channels])
 def test_arguments_stream_as_they_are_written(form: str) -> None:
     """Piece by piece, and not all at the end."""
     recording = next(one for one in RECORDINGS if one.form == form and one.calls)
@@ -89,7 +92,8 @@ def test_arguments_stream_as_they_are_written(form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 @given(
-    text=st.text(alphabet=st.sampled_from('<>[]{}"`|:,\\ \n_toolcabegisndf\uff5c\u2581'), max_size=60), data=st.data()
+    text=st.text(alphabet=st.sampled_from('<>[](){}"`|:,=/\\ \n_toolcabegisndf\uff5c\u2581'), max_size=60),
+    data=st.data(),
 )
 def test_no_text_breaks_a_parser_or_is_lost(form: str, text: str, data: st.DataObject) -> None:
     """Cut anywhere it says the same; without calls, everything that is not space at the end is told."""
@@ -144,3 +148,15 @@ def test_one_call_at_most_is_complete_with_the_first() -> None:
     assert not made.complete
     made.feed("}}")
     assert made.complete
+
+
+def test_a_family_that_marks_its_answer_is_read_without_tools_too() -> None:
+    """A call of a tool that must not be called is the model's own affair."""
+    written = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes."
+    for tooling in (None, Tooling(tools=TOOLS.tools, choice=ToolChoice.NONE)):
+        made = channels("harmony", tooling=tooling)
+        assert made.needed
+        read = Read(made, list(written))
+        assert (read.reasoning, read.text, read.calls) == ("Hm.", "Yes.", ())
+        called = Read(channels("harmony", tooling=tooling), ["<|channel|>x to=functions.clock<|message|>{}<|call|>"])
+        assert (called.reasoning, called.calls) == ("{}", ())
