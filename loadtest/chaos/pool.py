@@ -20,6 +20,7 @@ from loadtest.chaos.waiting import NotReached, until
 from router.cli.support.processes import Child, stop_all
 
 REAL, SIMULATED = "smollm2-135m", "simulated-8b"
+DRAFT = "draft"
 SIMULATED_WORKERS, REAL_WORKERS = 6, 2
 READY_WITHIN_S = 120.0
 STOP_WITHIN_S = 40.0
@@ -54,6 +55,7 @@ class Layout:
     loading: bool = False  # whoever may be hit has more models, which load and are measured while the first serves
     proxied: bool = False  # workers reach the router through a network that can be cut
     liars: bool = False  # simulated workers speak through liars, honest at first
+    draft: bool = False  # a draft worker proposes to those with the real model, two tokens each round
     fake_clock: bool = False  # wall clocks of the router and the workers follow a file
     state_dir: Path | None = None  # of the router; None: in the pool's own folder
 
@@ -115,7 +117,7 @@ class ChaosPool:
 
     def spared(self) -> list[str]:
         """Real workers that the layout does not prepare: only one loads more, since to measure it costs time."""
-        real = [worker.name for worker in self.workers.values() if worker.engine != "simulated"]
+        real = [worker.name for worker in self.workers.values() if worker.engine == "llama.cpp"]
         return real[1:] if self.layout.loading else []
 
     async def __aenter__(self) -> Self:
@@ -129,6 +131,8 @@ class ChaosPool:
                 self._start_simulated(number + 1)
             for number, file in enumerate(self.models.values()):
                 self._start_real(number + 1, file)
+            if self.layout.draft:
+                self._start_draft()
             await until(self.all_ready, READY_WITHIN_S, "the workers are ready", self._check_alive)
         except BaseException:
             await self.__aexit__()
@@ -221,9 +225,16 @@ class ChaosPool:
         if measure:
             models += [f"{name}={other}" for other in self.models.values() for name in ("second", "third")]
         exact = self.folder / "exact.toml"
-        exact.write_text("[options]\nexact = true\n")
+        exact.write_text("[options]\nexact = true\n" + ("draft_length = 2\n" if self.layout.draft else ""))
         settings = ("--slots", "16", "--context", "1024", "--threads", "1", "--config", str(exact))
         self._start(name, "llama.cpp", models, *settings, benchmark=measure)
+
+    def _start_draft(self) -> None:
+        """Of the smallest file: whoever is larger may be drafted for."""
+        file = min(self.models.values(), key=lambda one: one.stat().st_size)
+        settings = ("--role", "draft", "--slots", "16", "--context", "1024", "--threads", "1")
+        self._start(DRAFT, "llama.cpp", [f"{REAL}={file}"], *settings)
+        self.workers[DRAFT].engine = DRAFT
 
     def _start(
         self,

@@ -11,10 +11,11 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from loadtest.chaos.faults.freeze import FrozenThread, freeze
 from loadtest.chaos.moment import Moment
-from loadtest.chaos.pool import READY_WITHIN_S, ChaosPool, Layout
+from loadtest.chaos.pool import DRAFT, READY_WITHIN_S, ChaosPool, Layout
 from loadtest.chaos.waiting import NotReached, until
 
 
@@ -32,6 +33,7 @@ UNTOUCHED = Bounds(stall_s=2.0)
 
 DISK_BYTES = 2 * 2**20
 DRAIN_S = 2.0
+DRAFT_WITHIN_S = 30.0
 
 
 @dataclass(slots=True)
@@ -200,6 +202,38 @@ async def repent(stage: Stage) -> None:
     stage.pool.liars[stage.pool.victims["simulated"]].lying = False
 
 
+async def kill_draft(stage: Stage) -> None:
+    """SIGKILL of the draft worker, in the middle of what it proposes."""
+    await _strike_draft(stage, signal.SIGKILL)
+
+
+async def stop_draft(stage: Stage) -> None:
+    """SIGSTOP: its connection stands, and nothing comes."""
+    await _strike_draft(stage, signal.SIGSTOP)
+
+
+async def _strike_draft(stage: Stage, number: signal.Signals) -> None:
+    """Once its proposals are verified: a draft that nobody asks can do no harm."""
+
+    async def under_way() -> bool:
+        return any(one["accepted"] for one in await _drafted(stage.pool))
+
+    await until(under_way, DRAFT_WITHIN_S, "proposals of the draft are accepted")
+    stage.notes["accepted_before"] = sum(one["accepted"] for one in await _drafted(stage.pool))
+    stage.struck_at = time.monotonic()
+    stage.pool.workers[DRAFT].child.send(number)
+
+
+async def draft_goes_on(stage: Stage) -> None:
+    """SIGCONT; what the targets said of it meanwhile is kept."""
+    stage.notes["paused"] = sorted({one["paused"] for one in await _drafted(stage.pool)})
+    stage.pool.workers[DRAFT].child.send(signal.SIGCONT)
+
+
+async def _drafted(pool: ChaosPool) -> list[dict[str, Any]]:
+    return [one for worker in (await pool.fleet()).values() for one in worker["drafts"]]
+
+
 def _control(pool: ChaosPool, fault: dict[str, object]) -> None:
     control = pool.victim("simulated").control
     assert control is not None
@@ -239,6 +273,18 @@ def scenarios(small_disk: Path) -> list[Scenario]:
             layout=Layout(fake_clock=True),
             leaves=False,
             bounds=UNTOUCHED,
+        ),
+        Scenario(
+            name="draft killed", strike=kill_draft, layout=Layout(draft=True), engines=("llama.cpp",), leaves=False
+        ),
+        Scenario(
+            name="draft hung",
+            strike=stop_draft,
+            later=draft_goes_on,
+            lasts_s=6.0,
+            layout=Layout(draft=True),
+            engines=("llama.cpp",),
+            leaves=False,
         ),
         Scenario(
             name="lying worker",

@@ -156,14 +156,15 @@ async def test_a_model_in_the_targets_own_process_proposes_too(model_files: dict
     """The answers are those without it."""
     plain = Rig("llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"]))
     quick = Rig(
-        "llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"], draft_model=str(model_files["q4_k_m"]))
+        "llama.cpp",
+        make_engine("llama.cpp"),
+        spec(model_files["q8_0"], draft_model=str(model_files["q4_k_m"]), draft_length=2),
     )
     try:
         await plain.start()
         await quick.start()
         assert isinstance(quick.engine, LlamaCppEngine)
         (runner,) = quick.engine.held()
-        runner.draft_always(2)
         assert said(await answers(quick)) == said(await answers(plain))
         assert 0 < runner.speculated.accepted < runner.speculated.proposed
     finally:

@@ -36,6 +36,9 @@ AHEAD_WORTH = 0.2
 MAX_REFUSALS = 3
 """Of one sequence; then it goes without."""
 
+SILENT_S = 2.0
+"""A draft that was asked and says nothing at all for so long hangs."""
+
 FEW_TOLD = 16
 """A question that tells more tokens says little of what a proposal costs: most of the time goes into reading."""
 
@@ -65,6 +68,7 @@ class RemoteDrafter:
         self._changed = threading.Condition()
         self._sequences: OrderedDict[str, _Sequence] = OrderedDict()
         self._evidence = Evidence()
+        self._unheard_since: float | None = None  # when the first question was asked that nothing came after
         self._open = False
         self._why_closed = "the draft is not reached yet"
         self._line = dial(link, self)
@@ -109,13 +113,15 @@ class RemoteDrafter:
         """See ``Drafter``."""
         now = self._clock()
         with self._changed:
-            if not self._open or not self.pace.may_ask(now):
+            if not self._open or not self.pace.may_ask(now) or self._is_silent(now):
                 return [()] * len(asks)
             contexts = [context for ask in asks if (context := self._context(ask, now)) is not None]
             lacking = [
                 one for ask in asks
                 if ask.length > 0 and (one := self._sequences[ask.key]).asked_at and len(one.chain.hand) < ask.length
             ]  # fmt: skip
+            if contexts and self._unheard_since is None:
+                self._unheard_since = now
         self._line.send(contexts)
         with self._changed:
             if self.pace.paused and contexts:
@@ -159,6 +165,14 @@ class RemoteDrafter:
             self._why_closed = "nothing is asked any more"
             self._changed.notify_all()
         self._line.close()
+
+    def _is_silent(self, now: float) -> bool:
+        """Whether it is to be left alone, since nothing comes from it, also where nobody waits."""
+        since = self._unheard_since
+        if since is None or now - since < SILENT_S or self.pace.paused:
+            return False
+        self.pace.pause(now, f"nothing heard for {now - since:.0f} s")
+        return True
 
     def _in_hand(self, ask: Ask) -> tuple[int, ...]:
         one = self._sequences.get(ask.key)
@@ -216,6 +230,7 @@ class RemoteDrafter:
         """Proposals came, or refusals."""
         now = self._clock()
         with self._changed:
+            self._unheard_since = None
             for one in proposals:
                 self._arrived(one, now)
             self._changed.notify_all()
@@ -251,5 +266,6 @@ class RemoteDrafter:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
+        self._unheard_since = None
         for one in self._sequences.values():
             one.chain, one.asked_at = Chain(epoch=one.chain.epoch), 0.0

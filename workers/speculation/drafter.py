@@ -12,6 +12,9 @@ SLACK = 1.5
 SLACK_S = 0.002
 """A round is waited for as long as usual and so much longer."""
 
+LONGEST_PATIENCE_S = 1.0
+"""But never longer than that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -34,7 +37,7 @@ class Costs:
 
     def patience_s(self, length: int) -> float:
         """How long a round of ``length`` is waited for."""
-        return SLACK * (self.wait_s + length * self.token_s) + SLACK_S
+        return min(SLACK * (self.wait_s + length * self.token_s) + SLACK_S, LONGEST_PATIENCE_S)
 
 
 class Drafter(Protocol):

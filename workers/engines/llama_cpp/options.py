@@ -60,6 +60,7 @@ class Options:
     mmap: bool = True
     chat_template: str = ""  # path of a Jinja file instead of the model's own
     draft_model: str = ""  # path of a small GGUF model of the same tokenizer, that proposes in this process
+    draft_length: int = 0  # tokens of a draft model verified each round, paying or not; 0: as many as pay
     speculate: bool = True  # verify what the text itself proposes, where that is faster; the answer is the same
 
     def rows_of_one(self, *, on_gpu: bool) -> int:

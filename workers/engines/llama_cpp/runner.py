@@ -181,7 +181,7 @@ class Runner:
             except BaseException:
                 batching.close()
                 raise
-            batching.use_drafter(self._local)
+            batching.use_drafter(self._local, self._options.draft_length)
         self._speculated = batching.speculated
         return batching, facts
 
@@ -275,7 +275,7 @@ class Runner:
             raise Refused(RefusalCode.UNSUPPORTED, f"'{self._spec.name}' takes no drafts: {reason}")
         before, self._draft_use = self._drafter, None
         self._drafter = drafter = RemoteDrafter(link, self._vocab_size) if link is not None else None
-        fixed = link.draft_length if link is not None else 0
+        fixed = (link.draft_length if link is not None else 0) or self._options.draft_length
 
         def use(batching: Batching) -> None:
             self._draft_use = batching.use_drafter(drafter or self._local, fixed)
@@ -283,13 +283,6 @@ class Runner:
         self._send(use)
         if before is not None:
             threading.Thread(target=before.close, name="draft closes", daemon=True).start()
-
-    def draft_always(self, length: int) -> None:
-        """Verify so many proposals of this process' draft model each round, paying or not; 0: where that pays."""
-        self._send(lambda batching: self._set_fixed(batching, length))
-
-    def _set_fixed(self, batching: Batching, length: int) -> None:
-        batching.use_drafter(self._local, length)
 
     @property
     def draft_report(self) -> DraftReport | None:
