@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.simulate.bound import alone, best_goodput
+from loadtest.simulate.drafts.stand import drafted
 from loadtest.simulate.fleet import FleetSpec, read_fleet
 from loadtest.simulate.foresight import foresee
 from loadtest.simulate.metrics import Figures, Served, figures
@@ -44,6 +45,7 @@ class Case:
     requests: int = 1000
     parameters: tuple[tuple[str, Any], ...] = ()
     admission: bool = True
+    draft: str = ""  # where the fleet's draft models stand: local, remote; empty: there are none
     drift: bool = False  # one worker in four three times as slow, a third of the way through
     clairvoyant: bool = False  # it knows true speeds and output lengths, and loads without delay
     foresight: bool = False  # somebody who knows what comes turns away whom it pays to
@@ -100,7 +102,7 @@ def run_at(case: Case, rate: float, *, give_up_at: float = 1.0) -> Figures:
 
 def _play(case: Case, arrivals: Sequence[Arrival], give_up_at: float) -> tuple[list[Served], dict[str, float]]:
     """What became of each, and the seconds each worker worked."""
-    fleet = fleet_of(case.fleet)
+    fleet = _drafted(case.fleet, case.draft, case.traffic)
     parameters = dict(case.parameters)
     if case.policy in ORACLE:
         parameters["weights"] = alone(fleet, arrivals, fleet.true_parameters(case.seed))
@@ -166,6 +168,11 @@ def notes_on(case: Case) -> tuple[str, ...]:
 def fleet_of(path: str) -> FleetSpec:
     """A fleet file, read once."""
     return read_fleet(path)
+
+
+@lru_cache(maxsize=8)
+def _drafted(path: str, stand: str, traffic: str) -> FleetSpec:
+    return drafted(fleet_of(path), stand, traffic)
 
 
 @lru_cache(maxsize=2)

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from loadtest.simulate.cases import Case, Outcome, fleet_of, notes_on, solve, traffic_at
+from loadtest.simulate.drafts.compare import compare, told
+from loadtest.simulate.drafts.stand import STANDS
 from loadtest.simulate.policies import POLICIES
 from loadtest.simulate.search import REQUIRED
 from router.errors import ConfigError
@@ -41,6 +43,9 @@ def simulate(
     report_gap: Annotated[float, typer.Option(min=0.001, help="Seconds between two load reports.")] = 0.05,
     drift: Annotated[bool, typer.Option(help="One worker in four slows down 3x after a third of the run.")] = False,
     admission: Annotated[bool, typer.Option(help="The router's own queue in front of the policy.")] = True,
+    draft: Annotated[
+        str, typer.Option(help="Where the fleet's [[draft]] stands: local, remote; all compares them with none.")
+    ] = "",
     processes: Annotated[int, typer.Option(min=1, help="Policies simulated at the same time.")] = 2,
     out: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
 ) -> None:
@@ -59,16 +64,37 @@ def simulate(
             report_gap_s=report_gap,
             drift=drift,
             admission=admission,
+            draft=_stand(draft, fleet),
         )
-        fleet_of(base.fleet)
+        spec = fleet_of(base.fleet)
         traffic_at(base, 1.0)
+        if draft and not spec.drafts:
+            raise ConfigError(f"--draft: {spec.name} has no [[draft]]; deploy/fleets/draft_home_lab.toml shows one")
+        if draft == "all":
+            (name, *_) = _policies(policy or ["cost"])
+            found = compare(_with_policy(base, name), processes)
+            typer.echo(told(spec, _with_policy(base, name), found))
+            if out is not None:
+                _write(out, [{"stand": one.stand or "none", **asdict(one)} for one in found])
+            return
         outcomes = _solve([_with_policy(base, name) for name in _policies(policy or ["all"])], processes)
     except ConfigError as error:
         _fail(error.message)
     _show(outcomes)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps([_figures(one) for one in outcomes], indent=2) + "\n", encoding="utf-8")
+        _write(out, [_figures(one) for one in outcomes])
+
+
+def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def _stand(draft: str, fleet: str) -> str:
+    """Of one case; ConfigError for one that does not exist."""
+    if draft not in ("", "none", "all", *STANDS):
+        raise ConfigError(f"--draft {draft} ({fleet}): choose none, all, {', '.join(STANDS)}")
+    return draft if draft in STANDS else ""
 
 
 def _policies(given: list[str]) -> list[str]:

@@ -12,6 +12,13 @@ count = 1                      # optional, as are context_tokens, slots, rtt_ms
 model = "llama-3.1-8b"
 share = 0.9
 floor = "q8_0"                 # optional: the quality floor of these requests
+[[draft]]                      # optional: a machine whose model proposes tokens; ``--draft`` asks whether it pays
+node = "m1"
+profile = "m1-16gb"
+model = "llama-3.2-1b"
+quantization = "q4_k_m"
+target = "llama-3.3-70b"       # whose workers it drafts for
+count = 1                      # optional; so are rtt_ms (between it and a target), acceptance (else by the traffic)
 """
 
 import random
@@ -31,6 +38,7 @@ from workers.engines.simulated.parameters import EngineParameters, hidden
 from workers.engines.simulated.profile import ProfileError, SimulatedProfile, read_profile
 
 _WORKER = ("node", "profile", "model", "quantization", "count", "context_tokens", "slots", "rtt_ms")
+_DRAFT = ("node", "profile", "model", "quantization", "target", "count", "rtt_ms", "acceptance")
 _DEMAND = ("model", "share", "floor")
 MAX_WORKERS = 20_000
 
@@ -45,6 +53,7 @@ class NodeSpec:
     profile: WorkerProfile
     instance: ModelInstance
     rtt_s: float
+    machine: str = ""  # its profile's name or path
 
     @property
     def worker_id(self) -> WorkerId:
@@ -62,12 +71,28 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DraftSpec:
+    """``count`` machines whose model proposes tokens to the workers of ``target``; ``acceptance`` 0: by the traffic."""
+
+    node: str
+    model: str
+    quantization: str
+    target: str
+    alone: EngineParameters  # of the draft model on its own machine
+    weights_bytes: float
+    count: int
+    rtt_s: float
+    acceptance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSpec:
     """A fleet and what is asked of it."""
 
     name: str
     nodes: tuple[NodeSpec, ...]
     demand: tuple[Demand, ...]
+    drafts: tuple[DraftSpec, ...] = ()
 
     def true_parameters(self, seed: int, spread: float = 0.2) -> tuple[EngineParameters, ...]:
         """What each machine really is, hidden from every policy."""
@@ -93,8 +118,8 @@ class _Reader:
 
     def fleet(self) -> FleetSpec:
         for table in self.values:
-            if table not in ("fleet", "worker", "demand"):
-                raise self._wrong(table, 0, "", f"unknown table [{table}]; known are fleet, worker, demand")
+            if table not in ("fleet", "worker", "demand", "draft"):
+                raise self._wrong(table, 0, "", f"unknown table [{table}]; known are fleet, worker, demand, draft")
         name = self._name()
         nodes: list[NodeSpec] = []
         for index, entry in enumerate(self._tables("worker")):
@@ -106,8 +131,10 @@ class _Reader:
         models = {node.model for node in nodes}
         demand = tuple(self._demand(index, entry, models) for index, entry in enumerate(self._tables("demand")))
         total = sum(one.share for one in demand)
+        drafts = self._tables("draft") if "draft" in self.values else []
         return FleetSpec(
             name=name,
+            drafts=tuple(self._draft(index, entry, models) for index, entry in enumerate(drafts)),
             nodes=tuple(nodes),
             demand=tuple(replace(one, share=one.share / total) for one in demand),
         )
@@ -136,20 +163,20 @@ class _Reader:
             if not isinstance(entry.get(field), str) or not entry[field]:
                 raise self._wrong("worker", index, field, "is missing, or not a text")
         count = self._whole("worker", index, entry, "count", 1, least=1)
-        profile = self._profile(index, entry)
+        profile = self._profile("worker", index, entry)
         rtt_s = self._number("worker", index, entry, "rtt_ms", 1.0, least=0) / 1000.0
         if count == 1:
             return [_node(str(entry["node"]), entry, profile, rtt_s)]
         return [_node(f"{entry['node']}-{number}", entry, profile, rtt_s) for number in range(count)]
 
-    def _profile(self, index: int, entry: Mapping[str, Any]) -> SimulatedProfile:
+    def _profile(self, table: str, index: int, entry: Mapping[str, Any]) -> SimulatedProfile:
         try:
             return read_profile(
                 entry["profile"],
                 quantization=entry["quantization"],
                 shape=entry["model"],
-                context_tokens=self._whole("worker", index, entry, "context_tokens", 16_384, least=512),
-                slots=self._whole("worker", index, entry, "slots", 0, least=0),
+                context_tokens=self._whole(table, index, entry, "context_tokens", 16_384, least=512),
+                slots=self._whole(table, index, entry, "slots", 0, least=0),
             )
         except ProfileError as error:
             message = str(error).removeprefix(f"{entry['profile']}: ")
@@ -157,7 +184,30 @@ class _Reader:
             for name in ("quantization", "model"):
                 if repr(entry[name]) in message or f"({entry[name]})" in message:
                     field = name
-            raise self._wrong("worker", index, field, f"is no use: {message}") from None
+            raise self._wrong(table, index, field, f"is no use: {message}") from None
+
+    def _draft(self, index: int, entry: Mapping[str, Any], models: set[str]) -> DraftSpec:
+        self._known("draft", index, entry, _DRAFT)
+        for field in ("node", "profile", "model", "quantization", "target"):
+            if not isinstance(entry.get(field), str) or not entry[field]:
+                raise self._wrong("draft", index, field, "is missing, or not a text")
+        if entry["target"] not in models:
+            raise self._wrong("draft", index, "target", f"{entry['target']!r} is served by no worker of this fleet")
+        acceptance = self._number("draft", index, entry, "acceptance", 0.0, least=0)
+        if acceptance >= 1.0:
+            raise self._wrong("draft", index, "acceptance", f"must be below 1, not {acceptance!r}")
+        profile = self._profile("draft", index, entry)
+        return DraftSpec(
+            node=entry["node"],
+            model=entry["model"],
+            quantization=profile.quantization,
+            target=entry["target"],
+            alone=profile.declared,
+            weights_bytes=profile.weights_bytes,
+            count=self._whole("draft", index, entry, "count", 1, least=1),
+            rtt_s=self._number("draft", index, entry, "rtt_ms", 1.0, least=0) / 1000.0,
+            acceptance=acceptance,
+        )
 
     def _demand(self, index: int, entry: Mapping[str, Any], models: set[str]) -> Demand:
         self._known("demand", index, entry, _DEMAND)
@@ -210,6 +260,7 @@ def _node(name: str, entry: Mapping[str, Any], profile: SimulatedProfile, rtt_s:
         model=entry["model"],
         declared=declared,
         rtt_s=rtt_s,
+        machine=entry["profile"],
         profile=WorkerProfile(
             worker_id=WorkerId(name),
             incarnation="1",

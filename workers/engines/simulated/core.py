@@ -6,7 +6,7 @@ last; when the cache overflows the youngest is preempted and computed again late
 
 A stretch of steps in which the batch does not change is one *segment*, advanced in closed form: its step time grows
 linearly with the context, so the time of step j is a quadratic in j. A thousand tokens of thirty sequences cost a
-few operations.
+few operations. With a draft model a step is what a round takes for each of the tokens it yields in the mean.
 """
 
 import heapq
@@ -22,6 +22,7 @@ from workers.engines.simulated.prefix_cache import PrefixCache
 from workers.engines.simulated.residents import Residents
 from workers.engines.simulated.segment import Segment
 from workers.engines.simulated.sequence import Event, EventKind, Sequence_, SequenceKey, Stage
+from workers.speculation.rounds import Round
 
 NEVER = math.inf
 
@@ -38,6 +39,9 @@ class SimulatedCore:
         self.busy_s = 0.0
         self._jitter = random.Random(rng.random())
         self._noise = Noise(parameters, rng)
+        self._rounds = parameters.rounds()
+        self._round: Round | None = None  # of the segment
+        self._drafted = [0.0, 0.0, 0.0]  # rounds of one sequence each, tokens proposed and accepted in them
         self._sequences: dict[SequenceKey, Sequence_] = {}
         self._residents = Residents(slots=parameters.slots, capacity_tokens=parameters.kv_capacity_tokens)
         self._finishes: list[tuple[int, int, Sequence_]] = []  # heap: step of the last token, order, sequence
@@ -166,6 +170,9 @@ class SimulatedCore:
             last_step_batch=last_batch,
             last_step_prefill_tokens=last_prefill,
             last_step_prefills=last_prefills,
+            draft_rounds=round(self._drafted[0]),
+            draft_proposed=round(self._drafted[1]),
+            draft_accepted=round(self._drafted[2]),
         )
 
     def _last_step(self, done: int) -> tuple[float, int, int, int]:
@@ -206,9 +213,17 @@ class SimulatedCore:
         if batch := len(self._residents.decoding):
             last_s = segment.step_s + (steps - 1) * segment.growth_s
             self._last = (last_s, batch, 0, 0)
+            self._count_drafts(steps, batch)
         self.busy_s += now - segment.starts_at
         self.steps_done += steps
         self._residents.grow(steps)
+
+    def _count_drafts(self, steps: int, batch: int) -> None:
+        if (one := self._round) is not None and one.proposed:
+            rounds = steps / one.tokens
+            self._drafted[0] += rounds * batch
+            self._drafted[1] += rounds * one.proposed
+            self._drafted[2] += batch * (steps - rounds)
 
     def _complete(self, segment: Segment) -> None:
         now = segment.ends_at
@@ -237,15 +252,20 @@ class SimulatedCore:
             self.preemptions += 1
             self._events.append(Event(EventKind.PREEMPTED, sequence, now))
         batch = len(here.decoding)
-        if here.prefilling:
+        self._round = None
+        if here.prefilling:  # the step has enough to do: nothing is proposed
             prefill, prefill_s = share_out(here.prefilling, p.prefill_budget(batch), p)
             took = p.decode_s(batch, here.context) + prefill_s if batch else max(p.base_s, prefill_s)
             self._segment = Segment(now, 1, took * self._slowness(now, 1), 0.0, prefill, batch)
         elif batch:
             steps = self._steps_to_next_change(batch)
             noise = self._slowness(now, steps)
-            step_s = p.decode_s(batch, here.context) * noise
-            self._segment = Segment(now, steps, step_s, p.per_context_token_s * batch * noise, (), batch)
+            took, yielded = p.decode_s(batch, here.context), 1.0
+            if self._rounds is not None:
+                self._round = self._rounds.round(batch, here.context)
+                took, yielded = self._round.seconds, self._round.tokens
+            noise /= yielded
+            self._segment = Segment(now, steps, took * noise, p.per_context_token_s * batch * noise, (), batch)
         else:
             self._segment = None
 

@@ -12,6 +12,8 @@ from protos.contract.curve import Curve, CurvePoint
 from protos.contract.models.kv_cache import kv_bytes_per_token
 from protos.contract.models.model_shape import ModelShape
 from protos.contract.models.quantization import BY_NAME, unknown_format
+from workers.speculation.rounds import Drafting, Rounds
+from workers.speculation.verify_curve import VerifyCurve
 
 GIB = 2.0**30
 
@@ -66,6 +68,23 @@ class EngineParameters:
     drift_s: float = 5.0  # how long a slow spell lasts
     load_s: float = 1.0
     unload_s: float = 0.05
+    drafting: Drafting | None = None  # a draft model proposes to it
+
+    def rounds(self) -> Rounds | None:
+        """Its rounds with a draft model. Verifying so many rows takes as long as decoding so many sequences that hold
+        the same context; beyond a measured curve, as it goes on.
+        """
+        if self.drafting is None:
+            return None
+        curve = self.decode_curve_s
+        beyond = VerifyCurve(list(enumerate(curve, 1))) if curve else None
+
+        def step_s(rows: int, context_tokens: float) -> float:
+            if beyond is None or rows <= len(curve):
+                return self.decode_s(rows, context_tokens)
+            return beyond.seconds(rows) + self.per_context_token_s * context_tokens
+
+        return Rounds(self.drafting, step_s)
 
     def decode_s(self, batch: int, context_tokens: float) -> float:
         """One decode step of ``batch`` sequences that hold ``context_tokens`` together."""

@@ -11,6 +11,7 @@ machine = "h100-sxm"              # a profile that ships, to start from; or all 
                                   # kv_capacity_tokens, chunk_tokens, prefill_chunk_tokens, sequence_chunk_tokens,
                                   # decode_curve_s (a list: 1, 2, … sequences),
                                   # prefill_curve_tokens and prefill_curve_s (two lists)
+[draft]                           # a draft model proposes: acceptance, base_ms, per_sequence_ms, rtt_ms, overlap_ms
 [behaviour]                       # noise, drift, drift_s, hidden, wrong_by, seed, answer_mu, answer_sigma, salt
 """
 
@@ -33,6 +34,7 @@ from workers.engines.simulated.parameters import (
     times,
     weights_bytes,
 )
+from workers.speculation.rounds import Drafting
 
 
 def _shape_of(*, parameters: float, layers: float, kv_heads: float, head_dim: float, hidden: float) -> ModelShape:
@@ -79,6 +81,7 @@ _SPEED = (
 )
 _COUNTS = ("kv_capacity_tokens", "chunk_tokens", "prefill_chunk_tokens", "sequence_chunk_tokens")
 _CURVE = ("prefill_curve_tokens", "prefill_curve_s")
+_DRAFT = {"base_ms": "base_s", "per_sequence_ms": "per_sequence_s", "rtt_ms": "rtt_s", "overlap_ms": "overlap_s"}
 _BEHAVIOUR = ("noise", "drift", "drift_s", "hidden", "wrong_by", "seed", "answer_mu", "answer_sigma", "salt", "load_s")
 
 
@@ -172,6 +175,7 @@ def profile_from(
     )
     if behaviour.load_s is not None:
         declared = replace(declared, load_s=behaviour.load_s)
+    declared = replace(declared, drafting=_drafting(tables))
     rng = random.Random(behaviour.seed)
     return SimulatedProfile(
         machine=machine,
@@ -208,7 +212,7 @@ class _Tables:
     def __init__(self, values: Mapping[str, Any], source: str) -> None:
         self.values = values
         self.source = source
-        self._known("", values, ("machine", "hardware", "model", "speed", "behaviour"))
+        self._known("", values, ("machine", "hardware", "model", "speed", "draft", "behaviour"))
 
     def table(self, name: str, fields: tuple[str, ...]) -> Mapping[str, Any]:
         """A table with known fields only; empty when it is not there."""
@@ -302,6 +306,22 @@ def _behaviour(tables: _Tables, seed: int | None) -> Behaviour:
             f"{tables.source}: behaviour.hidden is below 1, behaviour.wrong_by and behaviour.drift_s above 0"
         )
     return behaviour
+
+
+def _drafting(tables: _Tables) -> Drafting | None:
+    table = tables.table("draft", ("acceptance", *_DRAFT))
+    if not table:
+        return None
+    for field in ("acceptance", "base_ms"):
+        if field not in table:
+            raise ProfileError(f"{tables.source}: draft.{field} is missing")
+    acceptance = tables.number(table, "draft", "acceptance", 0.0)
+    if acceptance > 1.0:
+        raise ProfileError(f"{tables.source}: draft.acceptance must lie between 0 and 1, not {acceptance:g}")
+    seconds: dict[str, Any] = {
+        target: tables.number(table, "draft", field, 0.0) / 1e3 for field, target in _DRAFT.items()
+    }
+    return Drafting(acceptance=acceptance, **seconds)
 
 
 def _prefill_curve(tables: _Tables, speed: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:

@@ -1,0 +1,1 @@
+"""Whether a draft tier pays for a fleet, and where it should stand."""
