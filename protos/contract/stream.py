@@ -76,6 +76,22 @@ class Delta(Struct, frozen=True, kw_only=True, gc=False):
     echo_logprobs: tuple[TokenLogprob, ...] = ()  # of the prompt's tokens; the first has none, and says 0
     vectors: tuple[tuple[float, ...], ...] = ()  # the answer to an embedding, one for each input: with the last delta
 
+    @property
+    def plain(self) -> bool:
+        """Whether it says text alone, in the middle of its stream: nearly every one."""
+        return self.finish_reason is None and not (
+            self.reasoning
+            or self.logprobs
+            or self.tool_calls
+            or self.raw
+            or self.echo
+            or self.echo_logprobs
+            or self.vectors
+            or self.usage
+            or self.error
+            or self.stopped_by
+        )
+
 
 class RefusalCode(StrEnum):
     """Why a worker does not take a request."""

@@ -107,6 +107,24 @@ class AnswerBounds:
             self._weight += weight
         return fault
 
+    def fits_plain(self, delta: Delta, weight: int) -> bool:
+        """Whether a delta that says text alone keeps all bounds: as ``take``, for less. False tells no reason."""
+        tokens = self.tokens + delta.token_count
+        return (
+            delta.position == self.tokens
+            and tokens <= self.token_budget
+            and self._characters + len(delta.text) <= CHARACTERS_PER_TOKEN * tokens + TEXT_SLACK
+            and self._weight + weight <= self._answer_bytes
+            and len(delta.token_ids) <= max(delta.token_count, 1)
+            and delta.text_tokens <= tokens
+        )
+
+    def count_plain(self, delta: Delta, weight: int) -> None:
+        """Count a delta that fits."""
+        self.tokens += delta.token_count
+        self._characters += len(delta.text)
+        self._weight += weight
+
     def fault_of_acceptance(self, accepted: Accepted) -> str:
         """What cannot be true of the prompt's counts; empty for nothing."""
         return self._fault_of_counts(accepted.prompt_tokens, accepted.cached_tokens)

@@ -55,10 +55,9 @@ class Attempt:
         fault = ""
         if isinstance(event, Delta):
             weight = weight_of(event)
-            fault = self._bounds.take(event, weight)
-            if not fault and self._passes is not None and self._passes(event):
-                self._account.take(weight)
+            if self._goes_the_short_way(event, weight):
                 return
+            fault = self._bounds.take(event, weight)
             if not fault and not (event.token_count or event.finish_reason or characters_of(event)):
                 return  # says nothing
         elif isinstance(event, Accepted):
@@ -75,6 +74,16 @@ class Attempt:
         self._mailbox_bytes += DELTA_BYTES
         self._waiting_bytes += weight
         self._account.take(weight + DELTA_BYTES)
+
+    def _goes_the_short_way(self, delta: Delta, weight: int) -> bool:
+        """Past the mailbox: nobody is woken for it. What is more than plain text, or breaks a bound, does not."""
+        if self._passes is None or not delta.plain or not self._bounds.fits_plain(delta, weight):
+            return False
+        if not self._passes(delta):
+            return False
+        self._bounds.count_plain(delta, weight)
+        self._account.take(weight)
+        return True
 
     def expire(self) -> None:
         """The request's deadline passed: wake the reader with nothing in hand."""

@@ -145,21 +145,12 @@ class RequestState:
         )
 
     def passes(self, delta: Delta) -> bool:
-        """Take a delta of plain text the short way: straight from the session's reader to the client. False: it needs
-        more than that, or cannot go there now.
+        """Take plain text the short way: straight from the session's reader to the client. False: it cannot go there
+        now, or something waits for it.
         """
-        if (
-            self.pour is None
-            or delta.finish_reason is not None
-            or not delta.token_count
-            or delta.logprobs
-            or delta.reasoning
-            or delta.tool_calls
-            or delta.raw
-            or delta.echo
-            or self.transcript.holds_back
-            or not self.pour(delta.text, delta.token_count)
-        ):
+        if not delta.token_count or self.transcript.holds_back or self.pour is None:
+            return False
+        if not self.pour(delta.text, delta.token_count):
             return False
         self.transcript.absorb_plain(delta)
         return True

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.codec.plain_deltas import parts_of_plain
 from protos.contract.validation import OutOfBounds, check_cache
 
 WHOLE_BYTES = 16 * 1024
@@ -15,6 +16,9 @@ WHOLE_BYTES = 16 * 1024
 
 PART_ENTRIES = 2048
 """Token ids, log-probabilities and blocks that one part holds, about."""
+
+PLAIN_DELTAS = PART_ENTRIES // 16
+"""In one part of a step in columns."""
 
 MAX_ENTRIES = 32_768
 """Log-probabilities and their alternatives in one delta. A worker joins what waits of a request: seconds, at most."""
@@ -36,6 +40,9 @@ def parts_of(event: pb.WorkerEvent) -> Iterator[pb.WorkerEvent]:
 
 def _steps(step: pb.Step) -> Iterator[pb.WorkerEvent]:
     """The load goes with the last part: it tells of the state after all of them."""
+    if step.HasField("plain"):
+        for columns in parts_of_plain(step.plain, PLAIN_DELTAS):
+            yield pb.WorkerEvent(step=pb.Step(plain=columns))
     part: list[pb.Delta] = []
     entries = 0
     for delta in step.deltas:

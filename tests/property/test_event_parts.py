@@ -5,8 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.allsorts.v1 import fleet_pb2 as pb
+from protos.contract.codec.events import encode_step
+from protos.contract.codec.plain_deltas import decode_plain
+from protos.contract.ids import RequestId
+from protos.contract.stream import Delta
 from protos.contract.validation import MAX_BLOCKS, OutOfBounds
-from router.sessions.parts import MAX_ENTRIES, PART_ENTRIES, WHOLE_BYTES, parts_of
+from router.sessions.parts import MAX_ENTRIES, PART_ENTRIES, PLAIN_DELTAS, WHOLE_BYTES, parts_of
 
 
 @settings(max_examples=40)
@@ -28,6 +32,26 @@ def test_a_step_in_parts_is_the_step(counts: list[int], tops: int, loaded: bool)
     assert [one for part in parts for one in part.step.deltas] == list(step.deltas)
     assert [part.step.HasField("load") for part in parts] == [False] * (len(parts) - 1) + [loaded]
     assert len(parts) <= 1 + sum(16 + (1 + tops) * (count // 10) + count // 16 for count in counts) // PART_ENTRIES
+
+
+@settings(max_examples=30)
+@given(counts=st.lists(st.integers(0, 40), max_size=700))
+def test_a_step_in_columns_in_parts_is_the_step(counts: list[int]) -> None:
+    """Every delta once and in order, each with its own token ids."""
+    deltas = [
+        Delta(
+            request_id=RequestId(f"r{n}"),
+            attempt=1,
+            position=n,
+            text="é",
+            token_ids=tuple(range(n, n + c)),
+            token_count=c,
+        )
+        for n, c in enumerate(counts)
+    ]
+    parts = list(parts_of(encode_step(deltas, None, columns=True)))
+    assert [one for part in parts for one in decode_plain(part.step.plain)] == deltas
+    assert all(len(part.step.plain.texts) <= PLAIN_DELTAS for part in parts) or len(parts) == 1
 
 
 @settings(max_examples=30)

@@ -15,7 +15,7 @@ from protos.contract.codec.events import encode_event, encode_step
 from protos.contract.commands import Dismiss, Ping, RouterCommand, Welcome
 from protos.contract.events import DraftReport, FetchProgress, FilesHeld, Hello, Pong, WorkerEvent
 from protos.contract.ids import WorkerId
-from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from protos.contract.joining.versions import COLUMNS_SINCE, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from protos.contract.stream import Delta, Refusal
 from protos.contract.worker import Load, ModelInstance, Profile
 from workers.session.channel import Dial, InsecureAddress, SessionCall
@@ -112,6 +112,7 @@ class Session:
             owner.load_figures, interval_s=self._limits.load_interval_s, heartbeat_s=self._limits.heartbeat_s
         )
         self._welcomed = False
+        self._columns = False  # the router reads steps in columns
         self._writing = False
         self._leaving = False
         self._drop_reason = ""
@@ -176,7 +177,7 @@ class Session:
         """
         delay_s = self._limits.backoff_first_s
         while True:
-            self._welcomed = False
+            self._welcomed = self._columns = False
             self._drop_reason = ""
             log.debug("session.started", router=self.address)
             try:
@@ -268,6 +269,7 @@ class Session:
                 self._version = command.protocol_version
                 self._load.ask_for(command.load_interval_s)
                 self._welcomed = True
+                self._columns = command.protocol_version >= COLUMNS_SINCE
                 log.info("session.opened", router=self.address, replica=command.replica_id, node=command.node)
                 self._owner.on_welcome(self, command)
             case Dismiss():
@@ -289,7 +291,7 @@ class Session:
                 self._wake.clear()
                 item = outbox.take()
                 if isinstance(item, Batch):
-                    await self._write(call, encode_step(item.deltas, self._due_load()))
+                    await self._write(call, encode_step(item.deltas, self._due_load(), columns=self._columns))
                 elif item is not None:
                     if isinstance(item, Refusal):
                         item = replace(item, load=self._load.report())

@@ -12,6 +12,8 @@ import grpc
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1.fleet_pb2_grpc import FleetServicer, FleetStub, add_FleetServicer_to_server
+from protos.contract.codec.plain_deltas import decode_plain
+from protos.contract.codec.stream import encode_delta
 
 LIES_IN = 8
 """One step in so many of those that bring output has a lie in it."""
@@ -83,6 +85,10 @@ class Liar(FleetServicer):
         if step.HasField("load"):
             for field in ("running", "waiting", "context_tokens", "prefill_tokens_pending", "kv_used"):
                 step.load.ClearField(field)
+        if step.HasField("plain"):
+            for delta in decode_plain(step.plain):
+                encode_delta(delta, step.deltas.add)
+            step.ClearField("plain")
         if step.deltas:
             self._steps += 1
             if self._steps % LIES_IN == 0:

@@ -6,6 +6,7 @@ from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.codec.files import HELD
+from protos.contract.codec.plain_deltas import decode_plain, encode_plain
 from protos.contract.codec.records import Names, Record
 from protos.contract.codec.stream import ACCEPTED, REFUSAL, RETURNED, decode_delta, encode_delta
 from protos.contract.codec.worker import INSTANCE, LOAD, PROFILE
@@ -78,17 +79,32 @@ _KINDS: dict[type, tuple[str, Record[Any, Any]]] = {
 _RECORDS = dict(_KINDS.values())
 
 
-def encode_step(deltas: Iterable[Delta], load: Load | None) -> pb.WorkerEvent:
-    """A step: what every running request's new output was. Hot, so without a record."""
+def encode_step(deltas: Iterable[Delta], load: Load | None, *, columns: bool = False) -> pb.WorkerEvent:
+    """A step: what every running request's new output was. Hot, so without a record. ``columns``: the router reads
+    them; what is plain text goes so.
+    """
     event = pb.WorkerEvent()
     step = event.step
     step.SetInParent()
+    if columns:
+        plain, deltas = _sorted_out(deltas)
+        if plain:
+            step.plain.MergeFrom(encode_plain(plain))
     add = step.deltas.add
     for one in deltas:
         encode_delta(one, add)
     if load is not None:
         step.load.CopyFrom(LOAD.encode(load))
     return event
+
+
+def _sorted_out(deltas: Iterable[Delta]) -> tuple[list[Delta], list[Delta]]:
+    """Those of plain text, and the others; a request has one delta in a step, so that their order tells nothing."""
+    plain: list[Delta] = []
+    others: list[Delta] = []
+    for one in deltas:
+        (plain if one.plain else others).append(one)
+    return plain, others
 
 
 def encode_event(event: WorkerEvent) -> pb.WorkerEvent:
@@ -119,7 +135,10 @@ def _step(step: pb.Step, received_at: float) -> Step:
     if step.HasField("load"):
         check_load(step.load)
         load = LOAD.decode(step.load, observed_at=received_at)
-    return Step(deltas=tuple([decode_delta(one) for one in step.deltas]), load=load)
+    deltas = [decode_delta(one) for one in step.deltas]
+    if step.HasField("plain"):
+        deltas += decode_plain(step.plain)
+    return Step(deltas=tuple(deltas), load=load)
 
 
 def _check(kind: str, part: Any) -> None:

@@ -4,7 +4,11 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 PROTOCOL_VERSION = 2
-"""1: up to models' files. 2: files travel; a worker tells which it holds (FilesHeld, FetchProgress)."""
+"""1: up to models' files. 2: files travel; a worker tells which it holds (FilesHeld, FetchProgress); a step's plain
+text comes in columns (PlainDeltas)."""
+
+COLUMNS_SINCE = 2
+"""Routers of this protocol read steps in columns."""
 
 OLDEST_PROTOCOL_VERSION = 1
 

@@ -38,6 +38,7 @@ from router.http.server.exchange import Exchange
 from router.http.server.heartbeat import Heartbeat
 from router.http.server.interfaces import Authenticator, FleetReader, ModelWaits, Pipeline
 from router.http.server.large_bodies import LargeBodies
+from router.http.streaming.direct_writes import DirectWrites
 from router.scheduling.placement.quality import Quality
 from router.telemetry.metrics import Metrics
 
@@ -243,7 +244,8 @@ class Inference:
                             begun = True
                             await beating.stop()
                             data = waiting + data
-                            answering.pour_to(partial(_pour, exchange, writer, progress))
+                            if exchange.direct is not None:
+                                answering.pour_to(partial(_pour, exchange.direct, writer, progress))
                         await exchange.write(data, more=left > 0)
                     progress.tokens[index] += chunk.token_count
                     if progress.first_token_at is None and _says_something(chunk):
@@ -316,13 +318,13 @@ class Inference:
             progress.reservation.settle(used.prompt_tokens + used.completion_tokens)
 
 
-def _pour(exchange: Exchange, writer: Writer, progress: Progress, text: str, tokens: int) -> bool:
+def _pour(direct: DirectWrites, writer: Writer, progress: Progress, text: str, tokens: int) -> bool:
     """Plain text of a single answer, from the session's reader to the socket: see ``RequestState.passes``."""
-    if not exchange.pours:
+    if not direct.ready():
         return False
     data = writer.chunk(0, Chunk(text=text, token_count=tokens))
     if data:
-        exchange.pour(data)
+        direct.write(data)
     progress.tokens[0] += tokens
     return True
 

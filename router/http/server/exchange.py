@@ -41,10 +41,10 @@ class Exchange:
     """Request in, response out. ``stall_s``: a client that takes no byte for so long is given up."""
 
     __slots__ = (
-        "_direct",
         "_receive",
         "_send",
         "_unread",
+        "direct",
         "finished",
         "headers",
         "method",
@@ -72,7 +72,7 @@ class Exchange:
         self.takes_any_type = False  # its clients do not say that their bodies are JSON
         self.finished = False  # the last byte was handed over
         self.sending_since = 0.0  # monotonic; 0: nothing is being sent
-        self._direct = direct_writes(scope)
+        self.direct = direct_writes(scope)  # a shorter way than ``write``, where the server has one
         self._receive = receive
         self._send = send
         self._unread = self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
@@ -207,22 +207,12 @@ class Exchange:
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """One piece of a streamed body. Use within ``watch``, which gives up on a client that stalls."""
-        if self._direct is not None:
-            self._direct.flush()
+        if self.direct is not None:
+            self.direct.flush()
         self.finished = not more
         self.sending_since = monotonic()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self.sending_since = 0.0
-
-    @property
-    def pours(self) -> bool:
-        """Whether ``pour`` may be called now: the client keeps up, and the server can be written to directly."""
-        return self._direct is not None and self._direct.ready()
-
-    def pour(self, data: bytes) -> None:
-        """One piece of a streamed body, as ``write``, but without waiting: it goes out with this turn of the loop."""
-        assert self._direct is not None
-        self._direct.write(data)
 
     def watch(self) -> "Watch":
         """A section that ends with ClientGone as soon as the client hangs up or stalls. After the body was read."""

@@ -29,8 +29,8 @@ class DirectWrites:
     def ready(self) -> bool:
         """Whether ``write`` may be called now: the response runs, and its client takes what comes."""
         cycle = self._cycle
-        return not (cycle.flow.write_paused or cycle.disconnected or cycle.response_complete) and bool(
-            cycle.chunked_encoding
+        return not (cycle.flow.write_paused or cycle.disconnected or cycle.response_complete) and (
+            cycle.chunked_encoding is True
         )
 
     def write(self, data: bytes) -> None:

@@ -160,3 +160,22 @@ async def test_the_short_way_has_the_same_bounds_and_is_charged_the_same() -> No
     (event,) = await reading
     assert isinstance(event, SessionLost)
     assert "spoke at token 5" in event.reason
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"finish_reason": FinishReason.STOP},
+        {"reasoning": "hm"},
+        {"raw": "<think>"},
+        {"echo": "prompt"},
+        {"tool_calls": (ToolCallDelta(index=0, name="f"),)},
+        {"logprobs": (TokenLogprob(token_id=1, token=b"a", logprob=-1.0),)},
+    ],
+)
+async def test_whatever_is_more_than_text_takes_the_long_way(more: dict[str, Any]) -> None:
+    """Ends, thoughts, calls and probabilities are the request's own business."""
+    one = attempt(_Session())
+    reading = await _reads(one, lambda _: True)
+    one.on_event(delta(token_count=1, text="x", **more))
+    assert len(await reading) == 1

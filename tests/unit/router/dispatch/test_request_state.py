@@ -1,14 +1,10 @@
 """What the client is told of a request's way."""
 
-from typing import Any, cast
-
-import msgspec
-import pytest
+from typing import cast
 
 from protos.contract.ids import RequestId, WorkerId
 from protos.contract.request import Sampling
-from protos.contract.stream import Accepted, Delta, FinishReason, TokenLogprob, Usage
-from protos.contract.tools import ToolCallDelta
+from protos.contract.stream import Accepted, Delta, FinishReason, Usage
 from router.dispatch.answer_memory import AnswerMemory
 from router.dispatch.request_state import RequestState
 from router.domain.placement import Placed
@@ -99,27 +95,6 @@ def test_plain_text_takes_the_short_way_and_counts_as_sent() -> None:
     resume = going.transcript.resume()
     assert resume is not None
     assert (resume.text, resume.output_tokens) == ("one two", 2)
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"finish_reason": FinishReason.STOP},
-        {"reasoning": "hm"},
-        {"raw": "<think>"},
-        {"echo": "prompt"},
-        {"tool_calls": (ToolCallDelta(index=0, name="f"),)},
-        {"logprobs": (TokenLogprob(token_id=1, token=b"a", logprob=-1.0),)},
-        {"token_count": 0},
-    ],
-)
-def test_whatever_is_more_than_text_takes_the_long_way(more: dict[str, Any]) -> None:
-    """Ends, thoughts, calls and probabilities are the request's own business."""
-    going = state()
-    going.accepted(placed("mac", "q4_0"), accepted(1), "")
-    going.pour = lambda _text, _tokens: True
-    assert not going.passes(msgspec.structs.replace(said(1, "one"), **more))
-    assert not going.transcript.started
 
 
 def test_a_client_that_cannot_take_it_now_gets_it_the_long_way() -> None:

@@ -24,6 +24,7 @@ from protos.contract.codec.events import decode_event, encode_event, encode_step
 from protos.contract.codec.records import Names
 from protos.contract.files.content import FilePart, HeldModel, content_of
 from protos.contract.grammar import GrammarKind
+from protos.contract.ids import RequestId
 from protos.contract.joining.enrolment import EnrolReply, EnrolRequest, RenewReply
 from protos.contract.request import ChatMessage, EmbeddingInputs, Job
 from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
@@ -231,3 +232,39 @@ def test_every_field_of_a_load_has_a_field_on_the_wire() -> None:
     """But when a load was received, which its sender cannot know, and what only a worker's own benchmark reads."""
     untold = {one.name for one in fields(Load)} - set(pb.Load.DESCRIPTOR.fields_by_name)
     assert untold == {"observed_at", "last_step_prefills"}
+
+
+def test_a_step_in_columns_says_the_same() -> None:
+    """Plain text in columns, what is more as it was: nothing is lost, and a request has one delta in a step."""
+    deltas = (
+        Delta(
+            request_id=RequestId("a"), attempt=1, position=3, text="one", token_ids=(7,), token_count=1, text_tokens=4
+        ),
+        Delta(request_id=RequestId("b"), attempt=2, position=0, token_count=2, token_ids=(8, 9)),
+        Delta(
+            request_id=RequestId("c"),
+            attempt=1,
+            position=5,
+            text="end",
+            token_count=1,
+            finish_reason=FinishReason.STOP,
+            usage=Usage(),
+        ),
+        Delta(request_id=RequestId("d"), attempt=1, position=1, text="ü", token_count=1, text_tokens=2),
+    )
+    message = over_the_wire(encode_step(deltas, None, columns=True))
+    assert [one.request_id for one in message.step.deltas] == ["c"]
+    step = decode_event(message, 0.0)
+    assert isinstance(step, e.Step)
+    assert sorted(step.deltas, key=lambda one: one.request_id) == list(deltas)
+
+
+@pytest.mark.parametrize("column", ["request_ids", "positions", "texts", "text_tokens", "id_counts"])
+def test_columns_of_different_lengths_end_the_session(column: str) -> None:
+    """A worker that means harm is not guessed at."""
+    message = encode_step(
+        (Delta(request_id=RequestId("a"), attempt=1, position=0, token_count=1, token_ids=(5,)),), None, columns=True
+    )
+    del getattr(message.step.plain, column)[0]
+    with pytest.raises(OutOfBounds):
+        decode_event(message, 0.0)
