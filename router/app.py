@@ -26,8 +26,10 @@ from router.domain.worker import WorkerState
 from router.errors import AllsortsError, ConfigError
 from router.fleet.control import Control
 from router.fleet.membership import Membership
+from router.fleet.node_runner import RayNode, RunningWorker
+from router.fleet.planning.steps import Plan
 from router.fleet.reconciling.desk import FleetDesk
-from router.fleet.reconciling.reconciler import Reconciler
+from router.fleet.reconciling.reconciler import EnsureController, Reconciler
 from router.http.access.origins import AllowedOrigins
 from router.http.admin.desired import DesiredAdmin
 from router.http.admin.operations import Admin
@@ -74,9 +76,19 @@ WARM_UP_S = 10.0
 
 
 class RouterNode:
-    """One router replica. ``rank`` tells replicas of one application apart and decides the session port."""
+    """One router replica. ``rank`` tells replicas of one application apart and decides the session port.
 
-    def __init__(self, config: RouterConfig, *, rank: int = 0, clock: Clock | None = None) -> None:
+    ``controller``: see ``Reconciler``; None: this one brings the fleet to what is wanted by itself.
+    """
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        *,
+        rank: int = 0,
+        clock: Clock | None = None,
+        controller: EnsureController | None = None,
+    ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
@@ -96,6 +108,8 @@ class RouterNode:
         self._watch = LoopWatch()
         self._rank = rank
         self._running: _Running | None = None
+        self._wishes: Reconciler | None = None
+        self._controller = controller
         self._started_at = 0.0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -136,6 +150,10 @@ class RouterNode:
         if running.records is not None:
             await asyncio.to_thread(running.records.close)
         log.info("router.stopped", rank=self._rank)
+
+    def next_steps(self, nodes: tuple[RayNode, ...], workers: tuple[RunningWorker, ...]) -> Plan:
+        """What a fleet controller asks for, again and again; see ``Reconciler.driven``. Nothing, while starting."""
+        return Plan() if self._running is None or self._wishes is None else self._wishes.driven(nodes, workers)
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests are worth sending here, and why not."""
@@ -235,7 +253,13 @@ class RouterNode:
     def _reconciler(self, security: Security, queue: AdmissionQueue) -> Reconciler:
         """It does nothing until somebody wants something of the fleet."""
         desk = FleetDesk(membership=self.membership, claims=self.claims, clock=self.clock, demand=queue.demand)
-        reconciler = Reconciler(store=security.store, desk=desk, clock=self.clock)
+        reconciler = self._wishes = Reconciler(
+            store=security.store,
+            desk=desk,
+            clock=self.clock,
+            controller=self._controller,
+            leads_alone=self._rank == 0,
+        )
         queue.on_held(reconciler.wake)
         security.until_closed(reconciler.run())
         return reconciler

@@ -42,6 +42,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     slots: Annotated[int, msgspec.Meta(ge=0)] = 0
     options: dict[str, Option] = {}
+    order: str = ""  # of the fleet controller that started this worker for it
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -278,6 +278,7 @@ def _spec(config: WorkerConfig, engine: EngineSpec, model: ModelConfig) -> Model
         context_tokens=model.context_tokens or config.context_tokens,
         slots=model.slots or config.slots or (engine.capped_slots if config.max_memory_bytes else 0),
         options=options,
+        order=model.order,
     )
 
 

@@ -3,6 +3,7 @@
 A Serve config file imports ``router.ray.app:application``; ``allsorts serve`` binds its own configuration.
 """
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,24 @@ from ray import serve
 
 from router.app import RouterNode, check_config
 from router.config import RouterConfig, load_config
+from router.fleet.node_runner import RayNode, RunningWorker
+from router.fleet.planning.steps import Plan
 from router.limits import settle_heap
+from router.ray import controller
 from router.ray.settings import OWN_CLUSTER
 from router.telemetry.logging import configure_logging
 
 APPLICATION = "allsorts"
+DEPLOYMENT = "router"
+RUNNER = ""
+"""``module:Class`` of what starts workers on the cluster's nodes (``router.fleet.node_runner``); empty: nothing."""
+
 MAX_ONGOING_REQUESTS = 16_384
 """Above every queue of the router's own: admission sheds with reasons, Serve must not."""
 
 
 @serve.deployment(
-    name="router",
+    name=DEPLOYMENT,
     ray_actor_options={"num_cpus": 0},
     max_ongoing_requests=MAX_ONGOING_REQUESTS,
     graceful_shutdown_timeout_s=10,
@@ -41,9 +49,17 @@ class Router:
     def __serve_build_asgi_app__(self) -> RouterNode:
         """Serve calls this once, after the constructor."""
         configure_logging(self._config.log_level)
-        node = RouterNode(self._config, rank=_rank())
+        self._node = RouterNode(self._config, rank=_rank(), controller=self._ensure_controller)
         settle_heap()
-        return node
+        return self._node
+
+    async def next_steps(self, nodes: tuple[RayNode, ...], workers: tuple[RunningWorker, ...]) -> Plan:
+        """For the fleet controller (``router.ray.controller``): look, plan, and carry out what concerns sessions."""
+        return self._node.next_steps(nodes, workers)
+
+    @staticmethod
+    async def _ensure_controller() -> None:
+        await asyncio.to_thread(controller.ensure, APPLICATION, DEPLOYMENT, RUNNER)
 
 
 def _rank() -> int:

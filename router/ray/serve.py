@@ -96,6 +96,8 @@ def _stop_ray(*, own_cluster: bool) -> None:
         ray_serve.shutdown()
     else:
         from router.ray.app import APPLICATION
+        from router.ray.controller import end as end_controller
 
+        end_controller()
         ray_serve.delete(APPLICATION)
     ray.shutdown()

@@ -142,7 +142,7 @@ def test_the_plan_comes_to_an_end_where_nothing_fails(world: tuple[DesiredState,
     now = replace(seen, demand={})
     for _ in range(40):
         ahead = plan(state, now)
-        if not ahead.steps and not ahead.waiting:
+        if not ahead.steps and not ahead.waiting and not any(node.changing for node in now.nodes):
             break
         before = {model.name: serving(now, model.name) for model in state.models}
         now = _later(after(now, ahead.steps, later_s=50.0))

@@ -1,5 +1,6 @@
 """One plan under way: who holds what, which nodes have their one change, and what was decided so far."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -7,9 +8,10 @@ from collections.abc import Iterator
 from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState
 from router.fleet.desired.values import DesiredModel, DesiredState
+from router.fleet.node_runner import WORKER_LABEL
 from router.fleet.planning.observed import COMING, Copy, Node, Observed
-from router.fleet.planning.steps import Load, Plan, Step, Unload
-from router.fleet.planning.ways import Known, acceptable, known_files, ways, why_not_there
+from router.fleet.planning.steps import Load, Plan, StartWorker, Step, StopWorker, Unload
+from router.fleet.planning.ways import Known, acceptable, known_files, order_of, ways, why_not_there
 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
@@ -17,6 +19,15 @@ MAX_DOUBLINGS = 10
 
 MIN_DUE_S = 0.02
 """Two looks are not closer than that: clocks are not exact."""
+
+
+def model_of_worker(name: str) -> str:
+    """Of a worker that was started for it.
+
+    >>> model_of_worker("llama-3.1-8b@awq#2")
+    'llama-3.1-8b'
+    """
+    return name.rpartition("#")[0].rpartition("@")[0]
 
 
 class Board:
@@ -31,6 +42,8 @@ class Board:
         self.waiting: dict[str, str] = {}
         self._taken: set[WorkerId] = {one.worker_id for one in observed.nodes if one.changing}
         self._due_s = math.inf
+        self._started_on: set[str] = set()
+        self._runs = {one.name: one for one in observed.ray_workers}
         self._unloaded: Counter[str] = Counter()  # serving copies that go by this very plan
 
     def plan(self) -> Plan:
@@ -62,17 +75,32 @@ class Board:
 
     def coming(self, model: str) -> int:
         """Copies on their way."""
-        return sum(node.available and copy.instance.state in COMING for node, copy in self.copies(model))
+        started = sum(
+            one.alive and model_of_worker(one.name) == model and not self.joined(one.name)
+            for one in self._runs.values()
+        )
+        return started + sum(node.available and copy.instance.state in COMING for node, copy in self.copies(model))
 
     def good(self, model: DesiredModel, node: Node, copy: Copy) -> bool:
         """It is as the file says. What an owner chose is good at any quantization that is wanted."""
         instance = copy.instance
         if not instance.ordered:
             return acceptable(model, instance)
-        if why_not_there(model, node):
+        if not self.runs_there(node) and why_not_there(model, node):
             return False
+        if self.runs_there(node):
+            return instance.ordered in {order_of(model, one.path or f"{one.repo}/{one.file}") for one in model.sources}
         told = {one.order for one in ways(model, node, self.known, can_fetch=self.observed.can_fetch)}
         return instance.ordered in told
+
+    def joined(self, name: str) -> bool:
+        """A worker that was started has found its way here."""
+        return any(node.labels.get(WORKER_LABEL) == name for node in self.observed.nodes)
+
+    def runs_there(self, node: Node) -> str:
+        """The name of the worker, where it was started for one model; empty: it joined by itself."""
+        name = node.labels.get(WORKER_LABEL, "")
+        return name if name in self._runs else ""
 
     # -- steps -------------------------------------------------------------------------------------------------
 
@@ -90,6 +118,9 @@ class Board:
         self._taken.add(node.worker_id)
         if copy.ready and node.available:
             self._unloaded[copy.model] += 1
+        if name := self.runs_there(node):
+            self.steps.append(StopWorker(name=name, model=copy.model, drain_s=self.desired.rules.drain_s, why=why))
+            return
         self.steps.append(
             Unload(
                 worker_id=node.worker_id,
@@ -100,6 +131,24 @@ class Board:
                 why=why,
             )
         )
+
+    def start(self, step: StartWorker) -> None:
+        """Decided."""
+        self._started_on.add(step.spec.node_id)
+        self.steps.append(step)
+
+    def stop(self, name: str, why: str) -> None:
+        """Decided, of a worker that has not joined, or ended."""
+        drain_s = self.desired.rules.drain_s
+        self.steps.append(StopWorker(name=name, model=model_of_worker(name), drain_s=drain_s, why=why))
+
+    def free_ray_node(self, node_id: str) -> bool:
+        """Nothing is started there by this plan yet."""
+        return node_id not in self._started_on
+
+    def free_worker_name(self, stem: str) -> str:
+        """One that no worker has."""
+        return next(name for number in itertools.count(1) if (name := f"{stem}#{number}") not in self._runs)
 
     # -- who may go --------------------------------------------------------------------------------------------
 

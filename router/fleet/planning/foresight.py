@@ -6,9 +6,10 @@ from enum import StrEnum
 
 from protos.contract.worker import InstanceState, ModelInstance
 from router.fleet.desired.values import DesiredState
+from router.fleet.node_runner import WORKER_LABEL, RunningWorker
 from router.fleet.planning.observed import COMING, Copy, Node, Observed
 from router.fleet.planning.planner import plan
-from router.fleet.planning.steps import Load, Step, Unload
+from router.fleet.planning.steps import Load, StartWorker, Step, StopWorker, Unload
 
 MAX_ROUNDS = 2048
 """Far above what 256 models need; a plan that goes on and on would be a fault, and is cut here."""
@@ -56,13 +57,14 @@ def foresee(desired: DesiredState, observed: Observed) -> Foreseen:
         now = after(now, ahead.steps, later_s=desired.rules.residence_s + desired.rules.turn_s + 1.0)
         steps.extend(ahead.steps)
         ahead = plan(desired, now)
-        if not ahead.steps and before.nodes == now.nodes:
+        if not ahead.steps and before == now:
             break
     return Foreseen(changes=tuple(_changes(steps)), blocked={**ahead.waiting, **ahead.blocked})
 
 
 def after(observed: Observed, steps: Iterable[Step], *, later_s: float = 0.0) -> Observed:
     """The fleet once these steps are done, ``later_s`` later; nobody used anything meanwhile, nor failed to."""
+    observed = _with_workers(observed, steps := tuple(steps))
     by_node: dict[str, list[Step]] = {}
     for step in steps:
         if isinstance(step, (Load, Unload)):
@@ -80,6 +82,28 @@ def _after(node: Node, steps: Iterable[Step], later_s: float) -> Node:
         if isinstance(step, Load):
             copies.append(_loaded(node, step))
     return replace(node, copies=tuple(copies), commanded=False)
+
+
+def _with_workers(observed: Observed, steps: Iterable[Step]) -> Observed:
+    """With those that were started and stopped on nodes of a cluster. They count as started, joined or not."""
+    running = {one.name: one for one in observed.ray_workers}
+    free = {one.node_id: one.free_gpus for one in observed.ray_nodes}
+    joined = {node.labels.get(WORKER_LABEL, ""): node for node in observed.nodes}
+    for step in steps:
+        if isinstance(step, StartWorker):
+            running[step.spec.name] = RunningWorker(name=step.spec.name, node_id=step.spec.node_id)
+            free[step.spec.node_id] -= step.spec.gpus
+        elif isinstance(step, StopWorker):
+            running.pop(step.name, None)
+            joined.pop(step.name, None)
+    ray_nodes = tuple(replace(one, free_gpus=free[one.node_id]) for one in observed.ray_nodes)
+    gone = [node for name, node in _by_worker(observed) if name not in joined]
+    nodes = tuple(node for node in observed.nodes if node not in gone)
+    return replace(observed, nodes=nodes, ray_nodes=ray_nodes, ray_workers=tuple(running.values()))
+
+
+def _by_worker(observed: Observed) -> list[tuple[str, Node]]:
+    return [(name, node) for node in observed.nodes if (name := node.labels.get(WORKER_LABEL, ""))]
 
 
 def _loaded(node: Node, step: Load) -> Copy:
@@ -114,10 +138,18 @@ def _finished(observed: Observed) -> Observed:
     return replace(observed, nodes=tuple(nodes))
 
 
+def _of_worker(step: StartWorker | StopWorker) -> Change:
+    if isinstance(step, StopWorker):
+        quantization = step.name.rpartition("#")[0].rpartition("@")[2]
+        return Change(doing=Doing.UNLOAD, model=step.model, quantization=quantization, node=step.name, why=step.why)
+    spec = step.spec
+    return Change(doing=Doing.LOAD, model=spec.model, quantization=spec.quantization, node=spec.name, why=step.why)
+
+
 def _changes(steps: list[Step]) -> list[Change]:
     """Loads and unloads of one model told together, where they belong together."""
     gone = [one for one in steps if isinstance(one, Unload)]
-    found: list[Change] = []
+    found = [_of_worker(one) for one in steps if isinstance(one, (StartWorker, StopWorker))]
     for step in steps:
         if not isinstance(step, Load):
             continue

@@ -7,6 +7,7 @@ from protos.contract.worker import InstanceState
 from router.fleet.desired.values import DesiredModel
 from router.fleet.planning.board import Board
 from router.fleet.planning.observed import Copy, Node
+from router.fleet.planning.starting import start_somewhere
 from router.fleet.planning.steps import Load
 from router.fleet.planning.ways import Way, ways, why_not_there
 
@@ -37,10 +38,15 @@ def bring_up(board: Board, model: DesiredModel, *, why: str) -> None:
             reasons[node.node] = found
         else:
             choices.append(found)
-    if not choices:
+    best = min(choices, key=lambda one: one.key, default=None)
+    if best is None or best.victims:  # before anything has to go for it
+        elsewhere = start_somewhere(board, model, why=why)
+        if board.observed.ray_nodes and not elsewhere:
+            return
+        reasons |= elsewhere
+    if best is None:
         _note(board, model.name, reasons)
         return
-    best = min(choices, key=lambda one: one.key)
     if best.victims:
         board.unload(best.node, best.victims[0], f"makes room for {model.name}")
         board.waiting[model.name] = f"{best.node.node} makes room first"

@@ -6,7 +6,7 @@ node makes one change at a time; what failed is tried again later and later; wha
 """
 
 from router.fleet.desired.values import DesiredModel, DesiredState
-from router.fleet.planning.board import Board
+from router.fleet.planning.board import Board, model_of_worker
 from router.fleet.planning.observed import COMING, Copy, Node, Observed
 from router.fleet.planning.placing import bring_up
 from router.fleet.planning.steps import Plan
@@ -36,6 +36,11 @@ def _let_go_what_nobody_wants(board: Board) -> None:
         for copy in node.copies:
             if copy.model not in wanted and _may_change(board, node, copy):
                 board.unload(node, copy, "is not in the file")
+    for worker in board.observed.ray_workers:
+        if not worker.alive:
+            board.stop(worker.name, worker.reason or "it ended")
+        elif model_of_worker(worker.name) not in wanted and not board.joined(worker.name):
+            board.stop(worker.name, "is not in the file")
 
 
 def _settle(board: Board, model: DesiredModel) -> None:
@@ -106,4 +111,5 @@ def _let_go_surplus(board: Board, model: DesiredModel, good: list[tuple[Node, Co
 def _may_change(board: Board, node: Node, copy: Copy) -> bool:
     """Only what a router ordered, on a node that is there and changes nothing else."""
     loading = copy.instance.state in COMING
-    return bool(copy.instance.ordered) and not loading and node.takes_models and node.available and board.free(node)
+    ours = node.takes_models or bool(board.runs_there(node))
+    return bool(copy.instance.ordered) and not loading and ours and node.available and board.free(node)

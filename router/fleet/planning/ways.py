@@ -61,7 +61,7 @@ def ways(model: DesiredModel, node: Node, known: Known, *, can_fetch: bool) -> l
     """Best first; empty: no file of the model is in reach of the node."""
     found: dict[str, Way] = {}
     for quantization, file, here in _files(model, node, known, can_fetch=can_fetch):
-        if not _wanted(model, quantization) or quantization in found:
+        if not wanted_quantization(model, quantization) or quantization in found:
             continue
         base = file.rpartition("/")[2]
         facts = [*(one for one in node.files if one.file == base), *known.get(base, ()), *_named(model.name)]
@@ -120,7 +120,8 @@ def _holds(source: Source, base: str, facts: Iterable[ModelInstance]) -> str:
     return canonical(source.quantization or told or quantization_in(base))
 
 
-def _wanted(model: DesiredModel, quantization: str) -> bool:
+def wanted_quantization(model: DesiredModel, quantization: str) -> bool:
+    """Among those that the file names; else at its floor at least."""
     if model.quantizations:
         return quantization in map(canonical, model.quantizations)
     return not model.floor or at_least(quantization, canonical(model.floor))
@@ -128,7 +129,7 @@ def _wanted(model: DesiredModel, quantization: str) -> bool:
 
 def acceptable(model: DesiredModel, instance: ModelInstance) -> bool:
     """Whether a copy that somebody's owner chose counts as one of the model's."""
-    return not instance.quantization or _wanted(model, canonical(instance.quantization))
+    return not instance.quantization or wanted_quantization(model, canonical(instance.quantization))
 
 
 def _rank(model: DesiredModel, quantization: str) -> float:

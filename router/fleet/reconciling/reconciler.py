@@ -1,6 +1,7 @@
 """Keeps the fleet as its operator wants it: looks, plans, carries out, and looks again."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from router.domain.clock import Clock
 from router.errors import AllsortsError
 from router.fleet.desired.file import check_state
 from router.fleet.desired.values import NOTHING, DesiredState
+from router.fleet.node_runner import RayNode, RunningWorker
 from router.fleet.planning.foresight import Foreseen, foresee
 from router.fleet.planning.observed import Observed
 from router.fleet.planning.planner import plan
@@ -32,6 +34,15 @@ SETTLED_AFTER_S = 5.0
 """A router that starts waits so long for workers that are on their way back, before it orders anything."""
 
 
+EnsureController = Callable[[], Awaitable[None]]
+
+CALLED_WITHIN_S = 3.0
+"""A controller that asked for nothing for so long is looked for, and started where there is none."""
+
+SILENT_S = 15.0
+"""One that asked for nothing for so long is not waited for."""
+
+
 class Changed(AllsortsError):
     """Somebody else changed the desired state meanwhile."""
 
@@ -41,16 +52,29 @@ class Changed(AllsortsError):
 
 
 class Reconciler:
-    """One per router replica. ``alone``: this one carries steps out by itself; else a controller calls ``step``."""
+    """One per router replica. ``controller``: makes sure that there is one, which then calls ``driven``; None: this one
+    leads by itself. ``leads_alone``: of several replicas the one that does while the controller is silent.
+    """
 
-    def __init__(self, *, store: Store, desk: FleetDesk, clock: Clock, alone: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        desk: FleetDesk,
+        clock: Clock,
+        controller: EnsureController | None = None,
+        leads_alone: bool = True,
+    ) -> None:
         self._store = store
         self._desk = desk
         self._clock = clock
-        self._alone = alone
+        self._controller = controller
+        self._leads_alone = leads_alone
         self._woken = asyncio.Event()
         self._started_at = clock.now()
         self.desired: DesiredState = NOTHING
+        self._cluster: tuple[tuple[RayNode, ...], tuple[RunningWorker, ...]] = ((), ())
+        self._driven_at = clock.now()
         self._keep_alive: dict[str, float] = {}  # by wanted model, as the last client asked
         self.version = 0
         self.applied_at = 0.0
@@ -62,13 +86,23 @@ class Reconciler:
         while True:
             try:
                 await self.refresh()
-                if self._alone:
-                    self.step()
+                await self._look()
             except StoreFailed as error:
                 log.warning("desired.not_read", reason=str(error))
             except Exception:  # the edge of the loop: one bad look must not be the last
                 log.exception("fleet.plan_failed")
             await self._pause()
+
+    async def _look(self) -> None:
+        """Where a controller leads, it is made sure of; should it be silent for long, one replica leads meanwhile."""
+        if self._controller is None:
+            self.step()
+            return
+        silent_s = self._clock.now() - self._driven_at
+        if self.version and silent_s > CALLED_WITHIN_S:
+            await self._controller()
+        if self._leads_alone and silent_s > SILENT_S:
+            self.step(*self._cluster)
 
     async def refresh(self) -> None:
         """Read what is wanted, where somebody changed it."""
@@ -76,10 +110,13 @@ class Reconciler:
         if row is not None and row.version != self.version:
             self._take(row)
 
-    def step(self) -> Plan:
-        """Look, plan, and carry out what concerns workers that are here."""
+    def step(self, nodes: tuple[RayNode, ...] = (), workers: tuple[RunningWorker, ...] = ()) -> Plan:
+        """Look, plan, and carry out what concerns workers that are here. ``nodes`` and ``workers``: those of a cluster,
+        whose steps are left to whoever asks.
+        """
         if not self.version:
-            return self.last
+            return Plan()
+        self._cluster = (nodes, workers)
         self.last = plan(self.desired, self.observe())
         self._desk.want(self.desired, self.last.blocked)
         if self._clock.now() - self._started_at < SETTLED_AFTER_S and self._restarted:
@@ -89,7 +126,14 @@ class Reconciler:
 
     def observe(self) -> Observed:
         """The fleet now, as the planner sees it."""
-        return replace(self._desk.observe(), keep_alive=dict(self._keep_alive))
+        nodes, workers = self._cluster
+        observed = self._desk.observe()
+        return replace(observed, keep_alive=dict(self._keep_alive), ray_nodes=nodes, ray_workers=workers)
+
+    def driven(self, nodes: tuple[RayNode, ...], workers: tuple[RunningWorker, ...]) -> Plan:
+        """A controller asks for the next step: until it falls silent, this one does not step by itself."""
+        self._driven_at = self._clock.now()
+        return self.step(nodes, workers)
 
     def foresee(self, desired: DesiredState, observed: Observed) -> Foreseen:
         """What would change; nothing does. Pure: it may run in a thread."""
