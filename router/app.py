@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from protos.contract.addresses import join_host_port
-from protos.contract.worker import Replica
+from protos.contract.worker import InstanceState, Replica
 from router.config import AdmissionConfig, RouterConfig, TenantConfig
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.sender import Sender
@@ -274,6 +274,12 @@ class RouterNode:
             for rank in range(max(self.config.replicas, self._rank + 1))
         )
 
+    def _room(self) -> tuple[int, int]:
+        """Requests that ready workers and the queue take at once, and how many there are."""
+        ready = (one for one in self.membership.snapshot().workers if one.state is WorkerState.READY)
+        slots = sum(model.slots for one in ready for model in one.models if model.state is InstanceState.READY)
+        return slots + self.config.admission.queue_limit, len(self.scheduler)
+
     def _http(
         self,
         security: Security,
@@ -290,7 +296,7 @@ class RouterNode:
             metrics=self.metrics,
             clock=clock,
         )
-        authenticator = StoredAuthenticator(store=security.store, clock=clock, host=config.http.host)
+        authenticator = StoredAuthenticator(store=security.store, clock=clock, host=config.http.host, room=self._room)
         rejections = RejectionLog()
         inference = Inference(
             pipeline=pipeline,

@@ -2,7 +2,7 @@
 
 The cost is that of whole waves of eight streams, kept to a schema against free, in turns within a run; and of seven
 free streams beside one that is kept. Speculation is off: text that repeats itself would pay for the mask. The share is
-that of answers, drawn at temperature 1, that ended by themselves and validate.
+that of answers, drawn at temperature 1, that ended by themselves and validate (see ``schemas_served``).
 """
 
 import argparse
@@ -10,20 +10,20 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-import jsonschema
 from rich.console import Console
 
-from loadtest.bench.figures import keep
+from loadtest.bench import schemas_served
+from loadtest.bench.figures import keep, known
 from loadtest.bench.json_schemas import REAL, drawn
 from protos.contract.grammar import Grammar, GrammarKind
 from protos.contract.ids import RequestId
 from protos.contract.request import ChatMessage, Job, Sampling
-from protos.contract.stream import Delta, FinishReason
+from protos.contract.stream import Delta
 from workers.engines.base import ModelSpec
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 from workers.models.smollm2 import make, quieten_llama
@@ -32,7 +32,6 @@ BATCH = 8
 TOKENS = 96
 RUNS = 5
 DRAWN = 280
-ANSWER_TOKENS = 200
 ENDLESS = {
     "type": "array",
     "items": {
@@ -87,18 +86,16 @@ class Bench:
         await self._engine.submit(job)
         return name
 
-    async def answer(self, name: str) -> tuple[str, FinishReason | None]:
-        """Its text and how it ended."""
+    async def ended(self, name: str) -> None:
+        """Wait for its end."""
         await self._ended[name].wait()
-        deltas = self._deltas[name]
-        return "".join(one.text for one in deltas), deltas[-1].finish_reason
 
     async def token_s(self, schemas: Iterable[Any], *, of_the_free: bool = False) -> float:
         """Seconds between two tokens of eight streams that run together; the median of all gaps."""
         sampling = Sampling(temperature=0.0, max_tokens=TOKENS, min_tokens=TOKENS, ignore_eos=True)
         asked = [(await self.start(schema, sampling), schema) for schema in schemas]
         for name, _ in asked:
-            await self.answer(name)
+            await self.ended(name)
         gaps = []
         for name, schema in asked:
             if schema is None or not of_the_free:
@@ -131,37 +128,19 @@ async def mask_cost(bench: Bench, runs: int) -> dict[str, float]:
     return {"mask_cost": statistics.median(all_kept), "mask_cost_beside": statistics.median(beside)}
 
 
-async def valid_share(bench: Bench, count: int) -> dict[str, Any]:
-    """Of ``count`` drawn schemas and the real kinds: answers that ended by themselves and validate."""
-    schemas = [*REAL.values(), *drawn(count)]
-    ended = valid = 0
-    for start in range(0, len(schemas), BATCH):
-        part = schemas[start : start + BATCH]
-        names = [
-            await bench.start(schema, Sampling(temperature=1.0, seed=start + at, max_tokens=ANSWER_TOKENS))
-            for at, schema in enumerate(part)
-        ]
-        for schema, name in zip(part, names, strict=True):
-            text, reason = await bench.answer(name)
-            if reason is FinishReason.STOP:
-                ended += 1
-                valid += fits(text, schema)
-    return {"schema_valid_share": valid / max(1, ended), "schemas": len(schemas), "schema_answers_ended": ended}
-
-
-def fits(text: str, schema: Any) -> bool:
-    """Whether an answer is JSON and validates."""
-    try:
-        jsonschema.Draft202012Validator(schema).validate(json.loads(text))
-    except (ValueError, jsonschema.ValidationError) as error:
-        console.print(f"does not fit: {text[:80]!r}: {error}"[:200], highlight=False)
-        return False
-    return True
-
-
-async def _measure(model: Path, runs: int, count: int) -> dict[str, Any]:
+async def _mask_cost(model: Path, runs: int) -> dict[str, float]:
     async with Bench(model) as bench:
-        return {**await mask_cost(bench, runs), **await valid_share(bench, count)}
+        return await mask_cost(bench, runs)
+
+
+def valid_share(engines: Sequence[str], model: Path, count: int) -> dict[str, Any]:
+    """Of ``count`` drawn schemas and the real kinds, on each engine, streamed and not."""
+    schemas = [*REAL.values(), *drawn(count)]
+    served = dict(known("clients").get("schemas", {}))  # of engines measured before
+    for engine in engines:
+        served[engine] = schemas_served.measure(engine, schemas, model)
+        console.print(f"{engine}: {json.dumps(served[engine])}", soft_wrap=True)
+    return {"schema_valid_share": schemas_served.share(list(served.values())), "schemas": served}
 
 
 def main() -> None:
@@ -169,9 +148,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--schemas", type=int, default=DRAWN, help="drawn, beside the real kinds")
+    parser.add_argument("--engines", nargs="+", choices=["llama.cpp", "vllm"], help="default: those there are")
+    parser.add_argument("--part", choices=["cost", "share", "both"], default="both")
     arguments = parser.parse_args()
     quieten_llama()
-    figures = asyncio.run(_measure(make(Path("build/models"), ["q8_0"])["q8_0"], arguments.runs, arguments.schemas))
+    model = make(Path("build/models"), ["q8_0"])["q8_0"]
+    figures: dict[str, Any] = {}
+    if arguments.part in ("cost", "both"):
+        figures |= asyncio.run(_mask_cost(model, arguments.runs))
+    if arguments.part in ("share", "both"):
+        figures |= valid_share(arguments.engines or schemas_served.engines(), model, arguments.schemas)
     console.print(json.dumps(figures), soft_wrap=True)
     keep("clients", figures)
 

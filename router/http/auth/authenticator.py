@@ -8,6 +8,7 @@ and not be taken for the local user. Limits are counted per router replica.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -26,15 +27,24 @@ log = structlog.get_logger()
 
 CACHED_S = 1.0
 LOOKED_UP_S = 0.02
+ROOM_EVERY_S = 0.25
+"""How old what callers are told of the pool's room may be."""
 MAX_HEADER_CHARS = 512
 
 
 class StoredAuthenticator:
-    """Implements ``router.http.server.interfaces.Authenticator``. ``host`` is where HTTP listens."""
+    """Implements ``router.http.server.interfaces.Authenticator``. ``host`` is where HTTP listens; ``room``: requests
+    that the pool takes at once, running and queued, and how many it has, for callers without limits of their own.
+    """
 
-    def __init__(self, *, store: Store, clock: Clock, host: str) -> None:
+    def __init__(
+        self, *, store: Store, clock: Clock, host: str, room: Callable[[], tuple[int, int]] | None = None
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._room = room
+        self._pool_headers: tuple[tuple[bytes, bytes], ...] = ()
+        self._pool_seen_at = -ROOM_EVERY_S
         self._open = is_loopback(host)
         self._keys: dict[str, KeyRow] | None = None  # by hash; None: not read yet
         self._read_at = 0.0
@@ -72,7 +82,7 @@ class StoredAuthenticator:
         return principal
 
     def rate_headers(self, principal: Principal) -> tuple[tuple[bytes, bytes], ...]:
-        """OpenAI's x-ratelimit-* headers; empty without limits."""
+        """OpenAI's x-ratelimit-* headers; without a limit of its own, how much room the pool has."""
         meters = self._meters_of(principal)
         headers: list[tuple[bytes, bytes]] = []
         for name, bucket in ((b"requests", meters.requests), (b"tokens", meters.tokens)):
@@ -80,7 +90,21 @@ class StoredAuthenticator:
                 headers.append((b"x-ratelimit-limit-" + name, b"%d" % bucket.per_minute))
                 headers.append((b"x-ratelimit-remaining-" + name, b"%d" % max(0.0, bucket.level)))
                 headers.append((b"x-ratelimit-reset-" + name, _duration(bucket.wait_s(bucket.per_minute)).encode()))
-        return tuple(headers)
+        return tuple(headers) or self._room_headers()
+
+    def _room_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Of requests; looked at again after a moment, not for each answer."""
+        now = self._clock.now()
+        if self._room is not None and now - self._pool_seen_at >= ROOM_EVERY_S:
+            limit, taken = self._room()
+            left = max(0, limit - taken)
+            self._pool_seen_at = now
+            self._pool_headers = (
+                (b"x-ratelimit-limit-requests", b"%d" % limit),
+                (b"x-ratelimit-remaining-requests", b"%d" % left),
+                (b"x-ratelimit-reset-requests", _duration(0.0 if left else ROOM_EVERY_S).encode()),
+            )
+        return self._pool_headers
 
     def reserve(self, principal: Principal, tokens: int) -> Reservation:
         """Take what a request is expected to cost; to be settled when it has ended. Raises RateLimited.

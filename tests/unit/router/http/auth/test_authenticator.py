@@ -223,6 +223,29 @@ async def test_what_is_not_counted_passes_a_spent_limit(rig: Rig) -> None:
         await rig.auth.authenticate(key, Scope.SERVE)
 
 
+async def test_without_limits_the_pools_room_is_told(rig: Rig) -> None:
+    """With a key and without; looked at now and then, whatever is asked. A limit of the key's own goes before it."""
+    looked = []
+
+    def room() -> tuple[int, int]:
+        looked.append(0)
+        return 10, 8 + len(looked)
+
+    auth = StoredAuthenticator(store=rig.store, clock=rig.clock, host="127.0.0.1", room=room)
+    assert dict(auth.rate_headers(LOCAL)) == {
+        b"x-ratelimit-limit-requests": b"10",
+        b"x-ratelimit-remaining-requests": b"1",
+        b"x-ratelimit-reset-requests": b"0ms",
+    }
+    auth.rate_headers(LOCAL)
+    assert len(looked) == 1
+    rig.clock.advance(1.0)
+    full = dict(auth.rate_headers(LOCAL))
+    assert (full[b"x-ratelimit-remaining-requests"], full[b"x-ratelimit-reset-requests"]) == (b"0", b"250ms")
+    limited = await auth.authenticate(await rig.key(requests_per_minute=6), Scope.SERVE)
+    assert dict(auth.rate_headers(limited))[b"x-ratelimit-limit-requests"] == b"6"
+
+
 async def test_a_key_without_limits_has_no_headers(rig: Rig) -> None:
     """As OpenAI leaves them out."""
     principal = await rig.auth.authenticate(await rig.key(), Scope.SERVE)
