@@ -2,15 +2,16 @@
 
 One estimator per (worker, model, quantization). It starts from the join benchmark (``instance.speed``) or, without
 one, from the prediction for the hardware. Every reported engine step and, where an engine reports none, every
-finished request teaches it: ``step = base + per_sequence * b + per_context_token * C + per_prefill_token * p``. Of a
-measured curve what every step takes is the base, and what it takes beyond that grows or shrinks as a whole.
+finished request teaches it: ``step = base + per_sequence * b + per_context_token * C + per_prefill_token * p``. A step
+that says several tokens of each sequence (speculation) counts as so many. Of a measured curve what every step takes is
+the base, and what it takes beyond that grows or shrinks as a whole.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from protos.contract.curve import Curve, CurvePoint
-from protos.contract.worker import Hardware, InstanceState, ModelInstance, Speed
+from protos.contract.worker import Hardware, InstanceState, Load, ModelInstance, Speed
 from router.domain.placement import Outcome
 from router.domain.snapshot import WorkerView
 from router.scheduling.estimators.recursive_least_squares import RelativeLeastSquares
@@ -18,6 +19,9 @@ from router.scheduling.placement.candidates import InstanceKey
 
 WORTH_TELLING = 0.002
 """By so much must a curve move to be written anew: its points take as long to write as a decision to use them."""
+
+MOST_ACCEPTED = 32.0
+"""Proposals of a sequence that one step is believed to have accepted."""
 
 SpeedPredictor = Callable[[Hardware, ModelInstance], Speed]
 """From a machine and a model to a guess; ``router.capacity.speed.predict_speed`` is one."""
@@ -69,14 +73,15 @@ class SpeedModel:
         estimate = self._estimates.get(key)
         if estimate is None or estimate.last_step == load.step_sequence:
             return
-        estimate.last_step = load.step_sequence
+        yielded = estimate.tokens_per_step(load)
+        estimate.last_step, estimate.last_accepted = load.step_sequence, load.draft_accepted
         if load.last_step_batch == 0 and load.last_step_prefill_tokens == 0:
             return
         if estimate.learn(
             float(load.last_step_batch),
             float(load.context_tokens),
             float(load.last_step_prefill_tokens),
-            load.last_step_s,
+            load.last_step_s / yielded,
         ):
             self._moved.add(key)
 
@@ -119,7 +124,9 @@ class SpeedModel:
 class _Estimate:
     """One instance's prior and what has been learnt about it."""
 
-    __slots__ = ("_current", "_incarnation", "_reported", "_told", "last_step", "prior", "rls", "sent_tokens")
+    __slots__ = (
+        "_current", "_incarnation", "_reported", "_told", "last_accepted", "last_step", "prior", "rls", "sent_tokens",
+    )  # fmt: skip
 
     def __init__(self, prior: Speed, reported: Speed | None, incarnation: str) -> None:
         self.prior = prior
@@ -127,6 +134,7 @@ class _Estimate:
         self._told = [1.0] * 4
         self.rls = RelativeLeastSquares(4)
         self.last_step = -1
+        self.last_accepted = 0
         self.sent_tokens = 0.0
         self._reported = reported
         self._incarnation = incarnation
@@ -134,6 +142,13 @@ class _Estimate:
     def belongs_to(self, view: WorkerView, instance: ModelInstance) -> bool:
         same = instance.speed is self._reported or instance.speed == self._reported
         return same and view.profile.incarnation == self._incarnation
+
+    def tokens_per_step(self, load: Load) -> float:
+        """Of each sequence, since the last report: a step that verified proposals took longer and said more."""
+        steps, accepted = load.step_sequence - self.last_step, load.draft_accepted - self.last_accepted
+        if self.last_step < 0 or steps <= 0 or accepted <= 0 or load.last_step_batch == 0:
+            return 1.0
+        return 1.0 + min(accepted / (steps * load.last_step_batch), MOST_ACCEPTED)
 
     def learn(self, batch: float, context: float, prefill: float, measured_s: float) -> bool:
         prior = self.prior
