@@ -98,3 +98,15 @@ def test_a_state_that_somebody_else_changed_is_not_overwritten(pool: OnePool) ->
     late = httpx.post(f"{pool.url}/admin/desired", json=body)
     assert late.status_code == 409
     assert "changed by somebody else" in late.json()["error"]["message"]
+
+
+def test_a_file_that_a_machine_lacks_travels_to_it(pool: OnePool, tmp_path: Path) -> None:
+    """Two copies are wanted and one machine has the file: it is fetched, loaded, and answers."""
+    with pool.working("bare", "--wait-for-models", "--models", str(tmp_path), "--threads", "1"):
+        pool.until(lambda: pool.worker("bare"))
+        done = run(pool, apply, file_with(pool, WANTED.replace("copies = 1", "copies = 2")), "--yes", "--wait", "60s")
+        assert done.exit_code == 0, done.output
+        assert f"{MODEL}@q8_0 on bare: ready" in done.output
+        assert [one.name for one in tmp_path.glob("*.gguf")]
+    pool.until(lambda: pool.worker("bare").get("state") == "gone")
+    assert run(pool, apply, file_with(pool, ""), "--yes").exit_code == 0

@@ -83,6 +83,8 @@ def test_what_cannot_come_up_is_refused_with_the_reason(pool: OnePool) -> None:
     reply = pool.chat("huge")
     assert reply.status_code == 503
     assert "huge cannot be brought up: box: q8_0 needs" in reply.json()["error"]["message"]
+    body = {"model": "huge", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    assert httpx.post(f"{pool.url}/v1/chat/completions", json=body, timeout=60).status_code == 503
 
 
 def lines_of(pool: OnePool, name: str, **more: Any) -> list[str]:

@@ -90,7 +90,7 @@ class Board:
             return False
         if self.runs_there(node):
             return instance.ordered in {order_of(model, one.path or f"{one.repo}/{one.file}") for one in model.sources}
-        told = {one.order for one in ways(model, node, self.known, can_fetch=self.observed.can_fetch)}
+        told = {one.order for one in ways(model, node, self.known, travels=self.observed.travels)}
         return instance.ordered in told
 
     def joined(self, name: str) -> bool:

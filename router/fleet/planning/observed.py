@@ -48,6 +48,7 @@ class Node:
     available: bool = True
     usable_bytes: float = math.inf  # for all its models together
     files: tuple[ModelInstance, ...] = ()
+    room_bytes: int = 0  # on its disk, for files that are fetched; 0: it fetches none
     copies: tuple[Copy, ...] = ()
     commanded: bool = False  # a step was sent, and the worker has not said anything of it yet
 
@@ -83,4 +84,4 @@ class Observed:
     keep_alive: Mapping[str, float] = field(default_factory=dict)
     ray_nodes: tuple[RayNode, ...] = ()
     ray_workers: tuple[RunningWorker, ...] = ()
-    can_fetch: bool = False  # files travel between nodes
+    travels: Mapping[str, int] = field(default_factory=dict)  # files to be had from some machine: name, bytes

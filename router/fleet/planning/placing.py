@@ -64,7 +64,7 @@ def bring_up(board: Board, model: DesiredModel, *, why: str) -> None:
             needs_bytes=best.way.needs_bytes,
             why=why,
             urgent=demand is not None,
-            fetch=best.way.fetch,
+            sources=best.way.sources,
         )
     )
 
@@ -78,7 +78,7 @@ def _on(board: Board, model: DesiredModel, node: Node, waited_s: float) -> _Choi
     if not board.free(node):
         return f"{LATER}it is changing something else"
     held = {one.instance.quantization for one in node.copies if one.model == model.name and _stands(one)}
-    found = ways(model, node, board.known, can_fetch=board.observed.can_fetch)
+    found = ways(model, node, board.known, travels=board.observed.travels)
     if not found:
         return "has no file of it"
     why = ""

@@ -23,7 +23,7 @@ class Load:
     needs_bytes: float
     why: str
     urgent: bool = False
-    fetch: bool = False  # the file is not there yet: it has to travel first
+    sources: tuple[str, ...] = ()  # the file is not there yet, and is fetched from one of these first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,19 +18,25 @@ from router.fleet.planning.observed import Node, Observed
 Known = Mapping[str, tuple[ModelInstance, ...]]
 """Facts of files and copies anywhere in the pool, by file name."""
 
-GIB = 2**30
+POOL = ("pool",)
+"""A file is fetched from whichever machine has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One. ``fetch``: the file has to travel to the node first."""
+    """One."""
 
     quantization: str
     file: str
     needs_bytes: float
     order: str
     rank: float  # lower is better
-    fetch: bool = False
+    sources: tuple[str, ...] = ()  # where the file is fetched from; empty: it lies there
+
+    @property
+    def fetch(self) -> bool:
+        """The file has to travel first."""
+        return bool(self.sources)
 
 
 def known_files(observed: Observed) -> Known:
@@ -57,10 +63,10 @@ def why_not_there(model: DesiredModel, node: Node) -> str:
     return ""
 
 
-def ways(model: DesiredModel, node: Node, known: Known, *, can_fetch: bool) -> list[Way]:
-    """Best first; empty: no file of the model is in reach of the node."""
+def ways(model: DesiredModel, node: Node, known: Known, *, travels: Mapping[str, int]) -> list[Way]:
+    """Best first; empty: no file of the model is in reach of the node. ``travels``: files that it may fetch."""
     found: dict[str, Way] = {}
-    for quantization, file, here in _files(model, node, known, can_fetch=can_fetch):
+    for quantization, file, sources in _files(model, node, known, travels):
         if not wanted_quantization(model, quantization) or quantization in found:
             continue
         base = file.rpartition("/")[2]
@@ -79,7 +85,7 @@ def ways(model: DesiredModel, node: Node, known: Known, *, can_fetch: bool) -> l
             needs_bytes=needs,
             order=order_of(model, file),
             rank=_rank(model, quantization),
-            fetch=not here,
+            sources=sources,
         )
     return sorted(found.values(), key=lambda one: (one.rank, one.fetch))
 
@@ -95,24 +101,28 @@ def read_order(order: str) -> tuple[int, int, str]:
     return (int(found[1]), int(found[2]), found[3]) if found else (0, 0, "")
 
 
-def _files(model: DesiredModel, node: Node, known: Known, *, can_fetch: bool) -> Iterator[tuple[str, str, bool]]:
-    """Quantization, the file as the worker is told it, and whether it lies there."""
+def _files(
+    model: DesiredModel, node: Node, known: Known, travels: Mapping[str, int]
+) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Quantization, the file as the worker is told it, and where it is fetched from; nothing, where it lies there."""
     here = {one.file: one for one in node.files}
     if not model.sources:
         for name, told in here.items():
             if told.model == model.name:
-                yield canonical(told.quantization), name, True
-        if can_fetch:
-            for name, (first, *_) in known.items():
-                if name not in here and first.model == model.name and first.quantization:
-                    yield canonical(first.quantization), name, False
+                yield canonical(told.quantization), name, ()
+        for name, size in travels.items():
+            first = known.get(name, (None,))[0]
+            if name not in here and first is not None and first.model == model.name and size <= node.room_bytes:
+                yield canonical(first.quantization), name, POOL
     for source in model.sources:
-        name = source.path or source.pool or source.file
-        base = name.rpartition("/")[2]
-        lies_here = base in here or bool(source.path)
-        if lies_here or (can_fetch and (source.repo or base in known)):
-            facts = [*([here[base]] if base in here else []), *known.get(base, ())]
-            yield _holds(source, base, facts), source.path or base, lies_here
+        base = (source.path or source.pool or source.file).rpartition("/")[2]
+        facts = [*([here[base]] if base in here else []), *known.get(base, ())]
+        if base in here or source.path:
+            yield _holds(source, base, facts), source.path or base, ()
+        elif base in travels and travels[base] <= node.room_bytes:
+            yield _holds(source, base, facts), base, POOL
+        elif source.repo and node.room_bytes:
+            yield _holds(source, base, facts), base, (f"hf:{source.repo}/{source.file}",)
 
 
 def _holds(source: Source, base: str, facts: Iterable[ModelInstance]) -> str:

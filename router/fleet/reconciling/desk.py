@@ -20,6 +20,7 @@ from router.fleet.planning.observed import Copy, Demand, Node, Observed
 from router.fleet.planning.steps import Load, Step, Unload
 from router.fleet.planning.ways import read_order
 from router.fleet.reconciling.resident_book import ResidentBook
+from router.fleet.reconciling.travelling_files import TravellingFiles
 from router.scheduling.claims import Claims
 
 log = structlog.get_logger()
@@ -45,6 +46,7 @@ class FleetDesk:
         self._clock = clock
         self._demand = demand
         self._book = ResidentBook()
+        self._files = TravellingFiles(membership.files)
         self._listeners: list[Callable[[], None]] = []
         membership.on_change(self._changed)
 
@@ -58,7 +60,8 @@ class FleetDesk:
         self._book.forget(now)
         members = [one for one in self._membership.members() if one.lost_at is None]
         known = _facts(members)
-        return Observed(nodes=tuple(self._node(one, known, now) for one in members), demand=self._waiting())
+        nodes = tuple(self._node(one, known, now) for one in members)
+        return Observed(nodes=nodes, demand=self._waiting(), travels=self._files.travels())
 
     def want(self, desired: DesiredState, blocked: Mapping[str, str]) -> None:
         """Let requests for these models wait for them, but for those that do not come up, by name with the reason."""
@@ -112,6 +115,8 @@ class FleetDesk:
                     path=step.file,
                     context_tokens=step.context_tokens,
                     slots=step.slots,
+                    content=self._files.content_of(step.file) if step.sources else None,
+                    sources=step.sources,
                     urgent=step.urgent,
                     order=step.order,
                 )
@@ -142,7 +147,8 @@ class FleetDesk:
             takes_models=profile.takes_models,
             available=member.state in TAKES_WORK and not member.cordoned and member.session_id != 0,
             usable_bytes=usable_bytes(profile.hardware, profile.engine, profile.memory_limit_bytes),
-            files=member.files,
+            files=self._files.of(member, known),
+            room_bytes=self._files.room_bytes(member.worker_id),
             copies=tuple(self._copy(member, one, known, now) for one in member.models.values()),
             commanded=self._book.under_way(member.worker_id, now),
         )

@@ -156,7 +156,7 @@ class Reconciler:
 
     def coming(self, model: str) -> str:
         """What a request for it waits for until a worker has loaded it; empty: nothing is to be loaded."""
-        if self.desired.model(model) is None:
+        if self.desired.model(model) is None or model in self.last.blocked:
             return ""
         return self._desk.coming(model)
 

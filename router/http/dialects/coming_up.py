@@ -35,10 +35,13 @@ async def head_with_signs(
             await asyncio.wait({starting}, timeout=every_s)
             if starting.done():
                 return starting.result()
+            text = told()
             if not exchange.started:
+                if not text:
+                    continue  # it does not come up: while nothing was sent, its error has a status of its own
                 exchange.streaming = True
                 await exchange.start(200, headers)
-            await exchange.write(_sign(dialect.sign_of_life, told()))
+            await exchange.write(_sign(dialect.sign_of_life, text))
     finally:
         if not starting.done():
             starting.cancel()
