@@ -6,8 +6,8 @@ from router.http.dialects.anthropic.messages import AnthropicCount, AnthropicMes
 from router.http.dialects.dialect import Dialect
 from router.http.dialects.ollama.api import OllamaChat, OllamaEmbed, OllamaEmbeddings, OllamaGenerate
 from router.http.dialects.ollama.names import Names
-from router.http.dialects.openai.chat import OpenAIChat
-from router.http.dialects.openai.completions import OpenAICompletions
+from router.http.dialects.openai.chat import openai_chat
+from router.http.dialects.openai.completions import openai_completions
 from router.http.dialects.openai.embeddings import OpenAIEmbeddings
 from router.http.dialects.responses.api import OpenAIResponses
 
@@ -18,8 +18,8 @@ def dialects(known: Callable[[], Collection[str]], *, strict: bool, keeps: bool)
     """
     names = Names(known)
     return {
-        "/v1/chat/completions": OpenAIChat(strict=strict),
-        "/v1/completions": OpenAICompletions(strict=strict),
+        "/v1/chat/completions": openai_chat(strict=strict),
+        "/v1/completions": openai_completions(strict=strict),
         "/v1/embeddings": OpenAIEmbeddings(strict=strict),
         "/v1/responses": OpenAIResponses(strict=strict, keeps=keeps),
         "/v1/messages": AnthropicMessages(strict=strict),

@@ -12,10 +12,10 @@ from router.http.dialects.anthropic.answers import AnthropicError
 from router.http.dialects.ollama.answers import OllamaError
 from router.http.dialects.ollama.models import OllamaVersion, RunningList, Shown, Tags
 from router.http.dialects.ollama.schema import ShowRequest
-from router.http.dialects.openai.models import ModelBody, ModelList
 from router.http.dialects.responses.kept import InputItems, ResponseDeleted
 from router.http.openapi import answers
 from router.http.openapi.operations import INFERENCES, Inferred
+from router.http.public.models import ModelBody, ModelList
 from router.state.api_keys import KeyRules
 
 _OPERATORS = (DesiredRequest, DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules)

@@ -9,11 +9,11 @@ import msgspec
 from router.config import HttpConfig
 from router.domain.clock import Clock
 from router.errors import UnknownModel
-from router.http.dialects.openai.models import ModelBody, ModelList, model_body
 from router.http.dialects.shared.catalogue import ModelFacts, catalogue
 from router.http.dialects.shared.sampling_defaults import defaults_of
 from router.http.openapi.docs_page import DOCS_PAGE
 from router.http.openapi.document import document
+from router.http.public.models import ModelBody, ModelList, model_body
 from router.http.server.exchange import JSON, Exchange
 from router.http.server.interfaces import FleetReader
 from router.telemetry.metrics import CONTENT_TYPE, Metrics

@@ -11,6 +11,7 @@ from router.http.dialects.anthropic.schema import Block, CountRequest, Message, 
 from router.http.dialects.openai.sampling import LEAST_TOP_P, template_arguments
 from router.http.dialects.shared.grammars import schema_grammar
 from router.http.dialects.shared.images import ImageBudget, image_from_base64, image_of
+from router.http.dialects.shared.messages import required, spoken
 from router.http.dialects.shared.sampling_defaults import unset
 from router.http.dialects.shared.tooling import tool, tooling
 from router.http.dialects.shared.wish import Wish
@@ -106,7 +107,7 @@ def _assistant(blocks: list[Block], where: str) -> ChatMessage:
         name = f"{where}.content[{index}]"
         if block.type == "tool_use":
             arguments = msgspec.json.encode(block.input or {}).decode()
-            calls.append(ToolCall(id=block.id or "", name=_given(block.name, f"{name}.name"), arguments=arguments))
+            calls.append(ToolCall(id=block.id or "", name=required(block.name, f"{name}.name"), arguments=arguments))
         elif block.type == "thinking":
             thoughts.append(block.thinking or "")
         elif block.type != "redacted_thinking":
@@ -127,12 +128,12 @@ def _turn(message: Message, blocks: list[Block], where: str, images: ImageBudget
         else:
             parts.append(_words(block, name))
     if parts or not results:
-        results.append(_spoken(message.role, parts))
+        results.append(spoken(message.role, parts))
     return results
 
 
 def _result(block: Block, where: str, images: ImageBudget) -> ChatMessage:
-    call_id = _given(block.tool_use_id, f"{where}.tool_use_id")
+    call_id = required(block.tool_use_id, f"{where}.tool_use_id")
     parts: list[ContentPart] = []
     if isinstance(block.content, str):
         parts.append(block.content)
@@ -141,15 +142,7 @@ def _result(block: Block, where: str, images: ImageBudget) -> ChatMessage:
         parts.append(_image(one, name, images) if one.type == "image" else _words(one, name))
     if block.is_error:
         parts.insert(0, "Error: ")
-    said = _spoken("tool", parts)
-    return ChatMessage(role="tool", content=said.content, parts=said.parts, tool_call_id=call_id)
-
-
-def _spoken(role: str, parts: list[ContentPart]) -> ChatMessage:
-    """Text alone where there is nothing else: most templates know only that."""
-    if all(isinstance(part, str) for part in parts):
-        return ChatMessage(role=role, content="".join(part for part in parts if isinstance(part, str)))
-    return ChatMessage(role=role, parts=tuple(parts))
+    return spoken("tool", parts, tool_call_id=call_id)
 
 
 def _image(block: Block, where: str, images: ImageBudget) -> ContentPart:
@@ -179,9 +172,3 @@ def _words(block: Block, where: str) -> str:
         f"not '{block.type[:50]}'",
         param=where,
     )
-
-
-def _given(name: str | None, where: str) -> str:
-    if not name:
-        raise InvalidRequest(f"Missing required parameter: '{where}'", param=where)
-    return name

@@ -1,15 +1,14 @@
 """``POST /v1/chat/completions``."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from msgspec import UNSET
 
 from protos.contract.stream import Usage
 from router.domain.answer import Chunk
-from router.errors import AllsortsError, InvalidRequest
+from router.errors import InvalidRequest
 from router.http.dialects.collected import Collected
-from router.http.dialects.dialect import Call, Told
+from router.http.dialects.dialect import Told
 from router.http.dialects.openai.answers import (
     ChatChoice,
     ChatCompletion,
@@ -21,51 +20,23 @@ from router.http.dialects.openai.answers import (
     finish_of,
     usage_body,
 )
-from router.http.dialects.openai.chat_schema import ChatRequest
-from router.http.dialects.openai.constraints import grammar_of
+from router.http.dialects.openai.endpoint import OpenAIEndpoint
 from router.http.dialects.openai.fields import StreamOptions
 from router.http.dialects.openai.logprobs import chat_logprobs
 from router.http.dialects.openai.messages import chat_messages
-from router.http.dialects.openai.sampling import check_stream_options, sampling_of, slo_of, template_arguments, unset_of
-from router.http.dialects.openai.sse import SIGN_OF_LIFE, EventFrame, encode
+from router.http.dialects.openai.sampling import (
+    check_stream_options,
+    common_wishes,
+    sampling_of,
+    template_arguments,
+    unset_of,
+)
+from router.http.dialects.openai.schema import ChatRequest
+from router.http.dialects.openai.sse import EventFrame, encode
 from router.http.dialects.openai.tools import tooling_of
-from router.http.dialects.openai.unsupported import UNDOABLE, refuse_unsupported
+from router.http.dialects.openai.unsupported import refuse_unsupported
 from router.http.dialects.shared.disclosure import disclosure
 from router.http.dialects.shared.wish import Wish
-from router.http.server.decoding import BodyDecoder
-from router.http.server.errors import error_body, error_event
-from router.http.server.exchange import EVENT_STREAM
-
-
-class OpenAIChat:
-    """See ``Dialect``."""
-
-    name = "openai.chat"
-    id_prefix = "chatcmpl"
-    stream_type = EVENT_STREAM
-    sign_of_life = SIGN_OF_LIFE
-    any_type = False
-
-    def __init__(self, *, strict: bool) -> None:
-        self._decoder = BodyDecoder(ChatRequest, strict=strict, undoable=UNDOABLE)
-
-    def understand(self, body: bytes) -> Call:
-        """Raises InvalidRequest naming the parameter at fault."""
-        asked, ignored = self._decoder.decode(body)
-        return Call(
-            wish=wish_of(asked),
-            stream=bool(asked.stream),
-            writing=partial(ChatWriter, options=asked.stream_options),
-            ignored=ignored,
-        )
-
-    def error(self, error: AllsortsError) -> bytes:
-        """``{"error": …}``."""
-        return error_body(error)
-
-    def error_event(self, error: AllsortsError) -> bytes:
-        """The same as an event; no ``[DONE]`` follows."""
-        return error_event(error)
 
 
 def wish_of(body: ChatRequest) -> Wish:
@@ -86,15 +57,10 @@ def wish_of(body: ChatRequest) -> Wish:
         sampling=sampling_of(body, max_tokens=limit, logprobs=body.top_logprobs or 0 if body.logprobs else None),
         unset=unset_of(body, limit),
         tooling=tooling_of(body),
-        grammar=grammar_of(body),
         template_arguments=template_arguments(
             body.chat_template_kwargs, reasoning_effort=body.reasoning_effort, **thinking
         ),
-        choices=body.n or 1,
-        quality=body.quality,
-        priority=body.priority,
-        slo=slo_of(body.slo),
-        deadline_s=body.deadline_s,
+        **common_wishes(body),
     )
 
 
@@ -179,4 +145,11 @@ def _choice(index: int, answer: Collected) -> ChatChoice:
         ),
         logprobs=chat_logprobs(tuple(answer.logprobs)) if answer.logprobs else None,
         finish_reason=finish_of(answer.finish_reason),
+    )
+
+
+def openai_chat(*, strict: bool) -> OpenAIEndpoint[ChatRequest]:
+    """The dialect of this endpoint."""
+    return OpenAIEndpoint(
+        "openai.chat", id_prefix="chatcmpl", body=ChatRequest, wish_of=wish_of, writing=ChatWriter, strict=strict
     )

@@ -1,60 +1,25 @@
 """``POST /v1/completions``: one prompt or many, with or without their echo."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from protos.contract.stream import Usage
 from router.domain.answer import Chunk
-from router.errors import AllsortsError, InvalidRequest
+from router.errors import InvalidRequest
 from router.http.dialects.collected import Collected
-from router.http.dialects.dialect import Call, Told
+from router.http.dialects.dialect import Told
 from router.http.dialects.openai.answers import Completion, CompletionChoice, CompletionPiece, finish_of, usage_body
-from router.http.dialects.openai.completion_schema import CompletionRequest
-from router.http.dialects.openai.constraints import grammar_of
+from router.http.dialects.openai.endpoint import OpenAIEndpoint
 from router.http.dialects.openai.fields import StreamOptions
 from router.http.dialects.openai.logprobs import CompletionLogprobs, CompletionOffsets
-from router.http.dialects.openai.sampling import check_stream_options, sampling_of, slo_of, unset_of
-from router.http.dialects.openai.sse import SIGN_OF_LIFE, EventFrame, encode
-from router.http.dialects.openai.unsupported import UNDOABLE, refuse_unsupported
+from router.http.dialects.openai.sampling import check_stream_options, common_wishes, sampling_of, unset_of
+from router.http.dialects.openai.schema import CompletionRequest
+from router.http.dialects.openai.sse import EventFrame, encode
+from router.http.dialects.openai.unsupported import refuse_unsupported
 from router.http.dialects.shared.disclosure import disclosure
 from router.http.dialects.shared.wish import Prompt, Wish
-from router.http.server.decoding import BodyDecoder
-from router.http.server.errors import error_body, error_event
-from router.http.server.exchange import EVENT_STREAM
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's for this endpoint: unlike a chat's, a short answer."""
-
-
-class OpenAICompletions:
-    """See ``Dialect``."""
-
-    name = "openai.completions"
-    id_prefix = "cmpl"
-    stream_type = EVENT_STREAM
-    sign_of_life = SIGN_OF_LIFE
-    any_type = False
-
-    def __init__(self, *, strict: bool) -> None:
-        self._decoder = BodyDecoder(CompletionRequest, strict=strict, undoable=UNDOABLE)
-
-    def understand(self, body: bytes) -> Call:
-        """Raises InvalidRequest naming the parameter at fault."""
-        asked, ignored = self._decoder.decode(body)
-        return Call(
-            wish=wish_of(asked),
-            stream=bool(asked.stream),
-            writing=partial(CompletionWriter, options=asked.stream_options),
-            ignored=ignored,
-        )
-
-    def error(self, error: AllsortsError) -> bytes:
-        """``{"error": …}``."""
-        return error_body(error)
-
-    def error_event(self, error: AllsortsError) -> bytes:
-        """The same as an event; no ``[DONE]`` follows."""
-        return error_event(error)
 
 
 def wish_of(body: CompletionRequest) -> Wish:
@@ -71,12 +36,7 @@ def wish_of(body: CompletionRequest) -> Wish:
         prompts=_prompts(body.prompt),
         sampling=sampling_of(body, max_tokens=limit, logprobs=_logprobs(body), echo=bool(body.echo)),
         unset=unset_of(body, limit),
-        grammar=grammar_of(body),
-        choices=body.n or 1,
-        quality=body.quality,
-        priority=body.priority,
-        slo=slo_of(body.slo),
-        deadline_s=body.deadline_s,
+        **common_wishes(body),
     )
 
 
@@ -169,4 +129,16 @@ def _choice(index: int, answer: Collected) -> CompletionChoice:
         text=answer.echo + answer.text,
         logprobs=shaped,
         finish_reason=finish_of(answer.finish_reason),
+    )
+
+
+def openai_completions(*, strict: bool) -> OpenAIEndpoint[CompletionRequest]:
+    """The dialect of this endpoint."""
+    return OpenAIEndpoint(
+        "openai.completions",
+        id_prefix="cmpl",
+        body=CompletionRequest,
+        wish_of=wish_of,
+        writing=CompletionWriter,
+        strict=strict,
     )

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from protos.contract.grammar import Grammar, GrammarKind
 from router.errors import InvalidRequest
-from router.http.dialects.openai.chat_schema import ChatRequest, ResponseFormat
 from router.http.dialects.openai.fields import GenerationFields, StructuredOutputs
+from router.http.dialects.openai.schema import ChatRequest, ResponseFormat
 from router.http.dialects.shared.grammars import choice_grammar, regex_grammar, schema_grammar, written_grammar
 
 

@@ -7,7 +7,7 @@ from protos.contract.content import Image
 from protos.contract.request import ChatMessage
 from protos.contract.tools import ToolCall
 from router.errors import InvalidRequest, UnsupportedParameter
-from router.http.dialects.openai.chat_schema import ContentPart, Message, ToolCalled
+from router.http.dialects.openai.schema import ContentPart, Message, ToolCalled
 from router.http.dialects.openai.unsupported import refuse_unsupported_in_message
 from router.http.dialects.shared.images import ImageBudget, image_of
 

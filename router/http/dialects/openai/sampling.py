@@ -7,6 +7,7 @@ import msgspec
 from protos.contract.request import Sampling
 from router.domain.request import SloTargets
 from router.errors import InvalidRequest
+from router.http.dialects.openai.constraints import grammar_of
 from router.http.dialects.openai.fields import GenerationFields, Slo
 from router.http.dialects.shared.requests import SEED_BITS
 from router.http.dialects.shared.sampling_defaults import unset
@@ -56,6 +57,18 @@ def unset_of(body: GenerationFields, max_tokens: int | None) -> frozenset[str]:
 def stops_of(stop: str | list[str] | None) -> tuple[str, ...]:
     """Empty ones stop nothing, as at OpenAI."""
     return tuple(one for one in ([stop] if isinstance(stop, str) else stop or ()) if one)
+
+
+def common_wishes(body: GenerationFields) -> dict[str, Any]:
+    """Fields of a ``Wish`` that chats and completions say alike. Raises InvalidRequest."""
+    return {
+        "grammar": grammar_of(body),
+        "choices": body.n or 1,
+        "quality": body.quality,
+        "priority": body.priority,
+        "slo": slo_of(body.slo),
+        "deadline_s": body.deadline_s,
+    }
 
 
 def slo_of(slo: Slo | None) -> SloTargets | None:

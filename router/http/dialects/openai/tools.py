@@ -2,7 +2,7 @@
 
 from protos.contract.tools import Tool, ToolChoice, Tooling
 from router.errors import InvalidRequest, UnsupportedParameter
-from router.http.dialects.openai.chat_schema import ChatRequest, ToolChosen, ToolOffered
+from router.http.dialects.openai.schema import ChatRequest, ToolChosen, ToolOffered
 from router.http.dialects.shared.tooling import tool, tooling
 
 

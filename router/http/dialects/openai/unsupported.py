@@ -4,8 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from router.errors import UnsupportedParameter
-from router.http.dialects.openai.chat_schema import ChatRequest, Message
-from router.http.dialects.openai.completion_schema import CompletionRequest
+from router.http.dialects.openai.schema import ChatRequest, CompletionRequest, Message
 
 _Table = Mapping[str, tuple[Collection[Any], str]]
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from router.http.dialects.openai.chat_schema import SchemaFormat
 from router.http.dialects.openai.fields import (
     MAX_MESSAGES,
     MAX_TOOLS,
@@ -20,6 +19,7 @@ from router.http.dialects.openai.fields import (
     TokenCount,
     Unit,
 )
+from router.http.dialects.openai.schema import SchemaFormat
 
 PART_TYPES = ("input_text", "output_text", "input_image", "refusal", "reasoning_text", "summary_text", "text")
 

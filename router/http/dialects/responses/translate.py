@@ -12,6 +12,7 @@ from router.http.dialects.openai.sampling import LEAST_TOP_P, template_arguments
 from router.http.dialects.responses.schema import Item, Part, ResponsesRequest, ResponseTool, ResponseToolChoice
 from router.http.dialects.shared.grammars import schema_grammar
 from router.http.dialects.shared.images import ImageBudget, image_of
+from router.http.dialects.shared.messages import required, spoken
 from router.http.dialects.shared.sampling_defaults import unset
 from router.http.dialects.shared.tooling import tool, tooling
 from router.http.dialects.shared.wish import Wish
@@ -126,13 +127,13 @@ def _message(item: Item, where: str, images: ImageBudget) -> ChatMessage:
     if kind == "function_call":
         call = ToolCall(
             id=item.call_id or item.id or "",
-            name=_given(item.name, f"{where}.name"),
+            name=required(item.name, f"{where}.name"),
             arguments=item.arguments or "{}",
         )
         return ChatMessage(role="assistant", tool_calls=(call,))
     if kind == "function_call_output":
         output = _parts(item.output or "", f"{where}.output", images)
-        return replace(_spoken("tool", output), tool_call_id=_given(item.call_id, f"{where}.call_id"))
+        return spoken("tool", output, tool_call_id=required(item.call_id, f"{where}.call_id"))
     if kind == "reasoning":
         thought = item.content or item.summary or ""
         return ChatMessage(
@@ -147,17 +148,10 @@ def _message(item: Item, where: str, images: ImageBudget) -> ChatMessage:
 
 
 def _said(item: Item, where: str, images: ImageBudget) -> ChatMessage:
-    role = _given(item.role, f"{where}.role")
+    role = required(item.role, f"{where}.role")
     if item.content is None:
         raise InvalidRequest(f"Missing required parameter: '{where}.content'", param=f"{where}.content")
-    return _spoken("system" if role == "developer" else role, _parts(item.content, f"{where}.content", images))
-
-
-def _spoken(role: str, parts: list[ContentPart]) -> ChatMessage:
-    """Text alone where there is nothing else: most templates know only that."""
-    if all(isinstance(part, str) for part in parts):
-        return ChatMessage(role=role, content="".join(part for part in parts if isinstance(part, str)))
-    return ChatMessage(role=role, parts=tuple(parts))
+    return spoken("system" if role == "developer" else role, _parts(item.content, f"{where}.content", images))
 
 
 def _parts(content: str | list[Part], where: str, images: ImageBudget) -> list[ContentPart]:
@@ -174,15 +168,9 @@ def _part(part: Part, where: str, images: ImageBudget) -> ContentPart:
     if part.type == "refusal":
         return part.refusal or ""
     if part.type == "input_image":
-        url = _given(part.image_url, f"{where}.image_url")
+        url = required(part.image_url, f"{where}.image_url")
         detail = part.detail if part.detail in ("low", "high") else ""
         return image_of(url, images, detail=detail or "", param=f"{where}.image_url")
     raise UnsupportedParameter(
         f"Unsupported content type in '{where}': text and images are served, not '{part.type[:50]}'", param=where
     )
-
-
-def _given(value: str | None, where: str) -> str:
-    if not value:
-        raise InvalidRequest(f"Missing required parameter: '{where}'", param=where)
-    return value

@@ -1,4 +1,5 @@
-"""The body of ``POST /v1/chat/completions``. The OpenAPI document is made from these types, so both always agree.
+"""Bodies of ``POST /v1/chat/completions`` and ``/v1/completions``. The OpenAPI document is made from these types:
+both always agree.
 
 Some fields exist in OpenAI's API but not here: their harmless values pass, all others are answered with the reason
 (``unsupported.py``).
@@ -11,8 +12,10 @@ from msgspec import Meta
 
 from router.http.dialects.openai.fields import (
     MAX_MESSAGES,
+    MAX_TOKENS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
+    EmptyText,
     GenerationFields,
     Ignored,
     JsonObject,
@@ -22,6 +25,7 @@ from router.http.dialects.openai.fields import (
     Text,
     TextOnly,
     TokenCount,
+    TokenId,
 )
 
 
@@ -166,3 +170,15 @@ class ChatRequest(GenerationFields, frozen=True, kw_only=True, forbid_unknown_fi
     service_tier: Ignored = None
     safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
+
+
+class CompletionRequest(GenerationFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/completions``: prompts as text or token ids, one or many."""
+
+    prompt: Text | Annotated[list[TokenId | Text | list[TokenId]], Meta(min_length=1, max_length=2**21)]
+    max_tokens: Annotated[int, Meta(ge=0, le=MAX_TOKENS)] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    echo: bool | None = None
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    suffix: EmptyText = None
