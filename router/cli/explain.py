@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from protos.contract.ids import WorkerId
+from router.cli.fleet import draft_line
 from router.cli.support.decision_sources import Explanation, Refused, read_records
 from router.cli.support.tables import Row, Sheet, wide_console
 from router.cli.support.terminal import say
@@ -60,6 +61,8 @@ def explain(
         return
     for record in found.records:
         _show(record)
+        for line in _drafted(record, found.drafts):
+            say(line)
     if found.refused is not None:
         _show_refusal(found.refused)
 
@@ -206,6 +209,16 @@ def _show(record: DecisionRecord) -> None:
             f"on condition that at most {record.max_queued_prefill_tokens} prompt tokens wait there", highlight=False
         )
     console.print(_what_happened(record.outcome), highlight=False, markup=False)
+
+
+def _drafted(record: DecisionRecord, drafts: list[dict[str, Any]]) -> list[str]:
+    """How the candidates get on with their drafts now."""
+    here = {(one.node, one.model, one.quantization) for one in record.candidates}
+    return [
+        f"{one['node']}@{one['quantization']} asks {one['draft']} for drafts: {draft_line(one)} (now; its speed has it)"
+        for one in drafts
+        if (one["node"], one["model"], one["quantization"]) in here
+    ]
 
 
 def _curves(record: DecisionRecord) -> list[str]:

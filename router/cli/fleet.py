@@ -158,7 +158,7 @@ def _row(worker: dict[str, Any], model: dict[str, Any], head: str) -> list[str]:
 def _drafting(worker: dict[str, Any], model: dict[str, Any]) -> str:
     """How a target gets on with its draft, and what a draft is there for."""
     told = "".join(
-        f" (draft {escape(one['draft'])}: {_draft_line(one)})"
+        f" (draft {escape(one['draft'])}: {escape(draft_line(one))})"
         for one in worker.get("drafts", ())
         if (one["model"], one["quantization"]) == (model.get("model"), model.get("quantization"))
     )
@@ -170,13 +170,16 @@ def _drafting(worker: dict[str, Any], model: dict[str, Any]) -> str:
                    f" ({escape(reason)})" if reason else "")  # fmt: skip
 
 
-def _draft_line(one: dict[str, Any]) -> str:
+def draft_line(one: dict[str, Any]) -> str:
+    """How a target gets on with its draft, in a few words."""
     if one["paused"]:
-        return f"paused, {escape(one['paused'])}"
+        return f"paused, {one['paused']}"
     if not one["rounds"]:
         return "not worth asking" if one["token_s"] else "not asked yet"
-    gain = f", {one['measured_gain']:.2f}x" if one["measured_gain"] else ""
-    return f"{one['mean_acceptance_length']:.1f} tokens a round, {one['late']} late{gain}"
+    gain = f", {one['measured_gain']:.2f}x of {one['predicted_gain']:.2f}x predicted" if one["measured_gain"] else ""
+    wasted = f", {one['wasted_s']:.1f} s of it in vain" if one["wasted_s"] >= 0.1 else ""
+    accepted = f"{one['accepted']} of {one['proposed']} accepted"
+    return f"{one['mean_acceptance_length']:.1f} tokens a round, {accepted}, {one['late']} late{wasted}{gain}"
 
 
 def hardware_line(hardware: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Decision records as the command line reads them: from the router's answers, and from the files its replicas write."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ class Explanation(msgspec.Struct):
     request_id: str
     records: list[DecisionRecord]
     refused: Refused | None = None
+    drafts: list[dict[str, Any]] = []  # how targets get on with their drafts now
 
 
 def read_records(path: Path) -> list[DecisionRecord]:

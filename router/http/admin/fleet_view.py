@@ -65,6 +65,12 @@ def _worker(view: WorkerView, now: float, names: Mapping[WorkerId, str], notes: 
     }
 
 
+def drafts_body(fleet: FleetSnapshot) -> list[dict[str, Any]]:
+    """How every target gets on with its draft, with the target's node; empty where nobody drafts."""
+    names = {view.worker_id: view.profile.node for view in fleet.workers}
+    return [{"node": view.profile.node, **_draft(report, names)} for view in fleet.workers for report in view.drafting]
+
+
 def _draft(report: DraftReport, names: Mapping[WorkerId, str]) -> dict[str, Any]:
     """How a model gets on with its draft; mean acceptance length is the glossary's."""
     return {

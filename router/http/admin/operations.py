@@ -9,7 +9,7 @@ import msgspec
 
 from router.config import HttpConfig
 from router.errors import NotFound
-from router.http.admin.fleet_view import fleet_body
+from router.http.admin.fleet_view import drafts_body, fleet_body
 from router.http.admin.rejection_log import RejectionLog
 from router.http.admin.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
 from router.http.server.decoding import decode
@@ -106,7 +106,10 @@ class Admin:
         rejection = self.rejections.find(rest)
         found = self.explainer.explain(rest) or await self._from_disk(rest)
         if found is not None or rejection is not None:
-            return {"request_id": rest, "records": [], **(found or {}), **({"refused": rejection} if rejection else {})}
+            drafts = drafts_body(self.fleet.snapshot())  # of now: what a target gains by its draft is in its speed
+            beside: dict[str, Any] = {"refused": rejection} if rejection else {}
+            beside |= {"drafts": drafts} if drafts else {}
+            return {"request_id": rest, "records": [], **(found or {}), **beside}
         where = f" at {self.replica}, one of {self.replicas} router replicas" if self.replicas > 1 else ""
         error = NotFound(
             f"no decision record of '{rest[:MAX_ID_CHARS]}'{where}: it was not sampled, has aged out, or never was"

@@ -60,6 +60,10 @@ SCHEMAS: dict[str, Any] = {
                                 }
                             )
                         ),
+                        "role": _TEXT,
+                        "drafts": _list({"type": "object"}),
+                        "drafts_for": _list(_TEXT),
+                        "draft_reason": _TEXT,
                         "running": _COUNT,
                         "waiting": _COUNT,
                         "inflight": _COUNT,

@@ -13,10 +13,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from protos.contract.events import DraftReport
+from protos.contract.ids import WorkerId
 from protos.contract.worker import Load
 from router.cli import explain as commands
 from router.domain.placement import Ending, Outcome, Placed
 from router.domain.snapshot import FleetSnapshot
+from router.http.admin.fleet_view import drafts_body
 from router.scheduling.explain.record import MAX_REASONS_PER_RECORD
 from router.scheduling.placement.cost import TERMS
 from router.scheduling.placement.factory import build_placer
@@ -212,3 +215,16 @@ def test_a_damaged_record_is_named_by_file_line_and_field(records: Path, line: b
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """With what to check."""
     assert "cannot be read" in run("replay", str(tmp_path / "none.jsonl"), code=1)
+
+
+def test_how_a_candidate_gets_on_with_its_draft_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of candidates alone; records are printed without."""
+    report = DraftReport(
+        model="m", quantization="q8_0", draft_worker_id=WorkerId("mini"), rounds=10, proposed=30, accepted=15,
+        measured_gain=1.4, predicted_gain=1.5,
+    )  # fmt: skip
+    fleet = snapshot(worker("slow", instance("q8_0"), drafting=(report,)), worker("elsewhere", drafting=(report,)))
+    served(monkeypatch, body={**explanation(), "drafts": drafts_body(fleet)})
+    shown = run("explain", "r7")
+    assert "slow@q8_0 asks mini for drafts: 2.5 tokens a round, 15 of 30 accepted" in shown
+    assert "elsewhere" not in shown

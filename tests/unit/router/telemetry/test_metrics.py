@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+from protos.contract.events import DraftReport
+from protos.contract.ids import WorkerId
 from protos.contract.stream import Usage
 from router.telemetry.metrics import Metrics
 from tests.support import fleets
@@ -82,3 +84,22 @@ def test_speculation_is_counted_for_each_worker() -> None:
     text = metrics.render()
     assert b'allsorts_worker_draft_tokens{node="mac",outcome="proposed"} 9.0' in text
     assert b'allsorts_worker_draft_tokens{node="mac",outcome="accepted"} 4.0' in text
+
+
+def test_a_pair_of_target_and_draft_is_shown() -> None:
+    """By the target's node and model and the draft's worker."""
+    report = DraftReport(
+        model="m", quantization="q8_0", draft_worker_id=WorkerId("mini"), rounds=4, proposed=12, accepted=7, late=1,
+        wasted_s=0.5, predicted_gain=1.5, measured_gain=1.25, paused="late",
+    )  # fmt: skip
+    metrics = Metrics()
+    metrics.watch_fleet(lambda: fleets.snapshot(fleets.worker("mac", drafting=(report,))))
+    text = metrics.render()
+    pair = b'draft="mini",model="m",node="mac"'
+    for line in (
+        b"allsorts_draft_tokens{" + pair + b',outcome="accepted"} 7.0',
+        b"allsorts_draft_late_rounds{" + pair + b"} 1.0",
+        b"allsorts_draft_wasted_seconds{" + pair + b"} 0.5", b"allsorts_draft_paused{" + pair + b"} 1.0",
+        b'allsorts_draft_gain_ratio{draft="mini",kind="measured",model="m",node="mac"} 1.25',
+    ):  # fmt: skip
+        assert line in text, text.decode()
