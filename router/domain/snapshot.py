@@ -61,6 +61,7 @@ class WantedModel:
     """A model that an operator wants to be served: where nobody does, it is brought up for who asks."""
 
     quantizations: tuple[str, ...] = ()  # canonical; empty: any
+    floor: str = ""  # canonical: lowest quantization for requests that name none
     blocked: str = ""  # why it does not come up; empty: it can
 
 

@@ -168,7 +168,7 @@ def _changes(steps: list[Step]) -> list[Change]:
                 node=step.node,
                 was=was,
                 needs_bytes=step.needs_bytes,
-                why=step.why if old is None else old.why,
+                why=(step.why if old is None else old.why) + ("; its file is fetched first" if step.sources else ""),
             )
         )
     found.extend(

@@ -69,6 +69,7 @@ class FleetDesk:
             {
                 one.name: WantedModel(
                     quantizations=tuple(canonical(quantization) for quantization in one.quantizations),
+                    floor=canonical(one.floor) if one.floor else "",
                     blocked=blocked.get(one.name, ""),
                 )
                 for one in desired.models

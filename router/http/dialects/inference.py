@@ -157,9 +157,16 @@ class Inference:
             longest_s=self.config.request_deadline_s,
             quality_header=quality_header,
             estimate=partial(self._estimate, self.fleet.snapshot()),
-            model_floors=self.model_floors,
+            model_floors=self._floors(),
             defaults=partial(self._defaults, self.fleet.snapshot()),
         )
+
+    def _floors(self) -> Mapping[str, str]:
+        """As configured, and as the fleet's operator says of single models."""
+        wanted = self.fleet.snapshot().wanted
+        if not wanted:
+            return self.model_floors
+        return {**self.model_floors, **{name: one.floor for name, one in wanted.items() if one.floor}}
 
     def _understand(self, dialect: Dialect, body: bytes, arrival: Arrival) -> tuple[Call, tuple[Asked, ...]]:
         """Beside the event loop, for a large body."""
