@@ -26,12 +26,14 @@ from router.domain.worker import WorkerState
 from router.errors import AllsortsError, ConfigError
 from router.fleet.control import Control
 from router.fleet.membership import Membership
+from router.fleet.model_control import ModelControl
 from router.fleet.node_runner import RayNode, RunningWorker
 from router.fleet.planning.steps import Plan
 from router.fleet.reconciling.desk import FleetDesk
 from router.fleet.reconciling.reconciler import EnsureController, Reconciler
 from router.http.access.origins import AllowedOrigins
 from router.http.admin.desired import DesiredAdmin
+from router.http.admin.models import ModelsAdmin
 from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
 from router.http.auth.authenticator import StoredAuthenticator, refuse_exposed_without_keys
@@ -331,6 +333,9 @@ class RouterNode:
             inference=inference,
             admin=admin,
             desired=DesiredAdmin(wishes=reconciler, config=config.http),
+            models=ModelsAdmin(
+                files=ModelControl(membership=membership, head=lambda: self.shelf.held), config=config.http
+            ),
             rejections=rejections,
             fleet=membership,
             authenticator=authenticator,

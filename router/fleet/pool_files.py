@@ -53,6 +53,10 @@ class PoolFiles:
         """What one worker holds; nothing, where it says nothing."""
         return self._held.get(worker_id, FilesHeld())
 
+    def tells(self, worker_id: WorkerId) -> bool:
+        """Whether a worker has said what it holds, be it nothing."""
+        return worker_id in self._held
+
     def fetches_of(self, worker_id: WorkerId) -> tuple[FetchProgress, ...]:
         """What is on its way there, or has failed to come."""
         return tuple(self._fetches.get(worker_id, {}).values())

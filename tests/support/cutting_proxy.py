@@ -7,20 +7,21 @@ from typing import Self
 
 class CuttingProxy:
     """Forwards TCP on loopback to ``target_port``; at each of ``cuts`` (bytes to the worker, in all) it breaks every
-    connection there is. New ones pass again.
+    connection there is. New ones pass again. It listens at ``host`` and ``port`` (0: any).
     """
 
-    def __init__(self, target_port: int, *cuts: int) -> None:
+    def __init__(self, target_port: int, *cuts: int, host: str = "127.0.0.1", port: int = 0) -> None:
         self._target_port = target_port
         self._cuts = sorted(cuts)
         self._pumps: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
         self.passed = 0
         self.times_cut = 0
-        self.port = 0
+        self._host = host
+        self.port = port
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, self._host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

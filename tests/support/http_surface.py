@@ -22,9 +22,11 @@ from router.domain.request import InferenceRequest
 from router.domain.snapshot import FleetSnapshot
 from router.errors import AllsortsError, NotFound, UnknownModel
 from router.fleet.membership import Membership
+from router.fleet.model_control import ModelControl
 from router.fleet.reconciling.desk import FleetDesk
 from router.fleet.reconciling.reconciler import Reconciler
 from router.http.admin.desired import DesiredAdmin
+from router.http.admin.models import ModelsAdmin
 from router.http.admin.operations import Admin, Archive
 from router.http.admin.rejection_log import RejectionLog
 from router.http.auth.meters import Reservation
@@ -280,6 +282,9 @@ def http_app(
         inference=inference,
         admin=admin,
         desired=DesiredAdmin(wishes=wishes, config=config),
+        models=ModelsAdmin(
+            files=ModelControl(membership=Membership(FleetConfig(), clock, Claims()), head=lambda: ()), config=config
+        ),
         rejections=rejections,
         fleet=fleet,
         authenticator=authenticator,

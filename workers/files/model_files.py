@@ -63,7 +63,7 @@ class ModelFiles:
         self._share_pace = Pace(share_bytes_per_s)
         self._fetcher = Fetcher(library, disk, pace=Pace(fetch_bytes_per_s))
         self._uploads = 0
-        self._told = FilesHeld()
+        self._told: FilesHeld | None = None
         self._turn = asyncio.Lock()
 
     # ------------------------------------------------------------ what is here
@@ -96,7 +96,7 @@ class ModelFiles:
 
     def tell(self, session: Session) -> None:
         """A session is open."""
-        if self._told.models or self._told.room_bytes:
+        if self._told is not None:
             session.put_event(self._told)
 
     # ------------------------------------------------------------ what routers ask
@@ -198,7 +198,7 @@ class ModelFiles:
         if not found.path.is_relative_to(self._library.folder.absolute()):
             return f"it lies outside {self._library.folder}, where its owner put it"
         try:
-            await asyncio.to_thread(_delete, found)
+            await asyncio.to_thread(self._library.delete, found)
         except OSError as error:
             return f"{found.path}: {error.strerror or error}"
         log.info("model.removed", model=asked.model, path=str(found.path))
@@ -207,15 +207,6 @@ class ModelFiles:
 
 def _is_there(found: Shelved) -> bool:
     return all(found.file(one.name).is_file() for one in found.held.content.parts)
-
-
-def _delete(found: Shelved) -> None:
-    """What a scan looks for first, so that no half of it is found."""
-    for one in found.held.content.parts:
-        found.file(one.name).unlink(missing_ok=True)
-    folder = found.path if found.path.suffix != ".gguf" else found.path.parent
-    if not any(folder.iterdir()) and folder.parent.exists() and found.path.suffix != ".gguf":
-        folder.rmdir()
 
 
 def _failed(model: str, quantization: str, content: ModelContent | None, reason: str) -> FetchProgress:

@@ -78,6 +78,15 @@ class ModelLibrary:
             }
             return problems
 
+    def delete(self, one: Shelved) -> None:
+        """Its files, and the folder that held nothing else. Raises OSError."""
+        files = [one.file(part.name) for part in one.held.content.parts]
+        for file in files:
+            file.unlink(missing_ok=True)
+        parent = files[0].parent
+        if parent != self.folder.absolute() and not any(parent.iterdir()):
+            parent.rmdir()
+
     def stop(self) -> None:
         """End a look that runs: nobody waits for it."""
         self._stopped = True

@@ -34,6 +34,20 @@ class DesiredRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     version: Annotated[int, Meta(ge=0)] = 0
 
 
+class RemoveRequest(NodeRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /admin/models/remove``: a model by its name, or by the beginning of the hash of its content."""
+
+    model: Annotated[str, Meta(max_length=200)] = ""
+    quantization: Annotated[str, Meta(max_length=64)] = ""
+    content: Annotated[str, Meta(pattern="^[0-9a-f]{0,64}$")] = ""
+
+
+class PullRequest(RemoveRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /admin/models/pull``. ``sources``: best first: "pool", a URL, or hf:OWNER/REPOSITORY/FILE; none: pool."""
+
+    sources: Annotated[list[Annotated[str, Meta(min_length=1, max_length=2000)]], Meta(max_length=8)] = []
+
+
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``POST /admin/tokens``."""
 

@@ -27,6 +27,39 @@ SCHEMAS: dict[str, Any] = {
         {"error": _object({"message": _TEXT, "type": _TEXT, "param": _MAYBE_TEXT, "code": _TEXT})},
         {"replica": _TEXT, "replicas": _COUNT},  # who had no decision record, of how many
     ),
+    "ModelFiles": _object(
+        {
+            "models": _list(
+                _object(
+                    {
+                        "model": _TEXT,
+                        "quantization": _TEXT,
+                        "format": _TEXT,
+                        "content": _TEXT,
+                        "size_bytes": _COUNT,
+                        "files": _COUNT,
+                        "held_by": _list(_TEXT),
+                        "loaded_by": _list(_TEXT),
+                    }
+                )
+            ),
+            "fetches": _list(
+                _object(
+                    {
+                        "node": _TEXT,
+                        "model": _TEXT,
+                        "quantization": _TEXT,
+                        "content": _TEXT,
+                        "done_bytes": _COUNT,
+                        "total_bytes": _COUNT,
+                        "source": _TEXT,
+                        "error": _TEXT,
+                    }
+                )
+            ),
+        }
+    ),
+    "ModelTold": _object({"node": _TEXT, "model": _TEXT, "quantization": _TEXT, "content": _TEXT}),
     "Status": _object({"status": _TEXT}, {"reason": _TEXT}),
     "Version": _object({"version": _TEXT}),
     "Fleet": _object(

@@ -7,7 +7,15 @@ from typing import Any
 
 import msgspec
 
-from router.http.admin.schemas import DesiredRequest, DrainRequest, NodeRequest, RevokeRequest, TokenRequest
+from router.http.admin.schemas import (
+    DesiredRequest,
+    DrainRequest,
+    NodeRequest,
+    PullRequest,
+    RemoveRequest,
+    RevokeRequest,
+    TokenRequest,
+)
 from router.http.dialects.anthropic.answers import AnthropicError
 from router.http.dialects.ollama.answers import OllamaError
 from router.http.dialects.ollama.models import OllamaVersion, RunningList, Shown, Tags
@@ -18,7 +26,17 @@ from router.http.openapi.operations import INFERENCES, Inferred
 from router.http.public.models import ModelBody, ModelList
 from router.state.api_keys import KeyRules
 
-_OPERATORS = (DesiredRequest, DrainRequest, NodeRequest, RevokeRequest, TokenRequest, KeyRules)
+_OF_FILES = ("404", "503")
+_OPERATORS = (
+    DesiredRequest,
+    DrainRequest,
+    NodeRequest,
+    PullRequest,
+    RemoveRequest,
+    RevokeRequest,
+    TokenRequest,
+    KeyRules,
+)
 _MODELS = (ModelBody, ModelList, Tags, RunningList, Shown, ShowRequest, OllamaVersion, InputItems, ResponseDeleted)
 
 _EVERYWHERE = ("401", "403", "429", "503")
@@ -93,6 +111,13 @@ def _paths() -> dict[str, Any]:
         },
         "/admin/desired/plan": {
             "post": _change("compare", "What would change.", "DesiredRequest", "Difference", also=())
+        },
+        "/admin/models": {"get": _operation("modelFiles", "Which models' files lie where.", "ModelFiles")},
+        "/admin/models/pull": {
+            "post": _change("pullModel", "Have a machine fetch a model.", "PullRequest", "ModelTold", also=_OF_FILES)
+        },
+        "/admin/models/remove": {
+            "post": _change("removeModel", "Have its files deleted.", "RemoveRequest", "ModelTold", also=_OF_FILES)
         },
         "/admin/status": {"get": _operation("status", "How far the fleet is.", "FleetStatus")},
         "/admin/keys/{key_id}": {

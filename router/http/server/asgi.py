@@ -21,6 +21,7 @@ from router.errors import AllsortsError, ClientGone, NotAllowed, NotAuthenticate
 from router.http.access.hosts import AllowedHosts
 from router.http.access.origins import AllowedOrigins
 from router.http.admin.desired import DesiredAdmin
+from router.http.admin.models import ModelsAdmin
 from router.http.admin.operations import Admin
 from router.http.admin.rejection_log import RejectionLog
 from router.http.dialects.dialect import Dialect
@@ -62,6 +63,7 @@ class HttpApp:
         inference: Inference,
         admin: Admin,
         desired: DesiredAdmin,
+        models: ModelsAdmin,
         rejections: RejectionLog,
         fleet: FleetReader,
         authenticator: Authenticator,
@@ -81,7 +83,7 @@ class HttpApp:
         spoken = dialects(
             fleet.known_models, strict=config.unknown_fields == "refuse", keeps=config.responses_kept_s > 0
         )
-        self.routes = _all_routes(admin, desired, public, ollama, inference.kept, spoken)
+        self.routes = _all_routes(admin, desired, models, public, ollama, inference.kept, spoken)
         self._hosts = AllowedHosts(config.allowed_hosts)
         self._origins = AllowedOrigins(config.cors_origins)
         metrics.watch_fleet(fleet.snapshot)
@@ -202,6 +204,7 @@ def _credential(exchange: Exchange) -> str | None:
 def _all_routes(
     admin: Admin,
     desired: DesiredAdmin,
+    models: ModelsAdmin,
     public: Public,
     ollama: OllamaModels,
     kept: KeptResponses,
@@ -233,6 +236,9 @@ def _all_routes(
         "/admin/tokens": {"POST": change(admin.create_token)},
         "/admin/desired": {"GET": observe(desired.show), "POST": change(desired.apply)},
         "/admin/desired/plan": {"POST": change(desired.compare)},
+        "/admin/models": {"GET": observe(models.show)},
+        "/admin/models/pull": {"POST": change(models.pull)},
+        "/admin/models/remove": {"POST": change(models.remove)},
         "/admin/status": {"GET": observe(desired.status)},
         "/admin/keys": {"GET": change(admin.list_keys), "POST": change(admin.create_key)},
     }
