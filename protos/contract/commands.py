@@ -71,11 +71,14 @@ class LoadModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnloadModel:
-    """Free a model. What runs may finish within ``deadline_s``; what is left then comes back as Returned."""
+    """Free a model. What runs may finish within ``deadline_s``; what is left then comes back as Returned. ``idle_s``:
+    only if nothing ran for so long by the worker's own count, since other routers use it too.
+    """
 
     model: str
     quantization: str
     deadline_s: float = 0.0
+    idle_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,6 +144,9 @@ class ControlCommands:
     async def _unload(self, command: UnloadModel) -> None:
         """It takes nothing new from now on; what runs may finish in time, and goes back else."""
         model, quantization = command.model, command.quantization
+        if self._jobs.idle_s(model, quantization) < command.idle_s:
+            log.info("model.in_use", model=model, quantization=quantization, asked_idle_s=command.idle_s)
+            return
         if not self._models.retire(model, quantization):
             return
         if not await self._jobs.drained_of(model, quantization, command.deadline_s):

@@ -1,6 +1,8 @@
 """Jobs between sessions and engine: who asked, what is running, where its output goes, when its time is up."""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -12,6 +14,7 @@ from protos.contract.events import WorkerEvent
 from protos.contract.ids import AttemptKey, RequestId
 from protos.contract.request import Job
 from protos.contract.stream import Accepted, Delta, FinishReason, Refusal, RefusalCode, Returned, Usage
+from protos.contract.validation import MAX_MODELS
 from protos.contract.worker import Load
 from workers.engines.base import Engine, EngineError, EngineFailed, Refused, StepResult
 from workers.serving.precondition import violation
@@ -68,6 +71,7 @@ class JobTable:
         self._empty = asyncio.Event()
         self._empty.set()
         self._left = asyncio.Event()  # some job ended
+        self._used_at: dict[tuple[str, str], float] = {}  # by model and quantization: when a job came or ended last
         self.closed_because = ""
 
     def __len__(self) -> int:
@@ -114,6 +118,7 @@ class JobTable:
             return
         record = _Record(job=job, outlet=outlet, expected_prefill_tokens=expected_prefill_tokens)
         self._records[key] = record
+        self._used(job)
         self._empty.clear()
         if job.deadline_s > 0:
             record.deadline = asyncio.get_running_loop().call_later(job.deadline_s, self._expire, key)
@@ -252,6 +257,7 @@ class JobTable:
         if self._records.get(key) is record:
             del self._records[key]
         self._left.set()
+        self._used(record.job)
         if not self._records:
             self._empty.set()
 
@@ -317,6 +323,18 @@ class JobTable:
         except TimeoutError:
             return False
         return True
+
+    def idle_s(self, model: str, quantization: str) -> float:
+        """Seconds since the last job of one model ended; 0 while one is here, infinite where there was none."""
+        if any(_concerns(one.job, model, quantization) for one in self._records.values()):
+            return 0.0
+        used = [at for (name, held), at in self._used_at.items() if name == model and held in ("", quantization)]
+        return time.monotonic() - max(used, default=-math.inf)
+
+    def _used(self, job: Job) -> None:
+        self._used_at[job.model, job.quantization] = time.monotonic()
+        if len(self._used_at) > MAX_MODELS:
+            self._used_at = {key: at for key, at in self._used_at.items() if not self._why_not_ready(*key)}
 
     async def drained_of(self, model: str, quantization: str, deadline_s: float) -> bool:
         """Wait until no job of one model is left; False when ``deadline_s`` passed first."""

@@ -2827,20 +2827,24 @@ class UnloadModel(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     QUANTIZATION_FIELD_NUMBER: _builtins.int
     DEADLINE_S_FIELD_NUMBER: _builtins.int
+    IDLE_S_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     quantization: _builtins.str
     deadline_s: _builtins.float
     """what runs may finish until then; what is left comes back as Returned"""
+    idle_s: _builtins.float
+    """only if nothing ran for so long by the worker's own count: other routers use it too"""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         quantization: _builtins.str = ...,
         deadline_s: _builtins.float = ...,
+        idle_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "model", b"model", "quantization", b"quantization"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_s", b"deadline_s", "idle_s", b"idle_s", "model", b"model", "quantization", b"quantization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -113,8 +113,8 @@ class Board:
         self._taken.add(step.worker_id)
         self.steps.append(step)
 
-    def unload(self, node: Node, copy: Copy, why: str) -> None:
-        """Decided."""
+    def unload(self, node: Node, copy: Copy, why: str, *, idle_s: float = 0.0) -> None:
+        """Decided. ``idle_s``: should nobody have used it for so long, by the worker's own count."""
         self._taken.add(node.worker_id)
         if copy.ready and node.available:
             self._unloaded[copy.model] += 1
@@ -129,6 +129,7 @@ class Board:
                 quantization=copy.instance.quantization,
                 drain_s=self.desired.rules.drain_s,
                 why=why,
+                idle_s=idle_s,
             )
         )
 

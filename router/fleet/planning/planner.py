@@ -103,7 +103,7 @@ def _let_go_surplus(board: Board, model: DesiredModel, good: list[tuple[Node, Co
             surplus -= 1
             board.unload(node, copy, f"is one more than {model.copies.max}")
         elif not model.pin and copy.unused_s >= idle_s:
-            board.unload(node, copy, f"nobody used it for {copy.unused_s:.0f} s")
+            board.unload(node, copy, f"nobody used it for {copy.unused_s:.0f} s", idle_s=idle_s)
         elif not model.pin:
             board.due(idle_s - copy.unused_s)
 

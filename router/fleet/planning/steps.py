@@ -36,6 +36,7 @@ class Unload:
     quantization: str
     drain_s: float
     why: str
+    idle_s: float = 0.0  # only if nobody else used it for so long, either
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,9 @@ class FleetDesk:
             )
             return
         log.info("model.unload_ordered", **about)
-        session.send(UnloadModel(model=step.model, quantization=step.quantization, deadline_s=step.drain_s))
+        session.send(
+            UnloadModel(model=step.model, quantization=step.quantization, deadline_s=step.drain_s, idle_s=step.idle_s)
+        )
 
     def _changed(self, worker_id: WorkerId) -> None:
         member = self._membership.member(worker_id)

@@ -101,8 +101,14 @@ class Reconciler:
         silent_s = self._clock.now() - self._driven_at
         if self.version and silent_s > CALLED_WITHIN_S:
             await self._controller()
-        if self._leads_alone and silent_s > SILENT_S:
+        if (self._leads_alone and silent_s > SILENT_S) or self._somebody_waits():
             self.step(*self._cluster)
+
+    def _somebody_waits(self) -> bool:
+        """Here, for a model that is wanted: the replica that the controller asks next may not know of it. A step that
+        two replicas order is carried out once.
+        """
+        return any(self.desired.model(name) is not None for name in self._desk.observe().demand)
 
     async def refresh(self) -> None:
         """Read what is wanted, where somebody changed it."""
