@@ -29,10 +29,7 @@ class RedisBackend:
 
         self._errors = redis.RedisError
         self._conflict = redis.WatchError
-        more = {} if urlsplit(url).password else {"password": _password()}
-        self._client: Any = redis.Redis.from_url(
-            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, **more
-        )
+        self._client: Any = connect(url)
         self._prefix = prefix
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
@@ -64,6 +61,14 @@ class RedisBackend:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def connect(url: str) -> Any:
+    """A client for ``url``, with the password from its file where the address has none. Raises StoreFailed."""
+    import redis
+
+    more = {} if urlsplit(url).password else {"password": _password()}
+    return redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, **more)
 
 
 def _password() -> str | None:
