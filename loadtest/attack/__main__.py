@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.attack.attacks import ATTACKS
+from loadtest.attack.machine import IdleServer
 from loadtest.attack.pool import AttackedPool
 from loadtest.attack.rows import Row
 from loadtest.attack.run import run_attack
@@ -67,13 +68,15 @@ def main() -> None:
 
 async def _all(wanted: list[Attack], folder: Path, serving: Serving, options: argparse.Namespace) -> list[Row]:
     rows = []
-    async with AttackedPool(folder, serving) as pool:
+    async with IdleServer() as idle, AttackedPool(folder, serving) as pool:
         for attack in wanted:
             seconds = options.seconds or (min(QUICK_SECONDS, attack.seconds) if options.quick else attack.seconds)
-            row = await run_attack(attack, pool, seconds=seconds, shared=options.quick)
+            row = await run_attack(attack, pool, idle.url, seconds=seconds, shared=options.quick)
             rows.append(row)
             console.print(
-                f"{attack.name}, {serving}: {'; '.join(row.misses) or 'as it must be'} {row.saw}", soft_wrap=True
+                f"{attack.name}, {serving}: {'; '.join(row.misses) or 'as it must be'} {row.saw} "
+                f"{row.loop_stalls} stalls {' | '.join(row.culprits)}",
+                soft_wrap=True,
             )
     return rows
 
@@ -85,7 +88,8 @@ def _table(rows: list[Row]) -> Table:
         "streams",
         "lost",
         "probe p99",
-        "idle",
+        "machine's",
+        "stalls",
         "failed",
         "MB over idle",
         "after",
@@ -99,7 +103,7 @@ def _table(rows: list[Row]) -> Table:
         held = f"{row.descriptors_idle}, {row.descriptors_most}, {row.descriptors_after}"
         table.add_row(
             row.attack, row.router, str(row.streams_completed), str(row.streams_lost), f"{row.probe_p99_ms:.0f} ms",
-            f"{row.probe_p99_idle_ms:.0f} ms",
+            f"{row.machine_p99_ms:.0f} ms", str(row.loop_stalls),
             str(row.probes_failed), f"{row.memory_mb_over_idle:.0f}", f"{row.memory_mb_over_idle_after:.0f}",
             held, back, f"{row.log_kb:.0f} kB",
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """Honest clients during an attack: streams one after the other, and a probe that knocks at the door."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 
@@ -22,19 +23,30 @@ class Seen:
     lost: list[str] = field(default_factory=list)  # why, each
     probes_s: list[float] = field(default_factory=list)  # those that failed count as their deadline
     probes_failed: int = 0
+    machine_s: list[float] = field(default_factory=list)  # the same probe of an idle server beside it
 
     @property
     def probe_p99_s(self) -> float:
         """0.0 without probes."""
-        ordered = sorted(self.probes_s)
-        return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] if ordered else 0.0
+        return _p99(self.probes_s)
+
+    @property
+    def machine_p99_s(self) -> float:
+        """What of it is the machine's."""
+        return _p99(self.machine_s)
+
+
+def _p99(seconds: list[float]) -> float:
+    ordered = sorted(seconds)
+    return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] if ordered else 0.0
 
 
 class Honest:
     """As a context: asks for as long as it is entered; streams under way at its end are waited for."""
 
-    def __init__(self, url: str, model: str, key: str = "") -> None:
+    def __init__(self, url: str, model: str, key: str = "", *, idle_url: str = "") -> None:
         self._url = url
+        self._idle_url = idle_url
         self._model = model
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._stop = asyncio.Event()
@@ -69,18 +81,22 @@ class Honest:
         """A new connection each time: what a client meets that was not there before."""
         while not self._stop.is_set():
             began = time.monotonic()
-            took = PROBE_DEADLINE_S
-            try:
-                async with (
-                    aiohttp.ClientSession(headers=self._headers) as session,
-                    session.get(f"{self._url}/v1/models", timeout=aiohttp.ClientTimeout(total=took)) as reply,
-                ):
-                    await reply.read()
-                    if reply.status == 200:
-                        took = time.monotonic() - began
-                    else:
-                        self.seen.probes_failed += 1
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                self.seen.probes_failed += 1
-            self.seen.probes_s.append(took)
+            asked = [_knock(f"{self._url}/v1/models", self._headers)]
+            if self._idle_url:
+                asked.append(_knock(self._idle_url, {}))
+            took, *idle = await asyncio.gather(*asked)
+            self.seen.probes_failed += took is None
+            self.seen.probes_s.append(PROBE_DEADLINE_S if took is None else took)
+            self.seen.machine_s += [PROBE_DEADLINE_S if one is None else one for one in idle]
             await asyncio.sleep(max(0.0, PROBE_EVERY_S - (time.monotonic() - began)))
+
+
+async def _knock(url: str, headers: dict[str, str]) -> float | None:
+    """Seconds to a whole answer; None without one."""
+    began = time.monotonic()
+    timeout = aiohttp.ClientTimeout(total=PROBE_DEADLINE_S)
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with aiohttp.ClientSession(headers=headers) as session, session.get(url, timeout=timeout) as reply:
+            await reply.read()
+            return time.monotonic() - began if reply.status == 200 else None
+    return None

@@ -66,7 +66,7 @@ class AttackedPool:
             *_ALLSORTS, "serve", "--config", str(config), "--port", str(self.port), "--grpc-port", str(self.grpc_port),
             "--state-dir", str(self.folder / "router"),
         ]  # fmt: skip
-        self.router = RouterProcess(self.serving, command, log=self.folder / "router.log", environment={})
+        self.router = RouterProcess(self.serving, command, log=self.log, environment={})
         try:
             await until(self._answers, READY_WITHIN_S, "the router answers", self._check_alive)
             for number in range(WORKERS):
@@ -81,9 +81,14 @@ class AttackedPool:
         await asyncio.to_thread(stop_all, [self.router.child, *self.workers], STOP_WITHIN_S)
 
     @property
+    def log(self) -> Path:
+        """The router's."""
+        return self.folder / "router.log"
+
+    @property
     def log_bytes(self) -> int:
         """What the router has logged so far."""
-        return (self.folder / "router.log").stat().st_size
+        return self.log.stat().st_size
 
     def _start_worker(self, name: str) -> None:
         profile = self.folder / f"{name}.toml"

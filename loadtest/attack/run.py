@@ -11,6 +11,7 @@ from loadtest.attack.footprint import Footprint, Held
 from loadtest.attack.honest import Honest, Seen
 from loadtest.attack.pool import MODEL, AttackedPool
 from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, PROBE_P99_MS, SHARED_PROBE_P99_MS, Row
+from loadtest.attack.stalls import culprits_in, stalls_of
 from loadtest.attack.target import Attack, Target
 from loadtest.chaos.routers import Serving
 
@@ -24,15 +25,15 @@ NEAR_MB = MEMORY_MB_OVER_IDLE / 2
 NEAR_DESCRIPTORS = 24
 
 
-async def run_attack(attack: Attack, pool: AttackedPool, *, seconds: float, shared: bool = False) -> Row:
-    """What it cost. ``shared``: others work on this machine."""
+async def run_attack(attack: Attack, pool: AttackedPool, idle_url: str, *, seconds: float, shared: bool = False) -> Row:
+    """What it cost. ``idle_url``: of a server that does nothing else; ``shared``: others work on this machine."""
     footprint = Footprint(pool.router.child.pid, below=pool.serving is Serving.SERVE)
-    log_bytes = pool.log_bytes
-    async with Honest(pool.url, MODEL) as alone:
+    log_bytes, stalls = pool.log_bytes, await stalls_of(pool.url)
+    async with Honest(pool.url, MODEL, idle_url=idle_url) as alone:
         await asyncio.sleep(BEFORE_S)
         idle = footprint.now()
     target = Target(attack=attack.name, port=pool.port, grpc_port=pool.grpc_port, seconds=seconds, model=MODEL)
-    async with footprint, Honest(pool.url, MODEL) as seen:
+    async with footprint, Honest(pool.url, MODEL, idle_url=idle_url) as seen:
         saw, complaints = await _attacked(target)
         ended_at = time.monotonic()
     given_back_s = await _until_given_back(footprint, idle, ended_at)
@@ -41,7 +42,14 @@ async def run_attack(attack: Attack, pool: AttackedPool, *, seconds: float, shar
     if written > 1024 * attack.log_kb:
         complaints.append(f"{written / 1024:.0f} kB of log")
     row = _row(attack, pool, (alone, seen), footprint, idle, given_back_s, saw, complaints, written)
-    return replace(row, probe_bound_ms=SHARED_PROBE_P99_MS if shared else PROBE_P99_MS)
+    stalled = await stalls_of(pool.url)
+    return replace(
+        row,
+        probe_bound_ms=SHARED_PROBE_P99_MS if shared else PROBE_P99_MS,
+        loop_stalls=stalled.steps - stalls.steps,
+        loop_stalled_s=stalled.seconds - stalls.seconds,
+        culprits=tuple(culprits_in(pool.log, log_bytes)),
+    )
 
 
 def _row(
@@ -63,6 +71,7 @@ def _row(
         streams_completed=seen.completed,
         streams_lost=len(seen.lost),
         probe_p99_ms=1000 * seen.probe_p99_s,
+        machine_p99_ms=1000 * seen.machine_p99_s,
         probe_p99_idle_ms=1000 * alone.probe_p99_s,
         probes_failed=seen.probes_failed,
         memory_mb_idle=idle.memory_mb,
@@ -73,6 +82,9 @@ def _row(
         descriptors_after=after.descriptors,
         given_back_s=given_back_s,
         log_kb=log_bytes / 1024,
+        loop_stalls=0,
+        loop_stalled_s=0.0,
+        culprits=(),
         saw=saw,
         errors=tuple(sorted(set(seen.lost)))[:5],
         complaints=tuple(complaints),

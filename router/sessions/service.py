@@ -14,7 +14,7 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
 from protos.contract.codec.commands import encode_command
 from protos.contract.codec.events import decode_event
-from protos.contract.commands import Dismiss, Welcome
+from protos.contract.commands import Dismiss, Generate, RouterCommand, Welcome
 from protos.contract.events import Hello
 from protos.contract.ids import WorkerId
 from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, agreed_version, own_version
@@ -55,6 +55,9 @@ HELLO_BYTES = 2**20
 
 SHORT_HELLO_BYTES = 32 * 1024
 """Up to this size a hello is read on the event loop: some milliseconds."""
+
+LARGE_PROMPT = 256 * 1024
+"""Letters. A longer one is put into its message beside the event loop."""
 
 FEW_MODELS = 16
 LONGEST_TURN_S = 0.5
@@ -351,9 +354,19 @@ def _profile(hello: Hello, admitted: Admitted) -> WorkerProfile:
 async def _write(session: WorkerSession, context: Any, writing: asyncio.Lock) -> None:
     while True:
         for sequence, command in await session.next_commands():
-            message = encode_command(command, sequence)
+            if _large(command):  # copying megabytes several times over is no work for the loop
+                message = await asyncio.to_thread(encode_command, command, sequence)
+            else:
+                message = encode_command(command, sequence)
             async with writing:
                 await context.write(message)
+
+
+def _large(command: RouterCommand) -> bool:
+    if not isinstance(command, Generate):
+        return False
+    job = command.job
+    return len(job.prompt) + sum(len(message.content) for message in job.messages) > LARGE_PROMPT
 
 
 async def _let_finish(writing: asyncio.Lock) -> None:

@@ -2,21 +2,23 @@
 
 from collections.abc import Awaitable, Callable
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from router.config import HttpConfig
 from router.domain.clock import Clock
 from router.errors import UnknownModel
-from router.http.dialects.shared.catalogue import ModelFacts, catalogue
-from router.http.dialects.shared.sampling_defaults import defaults_of
+from router.http.dialects.shared.catalogue import Listing, ModelFacts
+from router.http.dialects.shared.sampling_defaults import defaults_among
 from router.http.openapi.docs_page import DOCS_PAGE
 from router.http.openapi.document import document
 from router.http.public.models import ModelBody, ModelList, model_body
 from router.http.server.exchange import JSON, Exchange
 from router.http.server.interfaces import FleetReader
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
+
+T = TypeVar("T")
 
 Handler = Callable[[Exchange, str], Awaitable[Any]]
 """Takes the exchange and what follows a prefix route; returns a JSON-ready value, or status, body and content type."""
@@ -42,16 +44,17 @@ class Public:
         self._config = config
         self._metrics = metrics
         self._ready = ready
+        self._listing = Listing()
         self._started_at = int(clock.wall())
         self._openapi = msgspec.json.encode(document(VERSION))
 
     async def models(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
         """GET /v1/models."""
-        return ModelList(data=[self._body(one) for one in self._catalogue().values()])
+        return 200, await self._listed(self._list), JSON
 
     async def model(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /v1/models/{model}."""
-        facts = self._catalogue().get(rest)
+        facts = await self._listed(lambda found: found.get(rest))
         if facts is None:
             raise UnknownModel(
                 f"The model '{rest[:200]}' does not exist; GET /v1/models lists those that do", param="model"
@@ -89,8 +92,11 @@ class Public:
         return 200, DOCS_PAGE, HTML
 
     def _body(self, facts: ModelFacts) -> ModelBody:
-        defaults = defaults_of(facts.name, self._fleet.snapshot(), self._config.sampling)
+        defaults = defaults_among(facts.instances, facts.name, self._config.sampling)
         return model_body(facts, self._started_at, defaults)
 
-    def _catalogue(self) -> dict[str, ModelFacts]:
-        return catalogue(self._fleet.snapshot(), self._fleet.known_models())
+    def _list(self, found: dict[str, ModelFacts]) -> bytes:
+        return msgspec.json.encode(ModelList(data=[self._body(one) for one in found.values()]))
+
+    async def _listed(self, make: Callable[[dict[str, ModelFacts]], T]) -> T:
+        return await self._listing.of(self._fleet.snapshot(), self._fleet.known_models(), make)

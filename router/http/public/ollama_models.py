@@ -1,6 +1,7 @@
 """Ollama's list of models, and what it says of each: read from the fleet as it is now."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -10,11 +11,13 @@ from router.errors import InvalidRequest, UnknownModel
 from router.http.dialects.ollama.models import OllamaVersion, running, shown, tags
 from router.http.dialects.ollama.names import Names
 from router.http.dialects.ollama.schema import ShowRequest
-from router.http.dialects.shared.catalogue import ModelFacts, catalogue
+from router.http.dialects.shared.catalogue import Listing, ModelFacts
 from router.http.public.handlers import VERSION
 from router.http.server.decoding import decode
 from router.http.server.exchange import Exchange
 from router.http.server.interfaces import FleetReader
+
+T = TypeVar("T")
 
 
 class OllamaModels:
@@ -23,17 +26,18 @@ class OllamaModels:
     def __init__(self, *, fleet: FleetReader, config: HttpConfig, clock: Clock) -> None:
         self._fleet = fleet
         self._config = config
+        self._listing = Listing()
         self._names = Names(fleet.known_models)
         self._started_at = int(clock.wall())
         self._asked = msgspec.json.Decoder(ShowRequest)
 
     async def tags(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
         """GET /api/tags."""
-        return tags(self._catalogue(), self._started_at)
+        return await self._listed(lambda found: tags(found, self._started_at))
 
     async def running(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /api/ps."""
-        return running(self._catalogue())
+        return await self._listed(running)
 
     async def show(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """POST /api/show."""
@@ -42,7 +46,8 @@ class OllamaModels:
         name = asked.model or asked.name
         if not name:
             raise InvalidRequest("model is required", param="model")
-        facts = self._catalogue().get(self._names.ours(name))
+        ours = self._names.ours(name)
+        facts = await self._listed(lambda found: found.get(ours))
         if facts is None:
             raise UnknownModel(f"model '{name[:200]}' not found", param="model")
         return shown(facts, self._started_at)
@@ -51,5 +56,5 @@ class OllamaModels:
         """GET /api/version."""
         return OllamaVersion(version=VERSION)
 
-    def _catalogue(self) -> dict[str, ModelFacts]:
-        return catalogue(self._fleet.snapshot(), self._fleet.known_models())
+    async def _listed(self, make: Callable[[dict[str, ModelFacts]], T]) -> T:
+        return await self._listing.of(self._fleet.snapshot(), self._fleet.known_models(), make)

@@ -17,6 +17,7 @@ from typing import Self
 from protos.contract.request import ChatMessage
 from router.domain.request import InferenceRequest
 from router.errors import BodiesFull
+from router.http.server.pace import Pace
 
 SMALL_BYTES = 64 * 1024
 """Others give way to a body of up to so much."""
@@ -28,12 +29,13 @@ TOKEN_ID_BYTES = 40
 class BodyShare:
     """What one request takes. Use as a context: at its end everything is given back."""
 
-    __slots__ = ("_budget", "gave_way", "held", "unpacking")
+    __slots__ = ("_budget", "gave_way", "held", "pace", "unpacking")
 
     def __init__(self, budget: "BodyBudget") -> None:
         self._budget = budget
         self.held = 0
         self.gave_way = False  # to others, before it had come to its end
+        self.pace = budget.pace
         self.unpacking = budget.unpacking
 
     @contextlib.contextmanager
@@ -80,6 +82,7 @@ class BodyBudget:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+        self.pace = Pace()
         self.unpacking = asyncio.Semaphore(1)  # a kilobyte that unpacks to megabytes, many at once
         self.held = 0
         self.coming: dict[BodyShare, Callable[[], object]] = {}  # the one that began first is first

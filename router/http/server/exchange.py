@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from router.errors import BodyTooLarge, BodyTooSlow, ClientGone, UnsupportedMedia
-from router.http.server.body_budget import BodyShare
+from router.http.server.body_budget import SMALL_BYTES, BodyShare
 from router.http.server.compression import ENCODINGS, unpacked
+from router.http.server.pace import Pace
 from router.http.streaming.direct_writes import direct_writes
 
 Scope = MutableMapping[str, Any]
@@ -41,6 +42,7 @@ class Exchange:
     """Request in, response out. ``stall_s``: a client that takes no byte for so long is given up."""
 
     __slots__ = (
+        "_pace",
         "_receive",
         "_send",
         "_unread",
@@ -73,6 +75,7 @@ class Exchange:
         self.finished = False  # the last byte was handed over
         self.sending_since = 0.0  # monotonic; 0: nothing is being sent
         self.direct = direct_writes(scope)  # a shorter way than ``write``, where the server has one
+        self._pace: Pace | None = None  # of large bodies
         self._receive = receive
         self._send = send
         self._unread = self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
@@ -88,6 +91,7 @@ class Exchange:
         Raises UnsupportedMedia, BodyTooLarge, BodiesFull, BodyTooSlow, InvalidRequest or ClientGone.
         """
         self._expect_json()
+        self._pace = None if share is None else share.pace
         body = await self._read(limit_bytes, deadline_s, share)
         if self._encoding == "identity":
             return body
@@ -142,7 +146,10 @@ class Exchange:
             body += part
             if not self._unread:
                 return bytes(body)
+            taken = len(part)
             del message, part  # what was taken over is not held until more comes
+            if share is not None and size > SMALL_BYTES:
+                await share.pace.took(taken)
 
     async def _read_away(self) -> None:
         """Take the rest of a body that is refused, within bounds; what is left is cut off with the connection."""
@@ -154,10 +161,14 @@ class Exchange:
             async with asyncio.timeout(READ_AWAY_S):
                 while self._unread and left > 0:
                     message = await self._receive()
-                    left -= len(message.get("body", b""))
+                    taken = len(message.get("body", b""))
+                    left -= taken
                     if message["type"] == "http.disconnect":
                         return
                     self._unread = message.get("more_body", False)
+                    del message
+                    if self._pace is not None:
+                        await self._pace.took(taken)
 
     def _expect_json(self) -> None:
         """Also keeps web pages of other origins out: they cannot send this type unasked."""

@@ -14,6 +14,7 @@ GOOD = Row(
     attack="a", router="serve", streams_completed=10, streams_lost=0, probe_p99_ms=PROBE_P99_MS, probe_p99_idle_ms=1.0,
     probes_failed=0, memory_mb_idle=100.0, memory_mb_over_idle=MEMORY_MB_OVER_IDLE, memory_mb_over_idle_after=0.0,
     descriptors_idle=10, descriptors_most=20, descriptors_after=10, given_back_s=GIVEN_BACK_S, log_kb=1.0,
+    machine_p99_ms=0.0, loop_stalls=0, loop_stalled_s=0.0, culprits=(),
 )  # fmt: skip
 
 
@@ -26,6 +27,8 @@ GOOD = Row(
         ({"probe_p99_ms": SHARED_PROBE_P99_MS + 1, "probe_bound_ms": SHARED_PROBE_P99_MS}, "probe p99"),
         ({"streams_completed": 0}, "no honest stream completed"),
         ({"probe_p99_ms": PROBE_P99_MS + 1}, "probe p99"),
+        ({"probe_p99_ms": PROBE_P99_MS + 50, "machine_p99_ms": 50.0}, ""),
+        ({"probe_p99_ms": PROBE_P99_MS + 51, "machine_p99_ms": 50.0}, "of which the machine's 50"),
         ({"memory_mb_over_idle": MEMORY_MB_OVER_IDLE + 1}, "MB over idle"),
         ({"given_back_s": None}, "not given back"),
         ({"complaints": ("a client was charged",)}, "a client was charged"),

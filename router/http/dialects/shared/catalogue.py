@@ -1,10 +1,17 @@
 """The models there are, as any dialect lists them: by name, and each quantization that is loaded now, pinned."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from protos.contract.worker import InstanceState, ModelInstance
 from router.domain.snapshot import FleetSnapshot
+
+T = TypeVar("T")
+
+FEW = 256
+"""Models, each at each worker, that are listed where they are asked for: in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +61,20 @@ def catalogue(fleet: FleetSnapshot, known: Sequence[str]) -> dict[str, ModelFact
             these = [one for one in instances if one.quantization == quantization]
             found[pinned] = _facts(pinned, name, [quantization], these)
     return found
+
+
+class Listing:
+    """What is made of the catalogue: of a large one beside the event loop, one at a time."""
+
+    def __init__(self) -> None:
+        self._one = asyncio.Semaphore(1)
+
+    async def of(self, fleet: FleetSnapshot, known: Sequence[str], make: Callable[[dict[str, ModelFacts]], T]) -> T:
+        """``make`` must not touch what the event loop changes."""
+        if len(known) + sum(len(worker.models) for worker in fleet.workers) <= FEW:
+            return make(catalogue(fleet, known))
+        async with self._one:
+            return await asyncio.to_thread(lambda: make(catalogue(fleet, known)))
 
 
 def _facts(model_id: str, name: str, quantizations: list[str], instances: list[ModelInstance]) -> ModelFacts:

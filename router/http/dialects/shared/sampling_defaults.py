@@ -5,7 +5,7 @@ Decided once, where the request arrives: a stream that moves to another worker g
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,21 +85,28 @@ class DefaultsBook:
 
 def defaults_of(model: str, fleet: FleetSnapshot, configured: Mapping[str, SamplingConfig]) -> ModelDefaults:
     """As they are now."""
+    return defaults_among(tuple(_loaded(model, fleet)), model, configured)
+
+
+def defaults_among(
+    loaded: Sequence[ModelInstance], model: str, configured: Mapping[str, SamplingConfig]
+) -> ModelDefaults:
+    """Of a model whose instances are at hand: a list of all models would else search the fleet for each of them."""
     values: dict[str, float | int] = dict(USUAL)
-    values.update(_told(_own(model, fleet)))
+    values.update(_told(_own(loaded)))
     max_tokens: int | None = None
     for name in (EVERY_MODEL, model):
         said = configured.get(name)
         if said is not None:
             values.update({one: value for one in USUAL if (value := getattr(said, one)) is not None})
             max_tokens = max_tokens if said.max_tokens is None else said.max_tokens
-    context = max((one.context_tokens for one in _loaded(model, fleet)), default=0)
+    context = max((one.context_tokens for one in loaded), default=0)
     return ModelDefaults(values, max_tokens, context)
 
 
-def _own(model: str, fleet: FleetSnapshot) -> SamplingDefaults | None:
+def _own(loaded: Sequence[ModelInstance]) -> SamplingDefaults | None:
     """Every quantization of a model says the same; the first that is loaded and says anything is believed."""
-    return next((one.sampling for one in _loaded(model, fleet) if one.sampling is not None), None)
+    return next((one.sampling for one in loaded if one.sampling is not None), None)
 
 
 def _loaded(model: str, fleet: FleetSnapshot) -> Iterator[ModelInstance]:
