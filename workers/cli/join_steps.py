@@ -135,6 +135,7 @@ class JoinSteps:
         wish, flags = self._wish, self._flags
         counts = flags["context_tokens"] or 0, flags["slots"] or 0
         needs = [needs_of(self._engine, Path(one.path), *counts) for one in wish.named]
+        drafts_at = (flags["listen"] or "any free port") if flags["role"] == DRAFT_ROLE else ""
         plan = JoinPlan(
             address=wish.address,
             engine=self._engine,
@@ -146,7 +147,8 @@ class JoinSteps:
             waits_for_models=flags["wait_for_models"],
             needs_bytes=sum(needs),
             threads=self._threads(compute_cores(profile.hardware)),
-            benchmark=flags["benchmark"] or "full",
+            benchmark="off" if drafts_at else flags["benchmark"] or "full",
+            drafts_at=drafts_at,
             when=flags["when"] or "always",
             battery_price_s=self._battery_price_s() if has_battery() else 0.0,
             max_memory_bytes=flags["max_memory_bytes"] or 0,

@@ -33,6 +33,7 @@ class JoinPlan:
     max_disk_bytes: int = 0
     program: str = ""  # where this program lies, if the pasted line put it there
     auto_upgrade: bool = False
+    drafts_at: str = ""  # where it listens as a draft; empty: it serves requests
     unit: str = ""  # the file that starts it after a reboot; empty: nothing does
 
 
@@ -40,8 +41,8 @@ def plan_lines(plan: JoinPlan) -> list[tuple[str, str]]:
     """What to say: a word in front, and the rest."""
     starts = f"after every reboot, by {plan.unit}" if plan.unit else "nothing by itself: Ctrl-C ends it"
     return [
-        ("asks", f"{plan.address} for a certificate, then keeps a connection to each router; opens no port"),
-        ("serves", _serves(plan)),
+        ("asks", f"{plan.address} for a certificate, then keeps a connection to each router; {_opens(plan)}"),
+        ("drafts" if plan.drafts_at else "serves", _serves(plan)),
         ("memory", _memory(plan)),
         ("cores", _cores(plan)),
         ("keeps", f"{plan.home.state} (keys; logs: {plan.log})"),
@@ -53,6 +54,13 @@ def plan_lines(plan: JoinPlan) -> list[tuple[str, str]]:
         *([("becomes", "the version that the head hands out, by itself, streams first")] if plan.auto_upgrade else []),
         ("ends", "`allsorts pause` keeps it out for a while, `allsorts leave` takes all of this away"),
     ]
+
+
+def _opens(plan: JoinPlan) -> str:
+    """A draft is dialled by its targets; nobody else is."""
+    if not plan.drafts_at:
+        return "opens no port"
+    return f"listens on {plan.drafts_at} for workers that a router pairs it with, over mutual TLS"
 
 
 _WHEN = {
@@ -78,7 +86,8 @@ def _serves(plan: JoinPlan) -> str:
         return f"{also}what the fleet's operator has loaded of the files in {plan.home.models}"
     if not plan.models:
         return f"one of the models ({plan.engine.model_files or plan.engine.serves}) in {plan.home.models}"
-    return ", ".join(f"{name} from {path}" for name, path in plan.models)
+    what = ", ".join(f"{name} from {path}" for name, path in plan.models)
+    return f"{what}: proposes tokens to other workers, and answers no requests" if plan.drafts_at else what
 
 
 def _memory(plan: JoinPlan) -> str:
