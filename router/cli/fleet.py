@@ -125,6 +125,8 @@ def _row(worker: dict[str, Any], model: dict[str, Any], head: str) -> list[str]:
     state = worker["state"]
     if model.get("state") == "failed" or (state == "ready" and model.get("state") not in (None, "ready")):
         state = model["state"]
+    if state == "enrolled" and worker.get("takes_models") and not model:
+        state = "waits for models"
     style = _STATE_STYLES.get(state, "")
     shown = f"[{style}]{state}[/{style}]" if style else state
     if worker["cordoned"]:

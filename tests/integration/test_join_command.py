@@ -16,6 +16,7 @@ from router.domain.worker import WorkerState
 from tests.support.join_process import LEAVE, PAUSE, RESUME, ask, joining, ready, run_to_end
 from tests.support.plain_openai import ANSWER, plain_openai
 from tests.support.tls_pool import Head, head
+from tests.support.until import until_async
 from workers.joining import service_units
 
 
@@ -361,3 +362,20 @@ def test_a_unit_is_written_privately_and_removed_again(tmp_path: Path) -> None:
     assert unit.path.stat().st_mode & 0o077 == 0
     assert service_units.remove(unit)
     assert not service_units.remove(unit)
+
+
+async def test_a_machine_joins_with_nothing_and_waits_for_models(pool: Head, tmp_path: Path) -> None:
+    """It has no file, serves nothing, and stays; what it lets others have of it is told before and reported."""
+    models = tmp_path / "models"
+    models.mkdir()
+    waits = ("--wait-for-models", "--models", str(models), "--max-memory", "1GiB", "--node", "mac", "--no-benchmark")
+    line = (pool.enrol_address, "--token", await pool.token(), "--state-dir", str(tmp_path / "mac"), *waits)
+    async with joining(*line) as process:
+        await until_async(pool.membership.members, "it has joined", within_s=30)
+        (member,) = pool.membership.members()
+        assert member.profile.takes_models
+        assert member.profile.memory_limit_bytes == 2**30
+        assert (member.state, member.models) == (WorkerState.ENROLLED, {})
+        process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert f"what the fleet's operator has loaded of the files in {models}" in err.decode()

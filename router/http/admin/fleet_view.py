@@ -41,6 +41,8 @@ def _worker(view: WorkerView, now: float, names: Mapping[WorkerId, str], notes: 
         "hardware": _hardware(profile.hardware),
         "labels": dict(profile.labels),
         "role": DRAFT_ROLE if profile.draft_address else "serve",
+        "takes_models": profile.takes_models,
+        "memory_limit_bytes": profile.memory_limit_bytes,
         "models": [
             _model(instance, view.set_aside.get(instance.key), now) for instance in (*view.models, *view.drafts)
         ],

@@ -78,6 +78,8 @@ SCHEMAS: dict[str, Any] = {
                         "version": _TEXT,
                         "hardware": {"type": "object"},
                         "labels": _MAP,
+                        "takes_models": _FLAG,
+                        "memory_limit_bytes": _COUNT,
                         "models": _list(
                             _object(
                                 {

@@ -14,7 +14,7 @@ from loadtest.simulate.cases import Case, run_at
 from protos.contract.worker import Load
 from router.domain.ids import Tenant
 from router.domain.request import InferenceRequest, ModelRef
-from router.domain.snapshot import FleetSnapshot
+from router.domain.snapshot import FleetSnapshot, WantedModel
 from router.domain.worker import WorkerState
 from router.scheduling.admission.interfaces import Admitted, Decision
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
@@ -361,3 +361,41 @@ def test_what_has_left_the_queue_holds_no_prompt() -> None:
 
 class _Prompt(str):
     """Can be watched."""
+
+
+def test_a_request_for_a_model_that_is_brought_up_waits_until_its_deadline() -> None:
+    """Neither the pool's patience nor its longest wait end it; once somebody serves the model it goes there."""
+    asked = replace(request(1), deadline_at=100.0, model=replace(request(1).model, name="away"))
+    coming = replace(pool(), wanted={"away": WantedModel()})
+    gate = admission(patience_s=2.0, longest_wait_s=5.0)
+    gate.arrive(asked, 0.0)
+    for now in (0.0, 3.0, 10.0, 99.0):
+        assert gate.pump(coming, now) == []
+    (refused,) = shed(gate.pump(coming, 100.5))
+    assert refused.code == "deadline"
+    gate.arrive(replace(asked, request_id=request(2).request_id, deadline_at=200.0), 101.0)
+    assert [gate.pump(coming, now) for now in (101.0, 150.0)] == [[], []]
+    here = snapshot(worker("w", replace(instance(slots=SLOTS), model="away")), at=151.0)
+    assert len(sent(gate.pump(here, 151.0))) == 1
+
+
+def test_one_for_a_model_that_cannot_be_brought_up_is_refused_with_the_reason() -> None:
+    """After the patience that others have for a worker to come back: a machine may join meanwhile."""
+    asked = replace(request(1), model=replace(request(1).model, name="away"))
+    stuck = replace(pool(), wanted={"away": WantedModel(blocked="box: needs 9 GiB of 8")})
+    gate = admission(patience_s=2.0)
+    gate.arrive(asked, 0.0)
+    assert gate.pump(stuck, 0.0) == []
+    (refused,) = shed(gate.pump(stuck, 2.5))
+    assert "away cannot be brought up: box: needs 9 GiB of 8" in refused.reason
+
+
+def test_a_quantization_that_nobody_wants_is_not_waited_for() -> None:
+    """It is pinned, and the file names others."""
+    pinned = replace(request(1), model=replace(request(1).model, name="away", pinned="q2_k"))
+    for quantizations, waits in ((("q8_0",), False), (("q2_k",), True), ((), True)):
+        gate = admission(patience_s=2.0)
+        gate.arrive(pinned, 0.0)
+        assert gate.pump(replace(pool(), wanted={"away": WantedModel(quantizations=quantizations)}), 0.0) == []
+        later = gate.pump(replace(pool(), wanted={"away": WantedModel(quantizations=quantizations)}), 2.5)
+        assert (later == []) is waits
