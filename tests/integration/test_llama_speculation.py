@@ -1,6 +1,7 @@
 """Rule: proposals change how fast the real model answers, never what it says, whoever proposes and whatever."""
 
 import asyncio
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from protos.contract.request import ContinueFrom, Sampling
+from protos.contract.grammar import Grammar, GrammarKind
+from protos.contract.request import ContinueFrom, Job, Sampling
 from tests.contract.engines.rigs import Rig, Run
 from workers.engines.base import ModelSpec
+from workers.engines.llama_cpp.batching import Batching
 from workers.engines.llama_cpp.engine import LlamaCppEngine
+from workers.engines.llama_cpp.sequence import Sequence as Sequence_
 from workers.engines.table import make_engine
 from workers.speculation import speculator
 from workers.speculation.speculator import Counts
@@ -33,6 +37,7 @@ WAYS = {
         ignore_eos=True,
     ),
     "log-probabilities": Sampling(temperature=0.0, logprobs=True, top_logprobs=3, max_tokens=40, ignore_eos=True),
+    "bias": Sampling(temperature=0.0, logit_bias={1: -100.0, 28: 1.5, 30: 0.7}, max_tokens=60, ignore_eos=True),
     "stop": Sampling(temperature=0.0, stop=("pears, one", "Oslo"), max_tokens=60, ignore_eos=True),
     "until it ends": Sampling(temperature=0.0, max_tokens=80),
 }  # fmt: skip
@@ -133,6 +138,99 @@ async def test_hostile_proposals_cost_time_alone(model_files: dict[str, Path]) -
         await quick.stop()
     assert [said(run) for run in got] == [said(run) for run in expected]
     assert 0 < won.accepted < won.proposed
+
+
+def grammar_jobs(rig: Rig, kinds: Sequence[Grammar]) -> list[Job]:
+    way = Sampling(temperature=0.9, seed=8, max_tokens=48)
+    return [rig.job(ROWS, sampling=way, grammar=kind, return_token_ids=True) for kind in kinds]
+
+
+@pytest.mark.usefixtures("eager", "guessing")
+async def test_what_a_grammar_forbids_is_cut_before_it_is_verified(
+    model_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of proposals that are mostly wrong only what fits is verified, and each answer is the one without them."""
+    verified: list[tuple[int, int]] = []
+    take = Batching._take
+
+    def watched(self: Batching, sequence: Sequence_, row: int) -> None:
+        if sequence.draft:
+            verified.append((sequence.fitting(sequence.draft), len(sequence.draft)))
+        take(self, sequence, row)
+
+    kinds = [
+        Grammar(kind=GrammarKind.REGEX, text="(red, |green, |blue, ){12}end"),
+        Grammar(kind=GrammarKind.GBNF, text='root ::= ("one apple, two pears, " | "three plums, "){6}'),
+        Grammar(kind=GrammarKind.JSON_OBJECT),
+    ]
+    plain = Rig("llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"], speculate=False))
+    quick = Rig("llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"], speculate=True))
+    try:
+        await plain.start()
+        await quick.start()
+        expected = [await plain.run(job) for job in grammar_jobs(plain, kinds)]
+        monkeypatch.setattr(Batching, "_take", watched)
+        runs = [await quick.submit(job) for job in grammar_jobs(quick, kinds)]
+        await asyncio.gather(*(run.end() for run in runs))
+        won = counts(quick)
+    finally:
+        await plain.stop()
+        await quick.stop()
+    assert [said(run)[:2] for run in runs] == [said(run)[:2] for run in expected]
+    assert won.accepted > 0
+    assert verified
+    assert all(fits == length for fits, length in verified)
+
+
+@pytest.mark.usefixtures("eager")
+async def test_several_answers_to_one_question_are_each_their_own(model_files: dict[str, Path]) -> None:
+    """``n``: the same prompt with a seed each, beside one another, sharing what the prompt left in the cache."""
+    plain = Rig("llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"], speculate=False))
+    quick = Rig("llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"], speculate=True))
+    ways = [Sampling(temperature=0.7, seed=seed, max_tokens=24, ignore_eos=True) for seed in range(4)]
+    texts: list[list[str]] = []
+    try:
+        for rig in (plain, quick):
+            await rig.start()
+            runs = [await rig.submit(rig.job(LIST, sampling=way)) for way in ways]
+            await asyncio.gather(*(run.end() for run in runs))
+            texts.append([run.text for run in runs])
+        assert counts(quick).proposed > 0
+    finally:
+        await plain.stop()
+        await quick.stop()
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) > 1
+
+
+@pytest.mark.usefixtures("eager", "guessing")
+async def test_what_is_sampled_has_the_models_own_distribution(model_files: dict[str, Path]) -> None:
+    """With proposals that are mostly wrong, the likeliest token is drawn as often as its probabilities add up to.
+
+    Of 300 tokens, each with its row's own probability; one right engine in a thousand would be that far off, and the
+    seeds are fixed.
+    """
+    quick = Rig("llama.cpp", make_engine("llama.cpp"), spec(model_files["q8_0"], speculate=True))
+    drawn = expected = variance = 0.0
+    try:
+        await quick.start()
+        for start in range(0, 12, 4):
+            ways = [
+                Sampling(temperature=1.0, seed=seed, logprobs=True, top_logprobs=1, max_tokens=25, ignore_eos=True)
+                for seed in range(start, start + 4)
+            ]
+            runs = [await quick.submit(quick.job(LIST, sampling=way)) for way in ways]
+            await asyncio.gather(*(run.end() for run in runs))
+            for one in (one for run in runs for one in said(run)[2]):
+                (likeliest,) = one.top
+                chance = math.exp(likeliest.logprob)
+                drawn += one.token_id == likeliest.token_id
+                expected, variance = expected + chance, variance + chance * (1.0 - chance)
+        assert counts(quick).proposed > 40
+    finally:
+        await quick.stop()
+    assert variance > 20
+    assert abs(drawn - expected) < 3.3 * math.sqrt(variance)
 
 
 @pytest.mark.usefixtures("eager")

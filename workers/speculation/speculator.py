@@ -1,6 +1,6 @@
 """Speculation of one model's running sequences: look up in the text, ask a draft model, allot, judge. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from workers.speculation.draft_use import Asked, DraftUse
@@ -49,12 +49,18 @@ class Speculation:
     proposal: Proposal = NOTHING  # of its text
     draft: tuple[int, ...] = ()  # what the next step verifies
     drafted: bool = False  # that is a draft model's
+    fitting: Callable[[Sequence[int]], int] | None = None  # how many of some tokens its grammar lets come next
+
+    def cut(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """What of a proposal the answer's grammar does not forbid: the rest could not be accepted."""
+        return tokens if self.fitting is None or not tokens else tokens[: self.fitting(tokens)]
 
     def propose(self, most: int) -> None:
         """At most ``most`` tokens, from wherever the text agrees furthest back."""
         context = self.history.tokens
         own, other = self.history.propose(context, most), self.recent.propose(context, most)
-        self.proposal = other if other.match > own.match else own
+        found = other if other.match > own.match else own
+        self.proposal = Proposal(self.cut(found.tokens), found.match)
 
     def judge(self, said: Sequence[int]) -> None:
         """The step's tokens are there: they tell how good the proposal was, verified or not."""
@@ -207,9 +213,9 @@ class Speculator:
             found, self._waited_s = drafts.fetch([ask for _, ask in chosen])
             self._running = rows.plain
             for (one, _), tokens in zip(chosen, found, strict=True):
-                one.draft = tokens
+                one.draft = one.cut(tokens)
                 drafts.rounds += 1
-                drafts.proposed += len(tokens)
+                drafts.proposed += len(one.draft)
         newcomers = drafts.newcomers(asked)
         if newcomers and (chosen or drafts.fixed or self._would_pay(drafts, asked, rows)):
             drafts.introduce(newcomers)

@@ -1,5 +1,7 @@
 """One answer that is kept to a grammar: which tokens may come next."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher
@@ -32,6 +34,10 @@ class Constraint:
         """The answer goes on with this token; False when the grammar does not have it."""
         self._fresh = False
         return bool(self._matcher.consume_token(token))
+
+    def fitting(self, tokens: Sequence[int]) -> int:
+        """How many of these may come next, one after the other. The answer does not go on by it."""
+        return int(self._matcher.validate_tokens(list(tokens))) if tokens else 0
 
     def replay(self, tokens: list[int]) -> bool:
         """The answer began with these; False when the grammar does not have them."""

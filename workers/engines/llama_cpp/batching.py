@@ -179,6 +179,7 @@ class Batching:
                 sequence.speculation = self._speculator.begin(
                     sequence.tokens, sequence.job.cache_salt, sequence.draft_key
                 )
+                sequence.speculation.fitting = sequence.fitting
             self._running.append(sequence)
 
     def _speculate(self) -> float:

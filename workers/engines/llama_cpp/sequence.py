@@ -1,6 +1,7 @@
 """One running job inside the engine: how it is made ready, what is left to prefill, what was produced and shown."""
 
 import time
+from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 
 from protos.contract.request import EmbeddingInputs, Job
@@ -51,6 +52,12 @@ class Sequence:
     def draft(self) -> tuple[int, ...]:
         """Tokens that the next step verifies."""
         return self.speculation.draft if self.speculation is not None else ()
+
+    def fitting(self, tokens: Tokens[int]) -> int:
+        """How many of some proposed tokens its grammar lets come next; thoughts are free."""
+        if self.constraint is None or not self.speech.answering:
+            return len(tokens)
+        return self.constraint.fitting(tokens)
 
     @property
     def scores_prompt(self) -> bool:

@@ -33,7 +33,13 @@ from workers.engines.vllm.cache_mirror import CacheMirror
 from workers.engines.vllm.core_log import reason_in
 from workers.engines.vllm.launch import Launched
 from workers.engines.vllm.running import Running
-from workers.engines.vllm.sampling import output_of, sampling_parameters, scores_of, scoring_parameters
+from workers.engines.vllm.sampling import (
+    output_of,
+    refuse_beside_speculation,
+    sampling_parameters,
+    scores_of,
+    scoring_parameters,
+)
 from workers.engines.vllm.structured import COMPACT, structured_fields
 from workers.engines.vllm.vocabulary import Vocabulary
 
@@ -135,6 +141,8 @@ class VllmModel:
 
     def _prepare(self, job: Job) -> tuple[Prepared, Speech, dict[str, Any] | None]:
         """Count, and compile what the answer is kept to. Blocks; raises Refused."""
+        if self._options.speculate:
+            refuse_beside_speculation(job.sampling)
         prepared = self._prompts.prepare(job)
         channels = None if self._dialogue is None else self._dialogue.channels(job, prepared.text)
         sent = job.continue_from.text if job.continue_from is not None else ""

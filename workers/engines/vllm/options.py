@@ -1,16 +1,23 @@
 """What can be set when vLLM loads a model, and what vLLM is told. Pure."""
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
 from protos.contract.models.model_shape import ModelShape
-from workers.engines.base import ModelSpec
+from workers.engines.base import LoadError, ModelSpec
 from workers.engines.option_values import option_values
 
 DEFAULT_SLOTS = 64
 DEFAULT_CONTEXT_TOKENS = 8192
 CPU_STEP_TOKENS = 256
 """Tokens of one step on a CPU: an abort, and every other stream, waits for at most one step."""
+
+
+METHODS = ("ngram", "suffix", "draft_model")
+"""Of vLLM's own, those that need no weights trained for the target. ``suffix`` needs the package arctic-inference."""
+LOOKUP_MIN, LOOKUP_MAX = 3, 8
+"""Tokens that must agree before ``ngram`` proposes, as in the llama.cpp engine, and those that it looks for at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +40,37 @@ class Options:
     queue_limit: int = 256  # jobs that may wait inside vLLM
     trust_remote_code: bool = False
     chat_template: str = ""  # path of a Jinja file instead of the folder's own
+    speculate: str = ""  # vLLM's own method, one of METHODS; empty: none
+    draft_tokens: int = 4  # proposed in a round
+    draft_model: str = ""  # folder of a smaller model with the same tokenizer, for "draft_model"
 
 
 def options_of(spec: ModelSpec) -> Options:
     """Options from a spec; raises LoadError naming an unknown option and the nearest valid one."""
-    return option_values(Options, spec, "vllm", positive=("slots", "threads", "tensor_parallel", "kv_gib"))
+    positive = ("slots", "threads", "tensor_parallel", "kv_gib", "draft_tokens")
+    options = option_values(Options, spec, "vllm", positive=positive)
+    if options.speculate not in ("", *METHODS):
+        known = ", ".join(METHODS)
+        raise LoadError(f"vllm engine: option 'speculate' must be one of {known}, not {options.speculate!r}")
+    if options.speculate == "suffix" and importlib.util.find_spec("arctic_inference") is None:
+        raise LoadError('vllm engine: speculate = "suffix" needs the package arctic-inference, which is not installed')
+    if (options.speculate == "draft_model") != bool(options.draft_model):
+        raise LoadError("vllm engine: speculate = \"draft_model\" and the option 'draft_model', a folder, go together")
+    return options
+
+
+def speculation(options: Options) -> dict[str, Any] | None:
+    """VLLM's ``speculative_config``; None: it does not speculate."""
+    match options.speculate:
+        case "ngram":
+            lookup = {"prompt_lookup_min": LOOKUP_MIN, "prompt_lookup_max": LOOKUP_MAX}
+            return {"method": "ngram", "num_speculative_tokens": options.draft_tokens, **lookup}
+        case "suffix":
+            return {"method": "suffix", "num_speculative_tokens": options.draft_tokens}
+        case "draft_model":
+            named = {"method": "draft_model", "model": options.draft_model}
+            return {**named, "num_speculative_tokens": options.draft_tokens}
+    return None
 
 
 def context_of(options: Options, shape: ModelShape) -> int:
@@ -85,6 +118,8 @@ def engine_arguments(
     else:
         arguments["tensor_parallel_size"] = options.tensor_parallel
         arguments["gpu_memory_utilization"] = options.memory_share
+    if (speculates := speculation(options)) is not None:
+        arguments["speculative_config"] = speculates
     if events_at:
         arguments["kv_events_config"] = {
             "enable_kv_cache_events": True,

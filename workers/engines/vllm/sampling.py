@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from protos.contract.request import Sampling
-from protos.contract.stream import FinishReason, TokenLogprob, TopLogprob
+from protos.contract.stream import FinishReason, RefusalCode, TokenLogprob, TopLogprob
+from workers.engines.base import Refused
 from workers.engines.vllm.running import Output
 
 _REASONS = {
@@ -41,6 +42,14 @@ def sampling_parameters(
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
+
+
+def refuse_beside_speculation(sampling: Sampling) -> None:
+    """What vLLM (0.32.0) does not draw by while it speculates. Raises Refused, before any work."""
+    for name, given in (("logit_bias", bool(sampling.logit_bias)), ("min_p", sampling.min_p > 0.0)):
+        if given:
+            reason = f"vLLM takes no {name} on a worker whose option 'speculate' is set"
+            raise Refused(RefusalCode.UNSUPPORTED, reason, parameter=name)
 
 
 def scoring_parameters() -> Any:

@@ -27,6 +27,9 @@ class Statistics:
     last_prefills: int = 0
     prefix_queried: int = 0  # prompt tokens looked up in the prefix cache
     prefix_found: int = 0  # and found there
+    draft_rounds: int = 0  # of one sequence each
+    draft_proposed: int = 0
+    draft_accepted: int = 0
     stepped_at: float = 0.0  # monotonic, of the last step's output
 
     def record(self, scheduler: Any) -> None:
@@ -38,6 +41,7 @@ class Statistics:
         cache = scheduler.prefix_cache_stats
         self.prefix_queried += cache.queries
         self.prefix_found += cache.hits
+        accepted = self._drafts(scheduler.spec_decoding_stats)
         details = scheduler.iteration_details
         if details is None or details.is_dummy or not (details.num_ctx_tokens or details.num_generation_tokens):
             return
@@ -48,8 +52,18 @@ class Statistics:
         before, self.stepped_at = self.stepped_at, time.monotonic()
         self.last_batch, self.last_prefill = details.num_generation_requests, details.num_ctx_tokens
         self.last_prefills = details.num_ctx_requests
-        rate = details.num_generation_tokens / max(self.last_step_s, self.stepped_at - before, 1e-6)
+        said = details.num_generation_tokens if accepted is None else details.num_generation_requests + accepted
+        rate = said / max(self.last_step_s, self.stepped_at - before, 1e-6)
         self.tokens_per_s = RATE_WINDOW * self.tokens_per_s + (1 - RATE_WINDOW) * rate
+
+    def _drafts(self, round_: Any) -> int | None:
+        """Tokens accepted in this step; None: nothing was proposed."""
+        if round_ is None:
+            return None
+        self.draft_rounds += round_.num_drafts
+        self.draft_proposed += round_.num_draft_tokens
+        self.draft_accepted += round_.num_accepted_tokens
+        return int(round_.num_accepted_tokens)
 
     def figures(self, jobs: Iterable[Running]) -> Load:
         """The load now, with ``jobs`` those that have not ended."""
@@ -69,6 +83,9 @@ class Statistics:
             last_step_batch=self.last_batch,
             last_step_prefill_tokens=self.last_prefill,
             last_step_prefills=self.last_prefills,
+            draft_rounds=self.draft_rounds,
+            draft_proposed=self.draft_proposed,
+            draft_accepted=self.draft_accepted,
         )
 
 

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from protos.contract.models.model_shape import ModelShape
-from workers.engines.base import LoadError, ModelSpec
+from protos.contract.request import Sampling
+from protos.contract.stream import RefusalCode
+from workers.engines.base import LoadError, ModelSpec, Refused
 from workers.engines.vllm.options import activations, engine_arguments, environment, options_of
+from workers.engines.vllm.sampling import refuse_beside_speculation
 
 SHAPE = ModelShape(
     name="m", layers=80, hidden=8192, heads=64, kv_heads=8, head_dim_k=128, head_dim_v=128, feed_forward=28672,
@@ -89,3 +92,37 @@ def test_an_option_that_cannot_be_is_refused(options: dict[str, str | int], says
     """Naming the option, and the nearest valid one."""
     with pytest.raises(LoadError, match=says):
         options_of(ModelSpec(name="m", path=str(Path("m")), options=dict(options)))
+
+
+def test_vllm_speculates_where_it_is_told_to_and_by_the_method_it_is_told() -> None:
+    """Off by default: it has no governor."""
+    assert "speculative_config" not in told(True)
+    ngram = told(True, speculate="ngram", draft_tokens=3)["speculative_config"]
+    assert ngram == {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 3, "prompt_lookup_max": 8}
+    model = told(False, speculate="draft_model", draft_model="/models/small")["speculative_config"]
+    assert model == {"method": "draft_model", "model": "/models/small", "num_speculative_tokens": 4}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"speculate": "eagle9"}, "must be one of ngram, suffix, draft_model, not 'eagle9'"),
+        ({"speculate": "draft_model"}, "go together"),
+        ({"speculate": "ngram", "draft_model": "/models/small"}, "go together"),
+        ({"speculate": "ngram", "draft_tokens": 0}, "draft_tokens"),
+        ({"speculate": "suffix"}, "needs the package arctic-inference"),
+    ],
+)
+def test_a_method_that_cannot_be_is_one_line(options: dict[str, object], says: str) -> None:
+    """Before anything is started."""
+    with pytest.raises(LoadError, match=says):
+        told(True, **options)
+
+
+def test_what_vllm_does_not_draw_by_while_it_speculates_is_refused_by_name() -> None:
+    """Before any work; what it does is not."""
+    refuse_beside_speculation(Sampling(temperature=0.7, top_p=0.9, top_k=5, presence_penalty=1.0, seed=3))
+    for sampling, name in ((Sampling(min_p=0.1), "min_p"), (Sampling(logit_bias={5: 1.0}), "logit_bias")):
+        with pytest.raises(Refused) as refused:
+            refuse_beside_speculation(sampling)
+        assert (refused.value.code, refused.value.parameter) == (RefusalCode.UNSUPPORTED, name)

@@ -29,7 +29,9 @@ def running(position: int, tokens: int, expected: int = 40) -> Running:
     return one
 
 
-def said(waiting: int = 0, used: float = 0.5, hits: int = 0, **step: Any) -> SimpleNamespace:
+def said(
+    waiting: int = 0, used: float = 0.5, hits: int = 0, drafts: tuple[int, int, int] | None = None, **step: Any
+) -> SimpleNamespace:
     """One ``SchedulerStats``, as far as it is read."""
     details = SimpleNamespace(
         is_dummy=False, elapsed_ms=20.0, num_ctx_requests=0, num_ctx_tokens=0, num_generation_requests=0,
@@ -42,6 +44,9 @@ def said(waiting: int = 0, used: float = 0.5, hits: int = 0, **step: Any) -> Sim
         kv_cache_usage=used,
         prefix_cache_stats=SimpleNamespace(queries=100, hits=hits),
         iteration_details=details if step else None,
+        spec_decoding_stats=None
+        if drafts is None
+        else SimpleNamespace(num_drafts=drafts[0], num_draft_tokens=drafts[1], num_accepted_tokens=drafts[2]),
     )
 
 
@@ -82,3 +87,18 @@ def test_steps_that_did_nothing_are_no_steps() -> None:
     statistics.record(said(is_dummy=True, num_generation_tokens=4))
     statistics.record(said(num_generation_tokens=0))
     assert statistics.steps == 0
+
+
+def test_what_vllm_speculates_is_counted_since_the_start() -> None:
+    """Rounds, tokens proposed and accepted; the rate counts tokens that were said, not rows that were computed."""
+    statistics = Statistics()
+    for _ in range(3):
+        statistics.record(said(drafts=(2, 8, 3), num_generation_requests=2, num_generation_tokens=10))
+    statistics.record(said(num_generation_requests=2, num_generation_tokens=2))
+    load = statistics.figures([])
+    assert (load.draft_rounds, load.draft_proposed, load.draft_accepted) == (6, 24, 9)
+    without = Statistics()
+    without.record(said(num_generation_requests=2, num_generation_tokens=10))
+    with_it = Statistics()
+    with_it.record(said(drafts=(2, 8, 3), num_generation_requests=2, num_generation_tokens=10))
+    assert with_it.tokens_per_s == pytest.approx(without.tokens_per_s / 2, rel=0.2)
