@@ -30,8 +30,8 @@ from workers.engines.base import EngineError, ModelSpec, StepResult
 from workers.files.model_files import ModelFiles
 from workers.serving.availability import Availability
 from workers.serving.control_commands import ControlCommands
-from workers.serving.draft_door import DraftDoor
-from workers.serving.draft_links import DraftLinks
+from workers.serving.drafting.door import DraftDoor
+from workers.serving.drafting.links import DraftLinks
 from workers.serving.engine_host import EngineHost
 from workers.serving.fleet_identity import FleetIdentity
 from workers.serving.job_table import JobTable

@@ -93,10 +93,11 @@ class DraftLinks:
             if not self._assigned:
                 self._work.clear()
                 continue
-            self._tell(loop.time())
+            self.tell(loop.time())
             await asyncio.sleep(REPORT_EVERY_S)
 
-    def _tell(self, now: float) -> None:
+    def tell(self, now: float) -> None:
+        """What there is to say at ``now``, monotonic seconds."""
         for report in (*self._engine.engine.draft_reports(), *self._refused.values()):
             key = report.model, report.quantization
             at, before = self._said.get(key, (float("-inf"), None))
