@@ -1,7 +1,8 @@
 """``make test-clients``: a pool as ``make up`` starts it, every client against it, and a table client by feature.
 
 Run with the router's own interpreter; ``--python`` is that of the clients' environment. Figures go to ``--out`` under
-``rows``, beside whatever else stands there. The exit status is that of the worst cell.
+``rows``, beside whatever else stands there; rows of clients that are not asked now stay. The exit
+status is that of the worst cell.
 """
 
 import argparse
@@ -132,7 +133,9 @@ def _run(name: str, python: str, proxy: str, url: str, folder: Path) -> list[Row
 def _write(out: Path, rows: list[Row]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(out.read_text()) if out.exists() else {}
-    kept["rows"] = [{"client": row.client, "feature": row.feature, "verdict": row.verdict} for row in rows]
+    now = {row.client for row in rows}
+    others = [row for row in kept.get("rows", ()) if row["client"] not in now]
+    kept["rows"] = others + [{"client": row.client, "feature": row.feature, "verdict": row.verdict} for row in rows]
     out.write_text(json.dumps(kept, indent=1))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -117,6 +118,34 @@ def test_a_sound_model_beside_broken_ones_answers(crowd: OnePool) -> None:
     """Nothing of the others' failures touches it, not even a core process that died."""
     reply = crowd.chat("sound", words="What is the capital of France?", max_tokens=16)
     assert "Paris" in reply.json()["choices"][0]["message"]["content"]
+
+
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}}, "required": ["name"]}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"temperature": 0, "max_tokens": 24},
+        {"temperature": 1, "seed": 7, "max_tokens": 24},
+        {"temperature": 1, "seed": 7, "max_tokens": 40, "response_format": {
+            "type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}},
+    ],
+)  # fmt: skip
+def test_streamed_and_whole_say_the_same(more: dict[str, Any], crowd: OnePool) -> None:
+    """Alone on the engine, token by token or at once: text, finish reason and counts."""
+    body = {"model": "sound", "messages": [{"role": "user", "content": "Name a colour."}], **more}
+    url = f"{crowd.url}/v1/chat/completions"
+    whole = httpx.post(url, json=body, timeout=60).json()
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    with httpx.stream("POST", url, json={**body, **options}, timeout=60) as reply:
+        data = [line.removeprefix("data: ") for line in reply.iter_lines() if line.startswith("data: {")]
+    events = [json.loads(one) for one in data]
+    reasons = [one["choices"][0]["finish_reason"] for one in events if one["choices"]]
+    assert text_of(events) == whole["choices"][0]["message"]["content"] != ""
+    assert [one for one in reasons if one] == [whole["choices"][0]["finish_reason"]]
+    counted = ("prompt_tokens", "completion_tokens", "total_tokens")
+    assert [events[-1]["usage"][one] for one in counted] == [whole["usage"][one] for one in counted]
 
 
 def test_memory_that_cannot_be_had_is_one_line(pool: OnePool, awq_folder: Path) -> None:
