@@ -32,6 +32,7 @@ from workers.engines.vllm.cache_events import CacheEvents
 from workers.engines.vllm.cache_mirror import CacheMirror
 from workers.engines.vllm.core_log import reason_in
 from workers.engines.vllm.launch import Launched
+from workers.engines.vllm.pictures import pictures_of, sees
 from workers.engines.vllm.running import Running
 from workers.engines.vllm.sampling import (
     output_of,
@@ -113,7 +114,7 @@ class VllmModel:
 
     async def submit(self, job: Job) -> Accepted:
         """Count, then hand the job to vLLM. Raises Refused."""
-        prepared, speech, structured = await asyncio.to_thread(self._prepare, job)
+        prepared, speech, structured, pictures = await asyncio.to_thread(self._prepare, job)
         waiting = self.figures.waiting
         if waiting >= self._options.queue_limit:
             raise Refused(RefusalCode.BUSY, f"{waiting} requests wait here already; the limit is reached")
@@ -125,12 +126,13 @@ class VllmModel:
             ends=self._ends,
             speech=speech,
             structured=structured,
+            pictures=pictures,
             echo=echo_of(
                 replace(job.sampling, logprobs=False), prepared.prompt, self._vocabulary.start_token, self._piece
             ),
             engine_id=f"{job.request_id}-{job.attempt}-{self._number}",
         )
-        if self._events is not None:
+        if self._events is not None and not pictures:
             self._mirror.prompt(prepared.tokens, job.block_hashes, _text_bytes(job), TEXT_BLOCK_BYTES)
         self._running[running.key] = running
         running.task = asyncio.create_task(self._run(running), name=f"vllm {job.request_id}")
@@ -139,10 +141,11 @@ class VllmModel:
     def _piece(self, token: int) -> bytes:
         return self._marks.get(token) or self._vocabulary.piece(token)
 
-    def _prepare(self, job: Job) -> tuple[Prepared, Speech, dict[str, Any] | None]:
+    def _prepare(self, job: Job) -> tuple[Prepared, Speech, dict[str, Any] | None, list[Any]]:
         """Count, and compile what the answer is kept to. Blocks; raises Refused."""
         if self._options.speculate:
             refuse_beside_speculation(job.sampling)
+        pictures = pictures_of(job) if self.loaded.capabilities.vision else []
         prepared = self._prompts.prepare(job)
         channels = None if self._dialogue is None else self._dialogue.channels(job, prepared.text)
         sent = job.continue_from.text if job.continue_from is not None else ""
@@ -151,7 +154,7 @@ class VllmModel:
             reason = "vLLM cannot go on within an answer that is kept to a grammar"
             raise Refused(RefusalCode.UNSUPPORTED, reason, parameter="response_format")
         structured = None if kept is None else structured_fields(kept[0], self._grammars)
-        return prepared, Speech(job.sampling.stop, channels, sent), structured
+        return prepared, Speech(job.sampling.stop, channels, sent), structured, pictures
 
     async def _run(self, running: Running) -> None:
         job = running.job
@@ -174,15 +177,20 @@ class VllmModel:
             self._end(running, FinishReason.LENGTH)
             return
         parameters = sampling_parameters(sampling, budget, self._ends, running.structured)
-        salt = running.job.cache_salt
+        prompt: dict[str, Any] = {"prompt_token_ids": running.prepared.tokens}
+        if running.job.cache_salt:
+            prompt["cache_salt"] = running.job.cache_salt
+        if running.pictures:
+            prompt["multi_modal_data"] = {"image": running.pictures}
         results = self._llm.generate(
-            {"prompt_token_ids": running.prepared.tokens, **({"cache_salt": salt} if salt else {})},
+            prompt,
             parameters,
             running.engine_id,
             priority=0,
         )
         async with contextlib.aclosing(results):
             async for result in results:
+                running.prompt_was(result.prompt_token_ids or ())
                 output = output_of(result, self._vocabulary.piece, running.job.sampling.top_logprobs)
                 delta = running.feed(output)
                 if delta.token_count or delta.text or delta.finish_reason is not None:
@@ -298,6 +306,7 @@ def loaded_model(launched: Launched, vocabulary: Vocabulary) -> ModelInstance:
             seed=True,
             can_load=True,
             publishes_cache=bool(launched.events_at),
+            vision=sees(launched.llm),
             grammars=tuple(GrammarKind),
         ),
         kv_capacity_tokens=int(cache.num_gpu_blocks or 0) * int(cache.block_size or 1),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from protos.contract.request import Job
@@ -37,6 +37,7 @@ class Running:
     ended: bool = False
     task: asyncio.Task[None] | None = None
     speech: Speech
+    pictures: list[Any] = field(default_factory=list)  # of its messages, decoded
     structured: dict[str, Any] | None = None  # what vLLM keeps it to
     echo: Echo | None = None  # its prompt, to be repeated
 
@@ -44,6 +45,12 @@ class Running:
     def key(self) -> tuple[str, int]:
         """Request id and attempt."""
         return self.job.request_id, self.job.attempt
+
+    def prompt_was(self, tokens: Sequence[int]) -> None:
+        """The prompt as vLLM read it: an image is one token until then."""
+        sent = len(self.prepared.sent)
+        if self.pictures and tokens:
+            self.prepared = replace(self.prepared, prompt=list(tokens[: len(tokens) - sent]))
 
     @property
     def expected_remaining(self) -> int:
