@@ -33,6 +33,9 @@ AGREEMENT = 10
 AHEAD_WORTH = 0.2
 """The draft goes on while the target verifies, where that is right this often at least."""
 
+LATEST = 2.0
+"""Times a round's patience, after which the draft need not go on with it: a little late still shows how late it is."""
+
 MAX_REFUSALS = 3
 """Of one sequence; then it goes without."""
 
@@ -115,7 +118,7 @@ class RemoteDrafter:
         with self._changed:
             if not self._open or not self.pace.may_ask(now) or self._is_silent(now):
                 return [()] * len(asks)
-            contexts = [context for ask in asks if (context := self._context(ask, now)) is not None]
+            contexts = [context for ask in asks if (context := self._context(ask, now, wait_s)) is not None]
             lacking = [
                 one for ask in asks
                 if ask.length > 0 and (one := self._sequences[ask.key]).asked_at and len(one.chain.hand) < ask.length
@@ -178,7 +181,7 @@ class RemoteDrafter:
         one = self._sequences.get(ask.key)
         return tuple(one.chain.hand[: ask.length]) if one is not None and ask.length > 0 else ()
 
-    def _context(self, ask: Ask, now: float) -> DraftContext | None:
+    def _context(self, ask: Ask, now: float, wait_s: float) -> DraftContext | None:
         """What is told and asked of one sequence."""
         if ask.length <= 0:
             return None
@@ -204,6 +207,7 @@ class RemoteDrafter:
             position=one.chain.told,
             token_ids=tuple(ask.tokens[told:]),
             draft_length=ask.length,
+            deadline_s=LATEST * wait_s,
             tokenizer_fingerprint=self.link.tokenizer_fingerprint if first else "",
             model=self.link.model if first else "",
             quantization=self.link.quantization if first else "",

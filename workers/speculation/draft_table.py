@@ -69,11 +69,12 @@ class Rows:
 
 
 class DraftTable:
-    """``slots``: sequences that there is memory for; ``context_tokens``: of each."""
+    """``slots``: sequences there is memory for; ``context_tokens``: of each; ``vocab_size``: token ids are below."""
 
-    def __init__(self, slots: int, context_tokens: int) -> None:
+    def __init__(self, slots: int, context_tokens: int, vocab_size: int) -> None:
         self._free = list(range(slots - 1, -1, -1))
         self._context_tokens = context_tokens
+        self._vocab_size = vocab_size
         self._table: OrderedDict[Key, Drafted] = OrderedDict()  # the one asked longest ago first
         self.cut: list[tuple[int, int]] = []  # slot, and how much of its memory still holds; for the model's owner
 
@@ -93,6 +94,9 @@ class DraftTable:
         if context.position - len(context.token_ids) != known:
             self._forget(key)
             return f"the text ends at {known} here, and this goes on at {context.position - len(context.token_ids)}"
+        if any(token >= self._vocab_size for token in context.token_ids):
+            self._forget(key)
+            return f"this draft's vocabulary has {self._vocab_size} tokens"
         if context.position == 0:
             return "there is nothing to go on from"
         if context.position + context.draft_length >= self._context_tokens:

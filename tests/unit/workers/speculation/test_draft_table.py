@@ -12,6 +12,9 @@ from workers.speculation.draft_table import IDLE_S, DraftTable
 NOBODY_ENDS: frozenset[int] = frozenset()
 
 
+VOCABULARY = 20
+
+
 def context(request: str, text: list[int], told: int, length: int = 3, **more: int) -> DraftContext:
     return DraftContext(
         request_id=request, epoch=more.pop("epoch", 1), position=len(text), token_ids=tuple(text[told:]),
@@ -23,7 +26,7 @@ class Toy:
     """A model whose next token follows from the last two; its memory is checked at every step."""
 
     def __init__(self, slots: int, context_tokens: int = 1000, budget: int = 5) -> None:
-        self.table = DraftTable(slots, context_tokens)
+        self.table = DraftTable(slots, context_tokens, VOCABULARY)
         self.memory: dict[int, list[int]] = {slot: [] for slot in range(slots)}
         self.budget = budget
 
@@ -97,6 +100,15 @@ def test_a_text_with_a_hole_is_refused_and_forgotten() -> None:
     assert "goes on at 5" in toy.table.tell("t", context("r", [1] * 7, 5), 0.0)
     assert len(toy.table) == 0
     assert not toy.table.tell("t", context("r", [1] * 7, 0), 0.0)
+
+
+def test_a_token_that_the_model_does_not_have_is_refused_before_it_is_computed() -> None:
+    """It would end the model's thread, and with it everybody's draft."""
+    toy = Toy(1)
+    for text in ([1, VOCABULARY], [2**32 - 1]):
+        assert "vocabulary" in toy.table.tell("t", context("r", text, 0), 0.0)
+    assert len(toy.table) == 0
+    assert toy.run() == []
 
 
 def test_room_is_bounded_and_goes_to_who_asks() -> None:

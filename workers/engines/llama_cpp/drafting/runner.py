@@ -30,7 +30,7 @@ class DraftModel:
     """A model and the table of its sequences, stepped by whoever holds it."""
 
     def __init__(self, model: NativeModel, options: Options) -> None:
-        self.table = DraftTable(options.slots, options.context_tokens)
+        self.table = DraftTable(options.slots, options.context_tokens, model.vocab_size)
         self.steps = 0
         self._model = model
         self._budget = options.prefill_tokens
