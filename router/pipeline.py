@@ -106,10 +106,11 @@ class Pipeline:
     async def _first_event(self, state: RequestState, attempt: Attempt) -> AttemptEvent:
         """What the worker answers; keeps output that arrived together with it."""
         deadline = min(self._clock.now() + self._config.accept_deadline_s, state.request.deadline_at)
-        events: list[AttemptEvent] = []
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline - self._clock.now())):
-                events = await attempt.drain()
+        timer = asyncio.get_running_loop().call_later(max(0.0, deadline - self._clock.now()), attempt.expire)
+        try:
+            events = await attempt.drain()
+        finally:
+            timer.cancel()
         if not events:
             if self._clock.now() >= state.request.deadline_at:
                 raise DeadlineExceeded(f"{attempt.placed.node} did not accept the request within its deadline")

@@ -56,6 +56,9 @@ class Sender:
             account=account,
             conditional=send.max_queued_prefill_tokens > 0,
         )
+        sampling = request.sampling
+        if sampling.max_tokens != told:
+            sampling = replace(sampling, max_tokens=told)
         now = self._clock.now()
         chat = request.kind is RequestKind.CHAT
         job = Job(
@@ -69,7 +72,7 @@ class Sender:
             tooling=request.tooling,
             grammar=request.grammar,
             template_arguments=request.template_arguments,
-            sampling=replace(request.sampling, max_tokens=told),
+            sampling=sampling,
             block_hashes=request.block_hashes,
             cache_salt=request.cache_salt,
             expected_output_tokens=request.expected_output_tokens,

@@ -25,7 +25,15 @@ MAX_ENTRIES = 32_768
 
 
 def parts_of(event: pb.WorkerEvent) -> Iterator[pb.WorkerEvent]:
-    """The event, or events that together say the same. Raises OutOfBounds for a delta that is too much at once."""
+    """The event and those that follow it, each whole or as events that together say the same. Raises OutOfBounds for a
+    delta that is too much at once.
+    """
+    yield from _parts(event)
+    for one in event.following:
+        yield from _parts(one)
+
+
+def _parts(event: pb.WorkerEvent) -> Iterator[pb.WorkerEvent]:
     if event.ByteSize() <= WHOLE_BYTES:
         yield event
         return

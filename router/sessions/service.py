@@ -12,12 +12,18 @@ from google.protobuf.message import DecodeError
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
-from protos.contract.codec.commands import encode_command
+from protos.contract.codec.commands import add_following, encode_command
 from protos.contract.codec.events import decode_event
 from protos.contract.commands import Dismiss, Generate, RouterCommand, Welcome
 from protos.contract.events import Hello
 from protos.contract.ids import WorkerId
-from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, agreed_version, own_version
+from protos.contract.joining.versions import (
+    JOINED_SINCE,
+    OLDEST_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    agreed_version,
+    own_version,
+)
 from protos.contract.validation import OutOfBounds
 from protos.contract.worker import Replica
 from router.config import FleetConfig
@@ -195,6 +201,7 @@ class FleetService(pb_grpc.FleetServicer):
             )
         session = WorkerSession(session_id=next(self._ids), worker_id=admitted.worker_id, clock=self._clock)
         session.valid_until = self._valid_until(certificate_end(context))
+        session.joins = version >= JOINED_SINCE
         profile = _profile(hello, admitted)
         member = await self._join(session, profile, hello, admitted)
         if hello.load is not None:
@@ -354,19 +361,21 @@ def _profile(hello: Hello, admitted: Admitted) -> WorkerProfile:
 async def _write(session: WorkerSession, context: Any, writing: asyncio.Lock) -> None:
     while True:
         for sequence, command in await session.next_commands():
-            if _large(command):  # copying megabytes several times over is no work for the loop
+            if not _small(command):  # copying megabytes several times over is no work for the loop
                 message = await asyncio.to_thread(encode_command, command, sequence)
             else:
                 message = encode_command(command, sequence)
+            if session.joins:
+                add_following(message, session.taken_while(_small))
             async with writing:
                 await context.write(message)
 
 
-def _large(command: RouterCommand) -> bool:
+def _small(command: RouterCommand) -> bool:
     if not isinstance(command, Generate):
-        return False
+        return True
     job = command.job
-    return len(job.prompt) + sum(len(message.content) for message in job.messages) > LARGE_PROMPT
+    return len(job.prompt) + sum(len(message.content) for message in job.messages) <= LARGE_PROMPT
 
 
 async def _let_finish(writing: asyncio.Lock) -> None:

@@ -7,7 +7,7 @@ watchdog measures silence, round trips and engine progress: an engine can hang u
 import asyncio
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -36,6 +36,7 @@ class WorkerSession:
         self.progress_at = clock.now()
         self.longest_step_s = 0.0  # lately: it fades with each load report
         self.valid_until = math.inf  # monotonic second at which the certificate it stands on ends
+        self.joins = False  # the worker reads commands that follow others
         self._clock = clock
         self._sequence = 0
         self._outbox: deque[tuple[int, RouterCommand]] = deque()
@@ -67,6 +68,11 @@ class WorkerSession:
 
     def _taken(self) -> Iterator[tuple[int, RouterCommand]]:
         while self._outbox:
+            yield self._outbox.popleft()
+
+    def taken_while(self, goes: Callable[[RouterCommand], bool]) -> Iterator[tuple[int, RouterCommand]]:
+        """What is queued, up to the first command that does not go."""
+        while self._outbox and goes(self._outbox[0][1]):
             yield self._outbox.popleft()
 
     def ping(self) -> None:

@@ -6,6 +6,7 @@ bound the session is given up (``OutboxFull``) and the router hears that its ses
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from protos.contract.events import WorkerEvent
@@ -119,6 +120,13 @@ class Outbox:
         slot.parts.append(delta)
         slot.size_bytes += size
         self._size_bytes += size
+
+    def take_all(self, kind: type[WorkerEvent]) -> Iterator[WorkerEvent]:
+        """The next messages, as long as they are events of this kind."""
+        while self._items and isinstance(self._items[0], kind):
+            event = self._items.popleft()
+            assert not isinstance(event, _Slot)
+            yield event
 
     def take(self) -> WorkerEvent | Batch | None:
         """The next message: an event, or all deltas up to the next event or the message size. None: empty."""

@@ -5,6 +5,7 @@ import contextlib
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
 import grpc
@@ -15,8 +16,8 @@ from protos.contract.codec.events import encode_event, encode_step
 from protos.contract.commands import Dismiss, Ping, RouterCommand, Welcome
 from protos.contract.events import DraftReport, FetchProgress, FilesHeld, Hello, Pong, WorkerEvent
 from protos.contract.ids import WorkerId
-from protos.contract.joining.versions import COLUMNS_SINCE, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
-from protos.contract.stream import Delta, Refusal
+from protos.contract.joining.versions import JOINED_SINCE, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from protos.contract.stream import Accepted, Delta, Refusal
 from protos.contract.worker import Load, ModelInstance, Profile
 from workers.session.channel import Dial, InsecureAddress, SessionCall
 from workers.session.load_pacer import LoadPacer
@@ -26,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 SINCE: Mapping[type, int] = {FilesHeld: 2, FetchProgress: 2, DraftReport: 2}
 """The version of the protocol from which on a router knows an event; to an older one it is not sent."""
+
+MOST_TOGETHER = 64
+"""Events in one message."""
 
 NOT_KNOWN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
 """Status codes with which a router says that it does not know this worker (any more)."""
@@ -112,7 +116,7 @@ class Session:
             owner.load_figures, interval_s=self._limits.load_interval_s, heartbeat_s=self._limits.heartbeat_s
         )
         self._welcomed = False
-        self._columns = False  # the router reads steps in columns
+        self._joins = False  # the router reads steps in columns, and events that others follow
         self._writing = False
         self._leaving = False
         self._drop_reason = ""
@@ -177,7 +181,7 @@ class Session:
         """
         delay_s = self._limits.backoff_first_s
         while True:
-            self._welcomed = self._columns = False
+            self._welcomed = self._joins = False
             self._drop_reason = ""
             log.debug("session.started", router=self.address)
             try:
@@ -251,9 +255,10 @@ class Session:
         async with asyncio.timeout(self._limits.dial_timeout_s):
             message = await call.read()
         while message is not grpc.aio.EOF:
-            self._load.saw(message.sequence)
-            if not self._receive(decode_command(message)):
-                return self._drop_reason
+            for one in (message, *message.following):
+                self._load.saw(one.sequence)
+                if not self._receive(decode_command(one)):
+                    return self._drop_reason
             if writer.done() and not writer.cancelled() and writer.exception() is not None:
                 return f"writing failed: {writer.exception()}"
             message = await call.read()
@@ -269,7 +274,7 @@ class Session:
                 self._version = command.protocol_version
                 self._load.ask_for(command.load_interval_s)
                 self._welcomed = True
-                self._columns = command.protocol_version >= COLUMNS_SINCE
+                self._joins = command.protocol_version >= JOINED_SINCE
                 log.info("session.opened", router=self.address, replica=command.replica_id, node=command.node)
                 self._owner.on_welcome(self, command)
             case Dismiss():
@@ -291,11 +296,11 @@ class Session:
                 self._wake.clear()
                 item = outbox.take()
                 if isinstance(item, Batch):
-                    await self._write(call, encode_step(item.deltas, self._due_load(), columns=self._columns))
+                    await self._write(call, encode_step(item.deltas, self._due_load(), columns=self._joins))
                 elif item is not None:
                     if isinstance(item, Refusal):
                         item = replace(item, load=self._load.report())
-                    await self._write(call, encode_event(item))
+                    await self._write(call, encode_event(item, self._accepted_with(item, outbox)))
                 elif (load := self._due_load()) is not None:
                     await self._write(call, encode_step((), load))
                 elif self._leaving:
@@ -310,6 +315,12 @@ class Session:
         except Exception as error:
             self.drop(f"writing failed: {type(error).__name__}: {error}")  # the reader would wait for ever
             raise
+
+    def _accepted_with(self, item: WorkerEvent, outbox: Outbox) -> list[WorkerEvent]:
+        """Acceptances come in crowds, as requests do: those that wait behind one go out with it."""
+        if not self._joins or not isinstance(item, Accepted):
+            return []
+        return list(islice(outbox.take_all(Accepted), MOST_TOGETHER))
 
     async def _write(self, call: SessionCall, message: object) -> None:
         self._writing = True

@@ -940,6 +940,7 @@ class WorkerEvent(_message.Message):
     DRAFT_FIELD_NUMBER: _builtins.int
     FILES_HELD_FIELD_NUMBER: _builtins.int
     FETCH_PROGRESS_FIELD_NUMBER: _builtins.int
+    FOLLOWING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -970,6 +971,10 @@ class WorkerEvent(_message.Message):
     def fetch_progress(self) -> Global___FetchProgress:
         """since protocol 2"""
 
+    @_builtins.property
+    def following(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerEvent]:
+        """since protocol 2: what was ready together with it, in order"""
+
     def __init__(
         self,
         *,
@@ -986,10 +991,11 @@ class WorkerEvent(_message.Message):
         draft: Global___DraftReport | None = ...,
         files_held: Global___FilesHeld | None = ...,
         fetch_progress: Global___FetchProgress | None = ...,
+        following: _abc.Iterable[Global___WorkerEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "draft", b"draft", "event", b"event", "fetch_progress", b"fetch_progress", "files_held", b"files_held", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "draft", b"draft", "event", b"event", "fetch_progress", b"fetch_progress", "files_held", b"files_held", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cache", b"cache", "draft", b"draft", "event", b"event", "fetch_progress", b"fetch_progress", "files_held", b"files_held", "following", b"following", "hello", b"hello", "leaving", b"leaving", "model_progress", b"model_progress", "pong", b"pong", "refusal", b"refusal", "returned", b"returned", "score", b"score", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "step", "model_progress", "cache", "leaving", "refusal", "score", "accepted", "returned", "pong", "draft", "files_held", "fetch_progress"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
@@ -1878,6 +1884,7 @@ class RouterCommand(_message.Message):
     SEND_FILE_FIELD_NUMBER: _builtins.int
     FETCH_MODEL_FIELD_NUMBER: _builtins.int
     REMOVE_MODEL_FIELD_NUMBER: _builtins.int
+    FOLLOWING_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """grows by one per command of this session; echoed in Load.last_command"""
     @_builtins.property
@@ -1918,6 +1925,10 @@ class RouterCommand(_message.Message):
     def remove_model(self) -> Global___RemoveModel:
         """since protocol 2"""
 
+    @_builtins.property
+    def following(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouterCommand]:
+        """since protocol 2: what was ready together with it, in order"""
+
     def __init__(
         self,
         *,
@@ -1938,10 +1949,11 @@ class RouterCommand(_message.Message):
         send_file: Global___SendFile | None = ...,
         fetch_model: Global___FetchModel | None = ...,
         remove_model: Global___RemoveModel | None = ...,
+        following: _abc.Iterable[Global___RouterCommand] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "draft_targets", b"draft_targets", "drain", b"drain", "fetch_model", b"fetch_model", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "remove_model", b"remove_model", "replicas", b"replicas", "score", b"score", "send_file", b"send_file", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "draft_targets", b"draft_targets", "drain", b"drain", "fetch_model", b"fetch_model", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "remove_model", b"remove_model", "replicas", b"replicas", "score", b"score", "send_file", b"send_file", "sequence", b"sequence", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "assign_draft", b"assign_draft", "command", b"command", "dismiss", b"dismiss", "draft_targets", b"draft_targets", "drain", b"drain", "fetch_model", b"fetch_model", "following", b"following", "generate", b"generate", "load_model", b"load_model", "ping", b"ping", "remove_model", b"remove_model", "replicas", b"replicas", "score", b"score", "send_file", b"send_file", "sequence", b"sequence", "undrain", b"undrain", "unload_model", b"unload_model", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "generate", "abort", "score", "load_model", "unload_model", "drain", "undrain", "assign_draft", "replicas", "ping", "dismiss", "draft_targets", "send_file", "fetch_model", "remove_model"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015

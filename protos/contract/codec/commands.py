@@ -1,5 +1,6 @@
 """Router to worker: every command on the wire, and back."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from protos.allsorts.v1 import fleet_pb2 as pb
@@ -28,6 +29,10 @@ from protos.contract.commands import (
     Welcome,
 )
 from protos.contract.request import ContinueFrom, Job, Sampling
+
+MOST_TOGETHER = 64
+TOGETHER_BYTES = 64 * 1024
+"""Commands that follow one in its message; and the size from which it is full."""
 
 
 def _off(content: dict[str, Any]) -> None:
@@ -108,6 +113,23 @@ def encode_command(command: RouterCommand, sequence: int) -> pb.RouterCommand:
     """Any command but Unknown, as the ``sequence``-th of its session."""
     name, record = _KINDS[type(command)]
     return pb.RouterCommand(**{"sequence": sequence, name: record.encode(command)})
+
+
+def add_following(message: pb.RouterCommand, commands: Iterator[tuple[int, RouterCommand]]) -> None:
+    """Into one message what is ready together, each a write saved: up to ``MOST_TOGETHER`` commands, and about as many
+    bytes as ``TOGETHER_BYTES``. ``commands`` is left at the first that does not go with it.
+    """
+    size = message.ByteSize()
+    for _ in range(MOST_TOGETHER):
+        if size >= TOGETHER_BYTES:
+            return
+        following = next(commands, None)
+        if following is None:
+            return
+        sequence, command = following
+        one = message.following.add()
+        one.MergeFrom(encode_command(command, sequence))
+        size += one.ByteSize()
 
 
 def decode_command(message: pb.RouterCommand) -> RouterCommand:

@@ -107,12 +107,15 @@ def _sorted_out(deltas: Iterable[Delta]) -> tuple[list[Delta], list[Delta]]:
     return plain, others
 
 
-def encode_event(event: WorkerEvent) -> pb.WorkerEvent:
-    """Any event."""
+def encode_event(event: WorkerEvent, following: Iterable[WorkerEvent] = ()) -> pb.WorkerEvent:
+    """Any event; ``following``: others that go with it, to a router that reads them."""
     if isinstance(event, Step):
         return encode_step(event.deltas, event.load)
     name, record = _KINDS[type(event)]
-    return pb.WorkerEvent(**{name: record.encode(event)})
+    message = pb.WorkerEvent(**{name: record.encode(event)})
+    if following:
+        message.following.extend([encode_event(one) for one in following])
+    return message
 
 
 def decode_event(message: pb.WorkerEvent, received_at: float) -> WorkerEvent:

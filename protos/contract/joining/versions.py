@@ -5,10 +5,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 PROTOCOL_VERSION = 2
 """1: up to models' files. 2: files travel; a worker tells which it holds (FilesHeld, FetchProgress); a step's plain
-text comes in columns (PlainDeltas)."""
+text comes in columns (PlainDeltas), and what is ready together comes as one message (``following``)."""
 
-COLUMNS_SINCE = 2
-"""Routers of this protocol read steps in columns."""
+JOINED_SINCE = 2
+"""Peers of this protocol read steps in columns, and messages that others follow."""
 
 OLDEST_PROTOCOL_VERSION = 1
 

@@ -14,6 +14,9 @@ from router.errors import NotAllowed
 OWN_DOMAINS = (".localhost", ".internal")
 """No public name ends so: containers call their host by ``host.docker.internal`` and the like."""
 
+REMEMBERED = 256
+"""Names that were allowed; past so many each is looked at again."""
+
 
 class AllowedHosts:
     """``listed``: names beyond those of this machine; a name that begins with a dot stands for all below it."""
@@ -21,6 +24,7 @@ class AllowedHosts:
     def __init__(self, listed: Iterable[str] = ()) -> None:
         names = [name.lower().rstrip(".") for name in listed]
         self._names = {name for name in names if not name.startswith(".")} | {socket.gethostname().lower()}
+        self._allowed: set[str] = set()  # as clients wrote them: a pool is asked under few names, again and again
         self._domains = (*OWN_DOMAINS, *(name for name in names if name.startswith(".")))
 
     def allows(self, host: str) -> bool:
@@ -37,7 +41,11 @@ class AllowedHosts:
 
     def refuse_foreign(self, host: str | None) -> None:
         """Raises NotAllowed for a keyless request under another name than these."""
-        if host is None or self.allows(host):
+        if host is None or host in self._allowed:
+            return
+        if self.allows(host):
+            if len(self._allowed) < REMEMBERED:
+                self._allowed.add(host)
             return
         raise NotAllowed(
             f"without an API key this router answers only to its machine's own names, not to '{host[:100]}'; "

@@ -1,7 +1,7 @@
 """One HTTP exchange over ASGI: its headers, its body within limits, its answer, and whether the client still listens.
 
-A stream costs one write per chunk and nothing else: the client's disconnect is heard by one task, and a client
-that stops reading is noticed by one timer, both per request, not per token.
+A stream costs one write per chunk and nothing else: the client's disconnect is heard from the connection, or by one
+task, and a client that stops reading is noticed by one timer, both per request, not per token.
 """
 
 import asyncio
@@ -244,16 +244,28 @@ class Watch:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._watcher = asyncio.create_task(self._hear_disconnect())
+        self._watcher: asyncio.Task[None] | None = None
+        direct = self._exchange.direct
+        if direct is None:
+            self._watcher = asyncio.create_task(self._hear_disconnect())
+        else:
+            direct.on_gone(self._gone)
         self._timer = self._arm()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watcher.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        elif self._exchange.direct is not None:
+            self._exchange.direct.on_gone(None)
         self._timer.cancel()
         if self._reason and kind is asyncio.CancelledError and self._task.uncancel() == 0:
             raise ClientGone(self._reason) from None
+
+    def _gone(self) -> None:
+        if not self._exchange.finished:  # servers also call it a disconnect when the response is complete
+            self._give_up("the client hung up")
 
     async def _hear_disconnect(self) -> None:
         try:
@@ -261,8 +273,7 @@ class Watch:
                 await asyncio.sleep(0)  # a server that repeats itself must not hold the loop
         except OSError:
             pass  # the connection is no more: that is what this waits for
-        if not self._exchange.finished:  # servers also call it a disconnect when the response is complete
-            self._give_up("the client hung up")
+        self._gone()
 
     def _arm(self) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._exchange.stall_s / 4, self._check_stall)

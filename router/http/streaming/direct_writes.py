@@ -6,7 +6,7 @@ what uvicorn itself would write, and only between a response's start and its end
 else is ``send``'s. A server that has no such extension (another ASGI server, a test) costs speed, nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -19,12 +19,28 @@ EXTENSION = "allsorts.direct_writes"
 class DirectWrites:
     """Of one response."""
 
-    __slots__ = ("_cycle", "_outflow", "_parts")
+    __slots__ = ("_cycle", "_gone", "_outflow", "_parts")
 
     def __init__(self, cycle: RequestResponseCycle, outflow: Outflow) -> None:
         self._cycle = cycle
         self._outflow = outflow
         self._parts: list[bytes] = []
+        self._gone: Callable[[], None] | None = None
+
+    def on_gone(self, gone: Callable[[], None] | None) -> None:
+        """Call this once the connection is lost, which may be now; None: no longer. After the body was read."""
+        self._gone = gone
+        if gone is not None:
+            if self._cycle.disconnected:
+                gone()
+            else:
+                self._cycle.flow.resume_reading()  # of a socket that is not read nobody hears that it was closed
+
+    def lost(self) -> None:
+        """The connection is."""
+        gone, self._gone = self._gone, None
+        if gone is not None:
+            gone()
 
     def ready(self) -> bool:
         """Whether ``write`` may be called now: the response runs, and its client takes what comes."""
@@ -63,6 +79,13 @@ class DirectConnection(HttpToolsProtocol):  # type: ignore[misc]  # httptools ha
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope:
             self.scope["extensions"] = {EXTENSION: DirectWrites(cycle, self._outflow)}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whoever answers hears of it."""
+        super().connection_lost(exc)
+        direct = None if self.cycle is None else direct_writes(self.cycle.scope)
+        if direct is not None:
+            direct.lost()
 
 
 def direct_writes(scope: Mapping[str, Any]) -> DirectWrites | None:
