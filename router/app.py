@@ -153,9 +153,9 @@ class RouterNode:
             await asyncio.to_thread(running.records.close)
         log.info("router.stopped", rank=self._rank)
 
-    def next_steps(self, nodes: tuple[RayNode, ...], workers: tuple[RunningWorker, ...]) -> Plan:
+    async def next_steps(self, nodes: tuple[RayNode, ...], workers: tuple[RunningWorker, ...]) -> Plan:
         """What a fleet controller asks for, again and again; see ``Reconciler.driven``. Nothing, while starting."""
-        return Plan() if self._running is None or self._wishes is None else self._wishes.driven(nodes, workers)
+        return Plan() if self._running is None or self._wishes is None else await self._wishes.driven(nodes, workers)
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests are worth sending here, and why not."""

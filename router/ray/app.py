@@ -55,7 +55,7 @@ class Router:
 
     async def next_steps(self, nodes: tuple[RayNode, ...], workers: tuple[RunningWorker, ...]) -> Plan:
         """For the fleet controller (``router.ray.controller``): look, plan, and carry out what concerns sessions."""
-        return self._node.next_steps(nodes, workers)
+        return await self._node.next_steps(nodes, workers)
 
     @staticmethod
     async def _ensure_controller() -> None:

@@ -40,12 +40,12 @@ class Way:
 
 
 def known_files(observed: Observed) -> Known:
-    """Whatever somebody has told of a file."""
+    """What somebody has told of a file: of many who told the same, one."""
     found: dict[str, tuple[ModelInstance, ...]] = {}
     for node in observed.nodes:
         for told in (*node.files, *(copy.instance for copy in node.copies)):
-            if told.file:
-                found[told.file] = (*found.get(told.file, ()), told)
+            if told.file and (told.file not in found or (told.parameters and not found[told.file][0].parameters)):
+                found[told.file] = (told,)
     return found
 
 
@@ -70,7 +70,7 @@ def ways(model: DesiredModel, node: Node, known: Known, *, travels: Mapping[str,
         if not wanted_quantization(model, quantization) or quantization in found:
             continue
         base = file.rpartition("/")[2]
-        facts = [*(one for one in node.files if one.file == base), *known.get(base, ()), *_named(model.name)]
+        facts = [*known.get(base, ()), *_named(model.name)]
         needs = needs_bytes(
             facts,
             quantization,
@@ -150,6 +150,7 @@ def _rank(model: DesiredModel, quantization: str) -> float:
     return lost if math.isfinite(lost) else 1e9
 
 
+@lru_cache(maxsize=1024)
 def _named(name: str) -> tuple[ModelInstance, ...]:
     """Of a model of which nobody has told anything, its name may still say what it is."""
     return (ModelInstance(model=parse_name(name).model, quantization=""),)

@@ -30,6 +30,11 @@ EVERY_S = 1.0
 AT_ONCE_S = 0.05
 """After something happened: several changes are looked at together."""
 
+SHARE = 10.0
+"""Between two looks passes so many times what the last one took: tokens share this process."""
+
+FEW_NODES = 16
+
 SETTLED_AFTER_S = 5.0
 """A router that starts waits so long for workers that are on their way back, before it orders anything."""
 
@@ -84,6 +89,7 @@ class Reconciler:
         """Until cancelled."""
         self._desk.on_news(self.wake)
         while True:
+            began = self._clock.now()
             try:
                 await self.refresh()
                 await self._look()
@@ -91,18 +97,18 @@ class Reconciler:
                 log.warning("desired.not_read", reason=str(error))
             except Exception:  # the edge of the loop: one bad look must not be the last
                 log.exception("fleet.plan_failed")
-            await self._pause()
+            await self._pause(SHARE * (self._clock.now() - began))
 
     async def _look(self) -> None:
         """Where a controller leads, it is made sure of; should it be silent for long, one replica leads meanwhile."""
         if self._controller is None:
-            self.step()
+            await self.step()
             return
         silent_s = self._clock.now() - self._driven_at
         if self.version and silent_s > CALLED_WITHIN_S:
             await self._controller()
         if (self._leads_alone and silent_s > SILENT_S) or self._somebody_waits():
-            self.step(*self._cluster)
+            await self.step(*self._cluster)
 
     def _somebody_waits(self) -> bool:
         """Here, for a model that is wanted: the replica that the controller asks next may not know of it. A step that
@@ -116,14 +122,14 @@ class Reconciler:
         if row is not None and row.version != self.version:
             self._take(row)
 
-    def step(self, nodes: tuple[RayNode, ...] = (), workers: tuple[RunningWorker, ...] = ()) -> Plan:
+    async def step(self, nodes: tuple[RayNode, ...] = (), workers: tuple[RunningWorker, ...] = ()) -> Plan:
         """Look, plan, and carry out what concerns workers that are here. ``nodes`` and ``workers``: those of a cluster,
         whose steps are left to whoever asks.
         """
         if not self.version:
             return Plan()
         self._cluster = (nodes, workers)
-        self.last = plan(self.desired, self.observe())
+        self.last = await _planned(self.desired, self.observe())
         self._desk.want(self.desired, self.last.blocked)
         if self._clock.now() - self._started_at < SETTLED_AFTER_S and self._restarted:
             return replace(self.last, steps=())
@@ -136,10 +142,10 @@ class Reconciler:
         observed = self._desk.observe()
         return replace(observed, keep_alive=dict(self._keep_alive), ray_nodes=nodes, ray_workers=workers)
 
-    def driven(self, nodes: tuple[RayNode, ...], workers: tuple[RunningWorker, ...]) -> Plan:
+    async def driven(self, nodes: tuple[RayNode, ...], workers: tuple[RunningWorker, ...]) -> Plan:
         """A controller asks for the next step: until it falls silent, this one does not step by itself."""
         self._driven_at = self._clock.now()
-        return self.step(nodes, workers)
+        return await self.step(nodes, workers)
 
     def foresee(self, desired: DesiredState, observed: Observed) -> Foreseen:
         """What would change; nothing does. Pure: it may run in a thread."""
@@ -173,10 +179,10 @@ class Reconciler:
             self._keep_alive[model] = min(max(seconds, rules.keep_alive_least_s), rules.keep_alive_most_s)
             self.wake()
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Every wanted model with its copies, what is under way, and what does not fit; JSON-ready."""
         observed = self.observe()
-        ahead = plan(self.desired, observed) if self.version else Plan()
+        ahead = await _planned(self.desired, observed) if self.version else Plan()
         copies: dict[str, list[dict[str, Any]]] = {}
         for node in observed.nodes:
             for copy in node.copies:
@@ -226,14 +232,21 @@ class Reconciler:
         if self.version:
             self._woken.set()
 
-    async def _pause(self) -> None:
+    async def _pause(self, least_s: float) -> None:
         try:
             async with asyncio.timeout(min(EVERY_S, self.last.due_s)):
                 await self._woken.wait()
-            await asyncio.sleep(AT_ONCE_S)
+            await asyncio.sleep(min(EVERY_S, max(AT_ONCE_S, least_s)))
         except TimeoutError:
             pass
         self._woken.clear()
+
+
+async def _planned(desired: DesiredState, observed: Observed) -> Plan:
+    """Beside the event loop, where there is much to look at."""
+    if len(observed.nodes) <= FEW_NODES:
+        return plan(desired, observed)
+    return await asyncio.to_thread(plan, desired, observed)
 
 
 def steps_body(ahead: Plan) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ class DesiredAdmin:
 
     async def status(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /admin/status."""
-        return self.wishes.status()
+        return await self.wishes.status()
 
     async def _foreseen(self, state: DesiredState) -> Foreseen:
         """Beside the event loop: of many models and nodes it takes a while."""

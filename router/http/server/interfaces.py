@@ -87,7 +87,7 @@ class FleetWishes(Protocol):
         """Want this from now on; ``version``: that of the state it replaces. Returns its own."""
         ...
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Every wanted model with its copies, what is under way, and what does not fit; JSON-ready."""
         ...
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from router.fleet.planning.foresight import Doing, foresee
 from router.fleet.planning.planner import plan
 from router.fleet.planning.steps import Load, Plan, Unload
-from tests.support.planned import GIB, copy_of, file_of, node_of, observed, state_of, takes, wanted
+from tests.support.planned import CPU, GIB, copy_of, file_of, node_of, observed, state_of, takes, wanted
 
 ADA, BEA = file_of("ada", gib=2), file_of("bea", gib=2)
 ADA_SMALL = file_of("ada", "q4_k_m", gib=1)
@@ -191,3 +191,13 @@ def replace_model(model, **changes):  # type: ignore[no-untyped-def]
     return wanted(
         model.name, model.copies.min, model.copies.max, **{"idle_s": model.idle_s, "pin": model.pin, **changes}
     )
+
+
+def test_what_a_file_takes_depends_on_the_machine_and_not_on_who_asked_before() -> None:
+    """Answers are remembered; another machine, context or file is another question."""
+    gpu = replace(CPU, kind="nvidia", name="NVIDIA GeForce RTX 4090", usable_memory_bytes=24 * GIB)
+    first = takes(ADA)
+    assert takes(ADA, gpu) != first
+    assert takes(BEA) == first
+    assert takes(file_of("ada", gib=3)) > first
+    assert takes(ADA) == first

@@ -74,7 +74,7 @@ async def test_a_controller_that_is_silent_is_looked_for_and_then_done_without()
     bench.clock.advance(CALLED_WITHIN_S + 0.1)
     await look()
     assert bench.looked_for == 1
-    bench.one.driven((), ())
+    await bench.one.driven((), ())
     await look()
     assert bench.looked_for == 1
     bench.clock.advance(SILENT_S + 0.1)
@@ -113,7 +113,7 @@ async def test_what_a_request_waits_for_is_told(bench: Bench) -> None:
     ):
         bench.membership.set_model(member, ModelInstance(model="m", quantization="q8_0", state=state), (share, ""))
         assert bench.one.coming("m") == told
-    told = bench.one.status()
+    told = await bench.one.status()
     assert told["models"][0]["copies"][0]["state"] == "unloading"
     assert not told["settled"]
 
