@@ -56,6 +56,7 @@ class DraftUse:
 
     def looks(self) -> bool:
         """Whether this step looks at what the drafter would be worth: where it was not lately, only now and then."""
+        self.spent_s = 0.0
         self._skips = max(0, self._skips - 1)
         return self._skips == 0 or self.fixed > 0
 
@@ -66,7 +67,7 @@ class DraftUse:
 
     def begin_step(self) -> None:
         """What it costs now."""
-        self._costs, self.spent_s = self.drafter.costs, 0.0
+        self._costs = self.drafter.costs
 
     def candidate(self, one: Asked, *, hypothetical: bool = False) -> Candidate | None:
         """What it would be worth for this sequence; None: it is not asked. ``hypothetical``: as if it had read it."""

@@ -152,3 +152,23 @@ def test_a_fixed_length_is_asked_for_whether_it_pays_or_not() -> None:
     one = made.begin([7, 1], "", "a")
     step(made, [one])
     assert one.draft == (2, 3, 4)
+
+
+def test_what_a_question_took_is_told_of_its_own_step_alone() -> None:
+    """The target takes it off what its step cost."""
+
+    class Slow(Drafter):
+        def propose(self, asks: Sequence[Ask], wait_s: float) -> list[tuple[int, ...]]:
+            now.at += 0.25
+            return [() for _ in asks]
+
+    made, now = speculator(Slow(Costs(token_s=0.001, wait_s=0.5)), FLAT)
+    one = made.begin([7, 1], "", "a")
+    drafts = made.drafts
+    assert drafts is not None
+    spent = []
+    for _ in range(LOOK_EVERY + 2):
+        step(made, [one])
+        spent.append(drafts.spent_s)
+    assert spent.count(0.25) == 1
+    assert sum(spent) == 0.25
