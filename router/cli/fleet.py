@@ -140,7 +140,8 @@ def _row(worker: dict[str, Any], model: dict[str, Any], head: str) -> list[str]:
         worker.get("away_reason") or model.get("error") or model.get("suspended_reason") or worker["suspended_reason"]
     )
     if rounds := worker.get("draft_rounds"):
-        shown += f" (speculates: {1 + worker['draft_accepted'] / rounds:.1f} tokens a round)"
+        method = f" by {escape(model['speculates'])}" if model.get("speculates") else ""
+        shown += f" (speculates{method}: {1 + worker['draft_accepted'] / rounds:.1f} tokens a round)"
     shown += _drafting(worker, model)
     speed = model.get("speed") or {}
     rate = speed.get("decode_tokens_per_s")

@@ -698,6 +698,7 @@ class ModelInstance(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     ORDERED_FIELD_NUMBER: _builtins.int
+    SPECULATES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the public name: "smollm2-135m" """
     quantization: _builtins.str
@@ -741,6 +742,8 @@ class ModelInstance(_message.Message):
     """sha256 of its ModelContent; empty: not known (yet)"""
     ordered: _builtins.str
     """LoadModel.order, where a router ordered it; empty: the machine's owner chose it"""
+    speculates: _builtins.str
+    """without a draft worker: "own text", or the engine's method ("ngram"); empty: it does not"""
     @_builtins.property
     def capabilities(self) -> Global___Capabilities: ...
     @_builtins.property
@@ -781,10 +784,11 @@ class ModelInstance(_message.Message):
         sampling: Global___SamplingDefaults | None = ...,
         content: _builtins.str = ...,
         ordered: _builtins.str = ...,
+        speculates: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "sampling", b"sampling", "speed", b"speed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "content", b"content", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "ordered", b"ordered", "output_format", b"output_format", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "sampling", b"sampling", "slots", b"slots", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_parameters", b"active_parameters", "bits_per_weight", b"bits_per_weight", "block_tokens", b"block_tokens", "capabilities", b"capabilities", "content", b"content", "context_tokens", b"context_tokens", "error", b"error", "file", b"file", "format", b"format", "head_dim_k", b"head_dim_k", "head_dim_v", b"head_dim_v", "kv_bytes_per_token", b"kv_bytes_per_token", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_heads", b"kv_heads", "layers", b"layers", "lineage", b"lineage", "model", b"model", "ordered", b"ordered", "output_format", b"output_format", "parameters", b"parameters", "perplexity_ratio", b"perplexity_ratio", "quantization", b"quantization", "sampling", b"sampling", "slots", b"slots", "speculates", b"speculates", "speed", b"speed", "state", b"state", "tokenizer_fingerprint", b"tokenizer_fingerprint", "tokens_per_byte", b"tokens_per_byte", "weights_bytes", b"weights_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,6 +32,7 @@ def _believable(facts: dict[str, Any]) -> None:
     facts["slots"] = max(1, facts["slots"])
     facts["block_tokens"] = max(1, facts["block_tokens"])
     facts["error"] = one_line(facts["error"])
+    facts["speculates"] = one_line(facts["speculates"])
 
 
 def _known(able: dict[str, Any]) -> None:

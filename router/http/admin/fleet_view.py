@@ -128,6 +128,7 @@ def _model(instance: ModelInstance, held: SetAside | None, now: float) -> dict[s
         "lineage": instance.lineage,
         "perplexity_ratio": instance.perplexity_ratio,
         "file": instance.file,
+        "speculates": instance.speculates,
         "capabilities": _capabilities(instance.capabilities),
         "speed": _speed(instance.speed),
     }

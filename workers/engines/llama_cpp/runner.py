@@ -160,7 +160,11 @@ class Runner:
                 tokens_per_byte=tokens_per_byte(model),
             )
             takes_drafts = self._options.speculate and model.can_roll_back
-            facts = replace(facts, capabilities=replace(facts.capabilities, takes_drafts=takes_drafts))
+            facts = replace(
+                facts,
+                capabilities=replace(facts.capabilities, takes_drafts=takes_drafts),
+                speculates="own text" if takes_drafts else "",
+            )
         except BaseException:
             model.close()
             raise

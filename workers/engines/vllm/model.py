@@ -313,6 +313,7 @@ def loaded_model(launched: Launched, vocabulary: Vocabulary) -> ModelInstance:
         block_tokens=int(cache.block_size or 1),
         tokenizer_fingerprint=vocabulary.fingerprint(),
         tokens_per_byte=tokens_per_byte(vocabulary),
+        speculates=launched.options.speculate,
     )
 
 

@@ -55,6 +55,8 @@ def test_a_worker_that_speculates_says_what_a_round_yields() -> None:
     quick = replace(view, load=replace(view.load, draft_rounds=40, draft_proposed=200, draft_accepted=100))
     assert "speculates: 3.5 tokens a round" in shown(quick)
     assert "speculates" not in shown(view)
+    told = fleets.worker("mac", replace(fleets.instance("q8_0"), speculates="ngram"))
+    assert "speculates by ngram: 3.5 tokens a round" in shown(replace(told, load=quick.load))
 
 
 def drafted(**changes: Any) -> WorkerView:
