@@ -1,8 +1,8 @@
 """``make bench-engine``: our llama.cpp engine, the high-level class and llama.cpp's own server on one file.
 
-One thread each, prompts of 64 to 512 tokens, 128 output tokens with end-of-sequence ignored, greedy, the exactness
-settings on (flash attention, separate KV streams). Contestants take turns within a run; ratios are taken within a run,
-so that what the machine does meanwhile touches both sides.
+One thread each, prompts of 64 to 512 tokens, 128 output tokens with end-of-sequence ignored, greedy. Ours runs as it
+does by default, and once more with ``exact``, for what that costs. Contestants take turns within a run; ratios are
+taken within a run, so that what the machine does meanwhile touches both sides.
 """
 
 import argparse
@@ -44,11 +44,12 @@ def _words(dice: random.Random, count: int) -> str:
     return " ".join(dice.choice(_WORDS) for _ in range(count))
 
 
-async def one_run(model: Path, engine: OurEngine, dice: random.Random, samples: Samples) -> None:
+async def one_run(model: Path, engine: OurEngine, exact: OurEngine, dice: random.Random, samples: Samples) -> None:
     """Every contestant once at every concurrency, in turn, and one pair of requests that share a prefix."""
     for streams in STREAMS:
         asked = prompts(dice, streams)
         _note(samples, f"ours {streams}", await engine.wave(asked))
+        _note(samples, f"exact {streams}", await exact.wave(asked))
         _note(samples, f"server {streams}", await own_server(model, asked))
     asked = prompts(dice, HIGH_LEVEL_PROMPTS)
     _note(samples, "high-level", await asyncio.to_thread(high_level, model, asked))
@@ -81,12 +82,13 @@ def report(samples: Samples, runs: int) -> dict[str, Any]:
     """The table, the summary line, and the figures."""
     table = Table("contestant", "streams", "tokens/s", "spread", box=None, pad_edge=False)
     for streams in STREAMS:
-        for who in ("ours", "server"):
+        for who in ("ours", "exact", "server"):
             table.add_row(who, str(streams), *_cells(samples[f"{who} {streams}"]))
     table.add_row("high-level", "1 by 1", *_cells(samples["high-level"]))
     console.print(table)
     high = ratio(samples["ours 16"], samples["high-level"])
     server = {streams: ratio(samples[f"ours {streams}"], samples[f"server {streams}"]) for streams in STREAMS}
+    exact = {streams: ratio(samples[f"exact {streams}"], samples[f"ours {streams}"]) for streams in STREAMS}
     prefix = ratio(samples["second ttft"], samples["first ttft"])
     figures = {
         "vs_high_level_16": high["median"],
@@ -98,6 +100,7 @@ def report(samples: Samples, runs: int) -> dict[str, Any]:
             "prefix_ttft_ratio": [prefix["low"], prefix["high"]],
         },
         "vs_xllamacpp": {str(streams): one["median"] for streams, one in server.items()},
+        "exact_share": {str(streams): one["median"] for streams, one in exact.items()},
         "tokens_per_s": {name: statistics.median(values) for name, values in samples.items() if "ttft" not in name},
         "ttft_s": {name: statistics.median(values) for name, values in samples.items() if "ttft" in name},
         "runs": runs,
@@ -118,11 +121,13 @@ def _cells(values: Sequence[float]) -> tuple[str, str]:
 
 async def _measure(model: Path, runs: int) -> Samples:
     samples: Samples = defaultdict(list)
-    async with OurEngine(model, slots=max(STREAMS)) as engine:
+    slots = max(STREAMS)
+    async with OurEngine(model, slots) as engine, OurEngine(model, slots, exact=True) as exact:
         await engine.wave(["warm up"])
+        await exact.wave(["warm up"])
         for run in range(runs):
             console.print(f"run {run + 1} of {runs}")
-            await one_run(model, engine, random.Random(run), samples)
+            await one_run(model, engine, exact, random.Random(run), samples)
     return samples
 
 

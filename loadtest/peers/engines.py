@@ -37,9 +37,13 @@ class Wave:
 class OurEngine:
     """One loaded model; waves run one after the other."""
 
-    def __init__(self, model: Path, slots: int) -> None:
+    def __init__(self, model: Path, slots: int, *, exact: bool = False) -> None:
         self._spec = ModelSpec(
-            name="bench", path=str(model), context_tokens=CONTEXT_TOKENS, slots=slots, options={"threads": 1}
+            name="bench",
+            path=str(model),
+            context_tokens=CONTEXT_TOKENS,
+            slots=slots,
+            options={"threads": 1, "exact": exact},
         )
         self._engine = LlamaCppEngine()
         self._firsts: dict[str, float] = {}
