@@ -6,15 +6,16 @@ Ray Serve runs it inside the ingress replica (``router.ray.app``), uvicorn runs 
 
 import asyncio
 import random
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
-from protos.contract.addresses import join_host_port
-from protos.contract.worker import InstanceState, Replica
+from protos.contract.worker import InstanceState
 from router.config import AdmissionConfig, RouterConfig, TenantConfig
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.sender import Sender
@@ -59,12 +60,12 @@ from router.scheduling.placement.quality import TabulatedQuality
 from router.scheduling.scheduler import RetryLimits, Scheduler
 from router.sessions.files import FilesService
 from router.sessions.listeners import Listening, listen
+from router.sessions.replica_list import ReplicaList
 from router.sessions.service import FleetService
 from router.speculation.desk import DraftDesk
 from router.telemetry.loop_watch import LoopWatch
 from router.telemetry.metrics import Metrics
 from router.trust.enrolment_offers import PoolOffers
-from router.trust.exposure import advertised_host
 from router.trust.security import Security, build_security
 
 log = structlog.get_logger()
@@ -77,8 +78,16 @@ WARM_UP_S = 10.0
 """A replica that starts counts as ready once a worker is, or after this time: its workers may be away for longer."""
 
 
+LOOK_EVERY_S = 0.05
+
+MORE_PORTS = 32
+"""Tried behind a session port that another replica still has: one that is about to stop, or had this rank before."""
+
+
 class RouterNode:
-    """One router replica. ``rank`` tells replicas of one application apart and decides the session port.
+    """One router replica. ``rank`` tells replicas of one application apart and decides the session port;
+    ``first_here``: machines join where this one listens, as at one replica of every machine; ``siblings``: whether
+    others may come and go beside it, which it then follows.
 
     ``controller``: see ``Reconciler``; None: this one brings the fleet to what is wanted by itself.
     """
@@ -88,6 +97,8 @@ class RouterNode:
         config: RouterConfig,
         *,
         rank: int = 0,
+        first_here: bool | None = None,
+        siblings: bool | None = None,
         clock: Clock | None = None,
         controller: EnsureController | None = None,
     ) -> None:
@@ -109,6 +120,10 @@ class RouterNode:
         self.health = HealthDoor(self.ready)
         self._watch = LoopWatch()
         self._rank = rank
+        self._first_here = rank == 0 if first_here is None else first_here
+        self._siblings = config.replicas > 1 if siblings is None else siblings
+        # A replica that takes another's place is another one: workers must not take its address for the old one's.
+        self._replica_id = ReplicaId(f"router-{rank}-{secrets.token_hex(3)}" if self._siblings else f"router-{rank}")
         self._running: _Running | None = None
         self._wishes: Reconciler | None = None
         self._controller = controller
@@ -143,6 +158,8 @@ class RouterNode:
         await self.health.stop()
         if running is None:
             return
+        if running.listed is not None:
+            await running.listed.leave()
         await running.service.end_all("the router stops")
         if running.door is not None:
             await running.door.close()
@@ -156,6 +173,13 @@ class RouterNode:
     async def next_steps(self, nodes: tuple[RayNode, ...], workers: tuple[RunningWorker, ...]) -> Plan:
         """What a fleet controller asks for, again and again; see ``Reconciler.driven``. Nothing, while starting."""
         return Plan() if self._running is None or self._wishes is None else await self._wishes.driven(nodes, workers)
+
+    def dial_addresses(self) -> list[str]:
+        """Where workers dial that need no certificate: none in a pool that asks for one."""
+        running = self._running
+        if running is None or running.security.authority is not None:
+            return []
+        return [one.address for one in running.service.replicas]
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests are worth sending here, and why not."""
@@ -180,7 +204,7 @@ class RouterNode:
             clock=clock,
         )
         service = FleetService(
-            replica_id=ReplicaId(f"router-{self._rank}"),
+            replica_id=self._replica_id,
             membership=membership,
             tell=queue.tell,
             authorizer=security.authorizer,
@@ -200,8 +224,10 @@ class RouterNode:
             listening = await listen(
                 security,
                 service,
-                replica_id=f"router-{self._rank}",
+                replica_id=self._replica_id,
                 rank=self._rank,
+                door=self._first_here,
+                more_ports=MORE_PORTS if self._siblings else 0,
                 membership=membership,
                 files=files,
             )
@@ -210,7 +236,8 @@ class RouterNode:
         except BaseException:
             await security.close()
             raise
-        service.replicas = self._replicas(listening)
+        service.replicas = (listening.replica,)
+        listed = await self._follow_siblings(security, service, listening) if self._siblings else None
         records = self._keep_records()
         membership.on_change(queue.fleet_changed)
         membership.on_gone(lambda worker_id: queue.tell(WorkerGone(worker_id)))
@@ -228,11 +255,25 @@ class RouterNode:
             http=http,
             records=records,
             door=door,
+            listed=listed,
         )
+
+    async def _follow_siblings(self, security: Security, service: FleetService, listening: Listening) -> ReplicaList:
+        listed = ReplicaList(store=security.store, own=listening.replica, clock=self.clock, tell=service.tell_replicas)
+        await listed.look()
+        security.until_closed(listed.follow())
+        return listed
+
+    async def _warm_up(self) -> None:
+        """A replica that comes to others takes requests once their workers have found it."""
+        running = self._running
+        beside_others = running is not None and len(running.service.replicas) > 1
+        while beside_others and not self.ready()[0]:  # noqa: ASYNC110 - it is ready after a time, too
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _open_door(self, security: Security, listening: Listening) -> Door | None:
         """One replica hands the head's version out, as one enrols."""
-        if self._rank != 0:
+        if not self._first_here:
             return None
         try:
             door = await open_door(security, self.config, self.clock)
@@ -266,16 +307,6 @@ class RouterNode:
         security.until_closed(reconciler.run())
         return reconciler
 
-    def _replicas(self, listening: Listening) -> tuple[Replica, ...]:
-        """The list workers are told: this replica and its siblings, whose session ports follow from their ranks."""
-        grpc = self.config.grpc
-        return tuple(
-            listening.replica
-            if rank == self._rank
-            else Replica(replica_id=f"router-{rank}", address=join_host_port(advertised_host(grpc), grpc.port + rank))
-            for rank in range(max(self.config.replicas, self._rank + 1))
-        )
-
     def _room(self) -> tuple[int, int]:
         """Requests that ready workers and the queue take at once, and how many there are."""
         ready = (one for one in self.membership.snapshot().workers if one.state is WorkerState.READY)
@@ -298,7 +329,9 @@ class RouterNode:
             metrics=self.metrics,
             clock=clock,
         )
-        authenticator = StoredAuthenticator(store=security.store, clock=clock, host=config.http.host, room=self._room)
+        authenticator = StoredAuthenticator(
+            store=security.store, clock=clock, host=config.http.host, room=self._room, shared=self._siblings
+        )
         rejections = RejectionLog()
         inference = Inference(
             pipeline=pipeline,
@@ -351,6 +384,7 @@ class RouterNode:
             if message["type"] == "lifespan.startup":
                 try:
                     await self.start()
+                    await self._warm_up()
                 except (AllsortsError, OSError) as error:
                     log.error("router.not_started", reason=str(error))
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -362,27 +396,18 @@ class RouterNode:
                 return
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Running:
     """What exists between start and stop."""
 
-    def __init__(
-        self,
-        *,
-        security: Security,
-        service: FleetService,
-        listening: Listening,
-        control: Control,
-        http: HttpApp,
-        records: RecordLog | None,
-        door: Door | None,
-    ) -> None:
-        self.security = security
-        self.service = service
-        self.listening = listening
-        self.control = control
-        self.http = http
-        self.records = records
-        self.door = door
+    security: Security
+    service: FleetService
+    listening: Listening
+    control: Control
+    http: HttpApp
+    records: RecordLog | None
+    door: Door | None
+    listed: ReplicaList | None
 
 
 def check_config(config: RouterConfig) -> None:

@@ -24,6 +24,7 @@ class TokenBucket:
     per_minute: float
     level: float
     at: float  # seconds, of the last refill
+    spent: float = 0.0  # since whoever shares this bucket was last told
 
     @classmethod
     def full(cls, per_minute: float, now: float) -> Self:
@@ -37,7 +38,9 @@ class TokenBucket:
 
     def spend(self, amount: float, *, max_debt_s: float = math.inf) -> None:
         """Take ``amount``, into debt if need be. ``max_debt_s``: the longest time until the debt is paid."""
+        before = self.level
         self.level = max(self.level - amount, -self.per_minute * max_debt_s / WINDOW_S)
+        self.spent += before - self.level
 
     def wait_s(self, amount: float) -> float:
         """Seconds until ``amount`` is there; 0 when it is. More than the bucket holds counts as all it holds."""

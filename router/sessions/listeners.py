@@ -45,6 +45,7 @@ EVENT_MESSAGE_BYTES = 8 * 2**20
 ENROL_MESSAGE_BYTES = 256 * 2**10
 ENROL_CONCURRENT = 64
 STOP_GRACE_S = 2.0
+LAST_PORT = 65535
 
 _COMMON: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # two routers on one port would share workers at random
@@ -96,6 +97,8 @@ async def listen(
     *,
     replica_id: str,
     rank: int = 0,
+    door: bool | None = None,
+    more_ports: int = 0,
     membership: Membership | None = None,
     files: FilesService | None = None,
 ) -> Listening:
@@ -115,6 +118,8 @@ async def listen(
         replica_id=replica_id,
         rank=rank,
         files=files,
+        door=door,
+        more_ports=more_ports,
     )
     if listening.enrol_address:
         await security.reached_at(listening.enrol_address)
@@ -134,9 +139,12 @@ async def start_listeners(
     replica_id: str,
     rank: int = 0,
     files: FilesService | None = None,
+    door: bool | None = None,
+    more_ports: int = 0,
 ) -> Listening:
-    """Start what ``config`` asks for; session port ``config.port + rank`` (0: any free one), and on rank 0 the
-    enrolment port. ``authority`` is None for a plain pool.
+    """Start what ``config`` asks for; session port ``config.port + rank`` (0: any free one), or one of ``more_ports``
+    behind it while another replica still has that; and the enrolment port, on rank 0 unless ``door`` says otherwise.
+    ``authority`` is None for a plain pool.
 
     Raises ConfigError when a port is taken, or plain text was asked for beyond loopback.
     """
@@ -151,15 +159,15 @@ async def start_listeners(
     _add_standard_services(session)
     wanted = config.port + rank if config.port else 0
     credentials = None if identity is None else identity.credentials(require_client_certificate=True)
-    session_port = _bind(session, config.host, wanted, credentials)
+    session_port = _bind(session, config.host, wanted, credentials, more_ports if wanted else 0)
     servers = [session]
     enrol_port = 0
-    if identity is not None and rank == 0:
-        door = grpc.aio.server(options=ENROL_OPTIONS, maximum_concurrent_rpcs=ENROL_CONCURRENT)
-        pb_grpc.add_FleetServicer_to_server(EnrolmentServicer(enroller), door)
+    if identity is not None and (rank == 0 if door is None else door):
+        enrolling = grpc.aio.server(options=ENROL_OPTIONS, maximum_concurrent_rpcs=ENROL_CONCURRENT)
+        pb_grpc.add_FleetServicer_to_server(EnrolmentServicer(enroller), enrolling)
         credentials = identity.credentials(require_client_certificate=False)
-        enrol_port = _bind(door, config.host, config.enrol_port, credentials)
-        servers.append(door)
+        enrol_port = _bind(enrolling, config.host, config.enrol_port, credentials)
+        servers.append(enrolling)
     if identity is not None:
         identity.tell_enrol_port(enrol_port or config.enrol_port)
     for server in servers:
@@ -176,13 +184,15 @@ async def start_listeners(
     )
 
 
-def _bind(server: Any, host: str, port: int, credentials: Any) -> int:
+def _bind(server: Any, host: str, port: int, credentials: Any, more_ports: int = 0) -> int:
     address = join_host_port(host, port)
     try:
         if credentials is None:
             return int(server.add_insecure_port(address))
         return int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
+        if more_ports > 0 and port < LAST_PORT:
+            return _bind(server, host, port + 1, credentials, more_ports - 1)
         raise ConfigError(
             f"gRPC cannot listen on {address}: is the port taken, is the address of this machine? ({error})"
         ) from None

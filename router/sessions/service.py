@@ -14,7 +14,7 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
 from protos.contract.codec.commands import add_following, encode_command
 from protos.contract.codec.events import decode_event
-from protos.contract.commands import Dismiss, Generate, RouterCommand, Welcome
+from protos.contract.commands import Dismiss, Generate, ReplicaList, RouterCommand, Welcome
 from protos.contract.events import Hello
 from protos.contract.ids import WorkerId
 from protos.contract.joining.versions import (
@@ -137,6 +137,12 @@ class FleetService(pb_grpc.FleetServicer):
             for session in tuple(self._sessions):
                 session.end(reason)
             await asyncio.sleep(0.01)
+
+    def tell_replicas(self, replicas: tuple[Replica, ...]) -> None:
+        """The list changed: workers dial who is new, and leave who is gone."""
+        self.replicas = replicas
+        for session in self._sessions:
+            session.send(ReplicaList(replicas=replicas))
 
     def end_worker(self, worker_id: WorkerId, reason: str, *, permanent: bool) -> None:
         """End a worker's session; ``permanent`` tells it not to come back."""

@@ -55,6 +55,34 @@ class Backend(Protocol):
         """
         ...
 
+    def refresh(self) -> int:
+        """A number that differs once anybody has written: cheap, so that it may be asked for several times a second.
+        A backend that can lose what it held gets it back here, from what this process remembers.
+
+        Raises StoreFailed when the backend is not there.
+        """
+        ...
+
+    def post(self, board: str, key: str, value: bytes, ttl_s: float) -> None:
+        """Leave a notice that everybody sees until it expires. Notices are no decisions: they are lost with the
+        backend, and writing one changes no ``refresh``. Raises StoreFailed.
+        """
+        ...
+
+    def posts(self, board: str) -> list[tuple[str, bytes]]:
+        """The notices on a board, by key. Raises StoreFailed."""
+        ...
+
+    def withdraw(self, board: str, key: str) -> None:
+        """Take a notice down. Raises StoreFailed."""
+        ...
+
+    def spend(self, bucket: str, amount: float, per_minute: float, max_debt_s: float) -> float:
+        """Take from a bucket that all replicas share (``router.domain.token_bucket``), into debt if need be; its level.
+        Like a notice, it is lost with the backend: then it is full. Raises StoreFailed.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of file or connection."""
         ...

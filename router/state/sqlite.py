@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from router.state.backend import StoreFailed, Transaction
+from router.state.notices import SqliteNotices
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ class SqliteBackend:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._notices = SqliteNotices(path.with_name(f"{path.stem}-notices.sqlite"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _refuse_others_hands(path)
@@ -94,8 +96,33 @@ class SqliteBackend:
         except sqlite3.Error as error:
             raise StoreFailed(f"{self._path}: {error}; nothing was changed") from None
 
+    def refresh(self) -> int:
+        """SQLite counts other connections' writes and this one's apart."""
+        try:
+            (others,) = self._connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            raise StoreFailed(f"{self._path}: {error}") from None
+        return (int(others) << 40) + self._connection.total_changes
+
+    def post(self, board: str, key: str, value: bytes, ttl_s: float) -> None:
+        """In a file of their own."""
+        self._notices.post(board, key, value, ttl_s)
+
+    def posts(self, board: str) -> list[tuple[str, bytes]]:
+        """Those that stand."""
+        return self._notices.posts(board)
+
+    def withdraw(self, board: str, key: str) -> None:
+        """Take one down."""
+        self._notices.withdraw(board, key)
+
+    def spend(self, bucket: str, amount: float, per_minute: float, max_debt_s: float) -> float:
+        """Beside the notices."""
+        return self._notices.spend(bucket, amount, per_minute, max_debt_s)
+
     def close(self) -> None:
-        """Close the file; the write-ahead log is folded into it."""
+        """Close the files; the write-ahead log is folded into the store's."""
+        self._notices.close()
         self._connection.close()
 
 

@@ -88,6 +88,15 @@ class Store(Protocol):
 
     async def response(self, owner: str, response_id: str, now: float) -> ResponseRow | None: ...  # noqa: D102
     async def forget_response(self, owner: str, response_id: str, now: float) -> bool: ...  # noqa: D102
+
+    async def refresh(self) -> int:
+        """A number that differs once anybody has written; see ``Backend.refresh``."""
+        ...
+
+    async def post(self, board: str, key: str, value: bytes, ttl_s: float) -> None: ...  # noqa: D102
+    async def posts(self, board: str) -> list[tuple[str, bytes]]: ...  # noqa: D102
+    async def withdraw(self, board: str, key: str) -> None: ...  # noqa: D102
+    async def spend(self, bucket: str, amount: float, per_minute: float, max_debt_s: float) -> float: ...  # noqa: D102
     async def close(self) -> None: ...  # noqa: D102
 
 
@@ -103,10 +112,13 @@ class BackedStore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
     async def _transact(self, work: Callable[[Transaction], T]) -> T:
+        return await self._call(lambda: self._backend.transact(work))
+
+    async def _call(self, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CALL_DEADLINE_S):
-                return await loop.run_in_executor(self._thread, self._backend.transact, work)
+                return await loop.run_in_executor(self._thread, work)
         except TimeoutError:
             raise StoreFailed(f"the store did not answer within {CALL_DEADLINE_S:.0f} s; is its disk alive?") from None
 
@@ -114,6 +126,28 @@ class BackedStore:
         """Finish what runs, close the backend."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._backend.close)
         self._thread.shutdown()
+
+    # -- other replicas ---------------------------------------------------------------------------------
+
+    async def refresh(self) -> int:
+        """A number that differs once anybody has written; see ``Backend.refresh``."""
+        return await self._call(self._backend.refresh)
+
+    async def post(self, board: str, key: str, value: bytes, ttl_s: float) -> None:
+        """Leave or renew a notice."""
+        await self._call(lambda: self._backend.post(board, key, value, ttl_s))
+
+    async def posts(self, board: str) -> list[tuple[str, bytes]]:
+        """The notices that stand, by key."""
+        return await self._call(lambda: self._backend.posts(board))
+
+    async def withdraw(self, board: str, key: str) -> None:
+        """Take a notice down."""
+        await self._call(lambda: self._backend.withdraw(board, key))
+
+    async def spend(self, bucket: str, amount: float, per_minute: float, max_debt_s: float) -> float:
+        """Take from a bucket that all replicas share; its level. See ``Backend.spend``."""
+        return await self._call(lambda: self._backend.spend(bucket, amount, per_minute, max_debt_s))
 
     # -- authority -------------------------------------------------------------------------------------
 

@@ -4,7 +4,12 @@ and then on loopback only: whoever deletes the last one, or loses the store, ope
 Keys are read from the store at most once in ``CACHED_S``, never per request. A key deleted elsewhere counts until
 then. A key made elsewhere counts at once: what looks like one of ours and is not known is looked up anew, at most once
 in ``LOOKED_UP_S``. While there are no keys it is always looked up: the first key's holder must come under its rules,
-and not be taken for the local user. Limits are counted per router replica.
+and not be taken for the local user.
+
+Where there are several router replicas (``shared``), a key's limits are counted by all of them together: what each
+spent is told to the store as a request comes and again once it was counted, and the level that stands there is what
+counts. So of requests at the very same moment each replica may let one too many pass. While the store is away, each
+counts alone.
 """
 
 import asyncio
@@ -17,7 +22,7 @@ from router.domain.clock import Clock
 from router.domain.principal import LOCAL, Principal, Scope
 from router.domain.token_bucket import TokenBucket
 from router.errors import ConfigError, NotAllowed, NotAuthenticated, RateLimited, Unavailable
-from router.http.auth.meters import Meters, Reservation
+from router.http.auth.meters import MAX_DEBT_S, Meters, Reservation
 from router.state.api_keys import PREFIX, principal_of, secret_hash
 from router.state.backend import StoreFailed
 from router.state.rows import KeyRow
@@ -38,7 +43,13 @@ class StoredAuthenticator:
     """
 
     def __init__(
-        self, *, store: Store, clock: Clock, host: str, room: Callable[[], tuple[int, int]] | None = None
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        host: str,
+        room: Callable[[], tuple[int, int]] | None = None,
+        shared: bool = False,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -51,6 +62,8 @@ class StoredAuthenticator:
         self._had_keys = False  # once there were some, their loss opens nothing
         self._reading = asyncio.Lock()
         self._meters: dict[str, Meters] = {}
+        self._shared = shared
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def authenticate(self, authorization: str | None, scope: Scope, *, counted: bool = True) -> Principal:
         """The caller; with ``serve``, unless told otherwise, one more of its requests.
@@ -78,8 +91,41 @@ class StoredAuthenticator:
                 f"The API key {record.key_id} lacks the scope '{scope}'; it has: " + ", ".join(sorted(principal.scopes))
             )
         if counted and scope is Scope.SERVE:
+            if self._shared:
+                await self._share(principal)
             self._count_request(principal)
+            self._tell(principal)
         return principal
+
+    def _tell(self, principal: Principal) -> None:
+        """The other replicas, of what was just spent; nobody waits for it."""
+        if self._shared and self._limited_by(principal):
+            task = asyncio.create_task(self._share(principal))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    @staticmethod
+    def _limited_by(principal: Principal) -> bool:
+        return principal.requests_per_minute is not None or principal.tokens_per_minute is not None
+
+    async def _share(self, principal: Principal) -> None:
+        """Say what this replica spent of the key's limits, and hear what is left of them."""
+        if not self._limited_by(principal):
+            return
+        meters = self._meters_of(principal)
+        for what, bucket in (("requests", meters.requests), ("tokens", meters.tokens)):
+            if bucket is None:
+                continue
+            told, bucket.spent = bucket.spent, 0.0
+            name = f"{principal.key_id}:{what}"
+            try:
+                level = await self._store.spend(name, told, bucket.per_minute, MAX_DEBT_S)
+            except StoreFailed as error:
+                bucket.spent += told
+                log.warning("limits.not_shared", reason=str(error))
+                return
+            bucket.level = level - bucket.spent  # spent while the store was asked
+            bucket.at = self._clock.now()
 
     def rate_headers(self, principal: Principal) -> tuple[tuple[bytes, bytes], ...]:
         """OpenAI's x-ratelimit-* headers; without a limit of its own, how much room the pool has."""
@@ -114,7 +160,9 @@ class StoredAuthenticator:
         bucket = self._meters_of(principal).tokens
         if bucket is not None and (wait_s := bucket.wait_s(tokens)) > 0:
             raise self._limited("tokens", bucket, wait_s, principal)
-        return Reservation(bucket, tokens)
+        reservation = Reservation(bucket, tokens)
+        self._tell(principal)
+        return reservation
 
     def _count_request(self, principal: Principal) -> None:
         meters = self._meters_of(principal)
