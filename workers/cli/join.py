@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,17 +15,21 @@ from workers.cli.alone import run_alone
 from workers.cli.given_token import HELP as TOKEN_HELP
 from workers.cli.given_token import given_token
 from workers.cli.join_steps import JoinSteps, JoinWish
-from workers.cli.worker import (
-    EXPECTED,
+from workers.cli.options import (
     BatteryPrice,
+    KeepFree,
     Listen,
     MaxCores,
     MaxDisk,
     MaxMemory,
+    MaxModelsDisk,
+    NoShare,
     Role,
     WaitForModels,
     WhenOption,
+    flags_of,
 )
+from workers.cli.worker import EXPECTED
 from workers.config import parse_model
 from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP
 from workers.joining.home import Home
@@ -54,6 +59,9 @@ def join(
     max_cores: MaxCores = None,
     max_memory: MaxMemory = None,
     max_disk: MaxDisk = None,
+    keep_free: KeepFree = None,
+    max_models_disk: MaxModelsDisk = None,
+    no_share: NoShare = False,
     when: WhenOption = None,
     battery_price: BatteryPrice = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")] = None,
@@ -85,42 +93,14 @@ def join(
       allsorts join head.local:8099            (again, later: the key from the first time is enough)
 
     """
+    _join(locals())
+
+
+def _join(given: Mapping[str, Any]) -> None:
+    address, token, node, state_dir = given["address"], given["token"], given["node"], given["state_dir"]
     view = JoinView()
-    home = Home.of(state_dir, models=models)
-    flags: dict[str, Any] = {
-        "engine": engine,
-        "wait_for_models": wait_for_models or None,
-        "models_dir": str(home.models),
-        "base_url": base_url,
-        "node": node,
-        "context_tokens": context,
-        "slots": slots,
-        "threads": threads,
-        "max_cores": max_cores,
-        "max_memory_bytes": max_memory,
-        "max_disk_bytes": max_disk,
-        "when": when,
-        "battery_price_s": battery_price,
-        "benchmark": "off" if no_benchmark else "quick" if quick_benchmark else None,
-        "role": role,
-        "listen": listen,
-        "state_dir": str(home.state),
-        "cache_dir": str(home.cache),
-    }
     try:
-        wish = JoinWish(
-            address=address,
-            token=parse_token(given_token(token)) if token else None,
-            flags=flags,
-            named=tuple(parse_model(one) for one in model or ()),
-            home=home,
-            state_dir=state_dir,
-            log_file=log_file,
-            ask=not yes and sys.stdin.isatty(),
-            install=install,
-            auto_upgrade=auto_upgrade,
-        )
-        steps = JoinSteps(wish, view)
+        steps = JoinSteps(_wish(given), view)
         code, reason = asyncio.run(steps.run())
         if steps.again:
             become(steps.again)
@@ -132,6 +112,24 @@ def join(
     if code != 0:
         typer.echo(plain_text(f"allsorts join: {reason}"), err=True)
     raise typer.Exit(code)
+
+
+def _wish(given: Mapping[str, Any]) -> JoinWish:
+    """What was asked for. Models are fetched here only where the owner lets the operator decide what is loaded."""
+    home = Home.of(given["state_dir"], models=given["models"])
+    more = {"models_dir": str(home.models), "state_dir": str(home.state), "cache_dir": str(home.cache)}
+    return JoinWish(
+        address=given["address"],
+        token=parse_token(given_token(given["token"])) if given["token"] else None,
+        flags={**flags_of(given), **more, "fetch": given["wait_for_models"]},
+        named=tuple(parse_model(one) for one in given["model"] or ()),
+        home=home,
+        state_dir=given["state_dir"],
+        log_file=given["log_file"],
+        ask=not given["yes"] and sys.stdin.isatty(),
+        install=given["install"],
+        auto_upgrade=given["auto_upgrade"],
+    )
 
 
 def _doctor(address: str, token: str, node: str | None, state_dir: Path | None) -> str:

@@ -38,6 +38,7 @@ from workers.joining.preflight import check_models
 from workers.joining.profile import profile_of
 from workers.joining.restart import take_mark
 from workers.joining.view import BuildProgress, JoinView
+from workers.models.disk import KEEP_FREE_BYTES
 from workers.neighbours.place import meeting_place
 from workers.neighbours.shares import Bounds, Shares, cores_for
 from workers.owner.looking import has_battery
@@ -153,6 +154,9 @@ class JoinSteps:
             battery_price_s=self._battery_price_s() if has_battery() else 0.0,
             max_memory_bytes=flags["max_memory_bytes"] or 0,
             max_disk_bytes=flags["max_disk_bytes"] or DISK_BYTES,
+            keep_free_bytes=KEEP_FREE_BYTES if flags["keep_free_bytes"] is None else flags["keep_free_bytes"],
+            max_models_bytes=flags["max_models_bytes"] or 0,
+            shares=flags["share"] is not False,
             program=str(own_place()) if runs_from_own_place() else "",
             auto_upgrade=wish.auto_upgrade,
             unit=str(service_units.unit([], Path()).path) if wish.install else "",
@@ -280,6 +284,7 @@ class JoinSteps:
         command += ["--role", config.role] if config.role != "serve" else []
         command += ["--listen", config.listen] if config.listen else []
         command += ["--wait-for-models", "--models", config.models_dir] if config.wait_for_models else []
+        command += [] if config.share else ["--no-share"]
         command += ["--auto-upgrade"] if self._wish.auto_upgrade else []
         command += ["--when", config.when] if config.when != "always" else []
         if self._flags["battery_price_s"] is not None:
@@ -287,9 +292,16 @@ class JoinSteps:
         return command + {"off": ["--no-benchmark"], "quick": ["--quick-benchmark"]}.get(config.benchmark, [])
 
     @staticmethod
-    def _caps(config: WorkerConfig) -> tuple[tuple[str, int], ...]:
+    def _caps(config: WorkerConfig) -> tuple[tuple[str, int | str], ...]:
         disk = config.max_disk_bytes if config.max_disk_bytes != DISK_BYTES else 0
-        return ("--max-cores", config.max_cores), ("--max-memory", config.max_memory_bytes), ("--max-disk", disk)
+        keep = str(config.keep_free_bytes) if config.keep_free_bytes != KEEP_FREE_BYTES else ""  # "0" is told too
+        return (
+            ("--max-cores", config.max_cores),
+            ("--max-memory", config.max_memory_bytes),
+            ("--max-disk", disk),
+            ("--keep-free", keep),
+            ("--max-models-disk", config.max_models_bytes),
+        )
 
 
 def _absolute(path: str) -> Path | str:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,52 +12,27 @@ import typer
 from protos.contract.printable import plain_text
 from workers.cli.alone import run_alone
 from workers.cli.log_setup import set_up_logging
+from workers.cli.options import (
+    BatteryPrice,
+    KeepFree,
+    Listen,
+    MaxCores,
+    MaxDisk,
+    MaxMemory,
+    MaxModelsDisk,
+    NoShare,
+    Role,
+    WaitForModels,
+    WhenOption,
+    flags_of,
+    text_of,
+)
 from workers.config import WorkerConfig, parse_labels, parse_model, read_config
 from workers.engines.table import ENGINE_HELP
 from workers.errors import WorkerError
-from workers.owner.conditions import When
-from workers.sizes import parse_size
 
 EXPECTED = (WorkerError, OSError)
 """What can go wrong at the start: each is one clear line, not a traceback."""
-
-
-def size(text: str) -> int:
-    """Of an option."""
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-MaxCores = Annotated[int | None, typer.Option(min=1, help="Compute on at most so many cores.")]
-MaxMemory = Annotated[
-    int | None, typer.Option(parser=size, metavar="SIZE", help="All models together take at most this: 8GiB.")
-]
-
-WhenOption = Annotated[
-    When | None,
-    typer.Option(help="Take work always, only when plugged in, or only when also nobody uses this machine."),
-]
-BatteryPrice = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="S", help="On battery a request must be better off here by so many seconds (5)."),
-]
-WaitForModels = Annotated[
-    bool,
-    typer.Option("--wait-for-models", help="Let the fleet's operator load and unload models here (fleet.toml)."),
-]
-MaxDisk = Annotated[
-    int | None, typer.Option(parser=size, metavar="SIZE", help="Keep at most this on disk: logs, measurements.")
-]
-
-
-Role = Annotated[
-    str | None, typer.Option(help="serve requests, or draft: propose tokens to the workers a router pairs it with.")
-]
-Listen = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="Where a draft listens for its targets (any free port).")
-]
 
 
 def worker(
@@ -77,6 +53,9 @@ def worker(
     max_cores: MaxCores = None,
     max_memory: MaxMemory = None,
     max_disk: MaxDisk = None,
+    keep_free: KeepFree = None,
+    max_models_disk: MaxModelsDisk = None,
+    no_share: NoShare = False,
     when: WhenOption = None,
     battery_price: BatteryPrice = None,
     node: Annotated[str | None, typer.Option(help="This machine's name in the fleet.")] = None,
@@ -104,30 +83,20 @@ def worker(
       allsorts worker --role draft --model smollm2-135m=models/smollm2-135m-q4_0.gguf
 
     """
+    _worker(locals())
+
+
+def _worker(given: Mapping[str, Any]) -> None:
     try:
-        flags: dict[str, Any] = {
-            "routers": tuple(router or ()),
-            "engine": engine,
-            "models": [_builtins(one) for one in model or ()],
-            "wait_for_models": wait_for_models or None,
-            "models_dir": str(models.absolute()) if models else None,
-            "base_url": base_url,
-            "context_tokens": context,
-            "slots": slots,
-            "threads": threads,
-            "max_cores": max_cores,
-            "max_memory_bytes": max_memory,
-            "max_disk_bytes": max_disk,
-            "when": when,
-            "battery_price_s": battery_price,
-            "node": node,
-            "labels": parse_labels(label or []),
-            "state_dir": str(state_dir) if state_dir else None,
-            "role": role,
-            "listen": listen,
-            "benchmark": "off" if no_benchmark else "quick" if quick_benchmark else None,
+        flags = {
+            **flags_of(given),
+            "routers": tuple(given["router"] or ()),
+            "models": [_builtins(one) for one in given["model"] or ()],
+            "models_dir": text_of(given["models"].absolute()) if given["models"] else None,
+            "labels": parse_labels(given["label"] or []),
+            "state_dir": text_of(given["state_dir"]),
         }
-        settings = read_config(config, environment=os.environ, flags=flags)
+        settings = read_config(given["config"], environment=os.environ, flags=flags)
         code, reason = run_worker(settings)
     except EXPECTED as error:
         code, reason = 1, str(error).splitlines()[0]

@@ -31,6 +31,9 @@ class JoinPlan:
     battery_price_s: float = 0.0
     max_memory_bytes: int = 0  # by the owner; 0: no cap
     max_disk_bytes: int = 0
+    keep_free_bytes: int = 0  # of the disk, by models that are fetched
+    max_models_bytes: int = 0  # 0: no bound of its own
+    shares: bool = True
     program: str = ""  # where this program lies, if the pasted line put it there
     auto_upgrade: bool = False
     drafts_at: str = ""  # where it listens as a draft; empty: it serves requests
@@ -49,6 +52,7 @@ def plan_lines(plan: JoinPlan) -> list[tuple[str, str]]:
         ("", f"{plan.home.cache} (what was measured)"),
         *((("", f"{plan.program} (this program)"),) if plan.program else ()),
         ("disk", f"{plan.max_disk_bytes / 2**20:.0f} MiB at most in both"),
+        *(("models", line) for line in _models(plan)),
         ("when", _when(plan)),
         ("starts", starts),
         *([("becomes", "the version that the head hands out, by itself, streams first")] if plan.auto_upgrade else []),
@@ -88,6 +92,16 @@ def _serves(plan: JoinPlan) -> str:
         return f"one of the models ({plan.engine.model_files or plan.engine.serves}) in {plan.home.models}"
     what = ", ".join(f"{name} from {path}" for name, path in plan.models)
     return f"{what}: proposes tokens to other workers, and answers no requests" if plan.drafts_at else what
+
+
+def _models(plan: JoinPlan) -> list[str]:
+    """What happens to models' files."""
+    if plan.base_url or not plan.engine.model_files:
+        return []
+    up_to = f", {plan.max_models_bytes / GIB:.1f} GiB at most" if plan.max_models_bytes else ""
+    come = f"come into {plan.home.models} as the operator orders{up_to}; {plan.keep_free_bytes / GIB:.1f} GiB stay free"
+    go = "go to this pool's machines that lack them (--no-share: they stay here)" if plan.shares else "stay here"
+    return [*([come] if plan.waits_for_models else []), go]
 
 
 def _memory(plan: JoinPlan) -> str:
