@@ -19,6 +19,7 @@ from loadtest.attack.machine import IdleServer
 from loadtest.attack.pool import AttackedPool
 from loadtest.attack.rows import Row
 from loadtest.attack.run import run_attack
+from loadtest.attack.starts import STARTS, try_start
 from loadtest.attack.target import Attack
 from loadtest.chaos.routers import Serving
 from router.limits import raise_descriptor_limit
@@ -40,9 +41,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a folder for logs; otherwise they go with the run")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    unknown = set(options.only) - {one.name for one in ATTACKS}
+    names = [*(one.name for one in ATTACKS), *STARTS]
+    unknown = set(options.only) - set(names)
     if unknown:
-        sys.exit(f"attack: no such attack: {', '.join(unknown)}; there are: {', '.join(o.name for o in ATTACKS)}")
+        sys.exit(f"attack: no such attack: {', '.join(unknown)}; there are: {', '.join(names)}")
     set_up_logging("error")
     raise_descriptor_limit()
     wanted = [
@@ -53,6 +55,7 @@ def main() -> None:
         for serving in options.router:
             folder = (options.keep or Path(temporary)).resolve() / serving.value
             rows += asyncio.run(_all(wanted, folder, serving, options))
+            rows += asyncio.run(_starts(folder, serving, options))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"rows": [row.as_json() for row in rows]}, indent=2) + "\n")
     console.print(_table(rows))
@@ -68,16 +71,36 @@ def main() -> None:
 
 async def _all(wanted: list[Attack], folder: Path, serving: Serving, options: argparse.Namespace) -> list[Row]:
     rows = []
-    async with IdleServer() as idle, AttackedPool(folder, serving) as pool:
-        for attack in wanted:
-            seconds = options.seconds or (min(QUICK_SECONDS, attack.seconds) if options.quick else attack.seconds)
-            row = await run_attack(attack, pool, idle.url, seconds=seconds, shared=options.quick)
-            rows.append(row)
-            console.print(
-                f"{attack.name}, {serving}: {'; '.join(row.misses) or 'as it must be'} {row.saw} "
-                f"{row.loop_stalls} stalls {' | '.join(row.culprits)}",
-                soft_wrap=True,
-            )
+    for guarded in (False, True):
+        these = [attack for attack in wanted if attack.guarded is guarded]
+        if not these:
+            continue
+        there = folder / ("guarded" if guarded else "open")
+        async with IdleServer() as idle, AttackedPool(there, serving, guarded=guarded) as pool:
+            for attack in these:
+                seconds = options.seconds or (min(QUICK_SECONDS, attack.seconds) if options.quick else attack.seconds)
+                row = await run_attack(attack, pool, idle.url, seconds=seconds, shared=options.quick)
+                rows.append(row)
+                console.print(
+                    f"{attack.name}, {serving}: {'; '.join(row.misses) or 'as it must be'} {row.saw} "
+                    f"{row.loop_stalls} stalls {' | '.join(row.culprits)}",
+                    soft_wrap=True,
+                )
+    return rows
+
+
+async def _starts(folder: Path, serving: Serving, options: argparse.Namespace) -> list[Row]:
+    """Starts that cannot succeed."""
+    rows = []
+    for name in STARTS:
+        if name not in options.only and (options.only or options.quick):
+            continue
+        row = await try_start(name, folder / "starts", serving)
+        if row is None:
+            console.print(f"{name}, {serving}: left out, since a small disk can be mounted by root alone")
+            continue
+        rows.append(row)
+        console.print(f"{name}, {serving}: {'; '.join(row.misses) or 'as it must be'} {row.errors}", soft_wrap=True)
     return rows
 
 

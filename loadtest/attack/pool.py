@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 
@@ -43,11 +44,13 @@ _ALLSORTS = (sys.executable, "-m", "router.cli.main")
 
 @dataclass(slots=True)
 class AttackedPool:
-    """Up between ``async with`` and its end. ``settings``: TOML for the router."""
+    """Up between ``async with`` and its end. ``guarded``: workers join over TLS, clients have keys."""
 
     folder: Path
     serving: Serving
-    settings: str = ""
+    guarded: bool = False
+    key: str = ""  # of the operator and of honest clients, where it is guarded
+    enrol_port: int = field(default_factory=free_port)
     port: int = field(default_factory=free_port)
     grpc_port: int = field(default_factory=free_port)
     workers: list[Child] = field(default_factory=list)
@@ -59,9 +62,15 @@ class AttackedPool:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # an earlier run's keys would be asked for
+        self.folder.mkdir(parents=True)
         config = self.folder / "router.toml"
-        config.write_text(self.settings)
+        install_port = free_port()
+        config.write_text(
+            f"[grpc]\nplain_loopback = false\nenrol_port = {self.enrol_port}\ninstall_port = {install_port}\n"
+            if self.guarded
+            else ""
+        )
         command = [
             *_ALLSORTS, "serve", "--config", str(config), "--port", str(self.port), "--grpc-port", str(self.grpc_port),
             "--state-dir", str(self.folder / "router"),
@@ -69,8 +78,11 @@ class AttackedPool:
         self.router = RouterProcess(self.serving, command, log=self.log, environment={})
         try:
             await until(self._answers, READY_WITHIN_S, "the router answers", self._check_alive)
+            if self.guarded:
+                made = await self.post("/admin/keys", name="operator", scopes=["admin", "serve", "observe"])
+                self.key = str(made["key"])
             for number in range(WORKERS):
-                self._start_worker(f"sim-{number + 1}")
+                await self._start_worker(f"sim-{number + 1}")
             await until(self._all_ready, READY_WITHIN_S, "the workers are ready", self._check_alive)
         except BaseException:
             await self.__aexit__()
@@ -90,14 +102,33 @@ class AttackedPool:
         """What the router has logged so far."""
         return self.log.stat().st_size
 
-    def _start_worker(self, name: str) -> None:
+    async def _start_worker(self, name: str) -> None:
         profile = self.folder / f"{name}.toml"
         profile.write_text(_PROFILE)
+        how = ["worker", "--router", f"127.0.0.1:{self.grpc_port}"]
+        if self.guarded:
+            token = (await self.post("/admin/tokens", uses=1))["token"]
+            (self.folder / f"{name}.token").write_text(str(token))
+            how = ["join", f"127.0.0.1:{self.enrol_port}", "--token", f"@{self.folder / f'{name}.token'}", "--yes"]
         command = [
-            *_ALLSORTS, "worker", "--router", f"127.0.0.1:{self.grpc_port}", "--engine", "simulated", "--node", name,
-            "--state-dir", str(self.folder / name), "--model", f"{MODEL}={profile}", "--no-benchmark",
+            *_ALLSORTS, *how, "--engine", "simulated", "--node", name, "--state-dir", str(self.folder / name),
+            "--model", f"{MODEL}={profile}", "--no-benchmark",
         ]  # fmt: skip
         self.workers.append(Child(name, command, log=self.folder / f"{name}.log"))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of an honest client, and of the operator."""
+        return {"authorization": f"Bearer {self.key}"} if self.key else {}
+
+    async def post(self, path: str, **body: object) -> dict[str, Any]:
+        """An operator's order. Raises aiohttp.ClientError."""
+        async with (
+            aiohttp.ClientSession(headers=self.headers) as session,
+            session.post(self.url + path, json=body) as reply,
+        ):
+            reply.raise_for_status()
+            return dict(await reply.json())
 
     async def _answers(self) -> bool:
         return await self._get("/healthz") is not None
@@ -109,7 +140,8 @@ class AttackedPool:
     async def _get(self, path: str) -> dict[str, list[dict[str, str]]] | None:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
             timeout = aiohttp.ClientTimeout(total=10)
-            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(self.url + path) as reply:
+            session = aiohttp.ClientSession(timeout=timeout, headers=self.headers)
+            async with session, session.get(self.url + path) as reply:
                 found: dict[str, list[dict[str, str]]] = await reply.json()
                 return found if reply.status == 200 else None
         return None

@@ -17,6 +17,7 @@ class Row:
 
     attack: str
     router: str
+    serves: bool = True  # False: a start that must fail
     streams_completed: int
     streams_lost: int
     probe_p99_ms: float
@@ -45,7 +46,7 @@ class Row:
         found = list(self.complaints)
         if self.streams_lost:
             found.append(f"{self.streams_lost} honest streams lost")
-        if not self.streams_completed:
+        if self.serves and not self.streams_completed:
             found.append("no honest stream completed")
         if self.probe_p99_ms - self.machine_p99_ms > self.probe_bound_ms:
             found.append(f"probe p99 {self.probe_p99_ms:.0f} ms, of which the machine's {self.machine_p99_ms:.0f}")

@@ -28,12 +28,15 @@ NEAR_DESCRIPTORS = 24
 async def run_attack(attack: Attack, pool: AttackedPool, idle_url: str, *, seconds: float, shared: bool = False) -> Row:
     """What it cost. ``idle_url``: of a server that does nothing else; ``shared``: others work on this machine."""
     footprint = Footprint(pool.router.child.pid, below=pool.serving is Serving.SERVE)
-    log_bytes, stalls = pool.log_bytes, await stalls_of(pool.url)
-    async with Honest(pool.url, MODEL, idle_url=idle_url) as alone:
+    log_bytes, stalls = pool.log_bytes, await stalls_of(pool.url, pool.headers)
+    async with Honest(pool.url, MODEL, pool.key, idle_url=idle_url) as alone:
         await asyncio.sleep(BEFORE_S)
         idle = footprint.now()
-    target = Target(attack=attack.name, port=pool.port, grpc_port=pool.grpc_port, seconds=seconds, model=MODEL)
-    async with footprint, Honest(pool.url, MODEL, idle_url=idle_url) as seen:
+    target = Target(
+        attack=attack.name, port=pool.port, grpc_port=pool.grpc_port, seconds=seconds, model=MODEL, key=pool.key,
+        enrol_port=pool.enrol_port,
+    )  # fmt: skip
+    async with footprint, Honest(pool.url, MODEL, pool.key, idle_url=idle_url) as seen:
         saw, complaints = await _attacked(target)
         ended_at = time.monotonic()
     given_back_s = await _until_given_back(footprint, idle, ended_at)
@@ -42,7 +45,7 @@ async def run_attack(attack: Attack, pool: AttackedPool, idle_url: str, *, secon
     if written > 1024 * attack.log_kb:
         complaints.append(f"{written / 1024:.0f} kB of log")
     row = _row(attack, pool, (alone, seen), footprint, idle, given_back_s, saw, complaints, written)
-    stalled = await stalls_of(pool.url)
+    stalled = await stalls_of(pool.url, pool.headers)
     return replace(
         row,
         probe_bound_ms=SHARED_PROBE_P99_MS if shared else PROBE_P99_MS,
@@ -105,7 +108,7 @@ async def _attacked(target: Target) -> tuple[dict[str, float], list[str]]:
         await process.wait()
         return {}, ["the attacker did not end"]
     if process.returncode:
-        return {}, [f"the attack could not be run: {err.decode(errors='replace').strip().splitlines()[-1:]}"]
+        return {}, [f"the attack could not be run: {err.decode(errors='replace').strip().splitlines()[-3:]}"]
     return msgspec.json.decode(out, type=dict[str, float]), []
 
 

@@ -23,11 +23,12 @@ class Stalls:
     seconds: float = 0.0
 
 
-async def stalls_of(url: str) -> Stalls:
+async def stalls_of(url: str, headers: dict[str, str]) -> Stalls:
     """By the router's metrics."""
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
         timeout = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/metrics") as reply:
+        session = aiohttp.ClientSession(timeout=timeout, headers=headers)
+        async with session, session.get(f"{url}/metrics") as reply:
             text = await reply.text()
             count, seconds = _COUNT.search(text), _SUM.search(text)
             if count and seconds:

@@ -15,7 +15,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     grpc_port: int
     seconds: float
     model: str
-    key: str = ""  # of a client that has one
+    key: str = ""  # of the operator, on a guarded pool
+    enrol_port: int = 0  # there
 
 
 Run = Callable[[Target], Coroutine[Any, Any, dict[str, float]]]
@@ -29,6 +30,7 @@ class Attack:
     name: str
     run: Run
     quick: bool = False
+    guarded: bool = False  # against a pool with TLS and keys
     seconds: float = 15.0
     log_kb: float = 4096.0  # that it may make the router write
     after: Callable[[dict[str, float]], list[str]] = lambda _: []

@@ -110,9 +110,12 @@ def _check_ports(config: RouterConfig) -> None:
 
 
 async def _check_exposure(config: RouterConfig) -> None:
-    """Refuse an open pool beyond loopback before anything of it listens, HAProxy included."""
+    """Refuse an open pool beyond loopback before anything of it listens, HAProxy included; and a store that does not
+    answer, in one line instead of Ray's sixty.
+    """
     store = open_store(config.state_dir)
     try:
+        await store.keys()
         await refuse_exposed_without_keys(store, config.http.host)
     finally:
         await store.close()

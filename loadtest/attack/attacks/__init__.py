@@ -2,10 +2,11 @@
 
 from loadtest.attack.attacks.bodies import BODIES
 from loadtest.attack.attacks.door import DOOR
+from loadtest.attack.attacks.joining import JOINING
 from loadtest.attack.attacks.workers import WORKERS
 from loadtest.attack.target import Attack
 
-ATTACKS: tuple[Attack, ...] = (*DOOR, *BODIES, *WORKERS)
+ATTACKS: tuple[Attack, ...] = (*DOOR, *BODIES, *WORKERS, *JOINING)
 """In the order in which they are run."""
 
 

@@ -7,6 +7,7 @@ from loadtest.attack.target import Attack, Target
 
 MANY = 4300
 IDLE = 5000
+SLOW_READ_S = 0.2
 
 
 def _head(path: str, length: int) -> bytes:
@@ -73,6 +74,22 @@ async def _never_read(target: Target) -> dict[str, float]:
     return await Crowd(target.port, 30, feed).attack(target.seconds)
 
 
+async def _read_slowly(target: Target) -> dict[str, float]:
+    """Long streams that their clients read a hundred bytes a second of."""
+    body = (
+        b'{"model":"%b","stream":true,"max_tokens":4000,"ignore_eos":true,"messages":[{"role":"user","content":"hi"}]}'
+        % target.model.encode()
+    )
+    head = _head("/v1/chat/completions", len(body))
+
+    async def feed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head + body)
+        while await reader.read(20):  # noqa: ASYNC110 - it is the reader that is slow
+            await asyncio.sleep(SLOW_READ_S)
+
+    return await Crowd(target.port, 30, feed).attack(target.seconds)
+
+
 async def _aborts(target: Target) -> dict[str, float]:
     """Requests whose clients leave at once, by reset."""
     body = (
@@ -96,5 +113,6 @@ DOOR = (
     Attack(name="idle connections", run=_idle, quick=True),
     Attack(name="halves behind requests", run=_half_behind),
     Attack(name="streams nobody reads", run=_never_read),
+    Attack(name="streams read slowly", run=_read_slowly),
     Attack(name="clients that leave at once", run=_aborts),
 )

@@ -7,11 +7,13 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator
+from typing import Self
 
 import aiohttp
 
 from loadtest.attack.attacks.rogue import MODEL, Answer, Rogue, hello, over_and_over
 from loadtest.attack.target import Attack, Run, Target
+from loadtest.chaos.faults.silent_proxy import SilentProxy
 from protos.allsorts.v1 import fleet_pb2 as pb
 
 SESSIONS = 6
@@ -184,6 +186,71 @@ async def _lies(target: Target) -> dict[str, float]:
     return await _answers(target, _lying_answer, clients=2, read=True)
 
 
+def _poison(generate: pb.Generate) -> Iterator[pb.WorkerEvent]:
+    """Accepts, says a word that is no answer, and no more."""
+    request_id, attempt = generate.request_id, generate.attempt
+    yield pb.WorkerEvent(accepted=pb.Accepted(prompt_tokens=1, request_id=request_id, attempt=attempt))
+    word = pb.Delta(text="poison", token_count=1, text_tokens=1, request_id=request_id, attempt=attempt)
+    yield pb.WorkerEvent(step=pb.Step(deltas=[word]))
+
+
+async def _poisoned(target: Target) -> dict[str, float]:
+    """Three workers that announce the honest ones' model, at a thousand times its speed."""
+    asked = 0
+
+    def answer(generate: pb.Generate) -> Iterator[pb.WorkerEvent]:
+        nonlocal asked
+        asked += 1
+        return _poison(generate)
+
+    def first() -> pb.WorkerEvent:
+        event = hello(_name(), context_tokens=8192)
+        event.hello.models[0].model = target.model
+        return event
+
+    async def one(target: Target) -> dict[str, float]:
+        return await over_and_over(target.seconds, lambda: Rogue(target.grpc_port, first(), answer), _wait)
+
+    found = await asyncio.gather(*(one(target) for _ in range(3)))
+    return {"sessions": sum(each["sessions"] for each in found), "prompts drawn": asked}
+
+
+async def _lost_packets(target: Target) -> dict[str, float]:
+    """Workers behind a network that swallows everything after a second, and heals, over and over."""
+    saw = {"cuts": 0.0}
+    async with SilentNetwork(target.grpc_port) as network:
+
+        async def cuts() -> None:
+            while True:
+                await asyncio.sleep(1.0)
+                network.cut()
+                saw["cuts"] += 1
+                await asyncio.sleep(3.0)
+                network.heal()
+
+        cutting = asyncio.create_task(cuts())
+
+        async def one(target: Target) -> dict[str, float]:
+            return await over_and_over(target.seconds, lambda: Rogue(network.port, hello(_name())), _wait)
+
+        try:
+            found = await asyncio.gather(*(one(target) for _ in range(20)))
+        finally:
+            cutting.cancel()
+    return {**saw, "sessions": sum(each["sessions"] for each in found)}
+
+
+class SilentNetwork(SilentProxy):
+    """As a context."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
 def _believed(saw: dict[str, float]) -> list[str]:
     charged = saw.get("most tokens charged", 0.0)
     return [f"a client was charged for {charged:.0f} tokens"] if charged > 100_000 else []
@@ -197,6 +264,8 @@ WORKERS = (
     Attack(name="counts that cannot be", run=_lies, after=_believed),
     Attack(name="drain and awake in turn", run=_drain_and_awake, log_kb=LOG_KB, quick=True),
     Attack(name="a million blocks, then gone", run=_blocks),
+    Attack(name="a model poisoned", run=_poisoned),
+    Attack(name="workers whose packets are lost", run=_lost_packets, log_kb=LOG_KB),
     Attack(name="200,000 stray deltas", run=_strays, log_kb=LOG_KB),
     Attack(name="models that change for ever", run=_models, log_kb=LOG_KB),
 )

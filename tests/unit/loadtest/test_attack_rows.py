@@ -7,8 +7,11 @@ import pytest
 from loadtest.attack.attacks import ATTACKS, named
 from loadtest.attack.attacks.bodies import BODIES
 from loadtest.attack.attacks.door import DOOR
+from loadtest.attack.attacks.joining import JOINING
 from loadtest.attack.attacks.workers import WORKERS
 from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, PROBE_P99_MS, SHARED_PROBE_P99_MS, Row
+from loadtest.attack.starts import MOST_LINES, complaints_of
+from loadtest.attack.target import Attack
 
 GOOD = Row(
     attack="a", router="serve", streams_completed=10, streams_lost=0, probe_p99_ms=PROBE_P99_MS, probe_p99_idle_ms=1.0,
@@ -47,5 +50,35 @@ def test_every_attack_has_a_name_of_its_own_and_every_room_is_in_the_quick_selec
     """What CI runs touches the door, bodies and workers."""
     assert len({one.name for one in ATTACKS}) == len(ATTACKS)
     assert all(named(one.name) is one for one in ATTACKS)
-    for room in (DOOR, BODIES, WORKERS):
+    for room in (DOOR, BODIES, WORKERS, JOINING):
         assert any(one.quick for one in room)
+
+
+@pytest.mark.parametrize(
+    ("said", "listening", "complaint"),
+    [
+        (["allsorts: no space left; free some"], [], ""),
+        (["allsorts: no space left; free some"], [8000], "port 8000 listens"),
+        ([], [], "it said nothing"),
+        (["x"] * (MOST_LINES + 1), [], "4 lines"),
+        (["Traceback (most recent call last):", "OSError"], [], "a traceback"),
+    ],
+)
+def test_a_start_that_fails_says_so_in_a_line_and_leaves_nothing(
+    said: list[str], listening: list[int], complaint: str
+) -> None:
+    """Each way in which it may not is named."""
+    assert "; ".join(complaints_of(said, listening)).find(complaint) >= 0
+    assert bool(complaints_of(said, listening)) == bool(complaint)
+    assert not replace(GOOD, serves=False, streams_completed=0).misses
+
+
+@pytest.mark.parametrize(
+    "one",
+    [one for one in JOINING if one.after({"refused": 5.0, "let in": 1.0, "tokens": 1.0, "allowed": 1.0})],
+    ids=lambda one: one.name,
+)
+def test_who_comes_in_where_nobody_may_is_told(one: Attack) -> None:
+    """And an attack that reached nobody is no success."""
+    assert one.after({})
+    assert any("let in" in said for said in one.after({"refused": 5.0, "let in": 1.0}))
