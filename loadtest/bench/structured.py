@@ -20,6 +20,7 @@ from rich.console import Console
 from loadtest.bench import schemas_served
 from loadtest.bench.figures import keep, known
 from loadtest.bench.json_schemas import REAL, drawn
+from loadtest.bench.quiet import Quiet
 from protos.contract.grammar import Grammar, GrammarKind
 from protos.contract.ids import RequestId
 from protos.contract.request import ChatMessage, Job, Sampling
@@ -90,8 +91,11 @@ class Bench:
         """Wait for its end."""
         await self._ended[name].wait()
 
-    async def token_s(self, schemas: Iterable[Any], *, of_the_free: bool = False) -> float:
-        """Seconds between two tokens of eight streams that run together; the median of all gaps."""
+    async def token_s(self, schemas: Iterable[Any], *, of_the_free: bool = False) -> tuple[float, float]:
+        """Seconds between two tokens of eight streams that run together, the median of all gaps; and processor seconds
+        of this process for each step, the masks' own threads included: a busy neighbour moves them less.
+        """
+        began = time.process_time()
         sampling = Sampling(temperature=0.0, max_tokens=TOKENS, min_tokens=TOKENS, ignore_eos=True)
         asked = [(await self.start(schema, sampling), schema) for schema in schemas]
         for name, _ in asked:
@@ -101,7 +105,7 @@ class Bench:
             if schema is None or not of_the_free:
                 times = self._at[name][8:]  # the first come while others are prefilled
                 gaps += [after - before for before, after in pairwise(times)]
-        return statistics.median(gaps)
+        return statistics.median(gaps), (time.process_time() - began) / TOKENS
 
     async def _read(self) -> None:
         async for result in self._engine.steps():
@@ -114,21 +118,34 @@ class Bench:
                     self._ended[delta.request_id].set()
 
 
-async def mask_cost(bench: Bench, runs: int) -> dict[str, float]:
+async def mask_cost(bench: Bench, runs: int) -> dict[str, Any]:
     """Shares of a step: of eight streams that are all kept to a schema, and of seven free ones beside one that is."""
-    all_kept, beside = [], []
+    quiet = Quiet(console.print)
     await bench.token_s([ENDLESS] * BATCH)
+
+    async def pair() -> tuple[float, float, float, float]:
+        free, free_cpu = await bench.token_s([None] * BATCH)
+        kept, kept_cpu = await bench.token_s([ENDLESS] * BATCH)
+        mixed, _ = await bench.token_s([ENDLESS] + [None] * (BATCH - 1), of_the_free=True)
+        return free, kept / free - 1.0, kept_cpu / free_cpu - 1.0, mixed / free - 1.0
+
+    found = []
     for run in range(runs):
-        free = await bench.token_s([None] * BATCH)
-        all_kept.append(await bench.token_s([ENDLESS] * BATCH) / free - 1.0)
-        beside.append(await bench.token_s([ENDLESS] + [None] * (BATCH - 1), of_the_free=True) / free - 1.0)
+        found.append(await quiet.measured(f"run {run + 1}", pair))
+        free, kept, cpu, beside = found[-1]
         console.print(
-            f"run {run + 1}: {free * 1e3:.1f} ms a step, {all_kept[-1]:+.1%} kept, {beside[-1]:+.1%} beside one"
+            f"run {run + 1}: {free * 1e3:.1f} ms a step, {kept:+.1%} kept ({cpu:+.1%} cpu), {beside:+.1%} beside"
         )
-    return {"mask_cost": statistics.median(all_kept), "mask_cost_beside": statistics.median(beside)}
+    _, all_kept, all_cpu, all_beside = zip(*found, strict=True)
+    return {
+        "mask_cost": statistics.median(all_kept),
+        "mask_cost_cpu": statistics.median(all_cpu),
+        "mask_cost_beside": statistics.median(all_beside),
+        "mask_cost_others_cpus": statistics.median(quiet.others_cpus.values()),
+    }
 
 
-async def _mask_cost(model: Path, runs: int) -> dict[str, float]:
+async def _mask_cost(model: Path, runs: int) -> dict[str, Any]:
     async with Bench(model) as bench:
         return await mask_cost(bench, runs)
 

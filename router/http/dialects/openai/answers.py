@@ -189,7 +189,7 @@ def call_bodies(calls: tuple[ToolCall, ...]) -> list[ToolCallBody] | UnsetType:
 
 
 def call_pieces(calls: tuple[ToolCallDelta, ...]) -> list[ToolCallPiece]:
-    """New output of calls."""
+    """New output of calls, one piece for each: of two, the official client's accumulator loses one."""
     return [
         ToolCallPiece(
             index=call.index,
@@ -197,5 +197,23 @@ def call_pieces(calls: tuple[ToolCallDelta, ...]) -> list[ToolCallPiece]:
             type="function" if call.name else UNSET,
             function=FunctionPiece(name=call.name or UNSET, arguments=call.arguments),
         )
-        for call in calls
+        for call in _joined(calls)
     ]
+
+
+def _joined(calls: tuple[ToolCallDelta, ...]) -> list[ToolCallDelta]:
+    """Each call once, in order."""
+    if len(calls) == 1:
+        return list(calls)
+    joined: dict[int, ToolCallDelta] = {}
+    for one in calls:
+        before = joined.get(one.index)
+        if before is not None:
+            one = ToolCallDelta(
+                index=one.index,
+                id=before.id or one.id,
+                name=before.name or one.name,
+                arguments=before.arguments + one.arguments,
+            )
+        joined[one.index] = one
+    return list(joined.values())

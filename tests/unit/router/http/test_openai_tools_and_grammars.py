@@ -101,6 +101,20 @@ async def test_calls_stream_name_first_then_arguments_in_pieces() -> None:
     assert said[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+async def test_what_is_new_of_a_call_is_one_piece_of_its_event() -> None:
+    """However much of it came at once: the official client takes the first event's list as it is, one entry a call."""
+    name = ToolCallDelta(index=0, id="call_1", name="weather")
+    begun, more = (ToolCallDelta(index=0, arguments=part) for part in ('{"at": ', '"Oslo"}'))
+    second = ToolCallDelta(index=1, id="call_2", name="time", arguments="{}")
+    end = Chunk(finish_reason=FinishReason.TOOL_CALLS, usage=Usage(prompt_tokens=1, completion_tokens=2))
+    script = (Chunk(tool_calls=(name, begun, more, second), token_count=4), end)
+    said = events((await surface(script=script).chat(tools=TOOLS, stream=True)).text)[:-1]
+    (pieces,) = [found for event in said if (found := event["choices"][0]["delta"].get("tool_calls"))]
+    assert [(one["index"], one["function"]["name"], one["function"]["arguments"]) for one in pieces] == [
+        (0, "weather", '{"at": "Oslo"}'), (1, "time", "{}"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("choice", "expected", "name", "tools"),
     [
