@@ -54,6 +54,8 @@ MAX_VALUES: Mapping[str, float] = {
     "context_tokens": float(MAX_CONTEXT),
     "load.context_tokens": MAX_COUNTED,  # of all that run there
     **dict.fromkeys(("prefill_tokens_pending", "expected_remaining_tokens"), MAX_COUNTED),
+    **dict.fromkeys(("draft_rounds", "draft_proposed", "draft_accepted"), MAX_COUNTED),
+    **dict.fromkeys(("rounds", "proposed", "accepted", "late"), MAX_COUNTED),  # of a draft
     "parameters": 1e15,
     "active_parameters": 1e15,
     **dict.fromkeys(("slots", "count"), 65_536.0),
@@ -127,6 +129,9 @@ def check_load(load: pb.Load) -> None:
         (load.prefill_tokens_pending, MAX_COUNTED),
         (load.context_tokens, MAX_COUNTED),
         (load.expected_remaining_tokens, MAX_COUNTED),
+        (load.draft_rounds, MAX_COUNTED),
+        (load.draft_proposed, MAX_COUNTED),
+        (load.draft_accepted, MAX_COUNTED),
     ):
         if not 0.0 <= value <= most or value == math.inf:
             raise OutOfBounds(f"load has the number {value}")
