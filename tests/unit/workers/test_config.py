@@ -91,3 +91,27 @@ def test_a_name_nobody_could_ask_for_is_refused(text: str) -> None:
     """What stands behind @ is no quantization, and the router would take it for one."""
     with pytest.raises(ConfigError, match=r"no client can ask for 'me@home'.*--model NAME="):
         parse_model(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"role": "draft", "engine": "simulated"}, "--role draft works with llama.cpp"),
+        ({"role": "draft", "listen": "8098"}, "write HOST:PORT"),
+        ({"role": "draft", "listen": "0.0.0.0:66000"}, "write HOST:PORT"),
+        ({"listen": "0.0.0.0:8098"}, "--listen is for --role draft"),
+        ({"role": "drafty"}, "role"),
+    ],
+)
+def test_a_role_that_makes_no_sense_is_said_in_one_line(flags: dict[str, str], said: str) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_config(flags={"models": [{"name": "m", "path": "m.gguf"}], **flags})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_draft_listens_where_it_is_told() -> None:
+    """Or anywhere."""
+    models = [{"name": "m", "path": "m.gguf"}]
+    assert read_config(flags={"models": models, "role": "draft"}).listen == ""
+    assert read_config(flags={"models": models, "role": "draft", "listen": "[::1]:0"}).listen == "[::1]:0"
