@@ -33,7 +33,7 @@ AGREEMENT = 10
 AHEAD_WORTH = 0.2
 """The draft goes on while the target verifies, where that is right this often at least."""
 
-LATEST = 2.0
+LATEST = 4.0
 """Times a round's patience, after which the draft need not go on with it: a little late still shows how late it is."""
 
 MAX_REFUSALS = 3
