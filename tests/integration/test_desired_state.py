@@ -110,3 +110,11 @@ def test_a_file_that_a_machine_lacks_travels_to_it(pool: OnePool, tmp_path: Path
         assert [one.name for one in tmp_path.glob("*.gguf")]
     pool.until(lambda: pool.worker("bare").get("state") == "gone")
     assert run(pool, apply, file_with(pool, ""), "--yes").exit_code == 0
+
+
+def test_nothing_is_done_where_nobody_can_be_asked(pool: OnePool) -> None:
+    """The difference was shown; ``--yes`` is for scripts."""
+    asked = run(pool, apply, file_with(pool, WANTED))
+    assert f"{MODEL}@q8_0" in asked.output
+    assert "give --yes" in str(asked.exception)
+    assert not pool.models("box")

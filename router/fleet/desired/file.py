@@ -10,7 +10,7 @@ import msgspec
 
 from protos.contract.models.quality import at_least
 from protos.contract.models.quantization import canonical, find_format, unknown_format
-from router.errors import ConfigError
+from router.errors import ConfigError, InvalidRequest
 from router.fleet.desired.lines import Lines, Path
 from router.fleet.desired.values import Copies, DesiredModel, DesiredState, Rules, Source
 from router.fleet.desired.wishes import BadWish, parse_wish
@@ -59,11 +59,11 @@ def parse_fleet(text: str, name: str = "fleet.toml") -> DesiredState:
 
 
 def check_state(state: DesiredState) -> None:
-    """What the types do not say, of a state that came without a file. Raises ConfigError naming the field."""
+    """What the types do not say, of a state that came without a file. Raises InvalidRequest naming the field."""
     try:
         _check(state)
     except _Wrong as wrong:
-        raise ConfigError(f"{_shown(wrong.path)}: {wrong.what}") from None
+        raise InvalidRequest(f"{_shown(wrong.path)}: {wrong.what}", param=f"state.{_shown(wrong.path)}") from None
 
 
 def _state(tree: dict[str, Any]) -> DesiredState:

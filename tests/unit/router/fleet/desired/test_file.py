@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.errors import ConfigError
+from router.errors import ConfigError, InvalidRequest
 from router.fleet.desired.file import check_state, parse_fleet
 from router.fleet.desired.values import Copies, DesiredModel, DesiredState, Source
 
@@ -95,5 +95,6 @@ def test_a_mistake_is_named_by_file_line_and_field(text: str, said: str) -> None
 
 def test_a_state_without_a_file_is_held_to_the_same() -> None:
     """What comes over the admin API has no lines; its field is named."""
-    with pytest.raises(ConfigError, match=r"^models\[0\]\.where: "):
+    with pytest.raises(InvalidRequest, match=r"^models\[0\]\.where: ") as raised:
         check_state(DesiredState(models=(DesiredModel(name="m", where="7"),)))
+    assert raised.value.param == "state.models[0].where"
