@@ -16,6 +16,9 @@ IDLE_S = 10.0
 MOST_AHEAD = 64
 """Tokens that a draft goes on by itself, whatever it is asked."""
 
+FEW_PENDING = 16
+"""Tokens that are read beside the first proposal; more take time of their own."""
+
 NEVER = float("inf")
 
 Key = tuple[str, str]
@@ -201,6 +204,11 @@ class DraftTable:
             )  # fmt: skip
             one.sent, one.spent_s = len(one.chain), 0.0
         return sent
+
+    @property
+    def reads(self) -> bool:
+        """Whether some text has still to be read before anything can be proposed behind it."""
+        return any(one.pending > FEW_PENDING and len(one.chain) < one.goal for one in self._table.values())
 
     @property
     def busy(self) -> bool:

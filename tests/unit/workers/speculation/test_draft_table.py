@@ -131,6 +131,18 @@ def test_who_is_waited_for_comes_first_and_a_long_text_holds_nobody_up() -> None
     assert told == ["u"]
 
 
+def test_it_says_while_a_long_text_is_still_to_be_read() -> None:
+    """Whoever computes beside others gives way meanwhile."""
+    toy = Toy(1, budget=10)
+    toy.table.tell("t", context("r", [5] * 40, 0), 0.0)
+    reading = []
+    while toy.table.busy:
+        reading.append(toy.table.reads)
+        toy.step()
+    assert reading[:2] == [True, True]
+    assert not any(reading[3:])
+
+
 def test_after_its_deadline_nothing_is_computed() -> None:
     toy = Toy(1)
     toy.table.tell("t", DraftContext(request_id="r", epoch=1, position=1, token_ids=(1,), draft_length=3,

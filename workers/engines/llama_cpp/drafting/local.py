@@ -30,7 +30,10 @@ class LocalLine:
         self._heard = heard
 
     def send(self, contexts: Sequence[DraftContext]) -> None:
-        """Compute and answer at once."""
+        """Compute and answer at once.
+
+        Where nobody waits, a long prompt is read in pieces, one each time: no stream stands still for it.
+        """
         if self._model is None:
             return
         table = self._draft.table
@@ -40,8 +43,11 @@ class LocalLine:
             if (why := table.tell(HERE, replace(one, ahead=0), time.monotonic()))
         ]
         answers += [proposal for _, proposal in table.proposals()]
-        while self._draft.step(time.monotonic()):
+        waited_for = any(one.deadline_s > 0.0 for one in contexts)
+        while any(one.draft_length for one in contexts) and self._draft.step(time.monotonic()):
             answers += [proposal for _, proposal in table.proposals()]
+            if table.reads and not waited_for:
+                break
         if answers:
             self._heard.arrived(answers)
 
