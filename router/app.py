@@ -349,6 +349,7 @@ class RouterNode:
             images=ImageFetcher(hosts=ImageHosts(config.http.image_hosts), deadline_s=config.http.image_fetch_s),
             kept=KeptResponses(store=security.store, clock=clock, config=config.http),
         )
+        files = ModelControl(membership=membership, head=lambda: self.shelf.held)
         admin = Admin(
             fleet=membership,
             control=control,
@@ -361,14 +362,13 @@ class RouterNode:
             archive=RecordFiles(Path(kept)).of_request if (kept := config.placement.record_file) else None,
             rejections=rejections,
             drafts=lambda: desk.notes,
+            fetches=files.fetches,
         )
         return HttpApp(
             inference=inference,
             admin=admin,
             desired=DesiredAdmin(wishes=reconciler, config=config.http),
-            models=ModelsAdmin(
-                files=ModelControl(membership=membership, head=lambda: self.shelf.held), config=config.http
-            ),
+            models=ModelsAdmin(files=files, config=config.http),
             rejections=rejections,
             fleet=membership,
             authenticator=authenticator,

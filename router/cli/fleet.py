@@ -1,7 +1,7 @@
 """``allsorts fleet``: who is in the pool, as one table, or as two where one is too wide for the terminal."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import httpx
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
+from router.cli.support.fetches import fetch_line
 from router.cli.support.tables import Row, Sheet, wide_console
 from router.errors import ConfigError
 
@@ -88,11 +89,18 @@ def read_fleet(url: str, key: str = "") -> dict[str, Any]:
 class FleetTable:
     """For rich to print. ``rows`` are the cells of each model of each worker, by heading."""
 
-    def __init__(self, rows: list[dict[str, str]]) -> None:
+    def __init__(self, rows: list[dict[str, str]], below: Sequence[str] = ()) -> None:
         self._rows = rows
+        self._below = below
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """One table, or the machines and below them their models."""
+        """One table, or the machines and below them their models; then what is on its way."""
+        yield from self._tables(options)
+        if self._below:
+            yield ""
+            yield Text("\n".join(self._below))
+
+    def _tables(self, options: ConsoleOptions) -> Iterator[RenderableType]:
         if not self._rows:
             yield "(no workers yet)"
             return
@@ -116,7 +124,8 @@ def fleet_table(body: dict[str, Any]) -> FleetTable:
             dict(zip(_COLUMNS, _row(worker, model, body.get("allsorts", "")), strict=True))
             for worker in body["workers"]
             for model in worker["models"] or [{}]
-        ]
+        ],
+        [fetch_line(one) for one in body.get("fetches", ())],
     )
 
 

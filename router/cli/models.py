@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from protos.contract.models.model_name import parse_name
 from router.cli.support.admin_client import AdminClient
+from router.cli.support.fetches import fetch_line, label
 from router.cli.support.tables import Row, Sheet, wide_console
 from router.cli.support.terminal import say
 from router.errors import ConfigError
@@ -106,7 +107,7 @@ def pull(
     body = {"node": on, **({"model": name, "sources": [model]} if is_source else _asked(model))}
     client = AdminClient(url, key)
     told = asyncio.run(client.call("POST", "/admin/models/pull", body))
-    what = _label(told)
+    what = label(told)
     if detach:
         say(f"{on} fetches {what}; `allsorts models` says how far it is")
         return
@@ -132,13 +133,13 @@ def remove(model: _Model, on: _On = "", folder: _Folder = "", url: _Url = _ROUTE
     while time.monotonic() < deadline:
         shown = _shown(client)
         if not any(on in one["held_by"] for one in _rows_of(shown, told)):
-            say(f"{_label(told)} is gone from {on}")
+            say(f"{label(told)} is gone from {on}")
             return
         for one in _fetches_of(shown, on, told):
             if one["error"].startswith("not removed"):
                 raise ConfigError(f"{on}: {one['error']}")
         time.sleep(LOOK_EVERY_S)
-    raise ConfigError(f"{on} has not said within {REMOVES_WITHIN_S:.0f} s that {_label(told)} is gone")
+    raise ConfigError(f"{on} has not said within {REMOVES_WITHIN_S:.0f} s that {label(told)} is gone")
 
 
 # ---------------------------------------------------------------- the pool
@@ -175,17 +176,6 @@ def models_table(shown: Mapping[str, Any]) -> Sheet:
         for one in shown["models"]
     ]
     return Sheet(headings, rows, keys=2, right=("MB",))
-
-
-def fetch_line(one: Mapping[str, Any]) -> str:
-    """How far a fetch is, in one line."""
-    what = f"{one['node']}: {_label(one)}"
-    if one["error"]:
-        return f"{what}: {one['error']}"
-    if not one["total_bytes"]:
-        return f"{what}: fetching, {one['done_bytes'] / 1e6:.0f} MB from {one['source']}"
-    share = 100 * one["done_bytes"] / one["total_bytes"]
-    return f"{what}: fetching {share:.0f}% of {one['total_bytes'] / 1e6:.0f} MB from {one['source']}"
 
 
 def _follow(client: AdminClient, node: str, told: Mapping[str, Any], what: str) -> None:
@@ -234,10 +224,6 @@ def _asked(text: str) -> dict[str, str]:
         return {"model": text}
     named = parse_name(text)
     return {"model": named.model, "quantization": named.quantization}
-
-
-def _label(one: Mapping[str, Any]) -> str:
-    return f"{one['model']}@{one['quantization']}" if one["quantization"] else str(one["model"])
 
 
 # ---------------------------------------------------------------- this machine

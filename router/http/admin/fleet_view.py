@@ -1,25 +1,31 @@
 """The fleet as ``/admin/fleet`` shows it: plain JSON values, made from a snapshot."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from protos.contract.events import DraftReport
+from protos.contract.events import DraftReport, FetchProgress
 from protos.contract.ids import WorkerId
 from protos.contract.joining.versions import own_version
 from protos.contract.worker import DRAFT_ROLE, Capabilities, Hardware, ModelInstance, Speed
 from router.domain.snapshot import FleetSnapshot, SetAside, WorkerView
 from router.speculation.notes import NO_NOTES, DraftNotes
 
+Fetches = Sequence[tuple[str, FetchProgress]]
 
-def fleet_body(fleet: FleetSnapshot, notes: DraftNotes = NO_NOTES) -> dict[str, Any]:
-    """``{"workers": [...]}``, in the order of their node names. ``notes``: who drafts for whom, and why not."""
+
+def fleet_body(fleet: FleetSnapshot, notes: DraftNotes = NO_NOTES, fetches: Fetches = ()) -> dict[str, Any]:
+    """``{"workers": [...]}``, in the order of their node names. ``notes``: who drafts for whom, and why not;
+    ``fetches``: models' files on their way, with their nodes.
+    """
     names = {view.worker_id: view.profile.node for view in fleet.workers}
     views = sorted(fleet.workers, key=lambda view: (view.profile.node, view.worker_id))
     return {
         "version": fleet.version,
         "allsorts": own_version(),
         "workers": [_worker(view, fleet.taken_at, names, notes) for view in views],
+        "fetches": [{"node": node, **asdict(one)} for node, one in fetches],
     }
 
 
@@ -128,6 +134,7 @@ def _model(instance: ModelInstance, held: SetAside | None, now: float) -> dict[s
         "lineage": instance.lineage,
         "perplexity_ratio": instance.perplexity_ratio,
         "file": instance.file,
+        "content": instance.content,
         "speculates": instance.speculates,
         "capabilities": _capabilities(instance.capabilities),
         "speed": _speed(instance.speed),

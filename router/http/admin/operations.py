@@ -9,7 +9,7 @@ import msgspec
 
 from router.config import HttpConfig
 from router.errors import NotFound
-from router.http.admin.fleet_view import drafts_body, fleet_body
+from router.http.admin.fleet_view import Fetches, drafts_body, fleet_body
 from router.http.admin.rejection_log import RejectionLog
 from router.http.admin.schemas import DrainRequest, NodeRequest, RevokeRequest, TokenRequest
 from router.http.server.decoding import decode
@@ -46,11 +46,12 @@ class Admin:
     archive: Archive | None
     rejections: RejectionLog
     drafts: Callable[[], DraftNotes] = lambda: NO_NOTES
+    fetches: Callable[[], Fetches] = tuple
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def show_fleet(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002 - all handlers alike
         """GET /admin/fleet."""
-        return fleet_body(self.fleet.snapshot(), self.drafts())
+        return fleet_body(self.fleet.snapshot(), self.drafts(), self.fetches())
 
     async def drain(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """POST /admin/drain."""
