@@ -153,7 +153,7 @@ bench-router: $(READY)/dev $(READY)/peers ## what a router adds to a stream: our
 	@$(PY) -m loadtest.bench.router $(ARGS)
 
 bench-simfidelity: $(READY)/dev ## the simulated engine, given a join benchmark's profile, against that real worker
-	@$(PY) -m loadtest.bench.simfidelity $(ARGS)
+	@$(PY) -m loadtest.bench.fidelity $(ARGS)
 
 bench-placement: $(READY)/dev ## every policy on two fleets and three kinds of traffic, simulated; decision time
 	@$(PY) -m loadtest.bench.placement $(ARGS)

@@ -17,7 +17,7 @@ from tests.support.join_process import LEAVE, PAUSE, RESUME, ask, joining, ready
 from tests.support.plain_openai import ANSWER, plain_openai
 from tests.support.tls_pool import Head, head
 from tests.support.until import until_async
-from workers.joining import service_units
+from workers.joining.staying import service_units
 
 
 @pytest.fixture

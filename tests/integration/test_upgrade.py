@@ -26,7 +26,7 @@ from tests.support.join_process import LEAVE, ask, joining, ready
 from tests.support.plain_openai import ANSWER, plain_openai
 from workers.cli import upgrade as command
 from workers.installing import own_version
-from workers.joining.restart import restart
+from workers.joining.staying.restart import restart
 
 __all__ = ["opened"]
 

@@ -33,7 +33,7 @@ from workers.cli.worker import EXPECTED
 from workers.config import parse_model
 from workers.engines.table import DEFAULT_ENGINE, ENGINE_HELP
 from workers.joining.home import Home
-from workers.joining.restart import become
+from workers.joining.staying.restart import become
 from workers.joining.view import JoinView
 
 FAILURES = (*EXPECTED, BadToken)

@@ -26,9 +26,7 @@ from workers.engines.table import engine_spec
 from workers.hardware.cpu import compute_cores
 from workers.installing.own_place import own_command, own_place, runs_from_own_place
 from workers.installing.provide import LLAMA_CPP, llama_plan_here, provide_llama
-from workers.joining import service_units
 from workers.joining.door import door_of
-from workers.joining.following import follow_head
 from workers.joining.home import Home
 from workers.joining.join import Joined, join_fleet, keep_renewed
 from workers.joining.model_selection import choose, models_here
@@ -36,7 +34,9 @@ from workers.joining.neighbourhood import needs_of
 from workers.joining.plan import JoinPlan, plan_lines
 from workers.joining.preflight import check_models
 from workers.joining.profile import profile_of
-from workers.joining.restart import take_mark
+from workers.joining.staying import service_units
+from workers.joining.staying.following import follow_head
+from workers.joining.staying.restart import take_mark
 from workers.joining.view import BuildProgress, JoinView
 from workers.models.disk import KEEP_FREE_BYTES
 from workers.neighbours.place import meeting_place

@@ -9,9 +9,9 @@ import typer
 from workers.cli.alone import run_alone
 from workers.installing.own_place import own_place, runs_from_own_place
 from workers.installing.own_version import OwnVersions
-from workers.joining import service_units
 from workers.joining.home import Home
-from workers.joining.uninstall import joined_fleets, stop_running, workers_alone
+from workers.joining.staying import service_units
+from workers.joining.staying.uninstall import joined_fleets, stop_running, workers_alone
 from workers.neighbours.place import left, meeting_place
 
 

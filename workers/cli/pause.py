@@ -7,7 +7,7 @@ import platformdirs
 import typer
 
 from workers.cli.alone import run_alone
-from workers.joining.uninstall import joined_fleets
+from workers.joining.staying.uninstall import joined_fleets
 from workers.serving.owner_pause import PauseFile
 
 StateDir = Annotated[Path | None, typer.Option(help="Where key and certificate are kept.")]

@@ -20,8 +20,8 @@ from workers.joining.home import Home
 from workers.joining.join import split_address
 from workers.joining.membership_files import MembershipFiles, MembershipRecord
 from workers.joining.pinning import fetch, pin
-from workers.joining.restart import restart
-from workers.joining.uninstall import joined_fleets
+from workers.joining.staying.restart import restart
+from workers.joining.staying.uninstall import joined_fleets
 
 
 def upgrade(

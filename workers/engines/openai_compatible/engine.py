@@ -15,6 +15,7 @@ from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
 from protos.contract.worker import Load, ModelInstance
 from workers.engines.base import Counted, Embedded, LoadError, ModelSpec, Progress, Refused, StepResult
 from workers.engines.model_table import ModelTable
+from workers.engines.openai_compatible.answers.stream import Running, deltas_of
 from workers.engines.openai_compatible.discovery import facts_about
 from workers.engines.openai_compatible.features.abilities import abilities, owner_says
 from workers.engines.openai_compatible.features.embeddings import MAX_BYTES, embedded, embedding_body
@@ -25,7 +26,6 @@ from workers.engines.openai_compatible.servers import ServerFacts
 from workers.engines.openai_compatible.slot_gate import SlotGate
 from workers.engines.openai_compatible.slot_window import SlotWindow
 from workers.engines.openai_compatible.spec import OpenAICompatible
-from workers.engines.openai_compatible.stream import Running, deltas_of
 from workers.engines.openai_compatible.upstream import TokenRate, Upstream
 
 log = structlog.get_logger(__name__)

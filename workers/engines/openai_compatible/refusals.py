@@ -5,7 +5,7 @@ import json
 from protos.contract.request import Job
 from protos.contract.stream import RefusalCode
 from workers.engines.base import Refused
-from workers.engines.openai_compatible.chunks import count_of, error_line
+from workers.engines.openai_compatible.answers.chunks import count_of, error_line
 from workers.engines.openai_compatible.upstream import Upstream
 
 TOKENS_PER_BYTE = 0.3

@@ -11,7 +11,7 @@ from protos.contract.ids import RequestId
 from protos.contract.request import ChatMessage, EmbeddingInputs, Job, Sampling
 from protos.contract.stream import FinishReason
 from protos.contract.tools import Tool, ToolCall, ToolCallDelta, ToolChoice, Tooling
-from workers.engines.openai_compatible.chunks import MAX_CALLS, calls_of, parse_chunk, whole_answer
+from workers.engines.openai_compatible.answers.chunks import MAX_CALLS, calls_of, parse_chunk, whole_answer
 from workers.engines.openai_compatible.features.abilities import (
     abilities,
     from_llama_server,

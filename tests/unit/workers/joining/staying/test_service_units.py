@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.joining import service_units
-from workers.joining.service_units import Limits, unit
+from workers.joining.staying import service_units
+from workers.joining.staying.service_units import Limits, unit
 
-ROUTERS = Path(__file__).parents[4] / "deploy" / "systemd" / "allsorts-router.service"
+ROUTERS = Path(__file__).parents[5] / "deploy" / "systemd" / "allsorts-router.service"
 COMMAND = [sys.executable, "-m", "workers.cli.join", "head:8099", "--node", 'a "b" 100% $c', "--yes"]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workers.joining.membership_files import MembershipFiles
-from workers.joining.uninstall import ENDS_WITHIN_S, Say, ask_to_leave
+from workers.joining.staying.uninstall import ENDS_WITHIN_S, Say, ask_to_leave
 
 BACK_WITHIN_S = 120.0
 POLL_S = 0.1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from protos.contract.stream import FinishReason, Usage
 from tests.support.foreign_server import COUNTED, STOP, USAGE, chunk
-from workers.engines.openai_compatible.chunks import Chunk, parse_chunk, usage_of, whole_answer
+from workers.engines.openai_compatible.answers.chunks import Chunk, parse_chunk, usage_of, whole_answer
 
 
 def parsed(event: Any) -> Chunk:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.engines.openai_compatible.sse import MAX_LINE_BYTES, SseError, SseParser
+from workers.engines.openai_compatible.answers.sse import MAX_LINE_BYTES, SseError, SseParser
 
 STREAM = (
     b": ping\r\n\r\nevent: message\r\ndata:one\r\n\r\n"

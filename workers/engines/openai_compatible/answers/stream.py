@@ -11,11 +11,11 @@ from protos.contract.request import Job
 from protos.contract.stream import Delta, FinishReason, RefusalCode, TokenLogprob, Usage
 from protos.contract.tools import ToolCallDelta
 from workers.engines.base import Refused
-from workers.engines.openai_compatible.chunks import Chunk, parse_chunk, whole_answer
+from workers.engines.openai_compatible.answers.chunks import Chunk, parse_chunk, whole_answer
+from workers.engines.openai_compatible.answers.sse import DONE, SseError, SseParser
 from workers.engines.openai_compatible.refusals import MAX_ERROR_BYTES, refusal
 from workers.engines.openai_compatible.requests import request_of
 from workers.engines.openai_compatible.server_client import Reply, Unreachable
-from workers.engines.openai_compatible.sse import DONE, SseError, SseParser
 from workers.engines.openai_compatible.upstream import Upstream
 
 MAX_WHOLE_BYTES = 8 * 2**20

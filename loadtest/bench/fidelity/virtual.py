@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest.bench.fidelity_load import Request
+from loadtest.bench.fidelity.load import Request
 from workers.engines.simulated.core import SimulatedCore
 from workers.engines.simulated.profile import read_profile
 from workers.engines.simulated.sequence import EventKind, Sequence_

@@ -23,9 +23,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.fidelity_load import Request, closed_load, open_load, percentile
-from loadtest.bench.fidelity_real import RealWorker
-from loadtest.bench.fidelity_virtual import VirtualWorker
+from loadtest.bench.fidelity.load import Request, closed_load, open_load, percentile
+from loadtest.bench.fidelity.real import RealWorker
+from loadtest.bench.fidelity.virtual import VirtualWorker
 from loadtest.bench.quiet import Quiet
 from workers.benchmark.simulated_profile import profile_toml
 from workers.cli.log_setup import set_up_logging

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from workers.joining.following import follow_head
+from workers.joining.staying.following import follow_head
 
 RUNS = "import sys; open(sys.argv[1], 'a').write('x'); print('level'); sys.exit(int(sys.argv[2]))"
 

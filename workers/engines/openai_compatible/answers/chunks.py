@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from protos.contract.stream import FinishReason, TokenLogprob, Usage
 from protos.contract.tools import ToolCallDelta
-from workers.engines.openai_compatible.chunk_logprobs import logprobs_of
+from workers.engines.openai_compatible.answers.chunk_logprobs import logprobs_of
 
 MOST_TOKENS = 2**31 - 1
 """What a count may be at most; more is no count."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-from loadtest.bench.fidelity_load import Request
+from loadtest.bench.fidelity.load import Request
 from protos.contract.ids import RequestId
 from protos.contract.request import Job, Sampling
 from protos.contract.worker import Hardware, ModelInstance
