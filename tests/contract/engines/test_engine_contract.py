@@ -331,6 +331,12 @@ async def test_what_cannot_be_loaded_says_why_and_leaves_the_rest_alone(rig: Rig
     assert ended_well(await rig.run(rig.job()))
 
 
+async def test_who_speculates_says_how(rig: Rig) -> None:
+    """llama.cpp does unless told not to: this suite is its suite with speculation on. vLLM does where it is told to."""
+    by_itself = {"llama.cpp": "own text"}.get(rig.name, "")
+    assert rig.loaded.speculates == str(rig.spec.options.get("speculate", by_itself))
+
+
 async def test_close_may_be_called_twice_and_ends_everything(rig: Rig) -> None:
     """Idempotent; a job under way ends."""
     run = await rig.run(rig.job())
