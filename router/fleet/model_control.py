@@ -90,6 +90,9 @@ class ModelControl:
         if why := member.rules.why_not(asked.model):
             raise InvalidRequest(f"{node}: {why}")
         self._send(member, asked)
+        # What was said of an earlier try is over; of this one nothing is known yet.
+        begun = FetchProgress(model=asked.model, quantization=asked.quantization)
+        self._membership.files.tell_fetch(member.worker_id, begun)
         return asked
 
     def remove(self, node: str, *, model: str, quantization: str = "", content: str = "") -> RemoveModel:
@@ -104,6 +107,7 @@ class ModelControl:
                 )
         asked = RemoveModel(model=found.model, quantization=found.quantization, content=found.content.sha256)
         self._send(member, asked)
+        self._membership.files.forget_fetch(member.worker_id, asked.model, asked.quantization)
         return asked
 
     def content(self, sha256: str) -> ModelContent | None:

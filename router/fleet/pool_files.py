@@ -42,6 +42,10 @@ class PoolFiles:
         while len(fetches) > MAX_FETCHES:
             del fetches[next(iter(fetches))]
 
+    def forget_fetch(self, worker_id: WorkerId, model: str, quantization: str) -> None:
+        """What was said of it is over."""
+        self._fetches.get(worker_id, {}).pop((model, quantization), None)
+
     def forget(self, worker_id: WorkerId) -> None:
         """Its session is over: nothing can be had from there."""
         self._held.pop(worker_id, None)

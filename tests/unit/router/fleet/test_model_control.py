@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protos.contract.commands import POOL, FetchModel, RemoveModel
-from protos.contract.events import FilesHeld
+from protos.contract.events import FetchProgress, FilesHeld
 from protos.contract.files.content import FilePart, HeldModel, content_of
 from protos.contract.ids import WorkerId
 from protos.contract.worker import InstanceState
@@ -83,6 +83,18 @@ async def test_a_model_of_the_pool_is_asked_for_by_its_content(fleet: Fleet, ask
     fleet.control.pull("mini", **asked)
     expected = FetchModel(model="m", quantization="q8_0", content=one.content, sources=(POOL,))
     assert fleet.sent == [("mini", expected)]
+
+
+async def test_what_an_earlier_try_failed_for_is_over_with_the_next(fleet: Fleet) -> None:
+    """Whoever follows a fetch must not take the last one's error for its own."""
+    fleet.join("mini", held("m", "b"))
+    worker_id = fleet.membership.find("mini").worker_id
+    for name in ("ours", "m"):
+        failed = FetchProgress(model=name, quantization="q8_0", error="no room")
+        fleet.membership.files.tell_fetch(worker_id, failed)
+    fleet.control.pull("mini", model="ours")
+    fleet.control.remove("mini", model="m")
+    assert [(one.model, one.error) for _, one in fleet.control.fetches()] == [("ours", "")]
 
 
 async def test_what_the_head_has_and_what_a_url_has_can_be_pulled(fleet: Fleet) -> None:
