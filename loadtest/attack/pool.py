@@ -10,9 +10,9 @@ from typing import Any, Self
 
 import aiohttp
 
-from loadtest.chaos.pool import free_port
 from loadtest.chaos.routers import RouterProcess, Serving
 from loadtest.chaos.waiting import NotReached, until
+from loadtest.pools.ports import free_port
 from router.cli.support.processes import Child, stop_all
 
 MODEL = "simulated-8b"

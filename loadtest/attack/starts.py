@@ -15,9 +15,10 @@ from pathlib import Path
 
 from loadtest.attack.footprint import Footprint
 from loadtest.attack.rows import Row
-from loadtest.chaos.pool import free_port, small_disk, unmount
+from loadtest.chaos.pool import small_disk, unmount
 from loadtest.chaos.routers import RouterProcess, Serving
 from loadtest.chaos.waiting import NotReached, until
+from loadtest.pools.ports import free_port
 
 ENDS_WITHIN_S = 60.0
 DISK_BYTES = 64 * 1024

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from loadtest.chaos.faults.liar import Liar
 from loadtest.chaos.faults.silent_proxy import SilentProxy
 from loadtest.chaos.routers import RouterProcess, Serving
 from loadtest.chaos.waiting import NotReached, until
+from loadtest.pools.ports import free_port
 from router.cli.support.processes import Child, stop_all
 
 REAL, SIMULATED = "smollm2-135m", "simulated-8b"
@@ -79,8 +79,8 @@ class ChaosPool:
     models: dict[str, Path]  # quantization -> file of the real model
     layout: Layout
     serving: Serving
-    port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - defined below
-    grpc_port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - defined below
+    port: int = field(default_factory=free_port)
+    grpc_port: int = field(default_factory=free_port)
     workers: dict[str, Worker] = field(default_factory=dict)
     proxies: dict[str, SilentProxy] = field(default_factory=dict)
     liars: dict[str, Liar] = field(default_factory=dict)
@@ -293,13 +293,6 @@ def _session() -> aiohttp.ClientSession:
 
 
 _ALLSORTS = (sys.executable, "-m", "router.cli.main")
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def small_disk(folder: Path, size_bytes: int) -> bool:

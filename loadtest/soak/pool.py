@@ -2,19 +2,16 @@
 
 import asyncio
 import itertools
-import json
 import random
 import re
-import shutil
 import signal
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from loadtest.bench.house.checkouts import Checkout
-from loadtest.chaos.pool import free_port
+from loadtest.pools.processes import PoolProcesses
 from loadtest.soak.flat import Held
 from router.cli.support.processes import Child, stop_all
 
@@ -48,11 +45,11 @@ class Pool:
     """Up between ``with`` and its end."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self._here = Checkout.here()
-        self._folder = folder.resolve()
-        self._port, self._grpc_port = free_port(), free_port()
+        here = Checkout.here()
+        self._processes = PoolProcesses(
+            folder, here.command, here.environment, ready_within_s=READY_WITHIN_S, stop_within_s=STOP_WITHIN_S
+        )
         self._dice = random.Random(seed)
-        self._children: list[Child] = []
         self._guests: dict[str, Child] = {}
         self._numbers = itertools.count(1)
         self.joined = self.left = self.killed = 0
@@ -60,29 +57,25 @@ class Pool:
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"http://127.0.0.1:{self._port}"
+        return self._processes.url
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        pool = self._processes
+        pool.clear()
         for model in MODELS:
-            (self._folder / f"{model}.toml").write_text(_PROFILE, encoding="utf-8")
+            self._profile(model).write_text(_PROFILE, encoding="utf-8")
         try:
-            ports = ("--port", str(self._port), "--grpc-port", str(self._grpc_port))
-            command = self._here.command("serve", "--without-ray", *ports, *self._state("router"))
-            self._children.append(self._child("router", command))
-            self._until(lambda: self._get("/healthz") is not None, "the router answers")
+            pool.start_router()
             for number in range(STAYING):
-                models = MODELS if number == 0 else MODELS[:1]
-                self._children.append(self._worker(f"stays-{number + 1}", models))
-            self._until(lambda: self._ready() == STAYING, "the workers are ready")
+                pool.children.append(self._worker(f"stays-{number + 1}", MODELS if number == 0 else MODELS[:1]))
+            pool.until(lambda: self._ready() == STAYING, "the workers are ready")
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        stop_all([*self._children, *self._guests.values()], STOP_WITHIN_S)
+        self._processes.stop(tuple(self._guests.values()))
 
     def held(self, began: float) -> Held:
         """What the router holds now, by its own account. Raises OSError."""
@@ -118,7 +111,7 @@ class Pool:
 
     def settled(self) -> None:
         """Wait until the fleet is those that stay, and nothing runs. Raises TimeoutError."""
-        self._until(lambda: self._ready() == STAYING and not self._busy(), "the pool is idle")
+        self._processes.until(lambda: self._ready() == STAYING and not self._busy(), "the pool is idle")
 
     def _change(self) -> None:
         if self._guests and self._dice.random() < 0.25 * len(self._guests):
@@ -138,41 +131,14 @@ class Pool:
         self.joined += 1
 
     def _worker(self, name: str, models: tuple[str, ...]) -> Child:
-        asked = [text for model in models for text in ("--model", f"{model}={self._folder / model}.toml")]
-        there = ("--router", f"127.0.0.1:{self._grpc_port}", "--node", name, "--engine", "simulated", "--no-benchmark")
-        command = self._here.command("worker", *there, *asked, *self._state(name))
-        return self._child(name, command)
+        return self._processes.worker(name, {model: self._profile(model) for model in models})
 
-    def _child(self, name: str, command: list[str]) -> Child:
-        return Child(name, command, log=self._folder / f"{name}.log", environment=self._here.environment)
-
-    def _state(self, name: str) -> tuple[str, str]:
-        return "--state-dir", str(self._folder / name)
+    def _profile(self, model: str) -> Path:
+        return self._processes.folder / f"{model}.toml"
 
     def _ready(self) -> int:
-        return sum(worker["state"] == "ready" for worker in self._workers())
+        return sum(worker["state"] == "ready" for worker in self._processes.workers())
 
     def _busy(self) -> bool:
-        return any(worker["running"] or worker["waiting"] or worker["inflight"] for worker in self._workers())
-
-    def _workers(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (self._get("/admin/fleet") or {}).get("workers", [])
-        return found
-
-    def _get(self, path: str) -> Any:
-        """JSON, or None while nobody answers."""
-        try:
-            with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as reply:
-                return json.loads(reply.read() or b"{}")
-        except (OSError, ValueError):
-            return None
-
-    def _until(self, reached: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not reached():
-            ended = next((child for child in self._children if not child.alive), None)
-            if ended is not None:
-                raise RuntimeError(f"{ended.name} ended:\n{ended.tail()}")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not after {READY_WITHIN_S:.0f} s: {what}")
-            time.sleep(0.2)
+        workers = self._processes.workers()
+        return any(worker["running"] or worker["waiting"] or worker["inflight"] for worker in workers)

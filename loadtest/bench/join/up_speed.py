@@ -20,7 +20,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from loadtest.chaos.pool import free_port
+from loadtest.pools.ports import free_port
 from protos.contract.worker import STREAM_CONTEXT_TOKENS
 from workers.benchmark.probe import TOKENS_PER_WORD, WORDS
 from workers.owner.looking import OthersBusy

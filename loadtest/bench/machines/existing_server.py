@@ -22,7 +22,7 @@ import psutil
 
 from loadtest.bench.house.checkouts import Checkout
 from loadtest.bench.machines.paced_server import MODEL
-from loadtest.chaos.pool import free_port
+from loadtest.pools.ports import free_port
 from router.cli.support.processes import Child, stop_all
 
 CONCURRENT, TOKENS = 64, 64

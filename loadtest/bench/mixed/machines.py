@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from loadtest.bench.house.checkouts import Checkout
 from loadtest.bench.router.contenders import PEERS, QUIET, answers, serves
-from loadtest.chaos.pool import free_port
+from loadtest.pools.ports import free_port
 from router.cli.support.processes import Child, stop_all
 
 READY_WITHIN_S, STOP_WITHIN_S = 120.0, 40.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loadtest.bench.house.checkouts import Checkout
 from loadtest.bench.router.paced_backend import STEP_S
-from loadtest.chaos.pool import free_port
+from loadtest.pools.ports import free_port
 from router.cli.support.processes import Child, stop_all
 
 PEERS = Path(".venv-peers/bin")
