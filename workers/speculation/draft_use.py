@@ -18,6 +18,8 @@ PROBE_EVERY_S = 1.0
 PROBE_LENGTH = 3
 PROBED = 4
 """Sequences asked about in one probe."""
+PROBE_TOKENS = 16
+"""That a first probe costs, reading included, about."""
 PROBE_SHARE = 0.01
 """Of the time may go into probes, where the drafter computes in the target's own thread."""
 
@@ -52,7 +54,7 @@ class DraftUse:
     measured_gain: float = 0.0
     _costs: Costs = field(default_factory=Costs)
     _skips: int = 0
-    _probe_at: float = float("-inf")  # no sooner
+    _probe_at: float | None = None  # no sooner; None: nobody looked yet
 
     def looks(self) -> bool:
         """Whether this step looks at what the drafter would be worth: where it was not lately, only now and then."""
@@ -108,7 +110,10 @@ class DraftUse:
 
     def probe(self, running: Sequence[Asked | None]) -> None:
         """Ask about a few without waiting, where it is time."""
-        if self.clock() < self._probe_at:
+        now = self.clock()
+        if self._probe_at is None:  # one whose costs are known is probed once there was time to pay for it
+            self._probe_at = now + PROBE_TOKENS * self._costs.token_s / PROBE_SHARE
+        if now < self._probe_at:
             return
         took_s = self.introduce([one for one in running if one is not None][:PROBED])
         self._probe_at = self.clock() + max(PROBE_EVERY_S, took_s / PROBE_SHARE)

@@ -86,12 +86,12 @@ def test_where_a_round_takes_longer_than_it_saves_it_is_not_waited_for() -> None
     drafter = Drafter(Costs(token_s=0.001, wait_s=0.200))
     made, now = speculator(drafter, FLAT)
     one = made.begin([7, 1], "", "a")
-    for _ in range(20 * LOOK_EVERY):
+    for _ in range(40 * LOOK_EVERY):
         step(made, [one])
         now.at += 0.010
         assert not one.draft
     assert {waited for _, _, waited in drafter.asked} == {False}
-    spent = 20 * LOOK_EVERY * 0.010
+    spent = 40 * LOOK_EVERY * 0.010
     assert 1 <= len(drafter.asked) <= spent / PROBE_EVERY_S + 1
 
 
@@ -162,7 +162,7 @@ def test_what_a_question_took_is_told_of_its_own_step_alone() -> None:
             now.at += 0.25
             return [() for _ in asks]
 
-    made, now = speculator(Slow(Costs(token_s=0.001, wait_s=0.5)), FLAT)
+    made, now = speculator(Slow(Costs()), FLAT)
     one = made.begin([7, 1], "", "a")
     drafts = made.drafts
     assert drafts is not None
