@@ -19,7 +19,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 
 .PHONY: help up env env-clients env-dev env-peers env-vllm model test test-clients test-quick test-roles test-vllm check format protos locks clean \
-        bench-decision bench-engine bench-generators bench-house bench-join bench-machines bench-mixed bench-placement bench-router bench-simfidelity attack chaos loadtest soak
+        bench-decision bench-engine bench-generators bench-house bench-join bench-machines bench-mixed bench-placement bench-router bench-simfidelity attack chaos chaos-cluster loadtest soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s $$'\t'
@@ -172,6 +172,9 @@ loadtest: $(READY)/dev ## a short load test of what `make up` serves, with a rep
 
 chaos: $(READY)/dev ## every fault on real processes while 200 streams run; content checked token by token
 	@$(PY) -m loadtest.chaos $(ARGS)
+
+chaos-cluster: $(READY)/dev ## a Ray cluster of four nodes on loopback, Redis, two routers: every fault under streams (needs redis-server)
+	@$(PY) -m loadtest.cluster $(ARGS)
 
 attack: $(READY)/dev ## what anybody may send, on real processes, while honest clients are served and watched
 	@$(PY) -m loadtest.attack $(ARGS)

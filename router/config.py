@@ -43,7 +43,7 @@ class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The OpenAI-compatible endpoint."""
 
-    host: _Name = "127.0.0.1"
+    host: _Name = "127.0.0.1"  # "node": of every Ray node the address by which Ray knows it
     port: _Port = 8000
     health_port: _Port | None = None  # /healthz and /readyz also there, plus the replica's rank; none: only above
     connections_limit: _AtLeastOne = 16_384  # of clients; at it those that say nothing for longest give way
@@ -69,7 +69,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class GrpcConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where workers dial. Session ports are ``port`` plus the router replica's rank."""
 
-    host: _Name = "127.0.0.1"
+    host: _Name = "127.0.0.1"  # "node": of every Ray node the address by which Ray knows it
     port: _Port = 8100
     enrol_port: _Port = 8099  # where machines without a certificate join; unused on plain loopback
     install_port: _Port = 8098  # where machines that have nothing but Python get this version; unused on plain loopback
@@ -142,6 +142,16 @@ class FilesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     relay_bytes_per_s: _NotNegative = 64.0 * 2**20  # of all files that pass through this replica; 0: no bound
 
 
+class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What Ray Serve makes of the router's replicas."""
+
+    replicas_most: _Count = 0  # up to so many come and go by load; 0: as many as ``replicas`` says, always
+    requests_each: _Positive = 128.0  # requests under way per replica that Serve aims at
+    drain_s: _Seconds = 60.0  # streams of a replica that goes have so long to end
+    labels: dict[str, str] = {}  # of the Ray nodes where replicas run; none: anywhere
+    per_node: _Count = 0  # replicas on one node at most; 0: any number
+
+
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a router replica is told."""
 
@@ -152,6 +162,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     admission: AdmissionConfig = msgspec.field(default_factory=AdmissionConfig)
     placement: PlacementConfig = msgspec.field(default_factory=PlacementConfig)
     files: FilesConfig = msgspec.field(default_factory=FilesConfig)
+    serve: ServeConfig = msgspec.field(default_factory=ServeConfig)
     state_dir: str = ""  # empty: the system's place for application data
     replicas: _AtLeastOne = 1
     log_level: str = "info"  # one of LOG_LEVELS
@@ -243,9 +254,13 @@ def _wrong(config: RouterConfig, tree: dict[str, Any]) -> Iterator[str]:
             yield f"'{path}' is {value}: write a finite number"
     if config.log_level not in LOG_LEVELS:
         yield f"'log_level' is '{config.log_level}': there are {', '.join(LOG_LEVELS)}"
-    last = config.grpc.port + config.replicas - 1
+    most = config.serve.replicas_most
+    if most and most < config.replicas:
+        yield f"'serve.replicas_most' is {most}: at least 'replicas', {config.replicas}; 0 for a fixed number"
+    last = config.grpc.port + max(config.replicas, most) - 1
     if config.grpc.port and last > 65535:  # session ports are the port plus the rank
-        yield f"'grpc.port' is {config.grpc.port}: with {config.replicas} replicas the last would listen on {last}"
+        replicas = max(config.replicas, most)
+        yield f"'grpc.port' is {config.grpc.port}: with {replicas} replicas the last would listen on {last}"
 
 
 def _numbers(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:

@@ -9,10 +9,10 @@ import typer
 from router.app import check_config
 from router.config import RouterConfig, load_config
 from router.errors import ConfigError
-from router.http.auth.authenticator import refuse_exposed_without_keys
 from router.limits import most_connections, raise_descriptor_limit, settle_heap
+from router.ray.node_address import NODE
+from router.ray.serve import check_exposure, serve_ray
 from router.scheduling.placement.policies import POLICIES
-from router.state.location import open_store
 from router.telemetry.logging import configure_logging
 
 
@@ -45,6 +45,8 @@ def serve(
 
       allsorts serve --config allsorts.toml --replicas 2
 
+      allsorts serve --address 10.0.0.1:6379 --host node --grpc-host node --replicas 2 --state-dir redis://10.0.0.9/0
+
     """
     http = {"host": host, "port": port}
     grpc = {"host": grpc_host, "port": grpc_port, "enrol_port": enrol_port, "install_port": install_port}
@@ -58,14 +60,16 @@ def serve(
     check_config(settings)
     if without_ray and settings.replicas > 1:  # workers would be told to dial replicas that nobody starts
         raise ConfigError(f"--without-ray is one router replica; leave it out for {settings.replicas}")
+    if NODE in (settings.http.host, settings.grpc.host) and not address:
+        raise ConfigError(f"host '{NODE}' is for a Ray cluster: name it with --address, or give a host of this machine")
     configure_logging(settings.log_level)
-    _check_ports(settings)
-    asyncio.run(_check_exposure(settings))
+    if address is None:  # a cluster's ports are on its nodes
+        _check_ports(settings)
+    if NODE not in (settings.http.host, settings.grpc.host):
+        asyncio.run(check_exposure(settings))
     if without_ray:
         serve_uvicorn(settings)
     else:
-        from router.ray.serve import serve_ray
-
         serve_ray(settings, address)
 
 
@@ -107,18 +111,6 @@ def _check_ports(config: RouterConfig) -> None:
     for flag, host, port in wanted:
         if port and port_taken(host, port):
             raise ConfigError(f"port {port} on {host} is taken; choose another with {flag}, e.g. {flag} {port + 10}")
-
-
-async def _check_exposure(config: RouterConfig) -> None:
-    """Refuse an open pool beyond loopback before anything of it listens, HAProxy included; and a store that does not
-    answer, in one line instead of Ray's sixty.
-    """
-    store = open_store(config.state_dir)
-    try:
-        await store.keys()
-        await refuse_exposed_without_keys(store, config.http.host)
-    finally:
-        await store.close()
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

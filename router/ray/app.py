@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import ray
 from ray import serve
 from uvicorn.config import HTTP_PROTOCOLS
 
@@ -21,12 +22,14 @@ from router.http.streaming.direct_writes import DirectConnection
 from router.http.streaming.outflow import Outflow
 from router.limits import settle_heap
 from router.ray import controller
-from router.ray.settings import OWN_CLUSTER
+from router.ray.node_address import at_node
+from router.ray.private import keep_ports_at
+from router.ray.settings import HTTP_HOST, OWN_CLUSTER
 from router.telemetry.logging import configure_logging
 
 APPLICATION = "allsorts"
 DEPLOYMENT = "router"
-RUNNER = ""
+RUNNER = "router.ray.node_runner:RayNodeRunner"
 """``module:Class`` of what starts workers on the cluster's nodes (``router.fleet.node_runner``); empty: nothing."""
 
 MAX_ONGOING_REQUESTS = 16_384
@@ -46,15 +49,23 @@ class Router:
     """One router replica. Serve runs the ASGI lifespan, which starts and stops the node's gRPC server."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        if os.environ.get(OWN_CLUSTER):
-            keep_internal_port_on_loopback()
         write_directly()
-        self._config = msgspec.convert(config, RouterConfig)
+        address = "127.0.0.1" if os.environ.get(OWN_CLUSTER) else ray.util.get_node_ip_address()
+        keep_ports_at(address, http=os.environ.get(HTTP_HOST, ""))
+        self._config = at_node(msgspec.convert(config, RouterConfig), address)
 
     def __serve_build_asgi_app__(self) -> RouterNode:
         """Serve calls this once, after the constructor."""
         configure_logging(self._config.log_level)
-        self._node = RouterNode(self._config, rank=_rank(), controller=self._ensure_controller)
+        several = max(self._config.replicas, self._config.serve.replicas_most) > 1
+        rank = serve.get_replica_context().rank
+        self._node = RouterNode(
+            self._config,
+            rank=rank.rank,
+            first_here=rank.local_rank == 0,
+            siblings=several,
+            controller=self._ensure_controller,
+        )
         settle_heap()
         return self._node
 
@@ -62,27 +73,14 @@ class Router:
         """For the fleet controller (``router.ray.controller``): look, plan, and carry out what concerns sessions."""
         return await self._node.next_steps(nodes, workers)
 
+    async def dial_addresses(self) -> list[str]:
+        """For workers that are started on the cluster's nodes; none where a token is needed to come in."""
+        return self._node.dial_addresses()
+
     @staticmethod
     async def _ensure_controller() -> None:
-        await asyncio.to_thread(controller.ensure, APPLICATION, DEPLOYMENT, RUNNER)
-
-
-def _rank() -> int:
-    """The replica's rank among the router's replicas; decides its session port."""
-    rank = getattr(serve.get_replica_context(), "rank", 0)
-    return int(getattr(rank, "rank", rank) or 0)
-
-
-def keep_internal_port_on_loopback() -> None:
-    """Serve (2.60) binds a replica's port for calls between deployments to every interface, and unpickles what comes.
-
-    Nothing here calls it, Serve has no setting for it, and whoever reached it could run code; so on a cluster of one
-    machine it stays on that machine. Runs before the replica binds, which is after the deployment's constructor.
-    """
-    from ray.serve._private import replica
-
-    bind_port = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, address: bind_port(server, address.replace("[::]", "127.0.0.1"))
+        runner = "" if os.environ.get(OWN_CLUSTER) else RUNNER
+        await asyncio.to_thread(controller.ensure, APPLICATION, DEPLOYMENT, runner)
 
 
 def write_directly() -> None:
@@ -97,7 +95,24 @@ def write_directly() -> None:
 def bind(config: RouterConfig) -> Any:
     """The application for ``serve.run``."""
     deployment: Any = Router
-    return deployment.options(num_replicas=config.replicas).bind(msgspec.to_builtins(config))
+    return deployment.options(**options(config)).bind(msgspec.to_builtins(config))
+
+
+def options(config: RouterConfig) -> dict[str, Any]:
+    """How many replicas, on which nodes, and how long one that goes may take."""
+    wanted = config.serve
+    found: dict[str, Any] = {"num_replicas": config.replicas}
+    if wanted.replicas_most:
+        scaling = {"min_replicas": config.replicas, "initial_replicas": config.replicas}
+        scaling |= {"max_replicas": wanted.replicas_most}
+        found = {"autoscaling_config": {**scaling, "target_ongoing_requests": wanted.requests_each}}
+    if config.replicas > 1 or wanted.replicas_most:
+        found["graceful_shutdown_timeout_s"] = wanted.drain_s
+    if wanted.per_node:
+        found["max_replicas_per_node"] = wanted.per_node
+    if wanted.labels:
+        found["ray_actor_options"] = {"num_cpus": 0, "label_selector": dict(wanted.labels)}
+    return found
 
 
 def application(args: dict[str, str]) -> Any:

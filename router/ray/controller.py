@@ -9,7 +9,7 @@ misses it does, and no worker notices. While there is none, one replica leads by
 import asyncio
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -29,16 +29,16 @@ NodesAndWorkers = tuple[tuple[RayNode, ...], tuple[RunningWorker, ...]]
 
 
 class Leader:
-    """``ask``: a router replica's next steps, blocking; ``runner`` None: nothing is started on this cluster's nodes."""
+    """``ask``: a router replica's next steps; ``runner`` None: nothing is started on this cluster's nodes."""
 
-    def __init__(self, ask: Callable[[NodesAndWorkers], Plan], runner: NodeRunner | None) -> None:
+    def __init__(self, ask: Callable[[NodesAndWorkers], Awaitable[Plan]], runner: NodeRunner | None) -> None:
         self._ask = ask
         self._runner = runner
 
     async def once(self) -> None:
         """Look, ask, and do what is to be done on nodes. Raises whatever went wrong before anything was done."""
         seen = await self._cluster()
-        ahead = await asyncio.to_thread(self._ask, seen)
+        ahead = await self._ask(seen)
         for step in ahead.steps:
             await self._do(step)
 
@@ -80,11 +80,12 @@ class Controller:
         leader = Leader(self._ask, _made(runner))
         threading.Thread(target=lambda: asyncio.run(leader.forever()), name="lead", daemon=True).start()
 
-    def _ask(self, seen: NodesAndWorkers) -> Plan:
+    async def _ask(self, seen: NodesAndWorkers) -> Plan:
         from ray import serve
 
         handle: Any = serve.get_deployment_handle(self._deployment, self._application)
-        answer: Plan = handle.next_steps.remote(*seen).result(timeout_s=ANSWER_S)
+        async with asyncio.timeout(ANSWER_S):
+            answer: Plan = await handle.next_steps.remote(*seen)
         return answer
 
 

@@ -11,6 +11,8 @@
 #   room for the others.
 # - With $ALLSORTS_LOOPBACK set, the statistics and metrics listeners bind to loopback; Serve's template binds them
 #   to every interface. The frontend already binds where it was told to.
+# - With $ALLSORTS_HTTP_HOST set, the frontend binds there, and this node's own replicas are looked for there: Serve has
+#   one host for all nodes of a cluster, and takes it that what is on this machine listens on 127.0.0.1.
 # - Whose server it is: ours, not the one inside that Serve's replica runs.
 # - The router hears by itself when a client leaves. Serve would read every body to its end beside it, as fast as it
 #   comes, into a queue without a bound: 200 bodies of 8 MB took 370 MB.
@@ -43,6 +45,10 @@ for argument in "$@"; do
     if ! grep -q 'x-request-disconnect-disabled' "$argument"; then
       own='http-request set-header x-request-disconnect-disabled ?1'
       sed -i -E "/^frontend http_frontend/,/^[[:space:]]+bind /s/^([[:space:]]+)bind .*/&\n\1$own/" "$argument"
+    fi
+    if [ -n "$ALLSORTS_HTTP_HOST" ]; then
+      sed -i -E "s/^([[:space:]]*server [^ ]+ )127\.0\.0\.1:/\1$ALLSORTS_HTTP_HOST:/" "$argument"
+      sed -i -E "/^frontend http_frontend/,/^[[:space:]]+bind /s/^([[:space:]]+bind )\*?:([0-9]+)/\1$ALLSORTS_HTTP_HOST:\2/" "$argument"
     fi
     if [ -n "$ALLSORTS_LOOPBACK" ]; then
       sed -i -E 's/^([[:space:]]*bind )\*?:([0-9]+)/\1127.0.0.1:\2/' "$argument"

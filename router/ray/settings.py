@@ -12,6 +12,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from protos.contract.addresses import is_loopback
 from router.errors import ConfigError
 
 REQUIRED: Mapping[str, str] = {
@@ -33,6 +34,16 @@ QUIET: Mapping[str, str] = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+NODES: Mapping[str, str] = {
+    "RAY_health_check_period_ms": "1000",  # a node that died is known as dead after some 5 s, not 15
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "5",
+}
+"""Of a cluster with several nodes, beside ``QUIET``."""
+
+HTTP_HOST = "ALLSORTS_HTTP_HOST"
+"""Where this node's HAProxy listens, for ``http.host = "node"``: Serve has one host for all nodes."""
 
 OWN_CLUSTER = "ALLSORTS_OWN_CLUSTER"
 """Set where Ray was started by ``allsorts serve`` for itself: one machine, so its internal ports stay on loopback."""
@@ -65,6 +76,16 @@ def environment(*, work_dir: Path, loopback: bool, connections: int) -> dict[str
     settings["ALLSORTS_LOOPBACK"] = "1" if loopback else ""
     settings[OWN_CLUSTER] = "1"
     return settings
+
+
+def node_environment(*, work_dir: Path, address: str, connections: int) -> dict[str, str]:
+    """What a node of a cluster that others start must be started with. ``work_dir`` stays; ``address``: where its
+    HAProxy listens.
+    """
+    settings = {**environment(work_dir=work_dir, loopback=is_loopback(address), connections=connections), **NODES}
+    del settings[OWN_CLUSTER]  # its replicas listen where Ray knows the node
+    del settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]  # a cluster has several nodes
+    return {**settings, HTTP_HOST: address}
 
 
 def missing(environ: Mapping[str, str]) -> list[str]:

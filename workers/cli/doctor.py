@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from protos.contract.printable import plain_text
 from workers.cli.given_token import HELP as TOKEN_HELP
 from workers.cli.given_token import given_token
 from workers.cli.log_setup import set_up_logging
-from workers.doctor.report import diagnose
+from workers.doctor.report import diagnose, show_all
 from workers.engines.table import DEFAULT_ENGINE
 from workers.hardware.selftest import selftest as hardware_selftest
 
@@ -33,6 +34,9 @@ def doctor(
     selftest: Annotated[
         bool, typer.Option("--selftest", help="Show what is detected of this machine's hardware, and from what.")
     ] = False,
+    cluster: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Look at this Ray cluster's nodes instead (the router's install).")
+    ] = "",
     record: Annotated[
         Path | None, typer.Option(metavar="DIR", help="With --selftest: write down what the machine said.")
     ] = None,
@@ -46,14 +50,31 @@ def doctor(
 
       allsorts doctor --selftest
 
+      allsorts doctor --cluster 10.0.0.1:6379
+
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand between the findings
     set_up_logging("error")
     if selftest or record is not None:
         raise typer.Exit(1 if hardware_selftest(Console(highlight=False), record=record) else 0)
+    if cluster:
+        raise typer.Exit(examine_cluster(cluster))
     try:
         token = given_token(token)
     except (BadToken, OSError) as error:
         typer.echo(plain_text(f"allsorts doctor: {error}"), err=True)
         raise typer.Exit(1) from None
     raise typer.Exit(asyncio.run(diagnose(address, token, engine=engine, model=model, node=node, state_dir=state_dir)))
+
+
+def examine_cluster(address: str) -> int:
+    """The router's part of the doctor, where it is installed: a worker's machine has no Ray."""
+    examine = next((one.load() for one in entry_points(group="allsorts.doctor") if one.name == "cluster"), None)
+    if examine is None:
+        typer.echo("allsorts doctor: --cluster needs the router: pip install 'allsorts[router]'", err=True)
+        return 1
+    try:
+        return show_all(examine(address), Console(highlight=False))
+    except Exception as error:  # noqa: BLE001 - the edge: of a package that is not known here
+        typer.echo(plain_text(f"allsorts doctor: {str(error).splitlines()[0]}"), err=True)
+        return 1

@@ -42,7 +42,7 @@ class Replica:
         self._plan = Plan(steps=steps)
         self.seen: list[NodesAndWorkers] = []
 
-    def ask(self, seen: NodesAndWorkers) -> Plan:
+    async def ask(self, seen: NodesAndWorkers) -> Plan:
         self.seen.append(seen)
         return self._plan
 
@@ -73,7 +73,7 @@ async def test_a_replica_that_does_not_answer_is_asked_again() -> None:
     """Nothing is done meanwhile."""
     runner = Runner()
 
-    def ask(seen: NodesAndWorkers) -> Plan:
+    async def ask(seen: NodesAndWorkers) -> Plan:
         del seen
         raise ConnectionError("no replica")
 
