@@ -26,7 +26,7 @@ from router.limits import raise_descriptor_limit
 from workers.cli.log_setup import set_up_logging
 
 OUT = Path("build/bench/attack.json")
-QUICK_SECONDS = 6.0
+QUICK_SECONDS = 5.0
 
 console = Console(width=150, highlight=False)
 
