@@ -6,7 +6,6 @@ engine's matter. Lost with its node, it is not started elsewhere by Ray: the pla
 """
 
 import asyncio
-import contextlib
 from typing import Any
 
 import ray
@@ -63,16 +62,16 @@ class RayNodeRunner:
         return tuple(self._last.values())
 
     async def _status(self, name: str) -> RunningWorker | None:
-        with contextlib.suppress(ValueError, ray.exceptions.ActorDiedError):
+        try:
             actor: Any = await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
-            try:
-                asked = asyncio.gather(actor.status.remote(), actor.gpus.remote())
-                (node_id, alive, reason), gpus = await asyncio.wait_for(asked, ANSWER_S)
-            except (TimeoutError, ray.exceptions.ActorUnavailableError):  # it starts, or its node is being lost
-                return self._last.get(name)
-            self._gpus[name] = gpus
-            return RunningWorker(name=name, node_id=node_id, alive=alive, reason=reason)
-        return None
+            asked = asyncio.gather(actor.status.remote(), actor.gpus.remote())
+            (node_id, alive, reason), gpus = await asyncio.wait_for(asked, ANSWER_S)
+        except (ValueError, ray.exceptions.ActorDiedError, ray.exceptions.ActorUnschedulableError):
+            return None  # it ended, or its node did
+        except (TimeoutError, ray.exceptions.RayError):  # it starts, starts again, or its node is being lost
+            return self._last.get(name)
+        self._gpus[name] = gpus
+        return RunningWorker(name=name, node_id=node_id, alive=alive, reason=reason)
 
     async def start(self, spec: WorkerSpec) -> None:
         """Ask Ray for the actor; nobody waits for its worker. Raises NodeRunnerFailed."""
