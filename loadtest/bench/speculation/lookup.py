@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.figures import keep
+from loadtest.bench.figures import keep, known
 from loadtest.bench.speculation.traffic import KINDS
 from protos.contract.ids import RequestId
 from protos.contract.request import ChatMessage, Job, Sampling
@@ -25,6 +25,7 @@ from workers.engines.llama_cpp.sequence import Preparation
 
 SLOTS = 4
 CONTEXT_TOKENS = 1024
+OWN_TEXT = "own text"
 
 
 @dataclass(slots=True)
@@ -97,13 +98,14 @@ def measure(options: argparse.Namespace) -> str:
             for streams in (1, SLOTS):
                 for temperature in (0.0, 1.0):
                     row = _compare(plain, quick, question, streams, temperature, options)
-                    rows.append({"traffic": traffic, "drafter": "own text", "where": "in process", **row})
+                    rows.append({"traffic": traffic, "drafter": OWN_TEXT, "where": "in process", **row})
                     print(
                         f"{traffic:20} {streams:7} {temperature:5} {row['speedup']:8.2f} "
                         f"{row['speedup_least']:5.2f}-{row['speedup_most']:5.2f} {row['tokens_per_step']:12.2f} "
                         f"{row['acceptance']:9.0%}"
                     )
-    keep("speculation", {"rows": rows})
+    others = known("speculation").get("rows", [])
+    keep("speculation", {"rows": rows + [row for row in others if row["drafter"] != OWN_TEXT]})
     worst = min(row["speedup"] for row in rows)
     repeated = [row["speedup"] for row in rows if KINDS[row["traffic"]][1] and row["temperature"] == 0.0]
     return f"repetitive, greedy: {statistics.median(repeated):.2f}x (median of kinds); worst row {worst:.2f}x"
