@@ -133,6 +133,19 @@ def test_a_stale_replicas_choice_is_refused_by_the_worker_and_made_again(replica
         long.read()
 
 
+def test_a_cordon_at_one_replica_holds_at_the_other(replicas: tuple[Replica, Replica]) -> None:
+    """Which hears of it through the store; so does its end."""
+    first, second = replicas
+
+    def cordoned() -> bool:
+        workers = httpx.get(f"{second.url}/admin/fleet", timeout=10).json()["workers"]
+        return next(bool(one["cordoned"]) for one in workers if one["node"] == "slow")
+
+    for verb, holds in (("cordon", True), ("undrain", False)):
+        assert httpx.post(f"{first.url}/admin/{verb}", json={"node": "slow"}, timeout=10).status_code == 200
+        until(lambda holds=holds: cordoned() is holds, f"the other replica hears of the {verb}", within_s=5.0)
+
+
 def _answers(replica: Replica) -> bool:
     with contextlib.suppress(httpx.HTTPError):
         return httpx.get(f"{replica.url}/admin/fleet", timeout=10).status_code == 200
