@@ -26,8 +26,9 @@ from workers.engines.table import make_engine
 pytestmark = pytest.mark.model
 
 STREAMS = 32
-TOKENS = 6
-WITHIN_S = 30.0
+TOKENS = 12
+"""Enough for a draft on a busy machine to read a prompt before its answer ends."""
+WITHIN_S = 60.0
 
 
 @dataclass

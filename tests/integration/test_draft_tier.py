@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from protos.contract.joining.join_token import parse_token
+from protos.contract.request import Sampling
 from protos.contract.worker import Hardware, Profile
 from router.domain.clock import SystemClock
 from router.domain.worker import WorkerState
@@ -21,6 +22,9 @@ from workers.joining.join import join_fleet
 from workers.server import serve
 
 pytestmark = pytest.mark.model
+
+LONG = Sampling(max_tokens=60, temperature=0.0, ignore_eos=True)
+"""Enough for a draft on a busy machine to read the prompt before the answer ends."""
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ async def test_a_draft_joins_is_paired_and_proposes(pool: Head, tmp_path: Path, 
     try:
         await pool.changes_until(is_ready(pool, "target"), 60.0)
         target = member(pool, "target")
-        alone = await ask(pool, target)
+        alone = await ask(pool, target, LONG)
         line = (
             pool.enrol_address,
             "--token",
@@ -86,11 +90,11 @@ async def test_a_draft_joins_is_paired_and_proposes(pool: Head, tmp_path: Path, 
 
             async with asyncio.timeout(60.0):
                 while not proposed():
-                    assert await ask(pool, target) == alone
+                    assert await ask(pool, target, LONG) == alone
             (report,) = target.drafting.values()
             assert report.draft_worker_id == draft.worker_id
         await pool.changes_until(lambda: not desk.notes.drafts_for, 60.0)
-        assert await ask(pool, target) == alone
+        assert await ask(pool, target, LONG) == alone
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

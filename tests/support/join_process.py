@@ -75,7 +75,7 @@ async def ready(pool: Head, process: asyncio.subprocess.Process) -> Member:
         ended.cancel()
 
 
-async def ask(pool: Head, member: Member) -> str:
+async def ask(pool: Head, member: Member, sampling: Sampling | None = None) -> str:
     """One question over the session; the whole answer."""
     session = pool.membership.session_of(member.worker_id)
     assert session is not None
@@ -96,7 +96,7 @@ async def ask(pool: Head, member: Member) -> str:
         model=model,
         quantization=quantization,
         messages=(ChatMessage(role="user", content="What is the capital of France?"),),
-        sampling=Sampling(max_tokens=32, temperature=0.0),
+        sampling=sampling or Sampling(max_tokens=32, temperature=0.0),
     )
     session.send(Generate(job=job))
     await asyncio.wait_for(done, 30)

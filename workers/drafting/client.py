@@ -39,6 +39,9 @@ LATEST = 4.0
 MAX_REFUSALS = 3
 """Of one sequence; then it goes without."""
 
+ASK_AGAIN_S = 0.5
+"""A question that nobody waits for is not asked anew before."""
+
 SILENT_S = 2.0
 """A draft that was asked and says nothing at all for so long hangs."""
 
@@ -192,6 +195,8 @@ class RemoteDrafter:
                 self._sequences.popitem(last=False)
         if one.refusals >= MAX_REFUSALS:
             return None
+        if wait_s <= 0.0 and one.asked_at and now - one.asked_at < ASK_AGAIN_S:
+            return None  # it is busy with that: asked anew at every step it would never come to an end
         self._sequences.move_to_end(ask.key)
         told = one.chain.told
         for accepted in one.chain.follow(ask.tokens):

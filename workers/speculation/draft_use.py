@@ -22,6 +22,8 @@ PROBE_TOKENS = 16
 """That a first probe costs, reading included, about."""
 PROBE_SHARE = 0.01
 """Of the time may go into probes, where the drafter computes in the target's own thread."""
+SELDOMEST_S = 10.0
+"""But a draft that was paused is looked for so often at least."""
 
 GAIN_WEIGHT = 0.05
 
@@ -103,20 +105,21 @@ class DraftUse:
         self.spent_s += self.target_clock() - by_target
         return proposals, self.clock() - began
 
-    def introduce(self, newcomers: Sequence[Asked]) -> float:
-        """Let it read their text while they go on without; seconds that this took."""
+    def introduce(self, newcomers: Sequence[Asked]) -> None:
+        """Let it read their text while they go on without."""
         asks = [Ask(one.key, one.tokens, min(one.limit, PROBE_LENGTH)) for one in newcomers if one.limit > 0]
-        return self._propose(asks, 0.0)[1] if asks else 0.0
+        if asks:
+            self._propose(asks, 0.0)
 
     def probe(self, running: Sequence[Asked | None]) -> None:
         """Ask about a few without waiting, where it is time."""
         now = self.clock()
         if self._probe_at is None:  # one whose costs are known is probed once there was time to pay for it
-            self._probe_at = now + PROBE_TOKENS * self._costs.token_s / PROBE_SHARE
+            self._probe_at = now + min(PROBE_TOKENS * self._costs.token_s / PROBE_SHARE, SELDOMEST_S)
         if now < self._probe_at:
             return
-        took_s = self.introduce([one for one in running if one is not None][:PROBED])
-        self._probe_at = self.clock() + max(PROBE_EVERY_S, took_s / PROBE_SHARE)
+        self.introduce([one for one in running if one is not None][:PROBED])
+        self._probe_at = self.clock() + max(PROBE_EVERY_S, min(self.spent_s / PROBE_SHARE, SELDOMEST_S))
 
     def step_over(self, gain: float) -> None:
         """A step that verified its proposals made tokens so many times faster than a plain one."""

@@ -186,11 +186,26 @@ def test_the_end_of_a_sequence_is_told_and_closing_ends_the_line() -> None:
 
 
 def test_acceptance_is_learned_from_proposals_that_nobody_waited_for() -> None:
-    drafter, _ = opened()
+    now = Now()
+    drafter, _ = opened(now)
     before = drafter.chances("new", 1)[0]
     text = [0]
     for _ in range(30):
+        now.at += 1.0
         drafter.propose([Ask("a", text, 3)], 0.0)
         text = [*text, len(text), len(text) + 1]
     assert drafter.chances("a", 1)[0] > 0.9
     assert drafter.chances("new", 1)[0] > before
+
+
+def test_a_question_that_nobody_waits_for_is_not_asked_anew_at_every_step() -> None:
+    """A draft slower than its target would begin again and again, and never come to an end."""
+    now = Now()
+    drafter, line = opened(now)
+    line.silent = True
+    for step in range(10):
+        drafter.propose([Ask("a", list(range(step + 1)), 2)], 0.0)
+        now.at += 0.1
+    assert len(line.sent) == 2
+    line.say(line.sent[-1], (line.sent[-1].position, line.sent[-1].position + 1))
+    assert drafter.answered("a")
