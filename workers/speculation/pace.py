@@ -88,7 +88,7 @@ class Pace:
 
     def pause(self, now: float, why: str, *, lied: bool = False) -> None:
         """It is left alone for a while, longer each time until it answers again."""
-        if now < self.until:
+        if now < self.until and not lied:
             return
         self._pause_s = LIE_PAUSE_S if lied else min(max(2.0 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         self.paused, self.until = why, now + self._pause_s

@@ -43,6 +43,14 @@ def test_who_lied_is_left_alone_for_long() -> None:
     assert pace.until == 1.0 + LIE_PAUSE_S
 
 
+def test_a_lie_is_told_of_one_that_is_left_alone_already() -> None:
+    """It is the graver reason."""
+    pace = Pace()
+    pace.pause(1.0, "late")
+    pace.pause(1.1, "nonsense", lied=True)
+    assert (pace.paused, pace.until) == ("nonsense", 1.1 + LIE_PAUSE_S)
+
+
 def test_the_round_trip_is_its_95th_percentile_and_patience_follows_it() -> None:
     pace = Pace()
     for trip in range(1, 21):
