@@ -38,6 +38,7 @@ class ReplicaList:
         self._tell = tell
         self._seen: dict[str, tuple[Replica, float]] = {}
         self._told: tuple[Replica, ...] = ()
+        self._away = False
 
     async def follow(self, every_s: float = EVERY_S) -> None:
         """Say and hear, until cancelled. While the store is away everybody stays."""
@@ -45,6 +46,7 @@ class ReplicaList:
             try:
                 await self.look()
             except StoreFailed as error:
+                self._away = True
                 log.warning("replicas.not_read", reason=str(error))
             await asyncio.sleep(every_s)
 
@@ -53,6 +55,9 @@ class ReplicaList:
         said = msgspec.json.encode([self._own.replica_id, self._own.address])
         await self._store.post(BOARD, self._own.replica_id, said, STANDS_S)
         now = self._clock.now()
+        if self._away:  # nobody could be heard: from now on they can be missed
+            self._away = False
+            self._seen = {one: (replica, now) for one, (replica, _) in self._seen.items()}
         for replica_id, value in await self._store.posts(BOARD):
             _, address = msgspec.json.decode(value, type=tuple[str, str])
             self._seen[replica_id] = (Replica(replica_id=replica_id, address=address), now)

@@ -1,8 +1,14 @@
 """Which replicas workers are told of: those that say so, and those that did a moment ago."""
 
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
 from protos.contract.worker import Replica
 from router.domain.clock import ManualClock
 from router.sessions.replica_list import MISSED_S, STANDS_S, ReplicaList
+from router.state.backend import StoreFailed
 from router.state.store import BackedStore
 from tests.support.memory_backend import MemoryBackend
 
@@ -48,6 +54,37 @@ async def test_one_that_leaves_is_gone_after_a_moment_and_one_that_is_missed_sta
     await a.look()
     assert board.told["a"] == ["a"]
     assert MISSED_S >= STANDS_S
+
+
+async def test_a_store_that_was_away_takes_nobody_from_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long: the others could not say that they are there, and are given time to."""
+    board = Board()
+    a, b = board.replica("a", "10.0.0.1:8100"), board.replica("b", "10.0.0.2:8101")
+    await a.look()
+    await b.look()
+    await a.look()
+    await b.leave()  # its notice expires meanwhile
+
+    def away(*_: object) -> None:
+        raise StoreFailed("redis: gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(board.backend, "post", away)
+        following = asyncio.create_task(a.follow(0.001))
+        await until_soon(lambda: a._away)
+        board.clock.advance(60.0)
+    await until_soon(lambda: not a._away)
+    following.cancel()
+    assert board.told["a"] == ["a", "b"]
+    await b.look()
+    await a.look()
+    assert board.told["a"] == ["a", "b"]
+
+
+async def until_soon(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5.0):
+        while not reached():
+            await asyncio.sleep(0.001)
 
 
 async def test_who_listens_where_another_did_has_taken_its_place() -> None:
