@@ -91,14 +91,14 @@ up: $(READY)/model ## router and two workers with a real model; serves until Ctr
 # ---------------------------------------------------------------- check
 
 test: $(READY)/dev ## all tests that need no vLLM
-	@$(PY) -m pytest -m "not vllm" $(ARGS)
+	@$(PY) -m pytest -m "not vllm" -n 2 --dist loadgroup $(ARGS)
 
 test-vllm: $(READY)/awq $(READY)/dev ## the tests that need vLLM: its engine with real AWQ weights, and the mixed pool
 	@$(VLLM)/bin/python -m pytest -m vllm -W default tests/contract/engines $(ARGS)
 	@$(PY) -m pytest -m vllm tests/e2e $(ARGS)
 
 test-quick: $(READY)/dev ## the tests that need neither the model nor Ray
-	@$(PY) -m pytest -m "not vllm and not model and not ray" $(ARGS)
+	@$(PY) -m pytest -m "not vllm and not model and not ray" -n 2 --dist loadgroup $(ARGS)
 
 test-roles: $(READY)/awq $(READY)/dev ## each role in an environment of its own, from the wheel: commands, size, a worker that answers
 	@$(PY) -m loadtest.bench.join --part roles $(ARGS)

@@ -30,6 +30,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LoopSteps(), "loop steps")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes a file's tests stay together, and all that share the end-to-end pools: each starts once."""
+    for item in items:
+        file = item.path.relative_to(REPOSITORY).as_posix()
+        item.add_marker(pytest.mark.xdist_group("e2e" if file.startswith("tests/e2e/") else file))
+
+
 @pytest.fixture(scope="session")
 def model_files() -> dict[str, Path]:
     """GGUF files by quantization, made from the packaged weights when they are missing."""
