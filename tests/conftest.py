@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes a file's tests stay together, and all that share the end-to-end pools: each starts once."""
+    """With several processes a file's tests stay together, and so do all that share the end-to-end pools."""
     for item in items:
         file = item.path.relative_to(REPOSITORY).as_posix()
         item.add_marker(pytest.mark.xdist_group("e2e" if file.startswith("tests/e2e/") else file))

@@ -117,8 +117,9 @@ async def test_the_log_tells_the_figure_of_the_tables(tmp_path: Path, profile: P
         Speed(base_s=0.0, per_sequence_s=0.002, per_context_token_s=0.0, prefill_tokens_per_s=9.0, measured=True),
     ],
 )
-def test_the_join_s_table_and_the_fleet_s_tell_one_figure(speed: Speed) -> None:
+def test_the_join_s_table_and_the_fleet_s_tell_one_figure(speed: Speed, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a stream of 256 tokens: what one machine said within ten seconds were three speeds once."""
+    monkeypatch.setenv("COLUMNS", "140")
     model = ModelInstance(model="m", quantization="q8_0", state=InstanceState.READY, speed=speed)
     view = JoinView(Console(file=StringIO(), width=200))
     view.expected = (
