@@ -204,7 +204,5 @@ JOINING = (
     Attack(name="bad join tokens", run=_bad_tokens, after=_never, guarded=True, quick=True),
     Attack(name="one token, 30 keys at once", run=_one_token_many_keys, after=_one_each, guarded=True),
     Attack(name="a revoked machine, over and over", run=_revoked, after=_never, guarded=True),
-    Attack(
-        name="tokens a minute, 100 at once", run=_tokens_per_minute, after=_within_the_limit, guarded=True, quick=True
-    ),
+    Attack(name="tokens a minute, 100 at once", run=_tokens_per_minute, after=_within_the_limit, guarded=True),
 )
