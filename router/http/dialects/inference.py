@@ -246,17 +246,17 @@ class Inference:
                         if not left:
                             data += writer.closing(self._total(progress, answering.heads))
                             await self._keep(progress)
+                    if progress.first_token_at is None and _says_something(chunk):
+                        progress.first_token_at = self.clock.now()  # before the write: nobody has seen it earlier
                     if data:
                         if not begun:
                             begun = True
                             await beating.stop()
                             data = waiting + data
                             if exchange.direct is not None:
-                                answering.pour_to(partial(_pour, exchange.direct, writer, progress))
+                                answering.pour_to(partial(_pour, exchange.direct, writer, progress, self.clock))
                         await exchange.write(data, more=left > 0)
                     progress.tokens[index] += chunk.token_count
-                    if progress.first_token_at is None and _says_something(chunk):
-                        progress.first_token_at = self.clock.now()
                     if not left:
                         return
                 raise WorkerFailed("the answer broke off without an end")
@@ -325,10 +325,12 @@ class Inference:
             progress.reservation.settle(used.prompt_tokens + used.completion_tokens)
 
 
-def _pour(direct: DirectWrites, writer: Writer, progress: Progress, text: str, tokens: int) -> bool:
+def _pour(direct: DirectWrites, writer: Writer, progress: Progress, clock: Clock, text: str, tokens: int) -> bool:
     """Plain text of a single answer, from the session's reader to the socket: see ``RequestState.passes``."""
     if not direct.ready():
         return False
+    if progress.first_token_at is None and text:
+        progress.first_token_at = clock.now()
     data = writer.chunk(0, Chunk(text=text, token_count=tokens))
     if data:
         direct.write(data)
