@@ -26,10 +26,7 @@ CODE = (
     "protos/contract/models/*.py",
     "loadtest/simulate/**/*.py",
     "workers/serving/precondition.py",
-    "workers/engines/simulated/core.py",
-    "workers/engines/simulated/noise.py",
-    "workers/engines/simulated/prefix_cache.py",
-    "workers/engines/simulated/segment.py",
+    "workers/engines/simulated/batch/*.py",
     "deploy/fleets/*.toml",
 )
 """What decides the figures, beside the engines' parameters."""

@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from loadtest.simulate.bound import alone, best_goodput
+from loadtest.simulate.bounds.bound import alone, best_goodput
+from loadtest.simulate.bounds.foresight import foresee
 from loadtest.simulate.drafts.stand import drafted
 from loadtest.simulate.fleet import FleetSpec, read_fleet
-from loadtest.simulate.foresight import foresee
 from loadtest.simulate.metrics import Figures, Served, figures
 from loadtest.simulate.router_side import NO_ADMISSION
 from loadtest.simulate.search import REQUIRED, Knee, find_knee

@@ -25,9 +25,9 @@ from router.scheduling.events import (
     WakeAt,
     WorkerRefused,
 )
-from workers.engines.simulated.core import NEVER, SimulatedCore
+from workers.engines.simulated.batch.core import NEVER, SimulatedCore
+from workers.engines.simulated.batch.sequence import EventKind, Sequence_
 from workers.engines.simulated.parameters import EngineParameters
-from workers.engines.simulated.sequence import EventKind, Sequence_
 from workers.serving.precondition import violation
 
 REPORT_GAP_S = 0.05

@@ -14,9 +14,9 @@ from protos.contract.grammar import Grammar, GrammarKind
 from protos.contract.request import ContinueFrom, Job, Sampling
 from tests.contract.engines.rigs import Rig, Run
 from workers.engines.base import ModelSpec
-from workers.engines.llama_cpp.batching import Batching
+from workers.engines.llama_cpp.batch.batching import Batching
+from workers.engines.llama_cpp.batch.sequence import Sequence as Sequence_
 from workers.engines.llama_cpp.engine import LlamaCppEngine
-from workers.engines.llama_cpp.sequence import Sequence as Sequence_
 from workers.engines.table import make_engine
 from workers.speculation import speculator
 from workers.speculation.speculator import Counts
@@ -80,8 +80,8 @@ def said(run: Run) -> list[Any]:
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows cost nothing: whatever has a chance is verified."""
     flat = ((1, 1.0), (128, 1.0))
-    monkeypatch.setattr("workers.engines.llama_cpp.batching.CPU_SHAPE", flat)
-    monkeypatch.setattr("workers.engines.llama_cpp.batching.measured", lambda step_s, most: [])
+    monkeypatch.setattr("workers.engines.llama_cpp.batch.batching.CPU_SHAPE", flat)
+    monkeypatch.setattr("workers.engines.llama_cpp.batch.batching.measured", lambda step_s, most: [])
     measured = speculator.Speculator.observe
     monkeypatch.setattr(speculator.Speculator, "observe", lambda self, rows, _seconds: measured(self, rows, 0.01))
 

@@ -10,7 +10,7 @@ from protos.contract.request import ChatMessage, Job
 from router.domain.principal import LOCAL
 from router.scheduling.placement.text_blocks import BLOCK_BYTES, hash_chain, serialise
 from router.state.api_keys import KeyRules, new_key, principal_of
-from workers.engines.llama_cpp.slots import Slots, common_prefix
+from workers.engines.llama_cpp.batch.slots import Slots, common_prefix
 from workers.engines.openai_compatible.requests import Flavor, request_of
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from workers.cli.alone import run_alone
 from workers.cli.worker import worker
 from workers.engines.base import StepResult
-from workers.engines.llama_cpp.batching import Batching
+from workers.engines.llama_cpp.batch.batching import Batching
 
 BREAK = Path(os.environ.get("BREAK_ENGINE_WHEN", "/nonexistent"))
 _step = Batching.step

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.bench.fidelity.load import Request
-from workers.engines.simulated.core import SimulatedCore
+from workers.engines.simulated.batch.core import SimulatedCore
+from workers.engines.simulated.batch.sequence import EventKind, Sequence_
 from workers.engines.simulated.profile import read_profile
-from workers.engines.simulated.sequence import EventKind, Sequence_
 
 RUNS = 8
 """Runs a prediction is made of: the noise of one would be taken for the machine's."""

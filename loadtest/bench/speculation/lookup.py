@@ -18,10 +18,10 @@ from loadtest.bench.speculation.traffic import KINDS
 from protos.contract.ids import RequestId
 from protos.contract.request import ChatMessage, Job, Sampling
 from workers.engines.base import ModelSpec
-from workers.engines.llama_cpp.batching import Batching
+from workers.engines.llama_cpp.batch.batching import Batching
+from workers.engines.llama_cpp.batch.sequence import Preparation
 from workers.engines.llama_cpp.options import options_of
 from workers.engines.llama_cpp.runner import Runner
-from workers.engines.llama_cpp.sequence import Preparation
 
 SLOTS = 4
 CONTEXT_TOKENS = 1024

@@ -13,7 +13,7 @@ from protos.contract.worker import ModelInstance
 from tests.contract.engines.rigs import run_elsewhere
 from workers.engines.base import Engine, LoadError, ModelSpec
 from workers.engines.table import make_engine
-from workers.engines.vllm.options import environment, options_of
+from workers.engines.vllm.core.options import environment, options_of
 
 pytestmark = [
     pytest.mark.vllm,

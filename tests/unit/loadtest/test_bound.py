@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.simulate.bound import best_goodput
+from loadtest.simulate.bounds.bound import best_goodput
+from loadtest.simulate.bounds.demands import straight
 from loadtest.simulate.cases import Case, bound_of, run_at
-from loadtest.simulate.demands import straight
 from loadtest.simulate.fleet import FleetSpec, read_fleet
 from loadtest.simulate.search import REQUIRED
 from loadtest.simulate.traffic import Arrival

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from loadtest.simulate.foresight import foresee
+from loadtest.simulate.bounds.foresight import foresee
 from loadtest.simulate.metrics import Served, window
 from loadtest.simulate.traffic import Arrival
 

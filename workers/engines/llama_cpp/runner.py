@@ -20,7 +20,8 @@ from workers.drafting.client import RemoteDrafter
 from workers.drafting.link import DraftLink
 from workers.engines.base import EngineFailed, ModelSpec, Refused, Scored, StepResult
 from workers.engines.grammar.compiler import GrammarCompiler
-from workers.engines.llama_cpp.batching import Batching
+from workers.engines.llama_cpp.batch.batching import Batching
+from workers.engines.llama_cpp.batch.sequence import Preparation, Sequence
 from workers.engines.llama_cpp.chat import gguf_template, marks_in
 from workers.engines.llama_cpp.drafting.local import local_drafter
 from workers.engines.llama_cpp.embedder import Embedder
@@ -29,7 +30,6 @@ from workers.engines.llama_cpp.model_file import loaded_with, read_model
 from workers.engines.llama_cpp.native import NativeModel
 from workers.engines.llama_cpp.native_embedding import NativeEmbedding, Vector
 from workers.engines.llama_cpp.options import Options, told_by
-from workers.engines.llama_cpp.sequence import Preparation, Sequence
 from workers.engines.prompts import Prompts, tokens_per_byte
 from workers.engines.templates.chat_template import with_chat
 from workers.engines.templates.dialogue import dialogue_of

@@ -8,8 +8,8 @@ from protos.contract.request import Job
 from protos.contract.stream import Delta, FinishReason, RefusalCode, TokenLogprob, TopLogprob, Usage
 from workers.engines.base import Refused
 from workers.engines.simulated import content
+from workers.engines.simulated.batch.sequence import Sequence_
 from workers.engines.simulated.scripted import Piece, script_of, what_is_left
-from workers.engines.simulated.sequence import Sequence_
 
 THOUGHTS = 6
 """Output tokens that are thoughts, of a chat whose template is told to have the model think."""

@@ -23,13 +23,13 @@ from workers.engines.base import Counted, Embedded, EngineFailed, LoadError, Mod
 from workers.engines.load_sum import sum_of_loads
 from workers.engines.model_table import ModelTable
 from workers.engines.simulated import content
+from workers.engines.simulated.batch.core import NEVER, SimulatedCore
+from workers.engines.simulated.batch.sequence import EventKind, SequenceKey
 from workers.engines.simulated.content import FINGERPRINT, count_prompt
-from workers.engines.simulated.core import NEVER, SimulatedCore
 from workers.engines.simulated.delivery import Speaker, speaker_for
 from workers.engines.simulated.faults import NO_FAULT, POLL_S, ControlFile, Fault, FaultError
 from workers.engines.simulated.profile import ProfileError, SimulatedProfile, read_profile
 from workers.engines.simulated.scripted import GRAMMARS, OUTPUT_FORMAT
-from workers.engines.simulated.sequence import EventKind, SequenceKey
 from workers.engines.simulated.spec import Simulated
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from protos.contract.worker import Load
 from workers.engines.base import EngineFailed, ModelSpec, Progress, Scored, StepResult
 from workers.engines.load_sum import sum_of_loads
 from workers.engines.model_table import ModelTable
-from workers.engines.vllm.launch import Launcher, load_error
+from workers.engines.vllm.core.launch import Launcher, load_error
 from workers.engines.vllm.model import VllmModel
 from workers.engines.vllm.spec import Vllm
 from workers.engines.vllm.vocabulary import Vocabulary

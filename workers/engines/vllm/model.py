@@ -28,10 +28,10 @@ from workers.engines.prompts import Prepared, Prompts, tokens_per_byte
 from workers.engines.speech import Speech
 from workers.engines.templates.chat_template import template_of, with_chat
 from workers.engines.templates.dialogue import dialogue_of
-from workers.engines.vllm.cache_events import CacheEvents
-from workers.engines.vllm.cache_mirror import CacheMirror
-from workers.engines.vllm.core_log import reason_in
-from workers.engines.vllm.launch import Launched
+from workers.engines.vllm.core.cache_events import CacheEvents
+from workers.engines.vllm.core.cache_mirror import CacheMirror
+from workers.engines.vllm.core.core_log import reason_in
+from workers.engines.vllm.core.launch import Launched
 from workers.engines.vllm.pictures import pictures_of, sees
 from workers.engines.vllm.running import Running
 from workers.engines.vllm.sampling import (

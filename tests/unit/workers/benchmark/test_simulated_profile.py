@@ -10,10 +10,10 @@ from protos.contract.worker import Capabilities, Hardware, ModelInstance
 from workers.benchmark.measured_speed import MeasuredSpeed, StepSample
 from workers.benchmark.simulated_profile import profile_toml, scatter
 from workers.benchmark.speed_fit import fit_speed
-from workers.engines.simulated.core import SimulatedCore
+from workers.engines.simulated.batch.core import SimulatedCore
+from workers.engines.simulated.batch.sequence import Sequence_
 from workers.engines.simulated.parameters import EngineParameters, times
 from workers.engines.simulated.profile import ProfileError, read_profile
-from workers.engines.simulated.sequence import Sequence_
 
 HARDWARE = Hardware(kind="cpu", name="AMD EPYC", memory_bytes=24 * 2**30, usable_memory_bytes=20 * 2**30, cores=2)
 LOADED = ModelInstance(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.engines.simulated.core import NEVER, SimulatedCore
+from workers.engines.simulated.batch.core import NEVER, SimulatedCore
+from workers.engines.simulated.batch.sequence import Sequence_
 from workers.engines.simulated.parameters import EngineParameters
 from workers.engines.simulated.profile import ProfileError, read_profile
-from workers.engines.simulated.sequence import Sequence_
 from workers.speculation.acceptance import expected_tokens, round_time_s
 from workers.speculation.rounds import Drafting
 

@@ -2,8 +2,8 @@
 
 from collections import deque
 
-from workers.engines.simulated.prefix_cache import PrefixCache
-from workers.engines.simulated.sequence import Sequence_, SequenceKey, Stage
+from workers.engines.simulated.batch.prefix_cache import PrefixCache
+from workers.engines.simulated.batch.sequence import Sequence_, SequenceKey, Stage
 
 _FULL = 0.99
 """Share of the KV cache up to which new sequences are admitted; the rest is for those that grow."""

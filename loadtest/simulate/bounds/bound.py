@@ -23,7 +23,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
-from loadtest.simulate.demands import Demands, Floats, demands, straight, tpot_allowed_s, uncached_tokens
+from loadtest.simulate.bounds.demands import Demands, Floats, demands, straight, tpot_allowed_s, uncached_tokens
 from loadtest.simulate.fleet import FleetSpec
 from loadtest.simulate.traffic import Arrival
 from workers.engines.simulated.parameters import EngineParameters

@@ -1,10 +1,10 @@
 """Which tokens go into a step."""
 
 from protos.contract.request import Job, Sampling
+from workers.engines.llama_cpp.batch.sampling import Sampler
+from workers.engines.llama_cpp.batch.scheduler import plan_batch
+from workers.engines.llama_cpp.batch.sequence import Sequence
 from workers.engines.llama_cpp.options import EXACT_ROWS, Options
-from workers.engines.llama_cpp.sampling import Sampler
-from workers.engines.llama_cpp.scheduler import plan_batch
-from workers.engines.llama_cpp.sequence import Sequence
 from workers.engines.speech import Speech
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engines.vllm.cache_mirror import CacheMirror, chain
+from workers.engines.vllm.core.cache_mirror import CacheMirror, chain
 
 BLOCK, TEXT_BLOCK = 4, 16
 

@@ -2,7 +2,7 @@
 
 import math
 
-from workers.engines.simulated.sequence import Sequence_
+from workers.engines.simulated.batch.sequence import Sequence_
 
 _ROUNDING = 1e-9
 """A boundary reached up to so many steps counts as reached: times are sums of floats."""

@@ -9,7 +9,7 @@ import structlog
 from zmq import constants
 from zmq.asyncio import Context
 
-from workers.engines.vllm.cache_mirror import CacheMirror
+from workers.engines.vllm.core.cache_mirror import CacheMirror
 
 log = structlog.get_logger(__name__)
 

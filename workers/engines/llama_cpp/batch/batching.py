@@ -9,13 +9,13 @@ from protos.contract.events import CacheChange
 from protos.contract.stream import Delta, FinishReason, TokenLogprob, TopLogprob, Usage
 from protos.contract.worker import Load
 from workers.engines.base import Scored, StepResult
+from workers.engines.llama_cpp.batch.residence import Residence
+from workers.engines.llama_cpp.batch.sampling import log_probabilities
+from workers.engines.llama_cpp.batch.scheduler import Plan, plan_batch
+from workers.engines.llama_cpp.batch.sequence import Sequence
+from workers.engines.llama_cpp.batch.slots import Slots
 from workers.engines.llama_cpp.native import Logits, NativeModel
 from workers.engines.llama_cpp.options import Options
-from workers.engines.llama_cpp.residence import Residence
-from workers.engines.llama_cpp.sampling import log_probabilities
-from workers.engines.llama_cpp.scheduler import Plan, plan_batch
-from workers.engines.llama_cpp.sequence import Sequence
-from workers.engines.llama_cpp.slots import Slots
 from workers.speculation.acceptance import accept
 from workers.speculation.draft_use import DraftUse
 from workers.speculation.drafter import Drafter

@@ -8,8 +8,8 @@ import pytest
 from protos.contract.request import Job, Sampling
 from workers.engines.prompts import Prepared
 from workers.engines.speech import Speech
+from workers.engines.vllm.core.statistics import Statistics
 from workers.engines.vllm.running import Running
-from workers.engines.vllm.statistics import Statistics
 
 
 def running(position: int, tokens: int, expected: int = 40) -> Running:

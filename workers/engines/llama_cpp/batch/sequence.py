@@ -11,8 +11,8 @@ from workers.engines.echo import Echo, echo_of
 from workers.engines.grammar.compiler import GrammarCompiler
 from workers.engines.grammar.constraint import Constraint
 from workers.engines.grammar.rules import kept_to
+from workers.engines.llama_cpp.batch.sampling import Sampler
 from workers.engines.llama_cpp.native import NativeModel
-from workers.engines.llama_cpp.sampling import Sampler
 from workers.engines.prompts import Prompts
 from workers.engines.speech import Speech
 from workers.engines.templates.dialogue import Dialogue

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from loadtest.simulate.demands import uncached_tokens
+from loadtest.simulate.bounds.demands import uncached_tokens
 from loadtest.simulate.metrics import Served, window
 from loadtest.simulate.traffic import Arrival
 

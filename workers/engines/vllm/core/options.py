@@ -114,7 +114,7 @@ def engine_arguments(
     if options.quantization:
         arguments["quantization"] = options.quantization
     if on_cpu:
-        arguments["worker_extension_cls"] = "workers.engines.vllm.cpu_generators.Extension"
+        arguments["worker_extension_cls"] = "workers.engines.vllm.core.cpu_generators.Extension"
     else:
         arguments["tensor_parallel_size"] = options.tensor_parallel
         arguments["gpu_memory_utilization"] = options.memory_share

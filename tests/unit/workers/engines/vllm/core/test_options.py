@@ -9,7 +9,7 @@ from protos.contract.models.model_shape import ModelShape
 from protos.contract.request import Sampling
 from protos.contract.stream import RefusalCode
 from workers.engines.base import LoadError, ModelSpec, Refused
-from workers.engines.vllm.options import activations, engine_arguments, environment, options_of
+from workers.engines.vllm.core.options import activations, engine_arguments, environment, options_of
 from workers.engines.vllm.sampling import refuse_beside_speculation
 
 SHAPE = ModelShape(

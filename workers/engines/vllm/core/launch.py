@@ -13,10 +13,10 @@ import psutil
 from protos.contract.models.hf_folder import HfFolder
 from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import LoadError, ModelSpec, Progress
-from workers.engines.vllm.core_log import log_file, logging_config, plainly, reason_in
+from workers.engines.vllm.core.core_log import log_file, logging_config, plainly, reason_in
+from workers.engines.vllm.core.options import Options, engine_arguments, environment, options_of
+from workers.engines.vllm.core.statistics import Statistics, stat_logger
 from workers.engines.vllm.folder import read_folder
-from workers.engines.vllm.options import Options, engine_arguments, environment, options_of
-from workers.engines.vllm.statistics import Statistics, stat_logger
 from workers.engines.vllm.structured import BACKEND
 
 OVERHEAD_BYTES = 1_500 * 2**20

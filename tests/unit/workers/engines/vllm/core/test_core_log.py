@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.engines.vllm.core_log import plainly, root_cause
+from workers.engines.vllm.core.core_log import plainly, root_cause
 
 LOG = """ERROR EngineCore failed to start.
 Traceback (most recent call last):

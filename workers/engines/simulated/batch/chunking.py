@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from workers.engines.simulated.batch.sequence import Sequence_
 from workers.engines.simulated.parameters import EngineParameters
-from workers.engines.simulated.sequence import Sequence_
 
 
 def share_out(

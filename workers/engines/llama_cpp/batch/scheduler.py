@@ -8,7 +8,7 @@ answered. Rows are ordered by slot: llama.cpp computes sequences with neighbouri
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from workers.engines.llama_cpp.sequence import Sequence
+from workers.engines.llama_cpp.batch.sequence import Sequence
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ worth keeping is moved rather than lost.
 
 import random
 
-from workers.engines.llama_cpp.slots import COPY_WORTH_TOKENS, Slots
+from workers.engines.llama_cpp.batch.slots import COPY_WORTH_TOKENS, Slots
 
 
 def run(slots: Slots, prompt: list[int]) -> int:

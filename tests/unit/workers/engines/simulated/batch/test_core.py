@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.engines.simulated.core import NEVER, SimulatedCore
+from workers.engines.simulated.batch.core import NEVER, SimulatedCore
+from workers.engines.simulated.batch.sequence import EventKind, Sequence_
 from workers.engines.simulated.parameters import EngineParameters
-from workers.engines.simulated.sequence import EventKind, Sequence_
 
 PARAMETERS = EngineParameters(
     base_s=0.010,

@@ -15,13 +15,13 @@ import random
 from collections.abc import Iterator
 
 from protos.contract.worker import Load
-from workers.engines.simulated.chunking import share_out
-from workers.engines.simulated.noise import Noise
+from workers.engines.simulated.batch.chunking import share_out
+from workers.engines.simulated.batch.noise import Noise
+from workers.engines.simulated.batch.prefix_cache import PrefixCache
+from workers.engines.simulated.batch.residents import Residents
+from workers.engines.simulated.batch.segment import Segment
+from workers.engines.simulated.batch.sequence import Event, EventKind, Sequence_, SequenceKey, Stage
 from workers.engines.simulated.parameters import EngineParameters
-from workers.engines.simulated.prefix_cache import PrefixCache
-from workers.engines.simulated.residents import Residents
-from workers.engines.simulated.segment import Segment
-from workers.engines.simulated.sequence import Event, EventKind, Sequence_, SequenceKey, Stage
 from workers.speculation.rounds import Round
 
 NEVER = math.inf

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.contract.request import Sampling
-from workers.engines.llama_cpp.sampling import Sampler
+from workers.engines.llama_cpp.batch.sampling import Sampler
 
 SIZE = 50
 LOGITS = np.random.default_rng(3).normal(size=SIZE).astype(np.float32)

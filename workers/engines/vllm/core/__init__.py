@@ -1,0 +1,1 @@
+"""vLLM's core process: how it is told, started and listened to."""
