@@ -30,7 +30,7 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Deltas that go out in one step message, one per job."""
+    """Deltas that go out in one step message, one per job: a step in columns keeps no order between two."""
 
     deltas: tuple[Delta, ...]
 
@@ -143,5 +143,7 @@ class Outbox:
             size += slot.size_bytes
         self._size_bytes -= size
         for slot in slots:
-            self._open.pop((slot.parts[0].request_id, slot.parts[0].attempt), None)
+            key = (slot.parts[0].request_id, slot.parts[0].attempt)
+            if self._open.get(key) is slot:  # another may be open already, behind an event
+                del self._open[key]
         return Batch(deltas=tuple(merge(slot.parts) for slot in slots))

@@ -138,9 +138,8 @@ def _step(step: pb.Step, received_at: float) -> Step:
     if step.HasField("load"):
         check_load(step.load)
         load = LOAD.decode(step.load, observed_at=received_at)
-    deltas = [decode_delta(one) for one in step.deltas]
-    if step.HasField("plain"):
-        deltas += decode_plain(step.plain)
+    deltas = decode_plain(step.plain) if step.HasField("plain") else []
+    deltas += [decode_delta(one) for one in step.deltas]  # ends are here, and come after what they end
     return Step(deltas=tuple(deltas), load=load)
 
 

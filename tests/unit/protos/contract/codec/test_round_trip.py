@@ -259,6 +259,14 @@ def test_a_step_in_columns_says_the_same() -> None:
     assert sorted(step.deltas, key=lambda one: one.request_id) == list(deltas)
 
 
+def test_an_end_beside_columns_comes_after_the_text_in_them() -> None:
+    """However a worker came to send both in one step: the other way round the text would look left out."""
+    text = Delta(request_id=RequestId("a"), attempt=1, position=3, text="one", token_count=1, text_tokens=4)
+    end = Delta(request_id=RequestId("a"), attempt=1, position=4, finish_reason=FinishReason.STOP, usage=Usage())
+    step = decode_event(over_the_wire(encode_step((text, end), None, columns=True)), 0.0)
+    assert step == e.Step(deltas=(text, end))
+
+
 @pytest.mark.parametrize("column", ["request_ids", "positions", "texts", "text_tokens", "id_counts"])
 def test_columns_of_different_lengths_end_the_session(column: str) -> None:
     """A worker that means harm is not guessed at."""
