@@ -5,26 +5,23 @@ Ray Serve runs it inside the ingress replica (``router.ray.app``), uvicorn runs 
 """
 
 import asyncio
-import random
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
 
 from protos.contract.worker import InstanceState
-from router.config import AdmissionConfig, RouterConfig, TenantConfig
+from router.config import RouterConfig
+from router.configured import admission_limits, configured_placer
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.sender import Sender
 from router.dist.door import Door, open_door
 from router.dist.model_shelf import model_shelf, watch
 from router.domain.clock import Clock, SystemClock
-from router.domain.ids import ReplicaId, Tenant
+from router.domain.ids import ReplicaId
 from router.domain.worker import WorkerState
-from router.errors import AllsortsError, ConfigError
 from router.fleet.control import Control
 from router.fleet.membership import Membership
 from router.fleet.model_control import ModelControl
@@ -32,7 +29,6 @@ from router.fleet.node_runner import RayNode, RunningWorker
 from router.fleet.planning.steps import Plan
 from router.fleet.reconciling.desk import FleetDesk
 from router.fleet.reconciling.reconciler import EnsureController, Reconciler
-from router.http.access.origins import AllowedOrigins
 from router.http.admin.desired import DesiredAdmin
 from router.http.admin.models import ModelsAdmin
 from router.http.admin.operations import Admin
@@ -43,19 +39,16 @@ from router.http.dialects.responses.kept import KeptResponses
 from router.http.dialects.shared.model_name import default_floors
 from router.http.fetching.fetcher import ImageFetcher
 from router.http.fetching.rules import ImageHosts
+from router.http.lifespan import Message, Receive, Send, lifespan
 from router.http.public.health_door import HealthDoor
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
 from router.pipeline import Pipeline
-from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
 from router.scheduling.claims import Claims
 from router.scheduling.events import WorkerGone
 from router.scheduling.explain.decision_files import RecordFiles, of_rank
 from router.scheduling.explain.decision_log import RecordLog
 from router.scheduling.explain.record import to_record
-from router.scheduling.placement.factory import build_placer
-from router.scheduling.placement.placer import ComposedPlacer
-from router.scheduling.placement.policies import build_policy
 from router.scheduling.placement.quality import TabulatedQuality
 from router.scheduling.scheduler import RetryLimits, Scheduler
 from router.sessions.files import FilesService
@@ -69,10 +62,6 @@ from router.trust.enrolment_offers import PoolOffers
 from router.trust.security import Security, build_security
 
 log = structlog.get_logger()
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 WARM_UP_S = 10.0
 """A replica that starts counts as ready once a worker is, or after this time: its workers may be away for longer."""
@@ -107,7 +96,7 @@ class RouterNode:
         self.metrics = Metrics()
         self.claims = Claims()
         self.membership = Membership(config.fleet, self.clock, self.claims)
-        self.placer = _placer(config)
+        self.placer = configured_placer(config)
         self.scheduler = Scheduler(
             placer=self.placer,
             claims=self.claims,
@@ -132,7 +121,7 @@ class RouterNode:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3."""
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await lifespan(receive, send, start=self._start_ready, stop=self.stop)
         elif scope["type"] == "http" and self._running is not None:
             await self._running.http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -264,8 +253,9 @@ class RouterNode:
         security.until_closed(listed.follow())
         return listed
 
-    async def _warm_up(self) -> None:
+    async def _start_ready(self) -> None:
         """A replica that comes to others takes requests once their workers have found it."""
+        await self.start()
         running = self._running
         beside_others = running is not None and len(running.service.replicas) > 1
         while beside_others and not self.ready()[0]:  # noqa: ASYNC110 - it is ready after a time, too
@@ -378,23 +368,6 @@ class RouterNode:
             ready=self.ready,
         )
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                try:
-                    await self.start()
-                    await self._warm_up()
-                except (AllsortsError, OSError) as error:
-                    log.error("router.not_started", reason=str(error))
-                    await send({"type": "lifespan.startup.failed", "message": str(error)})
-                    return
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self.stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Running:
@@ -408,44 +381,3 @@ class _Running:
     records: RecordLog | None
     door: Door | None
     listed: ReplicaList | None
-
-
-def check_config(config: RouterConfig) -> None:
-    """What only rooms above the configuration can tell of it. Raises ConfigError; ``allsorts serve`` asks first."""
-    default_floors(config.http.quality_floors)
-    AllowedOrigins(config.http.cors_origins)
-    try:
-        build_policy(config.placement.policy, random.Random(0))
-    except ConfigError as error:
-        raise ConfigError(f"placement.policy: {error}") from None
-
-
-def _placer(config: RouterConfig) -> ComposedPlacer:
-    placement = config.placement
-    return build_placer(
-        placement.policy,
-        rng=random.Random(placement.seed),
-        record_capacity=placement.record_capacity,
-        record_sample=placement.record_sample,
-        lambda_slo=placement.lambda_slo,
-        lambda_quality=placement.lambda_quality,
-        replicas=config.replicas,
-    )
-
-
-def admission_limits(config: AdmissionConfig) -> AdmissionLimits:
-    """Admission's bounds, as they are configured."""
-    return AdmissionLimits(
-        queue_limit=config.queue_limit,
-        patience_s=config.patience_s,
-        longest_wait_s=config.longest_wait_s,
-        depth_per_slot=config.depth_per_slot,
-        default_tenant=_share(config.default_tenant),
-        tenants={Tenant(name): _share(one) for name, one in config.tenants.items()},
-    )
-
-
-def _share(config: TenantConfig) -> TenantLimits:
-    return TenantLimits(
-        weight=config.weight, queue_limit=config.queue_limit, tokens_per_minute=config.tokens_per_minute
-    )

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from router.app import check_config
 from router.config import RouterConfig, load_config
+from router.configured import check_config
 from router.errors import ConfigError
 from router.limits import most_connections, raise_descriptor_limit, settle_heap
 from router.ray.node_address import NODE

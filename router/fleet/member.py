@@ -9,7 +9,7 @@ from protos.contract.worker import InstanceState, Load, ModelInstance
 from router.domain.snapshot import NOBODY, Inflight, SetAside, WorkerView
 from router.domain.worker import WorkerProfile, WorkerState
 from router.fleet.breaker import Breaker
-from router.fleet.model_rules import ModelRules
+from router.fleet.model_rules import ModelRules, as_believed
 from router.scheduling.claims import Claims
 
 
@@ -66,6 +66,26 @@ class Member:
             set_aside=self._set_aside(claims) if self.model_breakers else NOBODY,
         )
 
+    def take(self, instance: ModelInstance) -> bool:
+        """A model's news; False: it is unloaded, and nothing is kept of it."""
+        key = (instance.model, instance.quantization)
+        if instance.state is not InstanceState.READY:  # what is loaded anew has failed nobody yet
+            self.model_breakers.pop(key, None)
+        if instance.state is InstanceState.UNLOADED:
+            self.models.pop(key, None)
+            self.drafting.pop(key, None)
+            self.announced.pop(key, None)
+            self.progress.pop(key, None)
+            self.used.pop(key, None)
+            return False
+        self.announced[key] = _keep_facts(self.announced.get(key), instance)
+        self.believe(key)
+        return True
+
+    def believe(self, key: tuple[str, str]) -> None:
+        """Take the model as the rest of the router may: by what the machine can do and the operator's rules."""
+        self.models[key] = as_believed(self.announced[key], self.profile.hardware, self.rules)
+
     def model_summary(self) -> str:
         """Which lifecycle stage the models are in: ready wins, then benchmarking, loading, failed."""
         states = {instance.state for instance in self.models.values()}
@@ -96,3 +116,10 @@ class Member:
         inflight = claims.inflight(self.worker_id)
         placed = claims.count(self.worker_id) if self.breaker.probing else 0
         return inflight if placed <= inflight.requests else replace(inflight, requests=placed)
+
+
+def _keep_facts(known: ModelInstance | None, news: ModelInstance) -> ModelInstance:
+    """A progress report may leave out facts reported earlier."""
+    if known is None or news.context_tokens:
+        return news
+    return replace(known, state=news.state, error=news.error, speed=news.speed or known.speed)

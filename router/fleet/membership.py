@@ -6,14 +6,13 @@ claimed of each worker is kept in ``Claims``; a member's view shows it beside th
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from protos.contract.events import DraftReport, FilesHeld
 from protos.contract.ids import WorkerId
-from protos.contract.worker import InstanceState, Load, ModelInstance
+from protos.contract.worker import Load, ModelInstance
 from router.config import FleetConfig
 from router.domain.clock import Clock
 from router.domain.snapshot import FleetSnapshot, WantedModel, WorkerView
@@ -23,7 +22,7 @@ from router.fleet.breaker import Breaker
 from router.fleet.lifecycle import Command, Event, advance
 from router.fleet.member import Member
 from router.fleet.model_names import ModelNames
-from router.fleet.model_rules import ModelRules, as_believed
+from router.fleet.model_rules import ModelRules
 from router.fleet.pool_files import PoolFiles
 from router.fleet.session import Session
 from router.scheduling.claims import Claims
@@ -240,7 +239,8 @@ class Membership:
         """An operator decided anew which models it may serve. What runs there goes on."""
         member.rules = rules
         for key in member.announced:
-            self._believe(member, key)
+            member.believe(key)
+            self._note_name(member, key[0])
         self._follow_models(member)
         self._changed(member)
 
@@ -323,25 +323,13 @@ class Membership:
             self._advance(member, event)
 
     def _set_model(self, member: Member, instance: ModelInstance) -> None:
-        key = (instance.model, instance.quantization)
         self._stale_views.add(member.worker_id)
-        if instance.state is not InstanceState.READY:  # what is loaded anew has failed nobody yet
-            member.model_breakers.pop(key, None)
-        if instance.state is InstanceState.UNLOADED:
-            member.models.pop(key, None)
-            member.drafting.pop(key, None)
-            member.announced.pop(key, None)
-            member.progress.pop(key, None)
-            member.used.pop(key, None)
-            return
-        member.announced[key] = _keep_facts(member.announced.get(key), instance)
-        self._believe(member, key)
+        if member.take(instance):
+            self._note_name(member, instance.model)
 
-    def _believe(self, member: Member, key: tuple[str, str]) -> None:
-        """A model as the rest of the router may take it."""
-        member.models[key] = as_believed(member.announced[key], member.profile.hardware, member.rules)
-        if not member.drafts and not member.rules.why_not(key[0]):
-            self._names.see(key[0], self._served())
+    def _note_name(self, member: Member, model: str) -> None:
+        if not member.drafts and not member.rules.why_not(model):
+            self._names.see(model, self._served())
 
     def _served(self) -> Iterator[str]:
         return (name for member in self._members.values() if not member.drafts for name, _ in member.models)
@@ -393,13 +381,6 @@ class Membership:
         if not quietly:
             for listener in self._listeners:
                 listener(member.worker_id)
-
-
-def _keep_facts(known: ModelInstance | None, news: ModelInstance) -> ModelInstance:
-    """A progress report may leave out facts reported earlier."""
-    if known is None or news.context_tokens:
-        return news
-    return replace(known, state=news.state, error=news.error, speed=news.speed or known.speed)
 
 
 _MODEL_EVENTS = {

@@ -14,8 +14,9 @@ import ray
 from ray import serve
 from uvicorn.config import HTTP_PROTOCOLS
 
-from router.app import RouterNode, check_config
+from router.app import RouterNode
 from router.config import RouterConfig, load_config
+from router.configured import check_config
 from router.fleet.node_runner import RayNode, RunningWorker
 from router.fleet.planning.steps import Plan
 from router.http.streaming.direct_writes import DirectConnection

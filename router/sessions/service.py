@@ -1,7 +1,6 @@
 """The Fleet service: every worker's session ends up here; enrolment is delegated."""
 
 import asyncio
-import contextlib
 import itertools
 import math
 from typing import Any
@@ -12,9 +11,9 @@ from google.protobuf.message import DecodeError
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
-from protos.contract.codec.commands import add_following, encode_command
+from protos.contract.codec.commands import encode_command
 from protos.contract.codec.events import decode_event
-from protos.contract.commands import Dismiss, Generate, ReplicaList, RouterCommand, Welcome
+from protos.contract.commands import Dismiss, ReplicaList, Welcome
 from protos.contract.events import Hello
 from protos.contract.ids import WorkerId
 from protos.contract.joining.versions import (
@@ -50,6 +49,7 @@ from router.sessions.watchdog import (
     judge,
     nobody_waits,
 )
+from router.sessions.writing import LAST_WRITE_S, flush_last_words, let_finish, write
 from router.trust.enroller import Enroller
 from router.trust.session_authorizer import Admitted, SessionAuthorizer
 
@@ -62,12 +62,8 @@ HELLO_BYTES = 2**20
 SHORT_HELLO_BYTES = 32 * 1024
 """Up to this size a hello is read on the event loop: some milliseconds."""
 
-LARGE_PROMPT = 256 * 1024
-"""Letters. A longer one is put into its message beside the event loop."""
-
 FEW_MODELS = 16
 LONGEST_TURN_S = 0.5
-LAST_WRITE_S = 1.0
 ENDING_S = 3.0
 """How long a router that stops waits for its sessions."""
 
@@ -252,21 +248,21 @@ class FleetService(pb_grpc.FleetServicer):
         )
         self._sessions.add(session)
         writing = asyncio.Lock()
-        writer = asyncio.create_task(_write(session, context, writing))
+        writer = asyncio.create_task(write(session, context, writing))
         watcher = asyncio.create_task(self._watch(session, member))
         reader = asyncio.create_task(self._read(handler, context))
         try:
             ends: set[asyncio.Future[Any]] = {reader, writer, watcher, session.ended}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if session.ended.done():
-                await _flush_last_words(writer)
+                await flush_last_words(writer)
             if reader.done():
                 reader.result()  # raises what went wrong, if anything did
         finally:
             # First what the fleet must know: what follows may take its time, or be cancelled with the call.
             self._gone(session)
             try:
-                await _let_finish(writing)
+                await let_finish(writing)
             finally:
                 for task in (reader, writer, watcher):
                     task.cancel()
@@ -364,41 +360,7 @@ def _profile(hello: Hello, admitted: Admitted) -> WorkerProfile:
     )
 
 
-async def _write(session: WorkerSession, context: Any, writing: asyncio.Lock) -> None:
-    while True:
-        for sequence, command in await session.next_commands():
-            if not _small(command):  # copying megabytes several times over is no work for the loop
-                message = await asyncio.to_thread(encode_command, command, sequence)
-            else:
-                message = encode_command(command, sequence)
-            if session.joins:
-                add_following(message, session.taken_while(_small))
-            async with writing:
-                await context.write(message)
-
-
-def _small(command: RouterCommand) -> bool:
-    if not isinstance(command, Generate):
-        return True
-    job = command.job
-    return len(job.prompt) + sum(len(message.content) for message in job.messages) <= LARGE_PROMPT
-
-
-async def _let_finish(writing: asyncio.Lock) -> None:
-    """Wait for a write under way, and let none begin: gRPC cannot end a call in the middle of one, and would leave
-    the peer waiting for ever.
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LAST_WRITE_S):
-            await writing.acquire()
-
-
 def _hear_out(task: "asyncio.Task[None]") -> None:
     """Whatever a task of a session that is over still has to complain about."""
     if not task.cancelled():
         task.exception()
-
-
-async def _flush_last_words(writer: asyncio.Task[None]) -> None:
-    """Give a dismissal a moment to reach the worker before the stream closes."""
-    await asyncio.wait({writer}, timeout=0.2)

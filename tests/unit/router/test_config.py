@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from router.app import admission_limits, check_config
 from router.cli.main import app
 from router.config import load_config
+from router.configured import admission_limits, check_config
 from router.domain.ids import Tenant
 from router.errors import ConfigError
 from router.http.dialects.shared.model_name import default_floors

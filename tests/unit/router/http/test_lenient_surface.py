@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from router.app import check_config
 from router.config import HttpConfig, RouterConfig
+from router.configured import check_config
 from router.errors import ConfigError
 from tests.support.http_surface import Surface, events, surface
 from tests.support.until import until_async

@@ -2,7 +2,6 @@
 is refused early, with the reason and an honest Retry-After.
 """
 
-import random
 import weakref
 from collections import Counter
 from dataclasses import replace
@@ -14,55 +13,18 @@ from loadtest.simulate.cases import Case, run_at
 from protos.contract.worker import Load
 from router.domain.ids import Tenant
 from router.domain.request import InferenceRequest, ModelRef
-from router.domain.snapshot import FleetSnapshot, WantedModel
-from router.domain.worker import WorkerState
-from router.scheduling.admission.interfaces import Admitted, Decision
-from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
+from router.scheduling.admission.interfaces import Decision
+from router.scheduling.admission.limits import TenantLimits
 from router.scheduling.events import Shed
-from router.scheduling.placement.factory import build_placer
-from tests.support.admission import Gate
-from tests.support.fleets import TARGETS, changed, instance, request, snapshot, worker
+from tests.support.admission import FULL, SLOTS, admission, drained, pool, sent, shed
+from tests.support.fleets import TARGETS, instance, request, snapshot, worker
 
 pytestmark = pytest.mark.holds_claims
-
-SLOTS = 8
-FULL = Load(running=SLOTS, waiting=4, expected_remaining_tokens=8 * 400, prefill_tokens_pending=4000)
-
-
-def admission(**limits: Any) -> Gate:
-    """In front of the cost policy."""
-    placer = build_placer("cost", rng=random.Random(0))
-    return Gate(placer, AdmissionLimits(**limits))
-
-
-def pool(load: Load | None = None) -> FleetSnapshot:
-    """One worker of eight slots."""
-    return snapshot(worker("w", instance(slots=SLOTS), load=load or Load()))
-
-
-def shed(decisions: list[Decision]) -> list[Shed]:
-    """Those refused."""
-    return [one for one in decisions if isinstance(one, Shed)]
-
-
-def sent(decisions: list[Decision]) -> list[str]:
-    """Ids of those dispatched, in order."""
-    return [one.request_id for one in decisions if isinstance(one, Admitted)]
 
 
 def of_tenant(number: int | str, tenant: str, **changes: Any) -> InferenceRequest:
     """A request of that tenant."""
     return request(number, tenant=Tenant(tenant), **changes)
-
-
-def drained(gate: Gate, count: int, now: float = 1.0) -> list[str]:
-    """Who goes first when the pool frees one slot after another."""
-    order: list[str] = []
-    for step in range(count):
-        # A slot is free, and by the next look it is taken: the rest waits on.
-        free = pool(replace(FULL, running=SLOTS, waiting=0, observed_at=now + step))
-        order += sent(gate.pump(free, now + step))
-    return order
 
 
 def test_what_an_idle_worker_can_take_goes_at_once() -> None:
@@ -196,27 +158,6 @@ def test_a_tenant_pays_for_what_was_used_and_not_for_what_was_expected() -> None
     assert 3600.0 <= refused.retry_after_s <= 3660.0
 
 
-def test_a_model_nobody_ever_served_is_refused_as_unknown() -> None:
-    """Waiting would not help."""
-    gate = admission()
-    gate.arrive(request(1, model=ModelRef(name="nonesuch")), 0.0)
-    (refused,) = shed(gate.pump(pool(), 0.0))
-    assert refused.code == "unknown_model"
-    assert "nonesuch" in refused.reason
-
-
-def test_who_waits_for_a_worker_that_is_away_is_told_so_after_a_while() -> None:
-    """A Mac that sleeps may wake up; patience has an end."""
-    gate = admission(patience_s=20.0)
-    away = changed(pool(), "w", state=WorkerState.ASLEEP)
-    gate.arrive(request(1), 0.0)
-    assert gate.pump(away, 0.0) == []
-    assert gate.next_wakeup() == pytest.approx(20.0)
-    (refused,) = shed(gate.pump(changed(away, "w", rtt_s=0.001), 20.0))
-    assert refused.code == "no_worker"
-    assert "w@q8_0: worker is asleep" in refused.reason
-
-
 def test_a_deadline_that_passed_in_the_queue_says_why_nobody_took_the_request() -> None:
     """All cordoned, or all full: a 504 that tells neither leaves its reader guessing."""
     for fleet, why in (
@@ -230,16 +171,6 @@ def test_a_deadline_that_passed_in_the_queue_says_why_nobody_took_the_request() 
         assert refusal.code == "deadline"
         assert refusal.reason == f"its deadline passed after 3.0 s in the queue: {why}"
         assert refusal.no_candidate is not None
-
-
-def test_a_router_that_has_just_started_waits_for_the_quantization_that_may_come_back() -> None:
-    """Others of the model are back already; at any other time the pin is refused at once."""
-    pinned = request(1, model=replace(request(1).model, pinned="q4_0"))
-    started = replace(pool(), expected_models=frozenset({pinned.model.name}))
-    for known, waits in ((started, True), (pool(), False)):
-        gate = admission(patience_s=20.0)
-        gate.arrive(pinned, 0.0)
-        assert (gate.pump(known, 0.0) == []) is waits
 
 
 def test_a_client_that_left_is_forgotten() -> None:
@@ -361,41 +292,3 @@ def test_what_has_left_the_queue_holds_no_prompt() -> None:
 
 class _Prompt(str):
     """Can be watched."""
-
-
-def test_a_request_for_a_model_that_is_brought_up_waits_until_its_deadline() -> None:
-    """Neither the pool's patience nor its longest wait end it; once somebody serves the model it goes there."""
-    asked = replace(request(1), deadline_at=100.0, model=replace(request(1).model, name="away"))
-    coming = replace(pool(), wanted={"away": WantedModel()})
-    gate = admission(patience_s=2.0, longest_wait_s=5.0)
-    gate.arrive(asked, 0.0)
-    for now in (0.0, 3.0, 10.0, 99.0):
-        assert gate.pump(coming, now) == []
-    (refused,) = shed(gate.pump(coming, 100.5))
-    assert refused.code == "deadline"
-    gate.arrive(replace(asked, request_id=request(2).request_id, deadline_at=200.0), 101.0)
-    assert [gate.pump(coming, now) for now in (101.0, 150.0)] == [[], []]
-    here = snapshot(worker("w", replace(instance(slots=SLOTS), model="away")), at=151.0)
-    assert len(sent(gate.pump(here, 151.0))) == 1
-
-
-def test_one_for_a_model_that_cannot_be_brought_up_is_refused_with_the_reason() -> None:
-    """After the patience that others have for a worker to come back: a machine may join meanwhile."""
-    asked = replace(request(1), model=replace(request(1).model, name="away"))
-    stuck = replace(pool(), wanted={"away": WantedModel(blocked="box: needs 9 GiB of 8")})
-    gate = admission(patience_s=2.0)
-    gate.arrive(asked, 0.0)
-    assert gate.pump(stuck, 0.0) == []
-    (refused,) = shed(gate.pump(stuck, 2.5))
-    assert "away cannot be brought up: box: needs 9 GiB of 8" in refused.reason
-
-
-def test_a_quantization_that_nobody_wants_is_not_waited_for() -> None:
-    """It is pinned, and the file names others."""
-    pinned = replace(request(1), model=replace(request(1).model, name="away", pinned="q2_k"))
-    for quantizations, waits in ((("q8_0",), False), (("q2_k",), True), ((), True)):
-        gate = admission(patience_s=2.0)
-        gate.arrive(pinned, 0.0)
-        assert gate.pump(replace(pool(), wanted={"away": WantedModel(quantizations=quantizations)}), 0.0) == []
-        later = gate.pump(replace(pool(), wanted={"away": WantedModel(quantizations=quantizations)}), 2.5)
-        assert (later == []) is waits
