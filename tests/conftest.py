@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from tests.support.leftovers import Leftovers
-from tests.support.loop_steps import LoopSteps
+from tests.support.loop_steps import TOO_LONG, LoopSteps
 from tests.support.processes import command_line
 from workers.neighbours.place import VARIABLE as MACHINE
 
@@ -31,9 +31,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes a file's tests stay together, and so do all that share the end-to-end pools."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes a file's tests stay together, and so do all that share the end-to-end pools.
+
+    A step that was too long is looked at once more: a virtual machine counts time to us that its host took.
+    """
+    again = config.pluginmanager.hasplugin("rerunfailures")
     for item in items:
+        if again:
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=[TOO_LONG]))
         file = item.path.relative_to(REPOSITORY).as_posix()
         item.add_marker(pytest.mark.xdist_group("e2e" if file.startswith("tests/e2e/") else file))
 

@@ -1,5 +1,7 @@
 """A test fails when one step of the router's own held the event loop for more than 50 ms of processor time.
 
+Twice, that is: the test is run once more (``tests/conftest.py``), and a stall of ours comes again.
+
 A pytest plugin. Every callback that asyncio runs is timed by its thread's processor time, the garbage collector's
 apart, so that a machine with much else to do fails nothing. A step counts as the router's when what runs is code of the
 router: its tasks and callbacks, not a test that calls it.
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 LIMIT_S = 0.05
+TOO_LONG = "held the event loop for"
 AGAIN = "loop_may_stall"
 """A marker for tests whose subject is a slow step."""
 
@@ -40,7 +43,7 @@ class LoopSteps:
             finally:
                 took = clock() - began - (self._collected_s - collected)
                 if took > LIMIT_S and (name := _of_the_router(handle)):
-                    self._long.append(f"{name} held the event loop for {took:.3f} s")
+                    self._long.append(f"{name} {TOO_LONG} {took:.3f} s")
 
         return timed
 

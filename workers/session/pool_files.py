@@ -65,7 +65,9 @@ class PoolSource:
                     call.cancel()
         except grpc.aio.AioRpcError as error:
             line = f"{self.name}: {error.details() or error.code().name}"
-            raise (SourceRefused(line) if error.code() in _FINAL else SourceBroke(line)) from None
+            had = error.code() is grpc.StatusCode.NOT_FOUND and offset > 0 and not avoid
+            # a cut that ended this read may have ended the holder's session too: it dials again in a moment
+            raise (SourceRefused(line) if error.code() in _FINAL and not had else SourceBroke(line)) from None
         except (BadChunk, TimeoutError, InsecureAddress, OSError) as error:
             raise SourceBroke(f"{self.name}: {error or 'nothing came'}") from None
 
