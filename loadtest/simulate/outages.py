@@ -1,16 +1,11 @@
 """Workers that go away in the middle of a simulation, and come back: streams move as they do in the server."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from loadtest.simulate.world import World
 from router.domain.placement import Ending, Outcome
 from router.scheduling.claims import Claim
 from router.scheduling.events import AttemptEnded, Fault, WorkerAccepted
-
-if TYPE_CHECKING:
-    from loadtest.simulate.world import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +25,16 @@ class _Produced:
 
 
 class Outages:
-    """Plays them in a world."""
+    """Plays them in a world, which is told of them before it runs."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def begin(self, outage: Outage) -> None:
+    def plan(self, outage: Outage) -> None:
+        """It begins at its time."""
+        self._world.at(outage.at, self._begin, outage)
+
+    def _begin(self, outage: Outage) -> None:
         """What runs there stops: its tokens so far are with their clients, the rest is anybody's."""
         world = self._world
         place = next(i for i, node in enumerate(world.setup.fleet.nodes) if node.node == outage.node)

@@ -8,7 +8,6 @@ from typing import Any
 
 from loadtest.simulate.fleet import FleetSpec, known
 from loadtest.simulate.metrics import Served, window
-from loadtest.simulate.outages import Outage, Outages
 from loadtest.simulate.router_side import RouterSide
 from loadtest.simulate.traffic import BLOCK_TOKENS, Arrival
 from protos.contract.ids import RequestId
@@ -58,7 +57,6 @@ class Setup:
     replicas: int = 1
     report_gap_s: float = REPORT_GAP_S
     drift: Drift | None = None
-    outages: tuple[Outage, ...] = ()
     spread: float = 0.2
     records: int = 0
     clairvoyant: bool = False
@@ -152,8 +150,6 @@ class World:
             self.at(arrival.at, self._arrive, arrival)
         if self.setup.drift is not None:
             self.at(self.setup.drift.at, self._drift)
-        for outage in self.setup.outages:
-            self.at(outage.at, Outages(self).begin, outage)
         queue, done = self._queue, 0
         total = len(self._arrivals)
         self._counted = window(total)

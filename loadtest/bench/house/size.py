@@ -14,21 +14,27 @@ def lines_of(folder: Path, *parts: str) -> int:
 
 def largest_package(folder: Path) -> tuple[str, int]:
     """The package with the most modules, ``__init__`` not counted, and how many those are."""
-    modules = (path for path in _all(folder) if path.name != "__init__.py")
-    return _most(Counter(path.parent.relative_to(folder).as_posix() for path in modules))
+    return _most(package_modules(folder))
 
 
 def longest_module(folder: Path) -> tuple[str, int]:
     """The module with the most lines, and how many those are."""
-    return _most({path.relative_to(folder).as_posix(): _lines(path) for path in _all(folder)})
+    return _most({f"{part}/{name}": lines for part in PARTS for name, lines in module_lines(folder / part).items()})
+
+
+def package_modules(folder: Path) -> Mapping[str, int]:
+    """Of the checkout in this folder: how many modules each package holds, ``__init__`` not counted."""
+    modules = (path for part in PARTS for path in _modules(folder / part) if path.name != "__init__.py")
+    return Counter(path.parent.relative_to(folder).as_posix() for path in modules)
+
+
+def module_lines(part: Path) -> Mapping[str, int]:
+    """How many lines each module below this folder has."""
+    return {path.relative_to(part).as_posix(): _lines(path) for path in _modules(part)}
 
 
 def _most(counts: Mapping[str, int]) -> tuple[str, int]:
     return max(counts.items(), key=lambda item: (item[1], item[0]), default=("", 0))
-
-
-def _all(folder: Path) -> Iterator[Path]:
-    return (path for part in PARTS for path in _modules(folder / part))
 
 
 def _modules(folder: Path) -> Iterator[Path]:

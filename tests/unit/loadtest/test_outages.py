@@ -5,7 +5,7 @@ from functools import lru_cache
 import pytest
 
 from loadtest.simulate.cases import Case, fleet_of, traffic_at
-from loadtest.simulate.outages import Outage
+from loadtest.simulate.outages import Outage, Outages
 from loadtest.simulate.world import Setup, World
 from router.scheduling.admission.limits import AdmissionLimits
 
@@ -19,7 +19,9 @@ PATIENT = AdmissionLimits(shed_late=False, longest_wait_s=1e6, queue_limit=10_00
 def played(*outages: Outage, requests: int = 60, rate: float = 1.0) -> World:
     """The home lab under light traffic, with these outages; nobody is shed."""
     arrivals = traffic_at(Case(fleet=HOME_LAB, traffic="azure-like", policy="cost", requests=requests), rate)
-    world = World(Setup(fleet=fleet_of(HOME_LAB), policy="cost", limits=PATIENT, outages=outages), arrivals)
+    world = World(Setup(fleet=fleet_of(HOME_LAB), policy="cost", limits=PATIENT), arrivals)
+    for outage in outages:
+        Outages(world).plan(outage)
     world.run()
     for router in world.routers:
         router.scheduler.validate()
