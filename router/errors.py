@@ -201,3 +201,12 @@ class TooMuchHeld(Unavailable):
             f"answers under way take the {limit_bytes} bytes this router keeps for them, and this one took most "
             f"({held_bytes}); read faster, or ask for less at a time"
         )
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """What was under way when it was raised, bodies and events among it, goes now: not when its sender has heard of it,
+    nor when the collector comes by, as where the frame that raised it holds the task that keeps it.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

@@ -33,8 +33,8 @@ from router.sessions.session import WorkerSession
 log = structlog.get_logger()
 
 MAX_STRAYS = 20_000
-"""Deltas for attempts nobody waits for that a session may send: late tokens after an abort are normal, a flood
-of tokens for other people's requests is not."""
+"""Deltas and other events for attempts nobody waits for that a session may send: late tokens after an abort are normal,
+a flood of tokens for other people's requests is not."""
 
 MAX_MESSAGE = 200
 """Characters kept of what a worker says of a load."""
@@ -58,7 +58,6 @@ class EventHandler:
         self._membership = membership
         self._tell = tell
         self._clock = clock
-        self._strays = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             Step: self._step,
             Accepted: self._attempt,
@@ -68,7 +67,7 @@ class EventHandler:
             ModelProgress: self._model_progress,
             CacheChange: self._cache,
             Leaving: self._leaving,
-            ScoreResult: lambda _: None,
+            ScoreResult: lambda _: self._stray(),  # nobody asks for one
             FilesHeld: self._files_held,
             FetchProgress: self._fetch_progress,
             DraftReport: self._draft,
@@ -102,7 +101,8 @@ class EventHandler:
         self._tell(scheduling.LoadReported(self._member.worker_id))
 
     def _attempt(self, event: Accepted | Refusal | Returned) -> None:
-        self._session.deliver((event.request_id, event.attempt), event)
+        if not self._session.deliver((event.request_id, event.attempt), event):
+            self._stray()
 
     def _refusal(self, refusal: Refusal) -> None:
         if refusal.load is not None:
@@ -149,9 +149,10 @@ class EventHandler:
             self._membership.event(self._member.worker_id, _LEAVING[leaving.kind], leaving.reason)
 
     def _stray(self) -> None:
-        self._strays += 1
-        if self._strays > MAX_STRAYS:
-            raise ProtocolViolation(f"{MAX_STRAYS} deltas for requests that are not running there")
+        """It is dropped here, and counted."""
+        self._session.strays += 1
+        if self._session.strays > MAX_STRAYS:
+            raise ProtocolViolation(f"{MAX_STRAYS} events for requests that are not running there")
 
 
 _LEAVING = {

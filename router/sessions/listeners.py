@@ -14,6 +14,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
 from protos.contract.addresses import join_host_port
 from protos.contract.worker import Replica
@@ -153,7 +154,7 @@ async def start_listeners(
     host = advertised_host(config)
     identity = None if authority is None else RotatingIdentity(authority, hosts=(config.host, host), clock=clock)
     session = grpc.aio.server(options=SESSION_OPTIONS)
-    pb_grpc.add_FleetServicer_to_server(service, session)
+    _add_fleet(service, session)
     if files is not None:
         pb_grpc.add_FilesServicer_to_server(files, session)
     _add_standard_services(session)
@@ -196,6 +197,22 @@ def _bind(server: Any, host: str, port: int, credentials: Any, more_ports: int =
         raise ConfigError(
             f"gRPC cannot listen on {address}: is the port taken, is the address of this machine? ({error})"
         ) from None
+
+
+def _add_fleet(service: FleetService, server: Any) -> None:
+    """As the generated code does, but a session's events come as bytes: what they hold is seen before it is built."""
+    handlers = {
+        "Enrol": grpc.unary_unary_rpc_method_handler(
+            service.Enrol, pb.EnrolRequest.FromString, pb.EnrolReply.SerializeToString
+        ),
+        "Renew": grpc.unary_unary_rpc_method_handler(
+            service.Renew, pb.RenewRequest.FromString, pb.RenewReply.SerializeToString
+        ),
+        "Session": grpc.stream_stream_rpc_method_handler(
+            service.Session, None, response_serializer=pb.RouterCommand.SerializeToString
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
 
 def _add_standard_services(server: Any) -> None:

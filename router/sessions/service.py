@@ -29,11 +29,12 @@ from router.config import FleetConfig
 from router.domain.clock import Clock
 from router.domain.ids import ReplicaId
 from router.domain.worker import WorkerProfile
-from router.errors import AllsortsError, NotAllowed, Unavailable
+from router.errors import AllsortsError, NotAllowed, Unavailable, forget_frames
 from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.fleet.model_rules import ModelRules
 from router.sessions.enrolment import enrol, renew
+from router.sessions.event_reader import EventReader
 from router.sessions.events import EventHandler, ProtocolViolation, Tell
 from router.sessions.parts import parts_of
 from router.sessions.peers import certificate_end, peer_of
@@ -92,6 +93,7 @@ class FleetService(pb_grpc.FleetServicer):
         self._ids = itertools.count(1)
         self._sessions: set[WorkerSession] = set()
         self._closing = ""
+        self._building = asyncio.Semaphore(1)
         self._reading_hello = asyncio.Semaphore(1)
         self._joining = asyncio.Semaphore(1)
         self.replicas: tuple[Replica, ...] = ()
@@ -113,15 +115,18 @@ class FleetService(pb_grpc.FleetServicer):
         if self._closing:
             await context.abort(grpc.StatusCode.UNAVAILABLE, self._closing)
         try:
-            admitted, hello = await self._let_in(context)
-            await self._serve(hello, admitted, context)
+            events = EventReader(context, self._building)
+            admitted, hello = await self._let_in(events, context)
+            await self._serve(hello, admitted, events, context)
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no hello within {HELLO_DEADLINE_S:.0f} s")
         except NotAllowed as error:
+            forget_frames(error)
             log.warning("session.refused", reason=error.message, peer=context.peer())
             await context.write(encode_command(Dismiss(reason=error.message, permanent=True), 1))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, error.message)
         except (ProtocolViolation, OutOfBounds, DecodeError, AllsortsError) as error:
+            forget_frames(error)
             log.warning("session.violation", reason=str(error), peer=context.peer())
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error)[:500])
 
@@ -149,7 +154,7 @@ class FleetService(pb_grpc.FleetServicer):
 
     # -- one session -----------------------------------------------------------------------------------
 
-    async def _let_in(self, context: Any) -> tuple[Admitted, Hello]:
+    async def _let_in(self, events: EventReader, context: Any) -> tuple[Admitted, Hello]:
         """The gate first, and by the certificate alone where there is one: a worker that may not come in is not
         listened to. Raises NotAllowed, ProtocolViolation, OutOfBounds, TimeoutError.
         """
@@ -157,8 +162,8 @@ class FleetService(pb_grpc.FleetServicer):
         if certified is not None:
             await self._authorizer.admit("", certified)
         async with asyncio.timeout(HELLO_DEADLINE_S):
-            first = await context.read()
-        if first is grpc.aio.EOF or first.WhichOneof("event") != "hello":
+            first = await events.first(HELLO_BYTES)
+        if first is None or first.WhichOneof("event") != "hello":
             raise ProtocolViolation("the first event must be hello")
         admitted = await self._authorizer.admit(first.hello.worker_id, certified)
         hello = await self._read_hello(first)
@@ -181,10 +186,7 @@ class FleetService(pb_grpc.FleetServicer):
 
     async def _read_hello(self, first: pb.WorkerEvent) -> Hello:
         """Beside the event loop where it is long, and few at a time: the checks look at every field."""
-        size = first.ByteSize()
-        if size > HELLO_BYTES:
-            raise OutOfBounds(f"hello has {size} bytes, more than {HELLO_BYTES}")
-        if size <= SHORT_HELLO_BYTES:
+        if first.ByteSize() <= SHORT_HELLO_BYTES:
             hello = decode_event(first, self._clock.now())
         else:
             async with self._reading_hello:
@@ -194,7 +196,7 @@ class FleetService(pb_grpc.FleetServicer):
         assert isinstance(hello, Hello)
         return hello
 
-    async def _serve(self, hello: Hello, admitted: Admitted, context: Any) -> None:
+    async def _serve(self, hello: Hello, admitted: Admitted, events: EventReader, context: Any) -> None:
         version = agreed_version(hello.protocol_version, hello.oldest_protocol_version)
         if version is None:
             raise ProtocolViolation(
@@ -219,7 +221,7 @@ class FleetService(pb_grpc.FleetServicer):
                 version=own_version(),
             )
         )
-        await self._run(session, member, context)
+        await self._run(session, member, events, context)
 
     async def _join(self, session: WorkerSession, profile: WorkerProfile, hello: Hello, admitted: Admitted) -> Member:
         """Into the fleet. With many models one at a time, each after three times what the last one took: whoever comes
@@ -242,7 +244,7 @@ class FleetService(pb_grpc.FleetServicer):
             session, profile, hello.models, cordoned=admitted.cordoned, rules=_rules(admitted), files=hello.files
         )
 
-    async def _run(self, session: WorkerSession, member: Member, context: Any) -> None:
+    async def _run(self, session: WorkerSession, member: Member, events: EventReader, context: Any) -> None:
         handler = EventHandler(
             session=session, member=member, membership=self._membership, tell=self._tell, clock=self._clock
         )
@@ -250,7 +252,7 @@ class FleetService(pb_grpc.FleetServicer):
         writing = asyncio.Lock()
         writer = asyncio.create_task(write(session, context, writing))
         watcher = asyncio.create_task(self._watch(session, member))
-        reader = asyncio.create_task(self._read(handler, context))
+        reader = asyncio.create_task(self._read(handler, events))
         try:
             ends: set[asyncio.Future[Any]] = {reader, writer, watcher, session.ended}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -280,12 +282,9 @@ class FleetService(pb_grpc.FleetServicer):
         """On the monotonic clock: a wall clock that jumps ends no session."""
         return math.inf if certificate_end is None else self._clock.now() + certificate_end - self._clock.wall()
 
-    async def _read(self, handler: EventHandler, context: Any) -> None:
+    async def _read(self, handler: EventHandler, events: EventReader) -> None:
         share = ReaderShare()
-        while True:
-            event = await context.read()
-            if event is grpc.aio.EOF:
-                return
+        while (event := await events.next()) is not None:
             for part in parts_of(event):
                 began = self._clock.now()
                 handler.handle(part)

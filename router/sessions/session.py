@@ -36,6 +36,7 @@ class WorkerSession:
         self.progress_at = clock.now()
         self.longest_step_s = 0.0  # lately: it fades with each load report
         self.valid_until = math.inf  # monotonic second at which the certificate it stands on ends
+        self.strays = 0  # events of attempts that nobody waits for: dropped
         self.joins = False  # the worker reads commands that follow others
         self._clock = clock
         self._sequence = 0
@@ -190,6 +191,12 @@ class WorkerSession:
         if self.ended.done():
             return
         self.ended.set_result(reason)
-        log.info("session.ended", worker=self.worker_id, reason=reason, open_attempts=len(self._sinks))
+        log.info(
+            "session.ended",
+            worker=self.worker_id,
+            reason=reason,
+            open_attempts=len(self._sinks),
+            strays=self.strays,
+        )
         self.lose_attempts(reason)
         self._wake.set()

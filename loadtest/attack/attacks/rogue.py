@@ -10,11 +10,12 @@ from typing import Self
 import grpc
 
 from protos.allsorts.v1 import fleet_pb2 as pb
-from protos.allsorts.v1.fleet_pb2_grpc import FleetStub
 from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 
 MODEL = "rogue"
 _OPTIONS = (("grpc.max_send_message_length", 64 * 2**20), ("grpc.max_receive_message_length", 64 * 2**20))
+
+SESSION = "/allsorts.v1.Fleet/Session"
 
 Answer = Callable[[pb.Generate], Iterable[pb.WorkerEvent]]
 """What it says to a request, event by event; may go on for ever."""
@@ -46,14 +47,17 @@ class Rogue:
         self._address = f"127.0.0.1:{grpc_port}"
         self._first = first
         self._answer = answer
-        self._out: asyncio.Queue[pb.WorkerEvent] = asyncio.Queue(8)
+        self._out: asyncio.Queue[pb.WorkerEvent | bytes] = asyncio.Queue(8)
         self._answering: set[asyncio.Task[None]] = set()
         self.ended = asyncio.Event()
         self.why = ""
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self._address, options=_OPTIONS)
-        self._call = FleetStub(self._channel).Session(self._events())
+        session = self._channel.stream_stream(
+            SESSION, request_serializer=_raw, response_deserializer=pb.RouterCommand.FromString
+        )
+        self._call = session(self._events())
         self._reader = asyncio.create_task(self._read())
         return self
 
@@ -64,8 +68,8 @@ class Rogue:
         await asyncio.gather(*self._answering, self._reader, return_exceptions=True)
         await self._channel.close()
 
-    async def say(self, event: pb.WorkerEvent) -> bool:
-        """Send, when there is room; False once the session has ended."""
+    async def say(self, event: pb.WorkerEvent | bytes) -> bool:
+        """Send an event, or what is to be taken for one, when there is room; False once the session has ended."""
         putting = asyncio.create_task(self._out.put(event))
         ended = asyncio.create_task(self.ended.wait())
         await asyncio.wait({putting, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +78,7 @@ class Rogue:
             task.cancel()
         return said
 
-    async def _events(self) -> AsyncIterator[pb.WorkerEvent]:
+    async def _events(self) -> AsyncIterator[pb.WorkerEvent | bytes]:
         yield self._first
         while True:
             yield await self._out.get()
@@ -100,6 +104,10 @@ class Rogue:
         for event in events:
             if not await self.say(event):
                 return
+
+
+def _raw(event: pb.WorkerEvent | bytes) -> bytes:
+    return event if isinstance(event, bytes) else event.SerializeToString()
 
 
 async def over_and_over(

@@ -58,7 +58,7 @@ async def _claimed_context(target: Target) -> dict[str, float]:
     )
 
 
-async def _flood(target: Target, *events: pb.WorkerEvent) -> dict[str, float]:
+async def _flood(target: Target, *events: pb.WorkerEvent | bytes) -> dict[str, float]:
     async def speak(rogue: Rogue) -> AsyncGenerator[None]:
         for event in itertools.cycle(events):
             if not await rogue.say(event):
@@ -92,6 +92,34 @@ async def _blocks(target: Target) -> dict[str, float]:
 async def _strays(target: Target) -> dict[str, float]:
     step = pb.Step(deltas=[pb.Delta(request_id="nobody", attempt=1)] * 200_000)
     return await _flood(target, pb.WorkerEvent(step=step))
+
+
+async def _strays_a_few(target: Target) -> dict[str, float]:
+    """In events that are small enough to be read as they are."""
+    plain = pb.PlainDeltas(request_ids=["nobody"] * 64, attempts=[1] * 64, positions=[0] * 64, texts=["x"] * 64)
+    plain.token_counts.extend([1] * 64)
+    plain.text_tokens.extend([1] * 64)
+    plain.id_counts.extend([0] * 64)
+    one = pb.WorkerEvent(accepted=pb.Accepted(request_id="nobody", attempt=1))
+    accepted = pb.WorkerEvent(accepted=one.accepted, following=[one] * 64)
+    return await _flood(target, pb.WorkerEvent(step=pb.Step(plain=plain)), accepted)
+
+
+async def _empties(target: Target) -> dict[str, float]:
+    """Two bytes each that become hundreds in memory: four million to an event, in one list and in another."""
+    count = 4 * 2**20 - 16
+    deltas, following, models = (bytes((number << 3 | 2, 0)) * count for number in (1, 15, 6))
+    floods = (_within(2, deltas), following, _within(1, models), _within(2, _within(1, b"\x4a\0" * (count - 8))))
+    return await _flood(target, *floods)
+
+
+def _within(number: int, content: bytes) -> bytes:
+    """As the field ``number`` of a message."""
+    size, left = bytearray(), len(content)
+    while left > 127:
+        size.append(left & 127 | 128)
+        left >>= 7
+    return bytes((number << 3 | 2, *size, left)) + content
 
 
 async def _models(target: Target) -> dict[str, float]:
@@ -267,5 +295,7 @@ WORKERS = (
     Attack(name="a model poisoned", run=_poisoned),
     Attack(name="workers whose packets are lost", run=_lost_packets, log_kb=LOG_KB),
     Attack(name="200,000 stray deltas", run=_strays, log_kb=LOG_KB),
+    Attack(name="stray events, a few at a time", run=_strays_a_few, log_kb=LOG_KB),
+    Attack(name="events of empty messages", run=_empties, log_kb=LOG_KB),
     Attack(name="models that change for ever", run=_models, log_kb=LOG_KB),
 )

@@ -17,7 +17,7 @@ from router.config import HttpConfig
 from router.domain.clock import Clock
 from router.domain.ids import new_request_id
 from router.domain.principal import Principal, Scope
-from router.errors import AllsortsError, ClientGone, NotAllowed, NotAuthenticated
+from router.errors import AllsortsError, ClientGone, NotAllowed, NotAuthenticated, forget_frames
 from router.http.access.hosts import AllowedHosts
 from router.http.access.origins import AllowedOrigins
 from router.http.admin.desired import DesiredAdmin
@@ -175,7 +175,7 @@ class HttpApp:
     ) -> None:
         """Tell the client, in whichever way is left, in its own dialect."""
         self._rejections.note(request_id, error)
-        _forget_frames(error)
+        forget_frames(error)
         try:
             if not exchange.started:
                 headers = ((b"x-request-id", request_id.encode()), *error_headers(error), *more)
@@ -185,13 +185,6 @@ class HttpApp:
                 await exchange.write(dialect.error_event(error), more=False)
         except (ClientGone, OSError):
             log.info("request.aborted", request_id=request_id, reason="the client hung up before its error")
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """What was under way when it was raised, bodies among it, goes now and not when the client has heard of it."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
 
 
 def _credential(exchange: Exchange) -> str | None:

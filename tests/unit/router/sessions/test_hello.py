@@ -1,6 +1,9 @@
 """Who comes to a session's door: the gate comes first, then a hello within its bounds."""
 
 import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
 from typing import Any, cast
 
 import grpc
@@ -9,7 +12,7 @@ import pytest
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.ids import WorkerId
 from protos.contract.joining.versions import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, own_version
-from protos.contract.validation import MAX_MODELS
+from protos.contract.validation import MAX_MODELS, OutOfBounds
 from router.config import FleetConfig
 from router.domain.clock import SystemClock
 from router.domain.ids import ReplicaId
@@ -60,7 +63,7 @@ class _Call:
         self.read_events += 1
         if not self._said and self.stays:
             await self.leave.wait()
-        return self._said.pop(0) if self._said else grpc.aio.EOF
+        return self._said.pop(0).SerializeToString() if self._said else grpc.aio.EOF
 
     async def write(self, command: pb.RouterCommand) -> None:
         self.written.append(command)
@@ -176,6 +179,35 @@ async def test_a_hello_over_a_bound_is_refused_by_its_name(event: pb.WorkerEvent
     assert one.status is grpc.StatusCode.INVALID_ARGUMENT
     assert names in one.details
     assert fleet.member(WorkerId("w")) is None
+
+
+class _Parts(Iterator[pb.WorkerEvent]):
+    """Of an event that is too much."""
+
+    def __next__(self) -> pb.WorkerEvent:
+        raise OutOfBounds("too much at once")
+
+
+async def test_a_session_that_ends_over_an_event_holds_it_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even until the collector comes by: it may be megabytes, and the next one follows at once."""
+    held: list[weakref.ref[_Parts]] = []
+
+    def parts(_: pb.WorkerEvent) -> _Parts:
+        made = _Parts()
+        held.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr("router.sessions.service.parts_of", parts)
+    made, _ = service(_Gate())
+    one = _Call(hello(), pb.WorkerEvent(pong=pb.Pong(sequence=1)))
+    gc.collect()
+    gc.disable()
+    try:
+        await call(made, one)
+        assert one.status is grpc.StatusCode.INVALID_ARGUMENT
+        assert [each() for each in held] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_a_hello_under_another_name_than_its_certificate_is_asked_about() -> None:
