@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from loadtest.bench.figures import keep
 from loadtest.bench.house.checkouts import Checkout
 from loadtest.bench.router.contenders import CONTENDERS, Contender, Starter, backend, peers_are_installed
 from loadtest.bench.router.measure import Cell, Load, cell, client, replica_mib, resident_mib
+from loadtest.bench.router.paced_backend import STEP_S
 from loadtest.bench.router.rows import row, table, unpaced
 
 PACED = {1: ("paced", 24), 16: ("paced", 256), 64: ("paced", 1024), 256: ("paced-40", 1024)}
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("--concurrency", default="1,16,64,256")
     parser.add_argument("--held", type=int, default=HELD.concurrent, help="streams to hold at once; 0: not tried")
     parser.add_argument("--requests", type=int, default=SHORT.streams, help="before memory is read; 0: not tried")
+    parser.add_argument("--together", action="store_true", help="all clients ask in the same moment, again and again")
     options = parser.parse_args()
     names = [name for name in options.only.split(",") if name] or list(CONTENDERS)
     names = ["direct", *(name for name in names if name != "direct")]
@@ -42,8 +45,7 @@ def main() -> None:
         names = [name for name in names if name not in left_out]
     concurrencies = [int(one) for one in options.concurrency.split(",")]
     with _everybody(names) as (here, contenders):
-        loads = {str(many): Load(model=PACED[many][0], concurrent=many, streams=PACED[many][1], tokens=TOKENS)
-                 for many in concurrencies} | {"unpaced": UNPACED}  # fmt: skip
+        loads = {str(many): _paced(many, together=options.together) for many in concurrencies} | {"unpaced": UNPACED}
         cells = _rounds(here, contenders, loads, options.rounds)
         rows = [row(name, many, cells[str(many)]) for many in concurrencies for name in names]
         speeds = unpaced(cells["unpaced"])
@@ -55,6 +57,13 @@ def main() -> None:
         print(f"{name:<15} {speeds[name]['tokens_per_s_unpaced']:>9,.0f} tokens/s unpaced; {_said(beside[name])}")
     path = keep("router", {"rows": rows, "rounds": options.rounds, "machine": _machine()})
     print(f"bench-router: {_summary(rows)}; {path}")
+
+
+def _paced(many: int, *, together: bool) -> Load:
+    """Streams of the paced models, ``many`` at once: exactly, or as many on average as begin while one runs."""
+    model, streams = PACED[many]
+    rate = 0.0 if together else many / (TOKENS * STEP_S[model])
+    return Load(model=model, concurrent=many, streams=streams, tokens=TOKENS, rate=rate)
 
 
 @contextmanager
@@ -83,8 +92,7 @@ def _rounds(
         for label, load in loads.items():
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 share = SLOW_SHARE if name == "litellm" else 1.0
-                some = Load(model=load.model, concurrent=load.concurrent, tokens=load.tokens,
-                            streams=max(round(load.streams * share), min(load.streams, load.concurrent)))  # fmt: skip
+                some = replace(load, streams=max(round(load.streams * share), min(load.streams, load.concurrent)))
                 began = time.monotonic()
                 one = cell(here, contenders[name], some, first)
                 first += load.streams

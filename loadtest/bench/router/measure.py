@@ -14,12 +14,13 @@ TIMEOUT_S = 400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What one cell sends."""
+    """What one cell sends. ``rate``: streams that begin in a second; 0: each client's next as its last has ended."""
 
     model: str
     concurrent: int
     streams: int
     tokens: int
+    rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,8 @@ def cell(here: Checkout, contender: Contender, load: Load, first: int) -> Cell:
 
 def client(here: Checkout, url: str, load: Load, first: int) -> dict[str, float]:
     """The client program's own figures."""
-    options = {"model": load.model, "streams": load.streams, "concurrent": load.concurrent, "tokens": load.tokens}
+    options = {"model": load.model, "streams": load.streams, "tokens": load.tokens}
+    options |= {"rate": load.rate} if load.rate else {"concurrent": load.concurrent}
     flags = [text for name, value in {**options, "first": first}.items() for text in (f"--{name}", str(value))]
     command = here.module("loadtest.bench.router.stream_client", url, *flags)
     heard: dict[str, float] = json.loads(here.run(command, timeout_s=TIMEOUT_S))

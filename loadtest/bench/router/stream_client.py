@@ -1,4 +1,9 @@
-"""The one client of all rows, in a process of its own: so many streams, so many at once, as little work as can be.
+"""The one client of all rows, in a process of its own: so many streams, as little work as can be.
+
+With a rate, streams begin as real traffic has them, independently of each other (exponential gaps, the same for
+everybody), however long the answers take. Without one, so many clients each ask again as their last answer ends: with
+answers of one length they stay in step, and all ask in the same millisecond. Then TTFT is what a burst of requests
+takes to be worked off, and not what a router adds to a request.
 
 Every stream's tokens are checked by its usage. Times are taken as bytes arrive. Acknowledges at once, as the backend
 does. Prints one JSON object.
@@ -6,13 +11,16 @@ does. Prints one JSON object.
 
 import argparse
 import asyncio
+import contextlib
 import json
+import random
 import re
 import socket
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -134,21 +142,50 @@ async def many(url: str, model: str, *, streams: int, concurrent: int, tokens: i
     return [heard for task in tasks for heard in task.result()]
 
 
+async def paced(url: str, model: str, *, streams: int, rate: float, tokens: int, first: int) -> list[Heard]:
+    """All of them, ``rate`` a second; each over a connection that is free, or a new one."""
+    draw, due, idle = random.Random(streams), time.perf_counter(), list[Client]()
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for number in range(first, first + streams):
+            due += draw.expovariate(rate)
+            await asyncio.sleep(due - time.perf_counter())
+            tasks.append(group.create_task(_over_a_free_one(url, request(url, model, tokens, number), idle)))
+    for connection in idle:
+        connection.close()
+    return [task.result() for task in tasks]
+
+
+async def _over_a_free_one(url: str, asked: bytes, idle: list[Client]) -> Heard:
+    connection = idle.pop() if idle else await _connected(url)
+    if connection is None:
+        return Heard(time.perf_counter())
+    heard = await connection.ask(asked)
+    if connection.open:
+        idle.append(connection)
+    return heard
+
+
 async def _client(url: str, model: str, tokens: int, numbers: Iterator[int]) -> list[Heard]:
-    parts, heard = urlsplit(url), []
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    connection: Client | None = None
+    heard, connection = list[Heard](), None
     for number in numbers:
         if connection is None or not connection.open:
-            try:
-                _, connection = await asyncio.get_running_loop().create_connection(Client, host, port)
-            except OSError:
-                heard.append(Heard(time.perf_counter()))
-                continue
+            connection = await _connected(url)
+        if connection is None:
+            heard.append(Heard(time.perf_counter()))
+            continue
         heard.append(await connection.ask(request(url, model, tokens, number)))
     if connection is not None:
         connection.close()
     return heard
+
+
+async def _connected(url: str) -> Client | None:
+    parts = urlsplit(url)
+    with contextlib.suppress(OSError):
+        loop = asyncio.get_running_loop()
+        return (await loop.create_connection(Client, parts.hostname or "127.0.0.1", parts.port or 80))[1]
+    return None
 
 
 def figures(heard: list[Heard], tokens: int, wall_s: float) -> dict[str, float]:
@@ -177,15 +214,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--model", required=True)
-    for name in ("streams", "concurrent", "tokens"):
+    for name in ("streams", "tokens"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--concurrent", type=int, default=1, help="clients, where there is no rate")
+    parser.add_argument("--rate", type=float, default=0.0, help="streams that begin in a second")
     parser.add_argument("--first", type=int, default=0, help="number of the first prompt: no two are alike")
     options = parser.parse_args()
 
     async def run() -> tuple[list[Heard], float]:
         began = time.perf_counter()
-        heard = await many(options.url, options.model, streams=options.streams, concurrent=options.concurrent,
-                           tokens=options.tokens, first=options.first)  # fmt: skip
+        asked = partial(paced, rate=options.rate) if options.rate else partial(many, concurrent=options.concurrent)
+        heard = await asked(options.url, options.model, streams=options.streams, tokens=options.tokens,
+                            first=options.first)  # fmt: skip
         return heard, time.perf_counter() - began
 
     import uvloop

@@ -8,7 +8,7 @@ import pytest
 from loadtest.bench.router.measure import Cell
 from loadtest.bench.router.paced_backend import AT_ONCE, STEP_S, Connection, PacedEngine
 from loadtest.bench.router.rows import row, table, unpaced
-from loadtest.bench.router.stream_client import figures, many
+from loadtest.bench.router.stream_client import figures, many, paced
 
 
 @pytest.fixture
@@ -29,6 +29,16 @@ async def test_every_stream_brings_its_tokens(backend: str, model: str) -> None:
     assert (found["streams"], found["failed"], found["tokens"]) == (40, 0, 800)
     arrivals = 20 if STEP_S[model] else -(-20 // AT_ONCE)
     assert all(1 <= len(one.at) <= arrivals + 1 for one in heard)
+
+
+async def test_streams_at_a_rate_begin_whether_or_not_others_have_ended(backend: str) -> None:
+    """All of them, in the same order and at the same times for everybody."""
+    heard = await paced(backend, "paced", streams=40, rate=2000.0, tokens=20, first=0)
+    assert figures(heard, 20, 1.0)["failed"] == 0
+    assert sum(one.tokens for one in heard) == 800
+    assert [one.sent for one in heard] == sorted(one.sent for one in heard)
+    nowhere = await paced("http://127.0.0.1:9", "paced", streams=3, rate=2000.0, tokens=5, first=0)
+    assert figures(nowhere, 5, 1.0)["failed"] == 3
 
 
 async def test_a_stream_that_is_short_counts_as_failed(backend: str) -> None:
