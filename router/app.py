@@ -25,7 +25,7 @@ from router.domain.worker import WorkerState
 from router.fleet.control import Control
 from router.fleet.membership import Membership
 from router.fleet.model_control import ModelControl
-from router.fleet.node_runner import RayNode, RunningWorker
+from router.fleet.node_runner import WORKER_LABEL, RayNode, RunningWorker, WayIn, WorkerSpec
 from router.fleet.planning.steps import Plan
 from router.fleet.reconciling.desk import FleetDesk
 from router.fleet.reconciling.reconciler import EnsureController, Reconciler
@@ -68,6 +68,9 @@ WARM_UP_S = 10.0
 
 
 LOOK_EVERY_S = 0.05
+
+STARTS_WITHIN_S = 900.0
+"""How long a token lives that lets a started worker in: Ray may have to bring its environment up first."""
 
 MORE_PORTS = 32
 """Tried behind a session port that another replica still has: one that is about to stop, or had this rank before."""
@@ -163,12 +166,19 @@ class RouterNode:
         """What a fleet controller asks for, again and again; see ``Reconciler.driven``. Nothing, while starting."""
         return Plan() if self._running is None or self._wishes is None else await self._wishes.driven(nodes, workers)
 
-    def dial_addresses(self) -> list[str]:
-        """Where workers dial that need no certificate: none in a pool that asks for one."""
+    async def way_in(self, spec: WorkerSpec) -> WayIn:
+        """For a worker that is started on one of the cluster's nodes. Its labels are what the token says, since it is
+        let in as every machine is. Raises StoreFailed.
+        """
         running = self._running
-        if running is None or running.security.authority is not None:
-            return []
-        return [one.address for one in running.service.replicas]
+        if running is None:
+            return WayIn()
+        if running.security.authority is None:
+            return WayIn(routers=tuple(one.address for one in running.service.replicas))
+        made = await running.security.credentials.create_token(
+            ttl_s=STARTS_WITHIN_S, uses=1, labels={**spec.labels, WORKER_LABEL: spec.name}
+        )
+        return WayIn(enrol=running.security.enrol_address, token=str(made["token"]))
 
     def ready(self) -> tuple[bool, str]:
         """Whether requests are worth sending here, and why not."""

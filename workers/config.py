@@ -73,7 +73,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fetch_bytes_per_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # 0: no bound
     share_bytes_per_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     labels: dict[str, str] = {}
-    token: str = ""  # join token; none is needed on a loopback fleet
+    enrol: str = ""  # host:port where a fleet with certificates lets machines in; empty: a loopback fleet
+    token: str = ""  # join token; none is needed on a loopback fleet, nor by a key that was let in before
     state_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_state_dir("allsorts"))
     cache_dir: str = msgspec.field(default_factory=lambda: platformdirs.user_cache_dir("allsorts"))
     benchmark: Literal["off", "quick", "full"] = "full"
@@ -178,7 +179,7 @@ def _check_names(values: Mapping[str, Any], struct: type[msgspec.Struct], where:
 
 
 def _check_values(config: WorkerConfig) -> None:
-    for address in config.routers:
+    for address in (*config.routers, *((config.enrol,) if config.enrol else ())):
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ConfigError(f"router {address!r}: write HOST:PORT, for example 127.0.0.1:8100")

@@ -41,6 +41,17 @@ class WorkerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WayIn:
+    """How a started worker comes in: where it dials, or where it is let in first and with what token, which is good
+    for one key and a short time.
+    """
+
+    routers: tuple[str, ...] = ()
+    enrol: str = ""  # empty: no certificate is needed
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunningWorker:
     """A worker that was started here, joined or not yet."""
 

@@ -17,7 +17,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from router.app import RouterNode
 from router.config import RouterConfig, load_config
 from router.configured import check_config
-from router.fleet.node_runner import RayNode, RunningWorker
+from router.fleet.node_runner import RayNode, RunningWorker, WayIn, WorkerSpec
 from router.fleet.planning.steps import Plan
 from router.http.streaming.direct_writes import DirectConnection
 from router.http.streaming.outflow import Outflow
@@ -74,9 +74,9 @@ class Router:
         """For the fleet controller (``router.ray.controller``): look, plan, and carry out what concerns sessions."""
         return await self._node.next_steps(nodes, workers)
 
-    async def dial_addresses(self) -> list[str]:
-        """For workers that are started on the cluster's nodes; none where a token is needed to come in."""
-        return self._node.dial_addresses()
+    async def way_in(self, spec: WorkerSpec) -> WayIn:
+        """For the fleet controller, which starts this worker on one of the cluster's nodes."""
+        return await self._node.way_in(spec)
 
     @staticmethod
     async def _ensure_controller() -> None:

@@ -13,7 +13,7 @@ from ray import serve
 from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from router.fleet.node_runner import NodeRunnerFailed, RayNode, RunningWorker, WorkerSpec
+from router.fleet.node_runner import NodeRunnerFailed, RayNode, RunningWorker, WayIn, WorkerSpec
 from router.ray.worker_actor import WorkerActor
 
 NAMESPACE = "allsorts-workers"
@@ -75,7 +75,7 @@ class RayNodeRunner:
 
     async def start(self, spec: WorkerSpec) -> None:
         """Ask Ray for the actor; nobody waits for its worker. Raises NodeRunnerFailed."""
-        routers = await self._routers()
+        way_in = await self._way_in(spec)
         made: Any = ray.remote(WorkerActor)
         options = made.options(
             name=spec.name,
@@ -89,7 +89,7 @@ class RayNodeRunner:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=spec.node_id, soft=False),
         )
         try:
-            await asyncio.to_thread(options.remote, spec, routers)
+            await asyncio.to_thread(options.remote, spec, way_in)
         except (ray.exceptions.RayError, ValueError) as error:
             raise NodeRunnerFailed(f"{spec.name}: {str(error).splitlines()[0]}") from None
         self._gpus[spec.name] = spec.gpus
@@ -103,16 +103,17 @@ class RayNodeRunner:
             return  # there is none
         actor.stop.remote(drain_s)
 
-    async def _routers(self) -> list[str]:
+    async def _way_in(self, spec: WorkerSpec) -> WayIn:
         handle: Any = serve.get_deployment_handle(self._deployment, self._application)
         try:
             async with asyncio.timeout(ADDRESSES_S):
-                addresses: list[str] = await handle.dial_addresses.remote()
+                way: WayIn = await handle.way_in.remote(spec)
         except (TimeoutError, ray.exceptions.RayError) as error:
-            raise NodeRunnerFailed(f"no router replica says where workers dial: {error or 'no answer'}") from None
-        if not addresses:
-            raise NodeRunnerFailed("this pool lets workers in by certificate only: join those of its nodes by a token")
-        return addresses
+            said = str(error).strip().splitlines() or ["no answer"]
+            raise NodeRunnerFailed(f"no router replica says how workers come in: {said[-1]}") from None
+        if not (way.routers or way.enrol):
+            raise NodeRunnerFailed("the router replica that was asked has not started yet")
+        return way
 
 
 def _address(node: dict[str, Any]) -> str:

@@ -17,13 +17,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
 import ray
 
-from router.fleet.node_runner import WORKER_LABEL, WorkerSpec
+from router.fleet.node_runner import WORKER_LABEL, WayIn, WorkerSpec
 
 PYTHON = "ALLSORTS_PYTHON_"
 """And an engine's name in capitals: the interpreter that has it, on this node. Without: the actor's own."""
@@ -42,12 +42,13 @@ KILLED_AFTER_S = 10.0
 class WorkerActor:
     """Starts the worker, starts it again when it crashed, and ends it. Every method but ``stop`` returns at once."""
 
-    def __init__(self, spec: WorkerSpec, routers: Sequence[str]) -> None:
+    def __init__(self, spec: WorkerSpec, way_in: WayIn) -> None:
         self._spec = spec
         self._folder = Path(platformdirs.user_state_dir("allsorts")) / "actors" / spec.name.replace("/", "_")
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._config = self._folder / "worker.toml"
-        self._config.write_text(as_toml(worker_config(spec, routers, self._folder)))
+        self._config.touch(mode=0o600)  # there may be a token in it
+        self._config.write_text(as_toml(worker_config(spec, way_in, self._folder)))
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._given_up = ""
@@ -113,7 +114,7 @@ class WorkerActor:
         return lines[-1][:300] if lines else "it said nothing"
 
 
-def worker_config(spec: WorkerSpec, routers: Sequence[str], folder: Path) -> dict[str, object]:
+def worker_config(spec: WorkerSpec, way_in: WayIn, folder: Path) -> dict[str, object]:
     """What ``allsorts worker --config`` reads."""
     options = {"tensor_parallel": spec.gpus} if spec.engine == "vllm" and spec.gpus > 1 else {}
     model = {
@@ -126,7 +127,7 @@ def worker_config(spec: WorkerSpec, routers: Sequence[str], folder: Path) -> dic
         "options": options,
     }
     return {
-        "routers": list(routers),
+        **({"enrol": way_in.enrol, "token": way_in.token} if way_in.enrol else {"routers": list(way_in.routers)}),
         "node": spec.name,
         "engine": spec.engine,
         "models": [model],

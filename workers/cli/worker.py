@@ -5,10 +5,12 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
+from protos.contract.joining.join_token import BadToken
 from protos.contract.printable import plain_text
 from workers.cli.alone import run_alone
 from workers.cli.log_setup import set_up_logging
@@ -31,7 +33,10 @@ from workers.config import WorkerConfig, parse_labels, parse_model, read_config
 from workers.engines.table import ENGINE_HELP
 from workers.errors import WorkerError
 
-EXPECTED = (WorkerError, OSError)
+if TYPE_CHECKING:
+    from workers.serving.worker import Ended
+
+EXPECTED = (WorkerError, OSError, BadToken)
 """What can go wrong at the start: each is one clear line, not a traceback."""
 
 
@@ -107,11 +112,38 @@ def _worker(given: Mapping[str, Any]) -> None:
 
 def run_worker(settings: WorkerConfig) -> tuple[int, str]:
     """Serve with this configuration until stopped; the exit status and why. Raises what ``EXPECTED`` lists."""
+    set_up_logging(settings.log_level)
+    ended = asyncio.run(_serve_enrolled(settings) if settings.enrol else _serve(settings))
+    return ended.code, ended.reason
+
+
+async def _serve(settings: WorkerConfig, **joined: Any) -> "Ended":
     from workers.server import serve  # engines' dependencies load late, so that --help is quick
 
-    set_up_logging(settings.log_level)
-    ended = asyncio.run(serve(settings))
-    return ended.code, ended.reason
+    return await serve(settings, **joined)
+
+
+async def _serve_enrolled(settings: WorkerConfig) -> "Ended":
+    """With a certificate, which is renewed for as long as it serves."""
+    from workers.engines.table import engine_spec
+    from workers.joining.join import keep_renewed
+    from workers.joining.let_in import let_in
+    from workers.joining.profile import profile_of
+
+    engine, model = engine_spec(settings.engine), next(iter(settings.models), None)
+    profile = await profile_of(
+        engine, node=settings.node, threads=settings.threads, labels=settings.labels, model=model
+    )
+    joined = await let_in(settings, profile)
+    settings = msgspec.structs.replace(settings, routers=joined.membership.replicas)
+    with joined.files.in_use():
+        renewing = asyncio.create_task(keep_renewed(joined.files, profile), name="certificate renewal")
+        try:
+            known = joined.membership.worker_id
+            return await _serve(settings, worker_id=known, security=joined.files.security(), profile=profile)
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
 
 
 def _builtins(text: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import ray
 
-from router.fleet.node_runner import NodeRunnerFailed, WorkerSpec
+from router.fleet.node_runner import NodeRunnerFailed, WayIn, WorkerSpec
 from router.ray import node_runner
 from router.ray.node_runner import NAMESPACE, RayNodeRunner
 
@@ -130,14 +130,14 @@ async def test_stopping_waits_for_nobody_and_an_unknown_name_is_no_error(cluster
     assert actor.stops == [(7.0,)]
 
 
-async def test_none_is_started_where_workers_need_a_certificate(
+async def test_none_is_started_before_a_router_says_how_it_comes_in(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one line; the planner goes on."""
 
     class Handle:
-        dial_addresses = Method([], [])
+        way_in = Method(WayIn(), [])
 
     monkeypatch.setattr(node_runner.serve, "get_deployment_handle", lambda *_: Handle())
-    with pytest.raises(NodeRunnerFailed, match="by certificate only"):
+    with pytest.raises(NodeRunnerFailed, match="has not started yet"):
         await cluster.runner.start(SPEC)
