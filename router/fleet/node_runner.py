@@ -21,6 +21,7 @@ class RayNode:
     free_gpus: int = 0
     hardware: str = ""  # its accelerator's name as Ray's label has it, such as "H100"; empty: not known
     memory_bytes: int = 0  # of one GPU; 0: not known
+    draining: bool = False  # it is about to go: nothing is started there, what serves there goes elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

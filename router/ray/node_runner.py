@@ -14,6 +14,7 @@ from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from router.fleet.node_runner import NodeRunnerFailed, RayNode, RunningWorker, WayIn, WorkerSpec
+from router.ray.private import draining_nodes
 from router.ray.worker_actor import WorkerActor
 
 NAMESPACE = "allsorts-workers"
@@ -39,9 +40,10 @@ class RayNodeRunner:
     async def nodes(self) -> tuple[RayNode, ...]:
         """Those that live, by address."""
         found = await asyncio.to_thread(ray.nodes)
-        return tuple(self._node(one) for one in sorted(found, key=_address) if one["Alive"])
+        going = await asyncio.to_thread(draining_nodes)
+        return tuple(self._node(one, going) for one in sorted(found, key=_address) if one["Alive"])
 
-    def _node(self, one: dict[str, Any]) -> RayNode:
+    def _node(self, one: dict[str, Any], going: frozenset[str]) -> RayNode:
         labels, gpus = dict(one.get("Labels") or {}), int(one["Resources"].get("GPU", 0))
         mine = [name for name, worker in self._last.items() if worker.node_id == one["NodeID"] and worker.alive]
         return RayNode(
@@ -51,6 +53,7 @@ class RayNodeRunner:
             gpus=gpus,
             free_gpus=max(0, gpus - sum(self._gpus.get(name, 0) for name in mine)),
             hardware=labels.get(ACCELERATOR_LABEL, ""),
+            draining=one["NodeID"] in going,
         )
 
     async def running(self) -> tuple[RunningWorker, ...]:

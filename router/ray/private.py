@@ -1,4 +1,6 @@
-"""The two functions of Ray Serve (2.60) that are replaced, and why. Nothing else here knows Serve's insides.
+"""What is not Ray's (2.60) public interface: two functions of Serve that are replaced, and why; one that is asked.
+
+Nothing else here knows Ray's insides.
 
 Serve's replica binds its port for calls between deployments to every interface, and unpickles what comes: whoever
 reached it could run code. Nothing here calls it. Its HTTP port, where HAProxy sends requests, binds to the one host
@@ -13,6 +15,16 @@ from typing import Any
 
 BIND_PORT = "add_port_to_grpc_server"
 HTTP_OPTIONS = "configure_http_options_with_defaults"
+
+
+def draining_nodes() -> frozenset[str]:
+    """Ids of nodes that Ray is about to take away: drained by whoever runs the cluster, its autoscaler or its cloud.
+
+    Ray tells it of nodes nowhere in public; Serve asks the same function. Blocks.
+    """
+    from ray._private import state
+
+    return frozenset(state.state.get_draining_nodes())
 
 
 def keep_ports_at(address: str, *, http: str = "") -> None:

@@ -10,6 +10,7 @@ from protos.contract.worker import InstanceState
 from router.fleet.desired.values import DesiredModel, DesiredState
 from router.fleet.node_runner import WORKER_LABEL
 from router.fleet.planning.observed import COMING, Copy, Node, Observed
+from router.fleet.planning.ray_nodes import why_not_on
 from router.fleet.planning.steps import Load, Plan, StartWorker, Step, StopWorker, Unload
 from router.fleet.planning.ways import Known, acceptable, known_files, order_of, ways, why_not_there
 
@@ -44,6 +45,7 @@ class Board:
         self._due_s = math.inf
         self._started_on: set[str] = set()
         self._runs = {one.name: one for one in observed.ray_workers}
+        self._ray_nodes = {one.node_id: one for one in observed.ray_nodes}
         self._unloaded: Counter[str] = Counter()  # serving copies that go by this very plan
 
     def plan(self) -> Plan:
@@ -86,12 +88,19 @@ class Board:
         instance = copy.instance
         if not instance.ordered:
             return acceptable(model, instance)
-        if not self.runs_there(node) and why_not_there(model, node):
-            return False
         if self.runs_there(node):
-            return instance.ordered in {order_of(model, one.path or f"{one.repo}/{one.file}") for one in model.sources}
+            wanted = {order_of(model, one.path or f"{one.repo}/{one.file}") for one in model.sources}
+            return instance.ordered in wanted and not self.misplaced(model, node)
+        if why_not_there(model, node):
+            return False
         told = {one.order for one in ways(model, node, self.known, travels=self.observed.travels)}
         return instance.ordered in told
+
+    def misplaced(self, model: DesiredModel, node: Node) -> str:
+        """Why the node on which this worker was started is none for its model any more; empty: it is one."""
+        worker = self._runs.get(self.runs_there(node))
+        under = None if worker is None else self._ray_nodes.get(worker.node_id)
+        return "" if under is None else why_not_on(model, under)
 
     def joined(self, name: str) -> bool:
         """A worker that was started has found its way here."""

@@ -78,7 +78,9 @@ def _let_go_stale(board: Board, model: DesiredModel, stale: list[tuple[Node, Cop
         if not _may_change(board, node, copy):
             continue
         if board.spare(copy, node):
-            board.unload(node, copy, "was loaded otherwise than the file says now")
+            misplaced = board.misplaced(model, node)
+            why = f"its node {misplaced}" if misplaced else "was loaded otherwise than the file says now"
+            board.unload(node, copy, why)
         else:
             board.waiting.setdefault(model.name, f"{node.node} is loaded anew once another copy serves")
     if board.blocked.get(model.name) and stale:

@@ -4,12 +4,12 @@ import math
 
 from protos.contract.models.model_name import quantization_in
 from protos.contract.models.quantization import canonical
-from protos.contract.worker import Hardware, ModelInstance
+from protos.contract.worker import ModelInstance
 from router.fleet.desired.values import DesiredModel, Source
-from router.fleet.desired.wishes import parse_wish
 from router.fleet.node_runner import RayNode, WorkerSpec
 from router.fleet.planning.board import Board
 from router.fleet.planning.memory import needs_bytes
+from router.fleet.planning.ray_nodes import hardware_of, why_not_on
 from router.fleet.planning.steps import StartWorker
 from router.fleet.planning.ways import order_of, wanted_quantization
 
@@ -34,11 +34,8 @@ def start_somewhere(board: Board, model: DesiredModel, *, why: str) -> dict[str,
 
 
 def _why_not(board: Board, model: DesiredModel, source: Source, node: RayNode) -> str:
-    lacking = [f"{key}={value}" for key, value in model.labels.items() if node.labels.get(key) != value]
-    if lacking:
-        return f"lacks the label {', '.join(lacking)}"
-    if unmet := parse_wish(model.where).unmet(_hardware(node)):
-        return f"is not what is wished for: {unmet}"
+    if why_not := why_not_on(model, node):
+        return why_not
     gpus = gpus_of(model)
     if node.free_gpus < gpus:
         return f"has {node.free_gpus} of {node.gpus} GPUs free, {gpus} are needed"
@@ -60,12 +57,6 @@ def gpus_of(model: DesiredModel) -> int:
     )
 
 
-def _hardware(node: RayNode) -> Hardware:
-    memory = node.memory_bytes * max(1, node.gpus)
-    kind = "nvidia" if node.gpus else "cpu"
-    return Hardware(kind=kind, name=node.hardware or node.name, count=max(1, node.gpus), memory_bytes=memory)
-
-
 def _needs(model: DesiredModel, source: Source, node: RayNode) -> float:
     """By its name alone: nothing is told of files on such nodes before a worker reads them."""
     return needs_bytes(
@@ -73,7 +64,7 @@ def _needs(model: DesiredModel, source: Source, node: RayNode) -> float:
         _quantization(source),
         context_tokens=model.context,
         slots=model.slots,
-        hardware=_hardware(node),
+        hardware=hardware_of(node),
         engine=model.engine or DEFAULT_ENGINE,
     )
 

@@ -55,8 +55,10 @@ class Cluster:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.actors: dict[str, Actor] = {}
+        self.draining: set[str] = set()
         self.others = [{"name": "fleet-controller", "namespace": "allsorts"}]
         monkeypatch.setattr(ray, "nodes", self._nodes)
+        monkeypatch.setattr(node_runner, "draining_nodes", lambda: frozenset(self.draining))
         monkeypatch.setattr(ray, "get_actor", self._get)
         monkeypatch.setattr(node_runner, "list_named_actors", self._listed)
         self.runner = RayNodeRunner()
@@ -93,6 +95,12 @@ async def test_nodes_that_live_are_told_with_what_is_free_on_them(cluster: Clust
     assert (first.name, first.node_id, first.gpus, first.free_gpus, first.hardware) == ("gpu-a", "n1", 4, 1, "H100")
     assert first.labels == {"allsorts.node": "gpu-a", "site": "lab"}
     assert (second.name, second.gpus, second.labels) == ("10.0.0.2", 0, {})
+
+
+async def test_a_node_that_is_drained_is_told_as_one(cluster: Cluster) -> None:
+    """It lives as long as it takes."""
+    cluster.draining = {"n2", "gone long ago"}
+    assert [one.draining for one in await cluster.runner.nodes()] == [False, True]
 
 
 async def test_workers_are_told_as_their_actors_say(cluster: Cluster) -> None:

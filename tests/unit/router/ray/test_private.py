@@ -1,6 +1,7 @@
 """What is relied on of Serve's insides: fails when Ray changes it, before a replica listens where it should not."""
 
 import inspect
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -15,6 +16,13 @@ def test_serve_still_binds_by_the_two_functions_that_are_replaced() -> None:
     assert f'{BIND_PORT}(self._server, "[::]:0")' in source
     assert f"{HTTP_OPTIONS}(" in source
     assert source.count("[::]") == 1, "it listens somewhere else, too"
+
+
+def test_ray_still_tells_which_nodes_are_drained() -> None:
+    """By this name, of the cluster that one is connected to: ids, and when each is over."""
+    from ray._private import state
+
+    assert get_args(get_type_hints(state.state.get_draining_nodes)["return"]) == (str, int)
 
 
 def test_both_are_bound_to_the_address_alone(monkeypatch: pytest.MonkeyPatch) -> None:

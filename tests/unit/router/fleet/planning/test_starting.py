@@ -1,6 +1,9 @@
 """Copies on nodes where workers are started: which node, with what, and when one ends."""
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from router.fleet.desired.values import DesiredModel, Source
 from router.fleet.node_runner import WORKER_LABEL, RayNode, RunningWorker
@@ -82,3 +85,43 @@ def test_what_no_node_has_is_said_node_by_node() -> None:
     assert ahead.blocked["llama-3.1-8b"] == "gpu-1: lacks the label site=lab"
     tiny = replace(BIG, memory_bytes=2 * GIB)
     assert "needs" in plan(state_of(vllm()), observed(ray_nodes=(tiny,))).blocked["llama-3.1-8b"]
+
+
+@pytest.mark.parametrize(
+    ("going", "where", "why"),
+    [
+        ({"draining": True}, {}, "its node is being drained"),
+        ({}, {"labels": {"site": "b"}}, "its node lacks the label site=b"),
+        ({}, {"where": "A100"}, "its node is not what is wished for: A100"),
+    ],
+)
+def test_what_serves_where_it_may_not_be_goes_once_another_copy_serves(
+    going: dict[str, bool], where: dict[str, Any], why: str
+) -> None:
+    """Moved: a drained node, another label, another wish. The copy that must be there is there throughout."""
+    model, first, second = vllm(**where), "llama-3.1-8b@awq#1", "llama-3.1-8b@awq#2"
+    nodes = (replace(BIG, **going), replace(SMALL, labels={"site": "b"}))
+    workers = (RunningWorker(name=first, node_id="n1"), RunningWorker(name=second, node_id="n2"))
+    (step,) = plan(state_of(model), observed(joined(first, model), ray_nodes=nodes, ray_workers=workers[:1])).steps
+    assert isinstance(step, StartWorker)
+    assert (step.spec.node_id, step.spec.name) == ("n2", second)
+    coming = observed(joined(first, model), ray_nodes=nodes, ray_workers=workers)
+    assert not plan(state_of(model), coming).steps
+    there = observed(joined(first, model), joined(second, model), ray_nodes=nodes, ray_workers=workers)
+    (step,) = plan(state_of(model), there).steps
+    assert isinstance(step, StopWorker)
+    assert (step.name, step.why) == (first, why)
+    left = observed(joined(second, model), ray_nodes=nodes, ray_workers=workers[1:])
+    assert not plan(state_of(model), left).steps
+
+
+def test_on_the_last_node_that_is_drained_a_copy_stays_as_long_as_it_can() -> None:
+    """Nothing else serves; the reason is said."""
+    model, name = vllm(), "llama-3.1-8b@awq#1"
+    only = replace(BIG, draining=True)
+    ahead = plan(
+        state_of(model),
+        observed(joined(name, model), ray_nodes=(only,), ray_workers=(RunningWorker(name=name, node_id="n1"),)),
+    )
+    assert not ahead.steps
+    assert "gpu-1: is being drained" in {**ahead.waiting, **ahead.blocked}["llama-3.1-8b"]
