@@ -66,7 +66,7 @@ def bad_folders(here: Path, awq: Path, gguf: Path) -> dict[str, str]:
         "unknown": claiming("unknown", quant_method="bitsandbytes", load_in_4bit=True),
         "elsewhere": claiming("elsewhere", quant_method="mxfp4"),
         "mislabelled": claiming("mislabelled", **says_awq),
-        "fatal": claiming("fatal", quant_method="modelopt", quant_algo="FP8"),
+        "fp8": claiming("fp8", quant_method="modelopt", quant_algo="FP8"),
     }
 
 
@@ -77,10 +77,10 @@ SAYS = {
     "cut": "truncated: its tensors end at byte",
     "corrupt": "corrupt: its header claims",
     "torn": "corrupt safetensors header",
-    "unknown": "unsupported quantization bitsandbytes",
+    "unknown": "unsupported quantization nf4 (bitsandbytes)",
     "elsewhere": "unsupported quantization mxfp4",
     "mislabelled": "says awq, its files hold no weights in that format",
-    "fatal": "vLLM cannot load it: ",  # it loads, and its first step ends the core process
+    "fp8": "unsupported quantization fp8 (modelopt)",  # vLLM would load it, and its first step end its core
 }
 
 

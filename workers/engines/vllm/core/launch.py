@@ -63,7 +63,7 @@ class Launcher:
         on_cpu = await asyncio.to_thread(_on_cpu)
         os.environ.update(environment(options, on_cpu=on_cpu))
         if on_cpu:
-            _check_format(spec, shape)
+            _check_format(spec, shape, model.stated.method)
             _check_memory(spec, shape, options)
         self._number += 1
         publishes = options.publish_cache and options.prefix_caching
@@ -111,10 +111,11 @@ def _on_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
-def _check_format(spec: ModelSpec, shape: ModelShape) -> None:
-    if shape.quantization in NOT_ON_PROCESSORS:
+def _check_format(spec: ModelSpec, shape: ModelShape, method: str) -> None:
+    if (name := shape.quantization) in NOT_ON_PROCESSORS:
+        named = name if method in ("", name) else f"{name} ({method})"
         raise LoadError(
-            f"{spec.path}: unsupported quantization {shape.quantization}: vLLM has no kernels for it on processors; "
+            f"{spec.path}: unsupported quantization {named}: vLLM has no kernels for it on processors; "
             "choose awq, gptq, w8a8 or full precision"
         )
 
