@@ -43,6 +43,7 @@ from router.http.lifespan import Message, Receive, Send, lifespan
 from router.http.public.health_door import HealthDoor
 from router.http.server.asgi import HttpApp
 from router.http.server.body_budget import BodyBudget
+from router.limits import heap_is_settled
 from router.pipeline import Pipeline
 from router.scheduling.claims import Claims
 from router.scheduling.events import WorkerGone
@@ -56,6 +57,7 @@ from router.sessions.listeners import Listening, listen
 from router.sessions.replica_list import ReplicaList
 from router.sessions.service import FleetService
 from router.speculation.desk import DraftDesk
+from router.telemetry.full_collections import FullCollections
 from router.telemetry.loop_watch import LoopWatch
 from router.telemetry.metrics import Metrics
 from router.trust.enrolment_offers import PoolOffers
@@ -111,6 +113,7 @@ class RouterNode:
         self.shelf = model_shelf(config.files.models_dir, config.state_dir)
         self.health = HealthDoor(self.ready)
         self._watch = LoopWatch()
+        self._collections = FullCollections(settled=heap_is_settled)
         self._rank = rank
         self._first_here = rank == 0 if first_here is None else first_here
         self._siblings = config.replicas > 1 if siblings is None else siblings
@@ -141,12 +144,14 @@ class RouterNode:
         self._started_at = self.clock.now()
         self._watch = LoopWatch(self.metrics.loop_stalled)
         self._watch.start()
+        self._collections.start()
         log.info("router.started", rank=self._rank, sessions=self._running.listening.replica.address)
 
     async def stop(self) -> None:
         """End sessions and listeners, close the store. Idempotent."""
         running, self._running = self._running, None
         self._watch.stop()
+        self._collections.stop()
         await self.health.stop()
         if running is None:
             return

@@ -25,6 +25,11 @@ class AllsortsError(Exception):
         self.retry_after_s = retry_after_s
         self.no_candidate: NoCandidate | None = None
 
+    def waited(self, seconds: float) -> None:
+        """Its client hears of it so much later: what was to be waited for has come nearer."""
+        if self.retry_after_s is not None:
+            self.retry_after_s = max(0.0, self.retry_after_s - seconds)
+
 
 class InvalidRequest(AllsortsError):
     """A parameter is wrong; ``param`` names it."""
@@ -141,10 +146,16 @@ class RateLimited(AllsortsError):
     retryable = True
 
     def __init__(
-        self, message: str, *, retry_after_s: float | None = None, limits: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        limits: tuple[tuple[bytes, bytes], ...] = (),
+        asker: str = "",
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.limits = limits
+        self.asker = asker  # whose limit it is
 
 
 class Unavailable(AllsortsError):

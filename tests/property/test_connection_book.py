@@ -1,10 +1,11 @@
 """However connections come, wait, are served and go: no more than the limit, and those that are served stay."""
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router.http.server.connection_book import ConnectionBook
+from router.domain.clock import ManualClock
+from router.http.server.connection_book import AT_ONCE, CROWD, CROWDED_S, ConnectionBook
 
 LIMIT = 5
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
@@ -79,3 +80,65 @@ class Doors(RuleBasedStateMachine):
 
 Doors.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestDoors = Doors.TestCase
+
+
+class _Silent:
+    """One that says nothing."""
+
+    def __init__(self, gone: list["_Silent"]) -> None:
+        self._gone = gone
+
+    def give_way(self) -> None:
+        self._gone.append(self)
+
+
+def crowd(book: ConnectionBook, count: int, address: str, gone: list[_Silent]) -> list[_Silent]:
+    made = [_Silent(gone) for _ in range(count)]
+    for one in made:
+        book.opened(one, address)
+    return made
+
+
+@given(count=st.integers(0, 3 * AT_ONCE), others=st.integers(0, 20), asking=st.integers(0, 2 * AT_ONCE))
+@settings(max_examples=40)
+def test_a_crowd_behind_one_address_is_thinned_out(count: int, others: int, asking: int) -> None:
+    """Down to what may wait there: who has waited longest goes, some at a time, and nobody who asks, nor of another
+    address.
+    """
+    clock, gone = ManualClock(), []
+    book = ConnectionBook(100_000, clock.now)
+    there = crowd(book, CROWD + count, "10.0.0.1", gone)
+    crowd(book, others, "10.0.0.2", gone)
+    for one in there[:asking]:
+        book.busy(one)
+    clock.advance(CROWDED_S)
+    over = max(0, count - asking)
+    turns = 0
+    while book.crowded and turns < 10:
+        book.thin_out()
+        turns += 1
+        assert len(gone) <= turns * AT_ONCE
+    assert gone == there[asking : asking + over]
+    assert turns <= 1 + over // AT_ONCE
+    assert len(book) == CROWD + count + others - over
+
+
+def test_a_crowd_that_has_just_come_may_ask() -> None:
+    """Just at the bound nobody goes, whatever the time; above it nobody before it."""
+    clock, gone = ManualClock(), []
+    book = ConnectionBook(100_000, clock.now)
+    there = crowd(book, CROWD, "10.0.0.1", gone)
+    clock.advance(10 * CROWDED_S)
+    assert not book.crowded
+    late = crowd(book, 1, "10.0.0.1", gone)
+    assert book.crowded
+    book.thin_out()
+    assert gone == there[:1]
+    gone.clear()
+    book = ConnectionBook(100_000, clock.now)
+    there = crowd(book, CROWD + 1, "10.0.0.1", gone)
+    clock.advance(CROWDED_S - 0.001)
+    book.thin_out()
+    assert not gone
+    assert book.crowded
+    assert late

@@ -178,6 +178,7 @@ class StoredAuthenticator:
             f"limit {bucket.per_minute:.0f}. Try again in {_duration(wait_s)}.",
             retry_after_s=wait_s,
             limits=self.rate_headers(principal),
+            asker=principal.key_id,
         )
 
     def _meters_of(self, principal: Principal) -> Meters:

@@ -4,6 +4,7 @@ No framework: a request costs one route look-up, and a streamed token one ``send
 ``router.app``.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +18,10 @@ from router.config import HttpConfig
 from router.domain.clock import Clock
 from router.domain.ids import new_request_id
 from router.domain.principal import Principal, Scope
-from router.errors import AllsortsError, ClientGone, NotAllowed, NotAuthenticated, forget_frames
+from router.errors import AllsortsError, ClientGone, NotAllowed, NotAuthenticated, RateLimited, forget_frames
 from router.http.access.hosts import AllowedHosts
 from router.http.access.origins import AllowedOrigins
+from router.http.access.refusal_pace import RefusalPace
 from router.http.admin.desired import DesiredAdmin
 from router.http.admin.models import ModelsAdmin
 from router.http.admin.operations import Admin
@@ -86,6 +88,7 @@ class HttpApp:
         self.routes = _all_routes(admin, desired, models, public, ollama, inference.kept, spoken)
         self._hosts = AllowedHosts(config.allowed_hosts)
         self._origins = AllowedOrigins(config.cors_origins)
+        self._refusals = RefusalPace(clock.now)
         metrics.watch_fleet(fleet.snapshot)
 
     async def __call__(self, scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
@@ -158,7 +161,7 @@ class HttpApp:
         except ClientGone:
             raise
         except AllsortsError as error:
-            await self._fail(exchange, dialect, error, request_id, self._authenticator.rate_headers(principal))
+            await self._fail(exchange, dialect, error, request_id, principal)
 
     async def _answer(self, exchange: Exchange, handler: Handler, rest: str, request_id: RequestId) -> None:
         value = await handler(exchange, rest)
@@ -171,13 +174,16 @@ class HttpApp:
         dialect: Dialect | None,
         error: AllsortsError,
         request_id: RequestId,
-        more: wire.Headers = (),
+        principal: Principal | None = None,
     ) -> None:
-        """Tell the client, in whichever way is left, in its own dialect."""
+        """Tell the client, in whichever way is left, in its own dialect; whose fault it is again and again, later."""
         self._rejections.note(request_id, error)
         forget_frames(error)
         try:
             if not exchange.started:
+                if 400 <= error.http_status < 500:
+                    await self._wait_its_turn(error, exchange, principal)
+                more = self._rate_headers(error, principal)
                 headers = ((b"x-request-id", request_id.encode()), *error_headers(error), *more)
                 body = error_body(error) if dialect is None else dialect.error(error)
                 await exchange.respond(error.http_status, body, headers=headers)
@@ -185,6 +191,20 @@ class HttpApp:
                 await exchange.write(dialect.error_event(error), more=False)
         except (ClientGone, OSError):
             log.info("request.aborted", request_id=request_id, reason="the client hung up before its error")
+
+    def _rate_headers(self, error: AllsortsError, principal: Principal | None) -> wire.Headers:
+        """Who is limited hears of it by the error itself."""
+        if principal is None or isinstance(error, RateLimited):
+            return ()
+        return self._authenticator.rate_headers(principal)
+
+    async def _wait_its_turn(self, error: AllsortsError, exchange: Exchange, principal: Principal | None) -> None:
+        """By its key; by its address, where it has none or a wrong one."""
+        key_id = error.asker if isinstance(error, RateLimited) else principal and principal.key_id
+        wait_s = self._refusals.wait_s(key_id or exchange.peer)
+        if wait_s > 0.0:
+            await asyncio.sleep(wait_s)
+            error.waited(wait_s)
 
 
 def _credential(exchange: Exchange) -> str | None:

@@ -18,6 +18,9 @@ HEAD_LIMIT_BYTES = 64 * 1024
 """Request line and headers together."""
 
 
+THIN_OUT_S = 0.1
+
+
 class BoundedConnection(DirectConnection):
     """Give it to uvicorn as ``http``, with ``functools.partial`` for its ``book`` and ``outflow``."""
 
@@ -36,6 +39,8 @@ class BoundedConnection(DirectConnection):
         if self._book is not None:
             peer = transport.get_extra_info("peername")
             self._book.opened(self, str(peer[0]) if peer else "")
+            if self._book.crowded:
+                self._thin_out_soon(self._book)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is due any more."""
@@ -48,6 +53,12 @@ class BoundedConnection(DirectConnection):
         """Others need the room."""
         self._head_came()
         self.transport.abort()
+
+    def _thin_out_soon(self, book: ConnectionBook) -> None:
+        """Once for the whole book, again and again while there is a crowd."""
+        if not book.watched:
+            book.watched = True
+            self.loop.call_later(THIN_OUT_S, _thin_out, self.loop, book)
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -123,3 +134,10 @@ class BoundedConnection(DirectConnection):
         self._close_behind = True
         self.flow.pause_reading()
         return True
+
+
+def _thin_out(loop: asyncio.AbstractEventLoop, book: ConnectionBook) -> None:
+    book.thin_out()
+    book.watched = book.crowded
+    if book.watched:
+        loop.call_later(THIN_OUT_S, _thin_out, loop, book)

@@ -7,7 +7,7 @@ import pytest
 
 from router.app import RouterNode
 from router.config import RouterConfig
-from router.http.server import bounded_connection
+from router.http.server import bounded_connection, connection_book
 from router.http.server.connection_book import ConnectionBook
 from tests.support.http_surface import on_loopback, surface
 
@@ -54,6 +54,27 @@ async def test_a_head_that_does_not_come_ends_the_connection(
     last = answer.rpartition(b'"ok"}')[2]
     assert last.startswith(status)
     assert bool(last) is bool(status)
+
+
+async def test_a_crowd_that_says_nothing_is_thinned_out_by_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not somebody else comes; its last stay, and are answered."""
+    monkeypatch.setattr(bounded_connection, "THIN_OUT_S", 0.01)
+    monkeypatch.setattr(connection_book, "CROWD", 3)
+    monkeypatch.setattr(connection_book, "CROWDED_S", 0.05)
+    async with on_loopback(surface().app, book=connection_book.ConnectionBook(100)) as url:
+        host, port = url.removeprefix("http://").split(":")
+        there = [await asyncio.open_connection(host, int(port)) for _ in range(8)]
+        try:
+            async with asyncio.timeout(60):
+                for reader, _ in there[:5]:
+                    with contextlib.suppress(ConnectionResetError):
+                        assert await reader.read() == b""
+                for reader, writer in there[5:]:
+                    writer.write(GET + b"connection: close\r\n\r\n")
+                    assert b'{"status":"ok"}' in await reader.read()
+        finally:
+            for _, writer in there:
+                writer.close()
 
 
 async def test_a_request_under_way_has_no_deadline_for_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
