@@ -12,7 +12,10 @@ PRIOR_WEIGHT = 4.0
 """Proposals that what is expected of a class counts for beside those that were seen."""
 
 KEPT = 0.99
-"""Of what is known, after each further proposal: the last hundred count."""
+"""Of what a request showed, after each further proposal: the last hundred count."""
+
+KEPT_OF_ALL = 0.999
+"""Of what all requests of a model showed: a step of sixty-four of them says as much as one does in a minute."""
 
 FLOOR, CEILING = 0.01, 0.99
 
@@ -55,8 +58,9 @@ class Evidence:
     def tell(self, match: int, *, accepted: bool) -> None:
         """The next token of a proposal whose text agreed over ``match`` tokens was or was not the target's."""
         index = class_of(match)
-        self._tried[index] = self._tried[index] * KEPT + 1.0
-        self._accepted[index] = self._accepted[index] * KEPT + (1.0 if accepted else 0.0)
+        kept = KEPT_OF_ALL if self.broader is None else KEPT
+        self._tried[index] = self._tried[index] * kept + 1.0
+        self._accepted[index] = self._accepted[index] * kept + (1.0 if accepted else 0.0)
         if self.broader is not None:
             self.broader.tell(match, accepted=accepted)
 

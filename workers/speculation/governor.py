@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from workers.speculation.verify_curve import VerifyCurve
 
-BEGIN_GAIN = 1.03
+BEGIN_GAIN = 1.04
 """Predicted gain from which speculation begins; where it is on already, any gain above ``KEEP_GAIN`` keeps it on."""
 
-KEEP_GAIN = 1.005
+KEEP_GAIN = 1.03
 
 PROBE_EVERY = 16
 """Steps between two that believe costs to be as low as they may be: what few steps told of is tried now and then."""
@@ -98,8 +98,17 @@ class Governor:
         self, candidates: Sequence[Candidate], curve: VerifyCurve, *, plain_rows: int, most_rows: int
     ) -> Allotment:
         """What the function of that name says of this step."""
-        step_s = curve.hoped if self._probes else curve.seconds
+        step_s = self._believed(curve, plain_rows) if self._probes else curve.seconds
         return allot(candidates, step_s, plain_rows=plain_rows, most_rows=most_rows, on=self.on)
+
+    def _believed(self, curve: VerifyCurve, plain_rows: int) -> Callable[[int], float]:
+        """In a probe: of what is not done at present it is believed that it costs as little as it may."""
+        plain_doubted = self.on and self._steps // PROBE_EVERY % 2 == 0
+
+        def step_s(rows: int) -> float:
+            return curve.hoped(rows) if (rows == plain_rows) == plain_doubted else curve.seconds(rows)
+
+        return step_s
 
     def chosen(self, allotment: Allotment) -> None:
         """That is what the step does."""

@@ -8,7 +8,7 @@ EXACT_ROWS = 16
 """Up to here every number of rows has a point of its own; beyond, eight to an octave."""
 
 SCALE_WEIGHT = 0.2
-SHAPE_WEIGHT = 0.1
+SHAPE_WEIGHT = 0.05
 """How far one step moves the machine's pace, and its own point beside that. A busier machine moves all points alike."""
 
 FARTHEST = math.log(2.0)
@@ -115,7 +115,7 @@ class VerifyCurve:
         told = self._steps.get(point, 0.0)
         left = (1.0 - SCALE_WEIGHT) * off
         if not told:
-            self._points[point] = self.seconds(rows) * math.exp(off)
+            self._points[point] = self.seconds(point) * math.exp(off)
         else:
             left = min(max(left, -SHAPE_FARTHEST), SHAPE_FARTHEST)
             self._points[point] *= math.exp(max(SHAPE_WEIGHT, 1.0 / (2.0 + told)) * left)

@@ -67,8 +67,8 @@ def test_within_five_percent_of_the_best_fixed_length(name: str, batch: int, rtt
 
 
 def test_it_begins_late_and_stays_a_little() -> None:
-    """A gain of two percent keeps it on, and does not switch it on: no flicker."""
-    costs = {1: 1.0, 2: 1.5 / 1.02}.__getitem__
+    """A gain of three and a half percent keeps it on, and does not switch it on: no flicker."""
+    costs = {1: 1.0, 2: 1.5 / 1.035}.__getitem__
     candidate = [Candidate((0.5,))]
     assert KEEP_GAIN < 1.5 / costs(2) < BEGIN_GAIN
     assert allot(candidate, costs, plain_rows=1, most_rows=2, on=False).lengths == (0,)
@@ -125,4 +125,17 @@ def test_what_never_pays_is_tried_ever_more_seldom() -> None:
     first, later = sum(tried[: 10 * PROBE_EVERY]), sum(tried[-50 * PROBE_EVERY :])
     assert 1 <= first <= 10
     assert later <= 5  # of 800 steps
+    assert not governor.on
+
+
+def test_where_it_is_on_a_plain_step_is_tried_now_and_then() -> None:
+    """The plain step was measured with a pause: it is cheaper than that, and then nothing pays."""
+    governor, curve = Governor(), VerifyCurve([(1, 0.0118), (2, 0.016)])
+    lengths = []
+    for _ in range(40 * PROBE_EVERY):
+        length = step(governor, curve, 0.5)
+        curve.observe(1 + length, 0.016 if length else 0.010)
+        lengths.append(length)
+    assert sum(lengths[: 2 * PROBE_EVERY - 1]) == 2 * PROBE_EVERY - 1
+    assert sum(lengths[-10 * PROBE_EVERY :]) <= 5
     assert not governor.on
