@@ -44,6 +44,7 @@ MAX_ONGOING_REQUESTS = 16_384
     graceful_shutdown_timeout_s=10,
     health_check_period_s=1,  # a replica that died is noticed, and the next one started, within about this time
     health_check_timeout_s=30,
+    logging_config={"enable_access_log": False},  # a line for every request that says "POST / 200"
 )
 @serve.ingress()
 class Router:

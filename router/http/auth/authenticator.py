@@ -70,8 +70,10 @@ class StoredAuthenticator:
 
         Raises NotAuthenticated, NotAllowed, RateLimited.
         """
-        keys, given = await self._current_keys(CACHED_S), _hash_of(authorization)
-        if given not in keys and PREFIX in (authorization or ""):
+        keys = await self._current_keys(CACHED_S)
+        looks_like_ours = PREFIX in (authorization or "")
+        given = _hash_of(authorization) if keys or looks_like_ours else ""
+        if given not in keys and looks_like_ours:
             keys = await self._current_keys(LOOKED_UP_S if keys else 0.0)
         if not keys and self._open and not self._had_keys:
             return LOCAL

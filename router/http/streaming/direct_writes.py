@@ -36,6 +36,10 @@ class DirectWrites:
             else:
                 self._cycle.flow.resume_reading()  # of a socket that is not read nobody hears that it was closed
 
+    def body_came(self) -> bool:
+        """Whether the request's body is here to its end: whoever asks for it does not wait."""
+        return not self._cycle.more_body
+
     def lost(self) -> None:
         """The connection is."""
         gone, self._gone = self._gone, None

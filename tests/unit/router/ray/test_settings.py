@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from router.ray.settings import environment, free_port
+from router.ray.settings import UNREAD, environment, free_port, haproxy_threads, node_environment
 
 ENDS_WITHIN_S = 10.0
 
@@ -59,6 +59,19 @@ def test_two_clusters_on_one_machine_share_no_port(tmp_path: Path) -> None:
     names = [name for name in first if name.endswith("_PORT")]
     assert "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT" in names
     assert all(first[name] != second[name] for name in names)
+
+
+def test_a_cluster_of_others_keeps_its_own_figures(tmp_path: Path) -> None:
+    """What nobody reads is not collected in the router's own cluster; elsewhere somebody may have a dashboard."""
+    own = environment(work_dir=tmp_path, loopback=True, connections=1000)
+    node = node_environment(work_dir=tmp_path, address="10.0.0.1", connections=1000)
+    assert UNREAD.items() <= own.items()
+    assert not UNREAD.keys() & node.keys()
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 1), (4, 2), (8, 4), (64, 4)])
+def test_haproxy_has_threads_by_the_machine(processors: int, threads: int) -> None:
+    assert haproxy_threads(processors) == threads
 
 
 def test_ray_is_not_imported_before_its_settings_are_made() -> None:

@@ -13,6 +13,7 @@ from tests.support.until import until_async
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 App = Callable[[dict[str, Any], Any, Send], Awaitable[None]]
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 5\r\n\r\n"
 START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
 
 
@@ -20,7 +21,7 @@ def piece(data: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-async def answer_of(app: App) -> bytes:
+async def answer_of(app: App, asked: bytes = GET) -> bytes:
     """What a client hears of ``app``, under uvicorn."""
     config = uvicorn.Config(
         cast("Any", app), http=DirectConnection, host="127.0.0.1", port=0, lifespan="off", log_config=None
@@ -30,7 +31,7 @@ async def answer_of(app: App) -> bytes:
     try:
         await until_async(lambda: server.started, "uvicorn serves", every_s=0.005)
         reader, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname()[:2])
-        writer.write(GET)
+        writer.write(asked)
         async with asyncio.timeout(10):
             heard = await reader.read()
         writer.close()
@@ -123,3 +124,21 @@ async def test_all_of_a_turn_goes_out_together_and_the_next_turn_again() -> None
     await until_async(lambda: len(said) == 4, "both are flushed", every_s=0.001)
     one.say("c")
     await until_async(lambda: said[4:] == ["c", "flush"], "and once more", every_s=0.001)
+
+
+async def test_a_body_that_is_here_is_told_from_one_that_comes() -> None:
+    """One that came with its head needs no deadline; of one that is awaited nobody may say so."""
+    found: list[tuple[bool, bytes]] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Send) -> None:
+        direct = direct_writes(scope)
+        assert direct is not None
+        came = direct.body_came()
+        message = await receive() if came else {"body": b""}
+        found.append((came, message["body"]))
+        await send(START)
+        await send(piece(b"", more=False))
+
+    for said in (b"five!", b"fi"):
+        await answer_of(app, POST + said)
+    assert found == [(True, b"five!"), (False, b"")]
