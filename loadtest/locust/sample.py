@@ -6,7 +6,8 @@ import msgspec
 class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One request's way. Times are seconds from the run's start, on the generator's clock.
 
-    ``due_s``: when it was to be sent; ``sent_s``: when it was. In an open loop what the client waits counts from
+    ``due_s``: when it was to be sent; ``sent_s``: when that began; ``written_s``: when the whole request was handed to a
+    connection, which may have had to be opened first. In an open loop what the client waits counts from
     ``due_s``, however late the generator was; a closed loop has no schedule, and there the two are the same.
     """
 
@@ -15,6 +16,7 @@ class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
     turn: int
     due_s: float
     sent_s: float
+    written_s: float | None = None
     first_s: float | None = None  # the first event that carried output
     ended_s: float = 0.0
     status: int = 0  # HTTP; 0: no answer
@@ -55,8 +57,10 @@ class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def sent_ttft_s(self) -> float | None:
-        """From when it was sent: what the server is to be compared with."""
-        return None if self.first_s is None else self.first_s - self.sent_s
+        """From when it was written: what the server is to be compared with, which knows nothing of opening connections."""
+        if self.first_s is None:
+            return None
+        return self.first_s - (self.sent_s if self.written_s is None else self.written_s)
 
     @property
     def e2e_s(self) -> float:

@@ -17,8 +17,11 @@ from loadtest.locust.options import Options
 
 FOLDER = Path("build/bench/mixed")
 OURS = ("uvicorn", "serve")
+REPORT = "report.json"
 SUSTAINED = 0.95
 """Share in time at a load that is kept up."""
+DRAIN_S, DEADLINE_S = 40.0, 240.0
+"""After the last request; of one request. A long answer at a TPOT that is just in time takes minutes."""
 PEERS = (
     "vllm-router:power_of_two",
     "vllm-router:cache_aware",
@@ -31,15 +34,17 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fleet", type=Path, default=Path("deploy/fleets/six_machines.toml"))
-    parser.add_argument("--rates", default="2,4,8,16,24", help="requests a second, with commas between")
+    parser.add_argument("--rates", default="8,16,24,32,48", help="requests a second, with commas between")
     parser.add_argument("--duration", type=float, default=40.0, help="seconds at each rate")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1, help="each draws other requests")
+    parser.add_argument("--resume", action="store_true", help="keep the runs that stand in build/bench/mixed")
     parser.add_argument("--ours", choices=OURS, default="uvicorn", help="what our router runs under")
     parser.add_argument("--peers", default=",".join(PEERS), help="PROGRAM:POLICY, with commas between")
     options = parser.parse_args()
     if not peers_are_installed():
         raise SystemExit("bench-mixed: nobody to compare with; run make env-peers")
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    if not options.resume:
+        shutil.rmtree(FOLDER, ignore_errors=True)
     rates = [float(one) for one in options.rates.split(",")]
     names = [options.ours, *options.peers.split(",")]
     found = list(_runs(options, names, rates))
@@ -81,22 +86,27 @@ def versus(rows: list[dict[str, Any]], ours: str) -> dict[str, Any]:
 
 def _runs(options: argparse.Namespace, names: list[str], rates: list[float]) -> Iterator[dict[str, Any]]:
     """Everybody in turn at every rate, the same requests at the same times."""
-    for number in range(options.rounds):
+    for number in range(1, options.rounds + 1):
         for rate in rates:
             for name in names:
-                folder = FOLDER / f"{name.replace(':', '-')}-{rate:g}-{number + 1}"
-                with Fleet(Checkout.here(), folder / "fleet", options.fleet) as fleet:
-                    load = Options(
-                        url=fleet.behind(name), model=fleet.model, workload="azure-like", rate=rate,
-                        duration_s=options.duration, seed=number + 1, tell_slo=True, out=str(folder),
-                        label=f"{name} at {rate:g}", drain_s=30.0, deadline_s=60.0,
-                    )  # fmt: skip
-                    if (status := run_locust(load, quiet=True)) != 0:
-                        raise SystemExit(f"bench-mixed: the load generator ended with {status} at {name}")
-                report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-                print(f"  round {number + 1}: {name} at {rate:g}: goodput {report['goodput_per_s']:.2f}, "
+                folder = FOLDER / f"{name.replace(':', '-')}-{rate:g}-{number}"
+                if not (folder / REPORT).exists():
+                    _run(options, name, rate, number, folder)
+                report: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+                print(f"  round {number}: {name} at {rate:g}: goodput {report['goodput_per_s']:.2f}, "
                       f"limits {report['generator']['limits']}", flush=True)  # fmt: skip
                 yield {"as": (name, rate), **report}
+
+
+def _run(options: argparse.Namespace, name: str, rate: float, number: int, folder: Path) -> None:
+    with Fleet(Checkout.here(), folder / "fleet", options.fleet) as fleet:
+        load = Options(
+            url=fleet.behind(name), model=fleet.model, workload="azure-like", rate=rate, duration_s=options.duration,
+            seed=number, tell_slo=True, out=str(folder), label=f"{name} at {rate:g}", drain_s=DRAIN_S,
+            deadline_s=DEADLINE_S,
+        )  # fmt: skip
+        if (status := run_locust(load, quiet=True)) != 0:
+            raise SystemExit(f"bench-mixed: the load generator ended with {status} at {name}")
 
 
 def _row(name: str, rate: float, reports: list[dict[str, Any]]) -> dict[str, Any]:

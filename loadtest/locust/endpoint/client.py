@@ -62,7 +62,7 @@ class Endpoint:
         heard.sent = time.perf_counter()
         try:
             with gevent.Timeout(self._deadline_s):
-                reply = self._ask("POST", head.encode("latin-1") + payload)
+                reply = self._ask("POST", head.encode("latin-1") + payload, heard)
                 try:
                     _read(reply, heard)
                 finally:
@@ -119,12 +119,14 @@ class Endpoint:
         rows = listed.get("data") if isinstance(listed, dict) else None
         return [str(row["id"]) for row in rows or () if isinstance(row, dict) and "id" in row]
 
-    def _ask(self, method: str, request: bytes) -> HTTPSocketPoolResponse:
+    def _ask(self, method: str, request: bytes, heard: Heard | None = None) -> HTTPSocketPoolResponse:
         """Send, read the answer's head. A kept connection that the server closed meanwhile is replaced, once."""
         for last in (False, True):
             sock = self._pool.get_socket()
             try:
                 sock.sendall(request)
+                if heard is not None:
+                    heard.written = time.perf_counter()
             except BaseException as error:
                 self._pool.release_socket(sock)
                 if last or not isinstance(error, OSError):

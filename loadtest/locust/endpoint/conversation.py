@@ -84,6 +84,7 @@ def sample_of(heard: Heard, session: Session, turn: int, *, due_s: float, began:
         turn=turn,
         due_s=round(due_s, 6),
         sent_s=round(heard.sent - began, 6),
+        written_s=None if heard.written is None else round(heard.written - began, 6),
         first_s=round(heard.at[0] - began, 6) if heard.at else None,
         ended_s=round(heard.ended - began, 6),
         status=heard.status,

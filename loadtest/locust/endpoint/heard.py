@@ -57,7 +57,8 @@ _decode = msgspec.json.Decoder(_Event).decode
 class Heard:
     """One answer as it came. Times are of the monotonic clock."""
 
-    sent: float = 0.0
+    sent: float = 0.0  # before a connection was looked for
+    written: float | None = None  # when the whole request was handed to a connection
     ended: float = 0.0
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)

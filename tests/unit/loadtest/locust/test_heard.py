@@ -1,5 +1,7 @@
 """What is read off a streamed answer, whoever gave it."""
 
+import pytest
+
 from loadtest.locust.endpoint.conversation import sample_of
 from loadtest.locust.endpoint.heard import Heard
 from loadtest.locust.workloads.sessions import Session, Turn
@@ -33,6 +35,18 @@ def test_tokens_come_from_usage_and_times_from_events_that_carry_output() -> Non
     assert sample.tpot_s == (11.0 - 2.5) / 3
     assert one.text == "Paris is the capital"
     assert sample.ok
+
+
+def test_opening_a_connection_is_no_time_of_the_server_s() -> None:
+    """Users wait for it all the same: TTFT counts from when the request was due."""
+    one = heard(b'{"choices":[{"index":0,"delta":{"content":"Paris"}}]}', b"[DONE]")
+    one.written = 10.2
+    sample = sample_of(one, SESSION, 0, due_s=0.9, began=9.0)
+    assert (sample.sent_s, sample.written_s, sample.first_s) == (1.0, 1.2, 1.5)
+    assert sample.sent_ttft_s == pytest.approx(0.3)
+    assert sample.ttft_s == pytest.approx(0.6)
+    one.written = None  # no connection was had
+    assert sample_of(one, SESSION, 0, due_s=0.9, began=9.0).written_s is None
 
 
 def test_thoughts_and_tool_calls_are_output_but_no_text() -> None:
