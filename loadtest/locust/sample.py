@@ -6,9 +6,9 @@ import msgspec
 class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One request's way. Times are seconds from the run's start, on the generator's clock.
 
-    ``due_s``: when it was to be sent; ``sent_s``: when that began; ``written_s``: when the whole request was handed to a
-    connection, which may have had to be opened first. In an open loop what the client waits counts from
-    ``due_s``, however late the generator was; a closed loop has no schedule, and there the two are the same.
+    ``due_s``: when it was to be sent; ``sent_s``: when that began; ``written_s``: when the whole request was handed to
+    a connection, which may have had to be opened first. In an open loop what the client waits counts from ``due_s``,
+    however late the generator was; a closed loop has no schedule, and there it is ``sent_s``.
     """
 
     kind: str  # the workload
@@ -57,7 +57,7 @@ class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def sent_ttft_s(self) -> float | None:
-        """From when it was written: what the server is to be compared with, which knows nothing of opening connections."""
+        """From when it was written: what the server is to be compared with, which does not see connections opened."""
         if self.first_s is None:
             return None
         return self.first_s - (self.sent_s if self.written_s is None else self.written_s)

@@ -53,4 +53,4 @@ class ManualClock:
     def set(self, now: float) -> None:
         """Move to monotonic second ``now``; raises ValueError when that lies in the past."""
         self.advance(now - self._now)
-        self._now = now  # adding the difference may round beyond it, and what is due at that second would lie in the past
+        self._now = now  # adding the difference may round beyond it; what is due then would lie in the past

@@ -4,6 +4,8 @@ import argparse
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +24,7 @@ SUSTAINED = 0.95
 """Share in time at a load that is kept up."""
 DRAIN_S, DEADLINE_S = 40.0, 240.0
 """After the last request; of one request. A long answer at a TPOT that is just in time takes minutes."""
+_SLOWED = "machines, load and targets so many times as slow: the same figures with less of this machine's processors"
 PEERS = (
     "vllm-router:power_of_two",
     "vllm-router:cache_aware",
@@ -37,6 +40,8 @@ def main() -> None:
     parser.add_argument("--rates", default="8,16,24,32,48", help="requests a second, with commas between")
     parser.add_argument("--duration", type=float, default=40.0, help="seconds at each rate")
     parser.add_argument("--rounds", type=int, default=1, help="each draws other requests")
+    parser.add_argument("--slowed", type=float, default=1.0, help=_SLOWED)
+    parser.add_argument("--together", action="store_true", help="all routers at the same time, each with its machines")
     parser.add_argument("--resume", action="store_true", help="keep the runs that stand in build/bench/mixed")
     parser.add_argument("--ours", choices=OURS, default="uvicorn", help="what our router runs under")
     parser.add_argument("--peers", default=",".join(PEERS), help="PROGRAM:POLICY, with commas between")
@@ -51,7 +56,12 @@ def main() -> None:
     rows = [_row(name, rate, [one for one in found if one["as"] == (name, rate)]) for rate in rates for name in names]
     print("\n".join(_table(rows)))
     ratio = versus(rows, options.ours)
-    figures = {"vs_best_peer": ratio["best"], "vs_best_peer_by_rate": ratio["by_rate"]}
+    figures = {
+        "slowed": options.slowed,
+        "together": options.together,
+        "vs_best_peer": ratio["best"],
+        "vs_best_peer_by_rate": ratio["by_rate"],
+    }
     path = keep("mixed_fleet", {**figures, "sustained": ratio["sustained"], "rows": rows})
     for name, goodput in ratio["sustained"].items():
         print(f"{name:<28} most requests/s with {SUSTAINED:.0%} in time: {goodput:.2f}")
@@ -85,25 +95,42 @@ def versus(rows: list[dict[str, Any]], ours: str) -> dict[str, Any]:
 
 
 def _runs(options: argparse.Namespace, names: list[str], rates: list[float]) -> Iterator[dict[str, Any]]:
-    """Everybody in turn at every rate, the same requests at the same times."""
-    for number in range(1, options.rounds + 1):
-        for rate in rates:
-            for name in names:
-                folder = FOLDER / f"{name.replace(':', '-')}-{rate:g}-{number}"
-                if not (folder / REPORT).exists():
-                    _run(options, name, rate, number, folder)
-                report: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-                print(f"  round {number}: {name} at {rate:g}: goodput {report['goodput_per_s']:.2f}, "
-                      f"limits {report['generator']['limits']}", flush=True)  # fmt: skip
-                yield {"as": (name, rate), **report}
+    """Everybody at every rate, in turn or together, the same requests at the same times."""
+    with ThreadPoolExecutor(len(names) if options.together else 1) as threads:
+        for number in range(1, options.rounds + 1):
+            for rate in rates:
+                yield from threads.map(_report, repeat(options), names, repeat(rate), repeat(number))
+
+
+def _report(options: argparse.Namespace, name: str, rate: float, number: int) -> dict[str, Any]:
+    """Of one run, made now or before. Rates and times are those of machines that are not slowed."""
+    folder = FOLDER / f"{name.replace(':', '-')}-{rate:g}-{number}"
+    if not (folder / REPORT).exists():
+        _run(options, name, rate, number, folder)
+    found = as_if_not_slowed(json.loads((folder / REPORT).read_text(encoding="utf-8")), options.slowed)
+    limits = found["generator"]["limits"]
+    print(f"  round {number}: {name} at {rate:g}: goodput {found['goodput_per_s']:.2f}, limits {limits}", flush=True)
+    return {"as": (name, rate), **found}
+
+
+def as_if_not_slowed(report: dict[str, Any], slowed: float) -> dict[str, Any]:
+    """A report's figures with everything ``slowed`` times as fast."""
+    rates = {name: slowed * report[name] for name in ("offered_per_s", "goodput_per_s")}
+    times = {
+        name: {point: seconds / slowed for point, seconds in report[name].items()}
+        for name in ("ttft_s", "e2e_s", "tpot_s")
+    }
+    return {**report, **rates, **times}
 
 
 def _run(options: argparse.Namespace, name: str, rate: float, number: int, folder: Path) -> None:
-    with Fleet(Checkout.here(), folder / "fleet", options.fleet) as fleet:
+    slowed = options.slowed
+    with Fleet(Checkout.here(), folder / "fleet", options.fleet, slowed=slowed) as fleet:
         load = Options(
-            url=fleet.behind(name), model=fleet.model, workload="azure-like", rate=rate, duration_s=options.duration,
-            seed=number, tell_slo=True, out=str(folder), label=f"{name} at {rate:g}", drain_s=DRAIN_S,
-            deadline_s=DEADLINE_S,
+            url=fleet.behind(name), model=fleet.model, workload="azure-like", rate=rate / slowed,
+            duration_s=options.duration * slowed, seed=number, tell_slo=True, out=str(folder),
+            label=f"{name} at {rate:g}", drain_s=DRAIN_S * slowed, deadline_s=DEADLINE_S * slowed,
+            slo_ttft_s=2.0 * slowed, slo_ttft_per_prompt_token_s=0.001 * slowed, slo_tpot_s=0.1 * slowed,
         )  # fmt: skip
         if (status := run_locust(load, quiet=True)) != 0:
             raise SystemExit(f"bench-mixed: the load generator ended with {status} at {name}")

@@ -13,10 +13,16 @@ from loadtest.bench.house.checkouts import Checkout
 from loadtest.bench.router.contenders import PEERS, QUIET, answers, serves
 from loadtest.pools.ports import free_port
 from router.cli.support.processes import Child, stop_all
+from workers.engines.simulated.profile import read_profile
 
 READY_WITHIN_S, STOP_WITHIN_S = 120.0, 40.0
 
 _PROFILE = """machine = "{profile}"
+[hardware]
+bandwidth_gb_s = {bandwidth_gb_s}
+prefill_tflops = {prefill_tflops}
+decode_tflops = {decode_tflops}
+step_base_ms = {step_base_ms}
 [model]
 shape = "{model}"
 quantization = "{quantization}"
@@ -38,15 +44,28 @@ class Machine:
     profile: Path
 
 
-def machines(fleet: Path, folder: Path) -> list[Machine]:
-    """Of a fleet file; profiles are written to ``folder``. Raises OSError, TOMLDecodeError, KeyError."""
+def machines(fleet: Path, folder: Path, *, slowed: float = 1.0) -> list[Machine]:
+    """Of a fleet file, each ``slowed`` times as slow in everything and saying so; profiles are written to ``folder``.
+
+    Raises OSError, TOMLDecodeError, KeyError, ProfileError.
+    """
     rows: list[dict[str, Any]] = tomllib.loads(fleet.read_text(encoding="utf-8"))["worker"]
     found = []
     for seed, row in enumerate(rows, 1):
         path = folder.resolve() / f"{row['node']}.toml"
-        path.write_text(_PROFILE.format(**row, seed=seed), encoding="utf-8")
+        path.write_text(_PROFILE.format(**row, **_speeds(row, slowed), seed=seed), encoding="utf-8")
         found.append(Machine(node=row["node"], model=row["model"], profile=path))
     return found
+
+
+def _speeds(row: dict[str, Any], slowed: float) -> dict[str, float]:
+    machine = read_profile(row["profile"], shape=row["model"], quantization=row["quantization"]).machine
+    return {
+        "bandwidth_gb_s": machine.bandwidth_bytes_per_s / 1e9 / slowed,
+        "prefill_tflops": machine.prefill_flops / 1e12 / slowed,
+        "decode_tflops": machine.decode_flops / 1e12 / slowed,
+        "step_base_ms": 1e3 * machine.step_base_s * slowed,
+    }
 
 
 class Fleet:
@@ -54,11 +73,11 @@ class Fleet:
     does not pass on that its clients have left leaves slow machines busy for minutes.
     """
 
-    def __init__(self, here: Checkout, folder: Path, fleet: Path) -> None:
+    def __init__(self, here: Checkout, folder: Path, fleet: Path, *, slowed: float = 1.0) -> None:
         self._here = here
         self._folder = folder.resolve()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.machines = machines(fleet, self._folder)
+        self.machines = machines(fleet, self._folder, slowed=slowed)
         self.model = self.machines[0].model
         self._children: list[Child] = []
         self._exit = ExitStack()

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from loadtest.bench.mixed.__main__ import versus
+from loadtest.bench.mixed.__main__ import as_if_not_slowed, versus
 from loadtest.bench.mixed.face import Connection, Machine
 from loadtest.bench.mixed.machines import machines
 from tests.support.until import until_async
@@ -92,6 +92,29 @@ def test_a_fleet_s_machines_are_what_its_file_says(tmp_path: Path) -> None:
     alone = [profile.declared.decode_s(1, 1000.0) for profile in profiles]
     assert max(alone) / min(alone) > 8
     assert {profile.shape_name for profile in profiles} == {"llama-3.1-8b"}
+
+
+@pytest.mark.parametrize("slowed", [1.0, 2.5, 8.0])
+def test_slowed_machines_are_slower_in_everything_and_say_so(tmp_path: Path, slowed: float) -> None:
+    """Nothing is drawn otherwise: what is hidden of a machine stays the same share."""
+    (tmp_path / "slowed").mkdir()
+    asked, given = Path("deploy/fleets/six_machines.toml"), tmp_path / "slowed"
+    for fast, slow in zip(machines(asked, tmp_path), machines(asked, given, slowed=slowed), strict=True):
+        one, other = read_profile(str(fast.profile)), read_profile(str(slow.profile))
+        for was, now in ((one.declared, other.declared), (one.true, other.true)):
+            for kind in ("base_s", "per_sequence_s", "per_context_token_s", "prefill_token_s"):
+                assert getattr(now, kind) == pytest.approx(slowed * getattr(was, kind))
+            assert (now.slots, now.kv_capacity_tokens) == (was.slots, was.kv_capacity_tokens)
+        assert other.machine.bandwidth_bytes_per_s == pytest.approx(one.machine.bandwidth_bytes_per_s / slowed)
+
+
+def test_a_slowed_run_tells_figures_as_if_it_were_not() -> None:
+    told = {"offered_per_s": 4.0, "goodput_per_s": 3.0, "within_slo": 0.75,
+            "ttft_s": {"p50": 1.2}, "e2e_s": {"p50": 6.0}, "tpot_s": {"p50": 0.06, "p99": 0.3}}  # fmt: skip
+    found = as_if_not_slowed(told, 3.0)
+    assert (found["offered_per_s"], found["goodput_per_s"], found["within_slo"]) == (12.0, 9.0, 0.75)
+    assert found["ttft_s"] == {"p50": pytest.approx(0.4)}
+    assert found["tpot_s"] == {"p50": pytest.approx(0.02), "p99": pytest.approx(0.1)}
 
 
 def test_the_best_peer_is_the_best_at_any_load() -> None:
