@@ -55,6 +55,8 @@ class AdmissionQueue:
         """Hand the scheduler an event and carry out what it answers."""
         started = time.perf_counter()
         instructions = self._scheduler.handle(event, self._clock.now())
+        if not instructions:  # as of most events
+            return
         decisions = [one for one in instructions if not isinstance(one, WakeAt)]
         if decisions:
             self._decided((time.perf_counter() - started) / len(decisions))

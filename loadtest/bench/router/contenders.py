@@ -53,6 +53,7 @@ QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # it would fetch one
     "LITELLM_LOG": "ERROR",
     "LITELLM_MODE": "PRODUCTION",
+    "REPEATED_STREAMING_CHUNK_LIMIT": "1000000",  # the backend says one word: it would break off after a hundred
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",  # sglang-router would fetch a tokenizer for the backend's model
     "HF_ENDPOINT": "http://127.0.0.1:9",

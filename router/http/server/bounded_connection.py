@@ -61,9 +61,8 @@ class BoundedConnection(DirectConnection):
             self.loop.call_later(THIN_OUT_S, _thin_out, self.loop, book)
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        if not self._reading_head:
-            self._expect_head()
+        """The first byte of a request. Most heads come in one piece and need no deadline (``data_received``)."""
+        self._reading_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -94,7 +93,11 @@ class BoundedConnection(DirectConnection):
         """Parse what came; a head that goes on and on is cut off."""
         self._head_bytes = len(data) + (self._head_bytes if self._reading_head else 0)
         super().data_received(data)
-        if self._reading_head and self._head_bytes > HEAD_LIMIT_BYTES:
+        if not self._reading_head:
+            return
+        if self._late is None:
+            self._expect_head()
+        if self._head_bytes > HEAD_LIMIT_BYTES:
             self._refuse(b"431 Request Header Fields Too Large")
 
     def send_400_response(self, msg: str) -> None:

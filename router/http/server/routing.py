@@ -12,7 +12,7 @@ PREFIX = "/v1"
 
 
 class Found(NamedTuple, Generic[R]):
-    """``rest``: what follows a prefix route. ``route`` is None for OPTIONS, which every path answers."""
+    """``rest``: what follows a prefix route. OPTIONS, which every path answers, has no ``route``, and ``methods``."""
 
     route: R | None
     rest: str
@@ -38,12 +38,14 @@ class Routes(Generic[R]):
         if methods is None:
             raise NotFound(f"Unknown request URL: {method} {path[:200]}. GET /openapi.json lists what there is.")
         route = methods.get("GET" if method == "HEAD" else method)
+        if route is not None:
+            return Found(route, rest, ())
         allowed = tuple(sorted({*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"}))
-        if route is None and method != "OPTIONS":
+        if method != "OPTIONS":
             raise MethodNotAllowed(
                 f"Not allowed to {method} on {path[:200]}; allowed: {', '.join(allowed)}", allowed=allowed
             )
-        return Found(route, rest, allowed)
+        return Found(None, rest, allowed)
 
     def _lookup(self, path: str) -> tuple[Methods[R] | None, str]:
         """As it stands; without slashes at the end; with the /v1 that a base URL lacked."""
