@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import psutil
 import pytest
 import structlog
 
+from tests.support.draws import draws_do_not_depend_on_imports
 from tests.support.leftovers import Leftovers
 from tests.support.loop_steps import TOO_LONG, LoopSteps
 from tests.support.processes import command_line
@@ -24,6 +26,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if find_spec("hypothesis"):  # an environment of one role may do without
+        draws_do_not_depend_on_imports()
     leftovers = Leftovers()
     leftovers.watch_in("router.scheduling.scheduler", "Scheduler", lambda one: repr(one) if len(one) else "")
     config.pluginmanager.register(leftovers, "leftovers")

@@ -6,7 +6,7 @@
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, seed, settings
 from hypothesis import strategies as st
 
 from protos.contract.ids import WorkerId
@@ -33,17 +33,20 @@ from tests.support.placements import (
 def test_the_fleets_drawn_here_are_worth_drawing() -> None:
     """Placements and refusals both come up often, else the properties would say nothing.
 
-    How often differs by what else is imported: Hypothesis draws constants of the modules it finds, too.
+    Hypothesis repeats itself within a run: the share of one is anything from a quarter to seven tenths. That of eight,
+    each from a start of its own, is the fleets'.
     """
     outcomes: list[bool] = []
+    for start in range(8):
 
-    @settings(DETERMINISTIC, max_examples=200)
-    @given(fleet=fleets(), asked=requests())
-    def place(fleet: FleetSnapshot, asked: InferenceRequest) -> None:
-        outcomes.append(isinstance(placer().place(asked, fleet, NOW), Placed))
+        @seed(start)
+        @settings(DETERMINISTIC, max_examples=25, derandomize=False, database=None)
+        @given(fleet=fleets(), asked=requests())
+        def place(fleet: FleetSnapshot, asked: InferenceRequest) -> None:
+            outcomes.append(isinstance(placer().place(asked, fleet, NOW), Placed))
 
-    place()
-    assert 0.1 < sum(outcomes) / len(outcomes) < 0.9
+        place()
+    assert 0.25 < sum(outcomes) / len(outcomes) < 0.9
 
 
 @DETERMINISTIC

@@ -67,7 +67,7 @@ abilities = st.sampled_from(
     + [Capabilities(logprobs=True), Capabilities(can_continue=True), Capabilities(can_continue=True, chat=False)]
 )
 troubles = st.sampled_from(
-    [{}] * 5
+    [{}] * 12
     + [{"state": one} for one in WorkerState]
     + [{"cordoned": True}, {"suspended_until": NOW + 5.0}, {"suspended_until": NOW - 5.0}, {"probing": True}]
 )
@@ -85,7 +85,7 @@ def models(draw: st.DrawFn) -> ModelInstance:
         kv_capacity_tokens=draw(st.sampled_from([0, 4096, 65_536])),
         capabilities=draw(abilities),
         speed=draw(speeds),
-        state=draw(st.sampled_from([InstanceState.READY] * 4 + list(InstanceState))),
+        state=draw(st.sampled_from([InstanceState.READY] * 8 + list(InstanceState))),
     )
 
 
@@ -124,7 +124,7 @@ def requests(draw: st.DrawFn) -> InferenceRequest:
         slo=draw(st.sampled_from([None, SloTargets(ttft_s=2.0, ttft_per_prompt_token_s=0.001, tpot_s=0.1)])),
         arrived_at=NOW - draw(st.floats(0.0, 3.0)),
     )
-    demands = draw(st.lists(st.sampled_from(_DEMANDS), max_size=2))
+    demands = draw(st.lists(st.sampled_from(_DEMANDS), max_size=2)) if draw(st.booleans()) else []
     for demand in demands:
         asked = replace(asked, **demand)
     if draw(st.sampled_from([False, False, True])):
