@@ -72,6 +72,7 @@ class Record(Generic[V, M]):
         on_wire: Mapping[str, Any] = message.DESCRIPTOR.fields_by_name
         self._plain: tuple[str, ...] = ()
         self._writers: list[tuple[str, Callable[[Any], Any]]] = []
+        self._containers: list[tuple[str, Callable[[Any], Any]]] = []
         self._readers: list[tuple[str, Callable[[Any], Any]]] = []
         self._optional: tuple[str, ...] = ()
         for one in fields(value):  # type: ignore[arg-type]
@@ -84,7 +85,8 @@ class Record(Generic[V, M]):
             elif part is None and not described.is_repeated:
                 self._plain = (*self._plain, one.name)
             else:
-                self._writers.append((one.name, _writer(described, part)))
+                writers = self._containers if described.is_repeated else self._writers  # maps are repeated, too
+                writers.append((one.name, _writer(described, part)))
                 self._readers.append((one.name, _reader(described, part, one)))
         self._clean = clean
 
@@ -94,6 +96,10 @@ class Record(Generic[V, M]):
         for name, write in self._writers:
             part = getattr(value, name)
             if part is not None:
+                content[name] = write(part)
+        for name, write in self._containers:
+            part = getattr(value, name)
+            if part:  # an empty one looks like none on the wire, and is not free to set
                 content[name] = write(part)
         for name in self._optional:
             content[name] = getattr(value, name)  # None leaves it unset
