@@ -72,10 +72,12 @@ class LoopWatch:
 
     def _look(self, loop_thread: int) -> None:
         """In the watch's own thread. Once for each stall: what is looked at first is what took longest, mostly."""
-        seen_at = 0.0
-        while not self._ended.wait(LOOK_S):
+        seen_at, wait_s = 0.0, LOOK_S
+        while not self._ended.wait(wait_s):
             beat_at = self._beat_at
-            if beat_at != seen_at and time.monotonic() - beat_at > BEAT_S + self._limit_s:
+            left_s = beat_at + BEAT_S + self._limit_s - time.monotonic()
+            wait_s = max(left_s, LOOK_S)  # no earlier can a stall have lasted: each look takes the interpreter away
+            if beat_at != seen_at and left_s < 0.0:
                 seen_at = beat_at
                 frame = sys._current_frames().get(loop_thread)
                 if frame is not None:
