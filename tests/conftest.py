@@ -19,7 +19,7 @@ from workers.neighbours.place import VARIABLE as MACHINE
 
 REPOSITORY = Path(__file__).parent.parent
 MODELS = Path(os.environ.get("ALLSORTS_MODELS", REPOSITORY / "build" / "models"))
-SETTLE_S = 5.0
+SETTLE_S = 20.0
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two engines with two threads each collapse on two cores
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -26,7 +26,7 @@ async def test_the_controller_may_be_killed(pool: Pool, client: openai.AsyncOpen
     version = httpx.get(f"{pool.url}/admin/desired").json()["version"]
     body = {"state": {"models": [{"name": MODEL}]}, "version": version}
     assert httpx.post(f"{pool.url}/admin/desired", json=body).status_code == 200
-    await asyncio.to_thread(until, lambda: controllers(pool), "the controller starts", within_s=30)
+    await asyncio.to_thread(until, lambda: controllers(pool), "the controller starts", within_s=60)
     workers = [worker["worker_id"] for worker in pool.workers()]
     stream = await client.chat.completions.create(
         model=MODEL, messages=[{"role": "user", "content": "Count."}], max_tokens=200, temperature=0, stream=True
@@ -35,7 +35,7 @@ async def test_the_controller_may_be_killed(pool: Pool, client: openai.AsyncOpen
     first.kill()
     pieces = [chunk async for chunk in stream]
     assert pieces[-1].choices[0].finish_reason in ("length", "stop")
-    await asyncio.to_thread(until, lambda: controllers(pool), "the controller is back", within_s=30)
+    await asyncio.to_thread(until, lambda: controllers(pool), "the controller is back", within_s=60)
     assert controllers(pool)[0].pid != first.pid
     assert [(worker["worker_id"], worker["state"]) for worker in pool.workers()] == [(one, "ready") for one in workers]
     told = httpx.get(f"{pool.url}/admin/status").json()

@@ -47,7 +47,7 @@ class MixedPool:
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """By engine."""
-        workers = httpx.get(f"{self.url}/admin/fleet", timeout=10).json()["workers"]
+        workers = httpx.get(f"{self.url}/admin/fleet", timeout=60).json()["workers"]
         return {worker["engine"]: worker for worker in workers}
 
     def ready(self) -> set[str]:

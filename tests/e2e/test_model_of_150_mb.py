@@ -61,7 +61,7 @@ async def proxy(router: tuple[str, int]) -> AsyncIterator[CuttingProxy]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=5).status_code == 200
+        return httpx.get(f"{url}/healthz", timeout=60).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -82,7 +82,7 @@ async def test_a_model_of_150_mb_comes_through_a_connection_that_is_cut_twice(
             folders = ("--models", str(tmp_path / name), "--state-dir", str(tmp_path / f"state-{name}"))
             more = ("--router", f"{ELSEWHERE}:{grpc_port}", "--node", name, "--wait-for-models", *folders)
             workers.enter_context(process(tmp_path / f"{name}.log", "worker", *more))
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
 
             async def held() -> list[str]:
                 shown = (await client.get("/admin/models")).json()["models"]

@@ -62,7 +62,7 @@ def process(code: Path, log: Path, module: str, *arguments: str) -> Iterator[Non
 def _answer(url: str) -> str:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
     try:
-        reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30)
+        reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
         return str(reply.json()["choices"][0]["message"]["content"]) if reply.status_code == 200 else ""
     except httpx.HTTPError:
         return ""
@@ -110,4 +110,4 @@ def _hold_files(tmp_path: Path, grpc_port: int) -> None:
 
 
 def _workers(url: str) -> list[dict[str, object]]:
-    return list(httpx.get(f"{url}/admin/fleet", timeout=10).json()["workers"])
+    return list(httpx.get(f"{url}/admin/fleet", timeout=60).json()["workers"])

@@ -43,4 +43,4 @@ async def test_requests_of_the_moment_in_which_the_router_is_killed_are_answered
     successors = router_replicas(pool)
     assert successors
     assert replica.pid not in {one.pid for one in successors}
-    await asyncio.to_thread(until, lambda: states(pool) == ["ready", "ready"], lambda: states(pool), within_s=30)
+    await asyncio.to_thread(until, lambda: states(pool) == ["ready", "ready"], lambda: states(pool), within_s=60)

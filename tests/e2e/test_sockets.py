@@ -59,7 +59,7 @@ def test_the_check_knows_loopback_from_the_rest(address: str, alone: bool) -> No
 
 def test_a_client_that_never_ends_its_headers_is_cut_off(pool: Pool) -> None:
     """By uvicorn's connection or by HAProxy: half a line holds no connection for longer than some seconds."""
-    with socket.create_connection(("127.0.0.1", pool.port), timeout=30) as half:
+    with socket.create_connection(("127.0.0.1", pool.port), timeout=60) as half:
         half.sendall(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nx-half: a line that never en")
         answer = b"".join(iter(lambda: half.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 408"), answer
@@ -67,7 +67,7 @@ def test_a_client_that_never_ends_its_headers_is_cut_off(pool: Pool) -> None:
 
 def test_a_websocket_is_refused_and_is_no_server_error(pool: Pool) -> None:
     """Nothing here speaks it."""
-    with socket.create_connection(("127.0.0.1", pool.port), timeout=30) as one:
+    with socket.create_connection(("127.0.0.1", pool.port), timeout=60) as one:
         one.sendall(
             b"GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
             b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"

@@ -86,7 +86,7 @@ def said(runs: list[Run]) -> list[object]:
 
 
 async def until_reached(engine: LlamaCppEngine) -> None:
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(60):
         while engine.draft_reports()[0].paused:
             await asyncio.sleep(0.01)
 
@@ -119,7 +119,7 @@ async def test_only_paired_targets_of_the_same_tokenizer_may_ask(model_files: di
             one.targets.tell("router-0", ["other"])
             one.engine.assign_draft("m", "", link)
             run = await one.target.run(one.target.job(TEXT, sampling=WAYS[0]))
-            async with asyncio.timeout(20.0):
+            async with asyncio.timeout(60):
                 while why not in (one.engine.draft_reports()[0].paused or ""):
                     run = await one.target.run(one.target.job(TEXT, sampling=WAYS[0]))
             assert run.text
@@ -132,7 +132,7 @@ async def test_plain_text_stays_on_this_machine(model_files: dict[str, Path]) ->
         await listen(service, "0.0.0.0:0", None, seen_from="127.0.0.1:1")
     async with tier(model_files, length=3) as one:
         one.engine.assign_draft("m", "", replace(one.link, address="192.0.2.1:7"))
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(60):
             while "no certificate" not in one.engine.draft_reports()[0].paused:
                 await asyncio.sleep(0.01)
 

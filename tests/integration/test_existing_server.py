@@ -29,7 +29,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnePool]:
 
 def busy_slots(url: str) -> int:
     """By the server's own count."""
-    slots = httpx.get(url.removesuffix("/v1") + "/slots", timeout=10).json()
+    slots = httpx.get(url.removesuffix("/v1") + "/slots", timeout=60).json()
     return sum(bool(one["is_processing"]) for one in slots)
 
 

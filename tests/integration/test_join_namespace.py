@@ -39,7 +39,7 @@ class Namespace:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=60)
 
 
 _NUMBERS = itertools.count()
@@ -79,7 +79,7 @@ async def upstream(namespace: Namespace) -> AsyncIterator[str]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
+        yield (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
     finally:
         process.stdin.close()
         await process.wait()
@@ -107,7 +107,7 @@ async def test_a_machine_in_its_own_network_joins_by_the_printed_line_and_answer
                 code, err = await run_to_end(*line, *other, within=namespace.within)
                 assert (code, "used already" in err) == (1, True), err
                 await pool.control.revoke("mac", "sold")
-                _, said = await asyncio.wait_for(process.communicate(), 30)
+                _, said = await asyncio.wait_for(process.communicate(), 60)
                 assert process.returncode == 1
                 assert b"revoked: sold" in said
             assert await pool.audit("join.refused") == [
@@ -121,7 +121,7 @@ async def test_a_machine_in_its_own_network_joins_by_the_printed_line_and_answer
             async with joining(*fresh, *other, within=namespace.within) as process:
                 assert (await ready(pool, process)).profile.node == "mac-2"
                 process.send_signal(signal.SIGTERM)
-                await asyncio.wait_for(process.wait(), 30)
+                await asyncio.wait_for(process.wait(), 60)
 
 
 async def test_from_another_network_wrong_tokens_are_refused(namespace: Namespace, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ async def test_a_recorded_mac_joins_by_the_printed_line_alone(
             assert member.models["smollm2-135m", "q8_0"].speed
             assert "Paris" in await ask(pool, member)
             process.send_signal(signal.SIGTERM)
-            said = (await asyncio.wait_for(process.communicate(), 30))[1].decode()
+            said = (await asyncio.wait_for(process.communicate(), 60))[1].decode()
     for step in ("this machine: Apple M1 Max", "engine: llama.cpp", "let in as", "serving smollm2-135m@q8_0", "wanted"):
         assert step in said, said
     for step in (" loading ", " benchmarking ", "is serving"):

@@ -93,7 +93,7 @@ async def test_the_owner_is_asked_before_anything_is_done_and_reads_no_logs(
         assert f"{state} (keys; logs: {state / 'logs/mac.log'})" in refused.shown
         refused.type("n\n")
         await refused.until("nothing was done")
-        assert await asyncio.wait_for(refused.process.wait(), 30) == 0
+        assert await asyncio.wait_for(refused.process.wait(), 60) == 0
     assert not state.exists()
     assert await pool.audit("join.admitted") == []
     async with terminal(*line, *more) as agreed:
@@ -102,7 +102,7 @@ async def test_the_owner_is_asked_before_anything_is_done_and_reads_no_logs(
         await ready(pool, agreed.process)
         await agreed.until("is serving")
         agreed.process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(agreed.process.wait(), 30)
+        await asyncio.wait_for(agreed.process.wait(), 60)
         assert '{"' not in agreed.shown
         assert "session.opened" not in agreed.shown
     logged = [json.loads(one) for one in (state / "logs/mac.log").read_text().splitlines()]

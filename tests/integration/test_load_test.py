@@ -115,10 +115,10 @@ def test_locust_s_own_page_starts_a_run(tmp_path: Path) -> None:
                    "--web-port", str(port), "--duration", "1", "--rate", "8", "--out", str(folder)]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as locust:
             try:
-                page = _until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read())
+                page = _until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60).read())
                 assert b"at_workload" in page
                 form = b"user_count=1&spawn_rate=1&host=" + url.encode()
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/swarm", data=form, timeout=10).read()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/swarm", data=form, timeout=60).read()
                 _until((folder / "report.json").read_text)
             finally:
                 locust.terminate()

@@ -31,7 +31,7 @@ async def serving(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        await asyncio.wait_for(process.wait(), 30)
+        await asyncio.wait_for(process.wait(), 60)
 
 
 @pytest.mark.parametrize("how", [["--without-ray"], []], ids=["uvicorn", "ray-serve"])

@@ -56,7 +56,7 @@ class Replica:
 
     def ready(self) -> int:
         with contextlib.suppress(httpx.HTTPError):
-            workers = httpx.get(f"{self.url}/admin/fleet", timeout=10).json()["workers"]
+            workers = httpx.get(f"{self.url}/admin/fleet", timeout=60).json()["workers"]
             return sum(one["state"] == "ready" for one in workers)
         return 0
 
@@ -67,10 +67,10 @@ class Replica:
         return httpx.stream("POST", f"{self.url}/v1/chat/completions", json=body, timeout=60)
 
     def records(self, request_id: str) -> list[dict[str, Any]]:
-        return list(httpx.get(f"{self.url}/admin/explain/{request_id}", timeout=10).json()["records"])
+        return list(httpx.get(f"{self.url}/admin/explain/{request_id}", timeout=60).json()["records"])
 
     def conflicts(self) -> float:
-        lines = httpx.get(f"{self.url}/metrics", timeout=10).text.splitlines()
+        lines = httpx.get(f"{self.url}/metrics", timeout=60).text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith("allsorts_conflicts_total"))
 
 
@@ -138,17 +138,17 @@ def test_a_cordon_at_one_replica_holds_at_the_other(replicas: tuple[Replica, Rep
     first, second = replicas
 
     def cordoned() -> bool:
-        workers = httpx.get(f"{second.url}/admin/fleet", timeout=10).json()["workers"]
+        workers = httpx.get(f"{second.url}/admin/fleet", timeout=60).json()["workers"]
         return next(bool(one["cordoned"]) for one in workers if one["node"] == "slow")
 
     for verb, holds in (("cordon", True), ("undrain", False)):
-        assert httpx.post(f"{first.url}/admin/{verb}", json={"node": "slow"}, timeout=10).status_code == 200
+        assert httpx.post(f"{first.url}/admin/{verb}", json={"node": "slow"}, timeout=60).status_code == 200
         until(lambda holds=holds: cordoned() is holds, f"the other replica hears of the {verb}", within_s=5.0)
 
 
 def _answers(replica: Replica) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{replica.url}/admin/fleet", timeout=10).status_code == 200
+        return httpx.get(f"{replica.url}/admin/fleet", timeout=60).status_code == 200
     return False
 
 

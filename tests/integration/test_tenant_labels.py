@@ -109,7 +109,7 @@ async def sites(tmp_path: Path) -> AsyncIterator[TwoSites]:
     )
     await node.start()
     transport = httpx.ASGITransport(app=node)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=30) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as client:
         made = TwoSites(client, tmp_path)
         try:
             yield made

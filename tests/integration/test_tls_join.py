@@ -124,7 +124,7 @@ async def test_revocation_cuts_the_session_at_once_and_holds_after_a_restart(tmp
         async with running(worker_of(joined)) as task:
             await pool.until(joined.membership.worker_id, WorkerState.READY)
             await pool.control.revoke("mac", "sold")
-            ended = await asyncio.wait_for(task, 10)
+            ended = await asyncio.wait_for(task, 60)
         assert "revoked: sold" in ended.reason
         assert await pool.audit("worker.revoked") == ["sold"]
     async with head(tmp_path / "head") as pool:
@@ -137,7 +137,7 @@ async def test_revocation_cuts_the_session_at_once_and_holds_after_a_restart(tmp
         async with open_enrolment_channel(pool.enrol_address, files.authority) as channel:
             by_key_alone = pb.EnrolRequest(certificate_request=files.certificate_request(), protocol_version=1)
             with pytest.raises(grpc.aio.AioRpcError, match="revoked: sold"):
-                await FleetStub(channel).Enrol(by_key_alone, timeout=10)
+                await FleetStub(channel).Enrol(by_key_alone, timeout=60)
         assert await pool.audit("join.refused") == ["this machine was revoked: sold"] * 2
         with pytest.raises(grpc.aio.AioRpcError, match="revoked"):
             async with open_channel(pool.session_address, files.security()) as channel:
@@ -155,7 +155,7 @@ async def test_a_revocation_made_on_the_store_reaches_a_running_session(pool: He
         await pool.security.store.set_cordoned(joined.membership.worker_id, True)
         await pool.changes_until(lambda: pool.membership.find("mac").cordoned)
         await pool.security.store.revoke(joined.membership.worker_id, "mac", "lost", 1.0)
-        ended = await asyncio.wait_for(task, 10)
+        ended = await asyncio.wait_for(task, 60)
     assert "revoked: lost" in ended.reason
 
 
@@ -218,11 +218,11 @@ async def test_the_session_listener_wants_a_certificate_and_the_enrolment_listen
     authority = joined.files.authority
     async with open_enrolment_channel(pool.session_address, authority) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await FleetStub(channel).Renew(pb.RenewRequest(), timeout=5)
+            await FleetStub(channel).Renew(pb.RenewRequest(), timeout=60)
         assert error.value.code() is grpc.StatusCode.UNAVAILABLE
     async with open_enrolment_channel(pool.enrol_address, authority) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await FleetStub(channel).Renew(pb.RenewRequest(), timeout=5)
+            await FleetStub(channel).Renew(pb.RenewRequest(), timeout=60)
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
         call = FleetStub(channel).Session()
         with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -231,7 +231,7 @@ async def test_the_session_listener_wants_a_certificate_and_the_enrolment_listen
     for address in (pool.session_address, pool.enrol_address):
         async with grpc.aio.insecure_channel(address) as channel:
             with pytest.raises(grpc.aio.AioRpcError):
-                await FleetStub(channel).Enrol(pb.EnrolRequest(), timeout=5)
+                await FleetStub(channel).Enrol(pb.EnrolRequest(), timeout=60)
 
 
 @pytest.mark.parametrize("request_pem", [b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", b"x" * 20_000])
@@ -242,7 +242,7 @@ async def test_a_bad_certificate_request_is_refused(pool: Head, tmp_path: Path, 
     async with open_enrolment_channel(pool.enrol_address, joined.files.authority) as channel:
         request = pb.EnrolRequest(token=token, certificate_request=request_pem, protocol_version=1)
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await FleetStub(channel).Enrol(request, timeout=10)
+            await FleetStub(channel).Enrol(request, timeout=60)
         assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "certificate request" in (error.value.details() or "")
 

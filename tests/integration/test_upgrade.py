@@ -141,7 +141,7 @@ async def test_a_worker_becomes_the_heads_version_in_place(
     assert await upgraded() == 0
     assert "level with the head" in capfd.readouterr().err
     joined.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(joined.wait(), 30) == 0
+    assert await asyncio.wait_for(joined.wait(), 60) == 0
 
 
 async def test_a_version_that_does_not_come_back_leaves_the_one_before_in_use(
@@ -159,7 +159,7 @@ async def test_a_version_that_does_not_come_back_leaves_the_one_before_in_use(
     assert "allsorts upgrade: " in said
     assert "it has not come back within 3 s" in said
     assert machine.in_use == machine.old
-    assert await asyncio.wait_for(joined.wait(), 30) == 1
+    assert await asyncio.wait_for(joined.wait(), 60) == 1
 
 
 async def test_what_is_not_as_promised_is_not_installed(
@@ -211,4 +211,4 @@ async def test_leave_takes_the_program_away_where_the_head_s_line_put_it(
             assert process.returncode == 0, err.decode()
         assert (f"removed: this program, in {machine.home}" in out.decode()) is not stays, out.decode()
         assert machine.home.exists() is stays
-    assert await asyncio.wait_for(joined.wait(), 30) == 0
+    assert await asyncio.wait_for(joined.wait(), 60) == 0

@@ -46,7 +46,7 @@ async def test_an_abort_that_comes_while_the_prompt_is_counted_is_not_lost(fleet
         engine = rig.engine
         assert isinstance(engine, SlowCounting)
         session.send(**generate("r1", "a long text " * 500))
-        await asyncio.wait_for(engine.counting.wait(), 10)
+        await asyncio.wait_for(engine.counting.wait(), 60)
         assert rig.worker.load_figures().waiting == 1
         session.send(abort=pb.Abort(request_id="r1", attempt=1))
         session.send(ping=pb.Ping(sequence=7))

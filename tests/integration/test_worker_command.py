@@ -90,7 +90,7 @@ async def test_a_server_that_runs_joins_answers_and_leaves(model_files: dict[str
                 await session.until(lambda one: one.finish("r"), timeout_s=60)
                 assert "Paris" in session.text("r")
                 process.send_signal(signal.SIGTERM)
-                assert await asyncio.wait_for(process.wait(), 30) == 0
+                assert await asyncio.wait_for(process.wait(), 60) == 0
                 assert session.of("leaving")[-1].kind == pb.LEAVING_KIND_BYE
             async with worker(*arguments, "--no-benchmark"):
                 again = await fleet.session(2)

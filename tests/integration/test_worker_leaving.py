@@ -66,9 +66,9 @@ async def test_stop_drains_says_bye_and_ends(fleet: Fleet) -> None:
         session.send(**generate("r1", "x" * 50))
         await session.until(lambda one: one.of("accepted"))
         rig.worker.stop("enough")
-        ended = await asyncio.wait_for(task, 20)
+        ended = await asyncio.wait_for(task, 60)
         assert ended == Ended(code=0, reason="enough")
-        await asyncio.wait_for(session.ended.wait(), 20)
+        await asyncio.wait_for(session.ended.wait(), 60)
         assert session.text("r1") == "x" * 50
         assert [one.kind for one in session.of("leaving")] == [pb.LEAVING_KIND_DRAINING, pb.LEAVING_KIND_BYE]
 
@@ -116,7 +116,7 @@ async def test_an_engine_that_keeps_dying_ends_the_worker(fleet: Fleet) -> None:
             await ready(fleet)
             await until_changed(rig.engine_made, lambda number=number: len(rig.engines) >= number)
             rig.engine.kill("again")
-        ended = await asyncio.wait_for(task, 20)
+        ended = await asyncio.wait_for(task, 60)
         assert ended.code == 1
         assert "keeps dying" in ended.reason
 
@@ -140,7 +140,7 @@ async def test_an_identity_of_an_earlier_life_that_is_dismissed_enrols_anew(flee
     async with running(rig):
         session = await ready(fleet)
         session.send(dismiss=pb.Dismiss(reason="not enrolled here", permanent=True))
-        await asyncio.wait_for(session.ended.wait(), 20)
+        await asyncio.wait_for(session.ended.wait(), 60)
         number = 2
         while (second := await fleet.session(number)).hello.worker_id == "old":
             number += 1
@@ -154,7 +154,7 @@ async def test_a_worker_turned_away_right_after_enrolling_gives_up(fleet: Fleet)
         session = await ready(fleet)
         fleet.known.clear()
         session.hang_up()
-        ended = await asyncio.wait_for(task, 20)
+        ended = await asyncio.wait_for(task, 60)
         assert ended.code == 1
         assert "not known here" in ended.reason
 
@@ -165,6 +165,6 @@ async def test_a_permanent_dismissal_ends_the_worker(fleet: Fleet) -> None:
     async with running(rig) as task:
         session = await ready(fleet)
         session.send(dismiss=pb.Dismiss(reason="revoked by the operator", permanent=True))
-        ended = await asyncio.wait_for(task, 20)
+        ended = await asyncio.wait_for(task, 60)
         assert ended.code == 1
         assert "revoked by the operator" in ended.reason

@@ -193,7 +193,7 @@ async def test_the_replica_list_opens_and_closes_sessions(fleet: Fleet) -> None:
         await twin.until(lambda one: one.finish("r1"))
         assert session.deltas("r1") == []
         session.send(replicas=pb.ReplicaList(replicas=fleet.replicas))
-        await asyncio.wait_for(twin.ended.wait(), 20)
+        await asyncio.wait_for(twin.ended.wait(), 60)
         assert len(fleet.sessions) == 1
 
 

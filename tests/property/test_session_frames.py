@@ -27,7 +27,7 @@ from tests.support.until import WITHIN_S, until_async
 METHOD = "/allsorts.v1.Fleet/Session"
 CLIENTS_OWN = ("_AioCall.", "_Stream", "StreamStreamCall.")
 ATTACK_S = 10.0
-SETTLE_S = 10.0
+SETTLE_S = 30.0
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)

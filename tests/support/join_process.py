@@ -99,5 +99,5 @@ async def ask(pool: Head, member: Member, sampling: Sampling | None = None) -> s
         sampling=sampling or Sampling(max_tokens=32, temperature=0.0),
     )
     session.send(Generate(job=job))
-    await asyncio.wait_for(done, 30)
+    await asyncio.wait_for(done, 60)
     return "".join(heard)

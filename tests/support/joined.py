@@ -56,9 +56,9 @@ async def hello(pool: Head, joined: Joined, message: pb.Hello) -> pb.RouterComma
     async with open_channel(pool.session_address, joined.files.security()) as channel:
         call = FleetStub(channel).Session()
         await call.write(pb.WorkerEvent(hello=message))
-        command = await asyncio.wait_for(call.read(), 10)
+        command = await asyncio.wait_for(call.read(), 60)
         while command is not grpc.aio.EOF and command.WhichOneof("command") == "dismiss":
-            command = await asyncio.wait_for(call.read(), 10)
+            command = await asyncio.wait_for(call.read(), 60)
         if command is grpc.aio.EOF:
             raise grpc.aio.AioRpcError(await call.code(), None, None, details=await call.details())  # type: ignore[arg-type]
         call.cancel()

@@ -22,7 +22,7 @@ import pytest
 from tests.support.processes import command_line
 from tests.support.until import until
 
-SETTLE_S = 5.0
+SETTLE_S = 20.0
 """A server's threads may close its sockets, and a child may end, a moment after they were told to."""
 
 GRPCS_POLLER = "PollerCompletionQueue._handle_events"

@@ -44,7 +44,7 @@ class Pool:
         return f"http://127.0.0.1:{self.port}"
 
     def workers(self) -> list[dict[str, Any]]:
-        return list(httpx.get(f"{self.url}/admin/fleet", timeout=10).json()["workers"])
+        return list(httpx.get(f"{self.url}/admin/fleet", timeout=60).json()["workers"])
 
     def busy(self) -> int:
         """Requests in the engines, by the engines' own count."""

@@ -16,7 +16,7 @@ from loadtest.locust.options import Options
 from loadtest.locust.sample import Sample
 from loadtest.locust.workloads.sessions import Session, Sizes, Turn
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class HeldEndpoint:

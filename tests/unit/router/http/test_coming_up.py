@@ -49,7 +49,7 @@ class Said:
         self.changed.set()
 
     async def until(self, reached: Callable[[], Any]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not reached():
                 self.changed.clear()
                 await self.changed.wait()

@@ -36,7 +36,7 @@ async def says(door: HealthDoor, sent: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
     try:
         writer.write(sent)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await reader.read()
     except ConnectionResetError:
         return b""

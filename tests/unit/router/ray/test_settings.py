@@ -12,7 +12,7 @@ import pytest
 
 from router.ray.settings import UNREAD, environment, free_port, haproxy_threads, node_environment
 
-ENDS_WITHIN_S = 10.0
+ENDS_WITHIN_S = 60.0
 
 _START_AND_WAIT = """
 import subprocess, sys

@@ -115,7 +115,7 @@ def hello(worker_id: str = "w", *, models: int = 1, size: int = 0) -> pb.WorkerE
 
 async def call(made: FleetService, one: _Call) -> None:
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await made.Session(None, one)
     except _Ended:
         pass
@@ -266,7 +266,7 @@ async def test_on_an_open_pool_a_second_process_does_not_take_a_name_that_speaks
     call_one = _Call(first)
     call_one.stays = True
     speaking = asyncio.create_task(call(made, call_one))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while fleet.session_of(WorkerId("w")) is None:
             await asyncio.sleep(0)
     second = hello()
@@ -292,7 +292,7 @@ async def test_a_name_that_has_fallen_silent_may_be_taken() -> None:
     call_one = _Call(first)
     call_one.stays = True
     speaking = asyncio.create_task(call(made, call_one))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while fleet.session_of(WorkerId("w")) is None:
             await asyncio.sleep(0)
     session = fleet.session_of(WorkerId("w"))
@@ -313,7 +313,7 @@ async def test_a_certificate_says_who_is_who() -> None:
     call_one = _Call(first, certificate="w")
     call_one.stays = True
     speaking = asyncio.create_task(call(made, call_one))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while fleet.session_of(WorkerId("w")) is None:
             await asyncio.sleep(0)
     other = _Call(second, certificate="w")

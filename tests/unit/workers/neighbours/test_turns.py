@@ -81,7 +81,7 @@ async def test_a_holder_that_is_killed_holds_nothing(tmp_path: Path, number: int
         await asyncio.sleep(0.3)
         assert not waiting.done()
         process.send_signal(number)
-        assert await asyncio.wait_for(waiting, 10) is True
+        assert await asyncio.wait_for(waiting, 60) is True
         await turn.__aexit__(None, None, None)
     finally:
         process.kill()

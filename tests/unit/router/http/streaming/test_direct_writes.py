@@ -32,7 +32,7 @@ async def answer_of(app: App, asked: bytes = GET) -> bytes:
         await until_async(lambda: server.started, "uvicorn serves", every_s=0.005)
         reader, writer = await asyncio.open_connection(*server.servers[0].sockets[0].getsockname()[:2])
         writer.write(asked)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             heard = await reader.read()
         writer.close()
         return heard

@@ -38,7 +38,7 @@ def test_a_full_disk_loses_lines_and_nothing_else() -> None:
     for _ in range(3):
         log.put(b"{}")
     for _ in range(3):
-        assert lost.acquire(timeout=10)
+        assert lost.acquire(timeout=60)
     log.close()
 
 
@@ -48,7 +48,7 @@ def test_a_folder_that_is_not_there_loses_lines_until_it_is(tmp_path: Path) -> N
     lost = threading.Semaphore(0)
     log = RecordLog(path, lost=lost.release)
     log.put(b"gone")
-    assert lost.acquire(timeout=10)
+    assert lost.acquire(timeout=60)
     path.parent.mkdir()
     log.put(b"kept")
     log.close()
