@@ -21,9 +21,9 @@ PROBED = 4
 PROBE_TOKENS = 16
 """That a first probe costs, reading included, about."""
 PROBE_SHARE = 0.01
-"""Of the time may go into probes, where the drafter computes in the target's own thread."""
+"""Of the time that the target computes may go into probes, where the drafter computes in the target's own thread."""
 SELDOMEST_S = 10.0
-"""But a draft that was paused is looked for so often at least."""
+"""But a draft that is paused is looked for so often at least: such a look takes none of the target's time."""
 
 GAIN_WEIGHT = 0.05
 
@@ -57,6 +57,7 @@ class DraftUse:
     _costs: Costs = field(default_factory=Costs)
     _skips: int = 0
     _probe_at: float | None = None  # no sooner; None: nobody looked yet
+    _paid_at: float = 0.0  # by the target's clock: then it has computed long enough for the next probe
 
     def looks(self) -> bool:
         """Whether this step looks at what the drafter would be worth: where it was not lately, only now and then."""
@@ -115,11 +116,18 @@ class DraftUse:
         """Ask about a few without waiting, where it is time."""
         now = self.clock()
         if self._probe_at is None:  # one whose costs are known is probed once there was time to pay for it
-            self._probe_at = now + min(PROBE_TOKENS * self._costs.token_s / PROBE_SHARE, SELDOMEST_S)
-        if now < self._probe_at:
+            self._probe_at = now
+            self._owe(PROBE_TOKENS * self._costs.token_s)
+        overdue = bool(self._costs.paused) and now >= self._probe_at + SELDOMEST_S
+        if now < self._probe_at or (self.target_clock() < self._paid_at and not overdue):
             return
         self.introduce([one for one in running if one is not None][:PROBED])
-        self._probe_at = self.clock() + max(PROBE_EVERY_S, min(self.spent_s / PROBE_SHARE, SELDOMEST_S))
+        self._probe_at = self.clock() + PROBE_EVERY_S
+        self._owe(self.spent_s)
+
+    def _owe(self, spent_s: float) -> None:
+        """A probe takes so much of the target's time: the next one waits until it has computed for long enough."""
+        self._paid_at = self.target_clock() + spent_s / PROBE_SHARE
 
     def step_over(self, gain: float) -> None:
         """A step that verified its proposals made tokens so many times faster than a plain one."""

@@ -4,7 +4,9 @@ then where it does not.
 
 from collections.abc import Sequence
 
-from workers.speculation.draft_use import LOOK_EVERY, PROBE_EVERY_S, DraftUse
+import pytest
+
+from workers.speculation.draft_use import LOOK_EVERY, PROBE_EVERY_S, PROBE_SHARE, DraftUse
 from workers.speculation.drafter import Ask, Costs
 from workers.speculation.speculator import Speculation, Speculator
 
@@ -172,3 +174,40 @@ def test_what_a_question_took_is_told_of_its_own_step_alone() -> None:
         spent.append(drafts.spent_s)
     assert spent.count(0.25) == 1
     assert sum(spent) == 0.25
+
+
+@pytest.mark.parametrize("reads_s", [0.02, 0.5, 3.0])
+def test_probes_in_the_targets_thread_take_a_hundredth_of_what_it_computes(reads_s: float) -> None:
+    """However long the prompts are that have to be read for them, and however long it had nothing to do."""
+    computed, now = Now(), Now()
+
+    class Slow(Drafter):
+        def propose(self, asks: Sequence[Ask], wait_s: float) -> list[tuple[int, ...]]:
+            computed.at += reads_s
+            now.at += reads_s
+            return [() for _ in asks]
+
+    made = Speculator(measured=STEEP)
+    made.drafts = DraftUse(Slow(Costs(token_s=0.006), chance=0.5), 0, computed, now)
+    one = made.begin([7, 1], "", "a")
+    probed_s = 0.0
+    for _ in range(8_000):
+        step(made, [one])
+        probed_s += made.drafts.spent_s
+        computed.at += 0.1
+        now.at += 0.5  # the rest of it idle
+    assert probed_s > 0.0
+    assert probed_s <= 1.5 * PROBE_SHARE * 8_000 * 0.1
+
+
+def test_a_paused_draft_elsewhere_is_looked_for_though_the_target_hardly_computes() -> None:
+    """A probe that nobody waits for takes none of its time."""
+    computed, now = Now(), Now()
+    drafter = Drafter(Costs(token_s=0.5, wait_s=0.001, paused="late 3 times in a row"))
+    made = Speculator(measured=FLAT)
+    made.drafts = DraftUse(drafter, 0, computed, now)
+    one = made.begin([7, 1], "", "a")
+    for _ in range(LOOK_EVERY * 20):
+        step(made, [one])
+        now.at += 1.0
+    assert drafter.asked
