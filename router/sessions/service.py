@@ -34,11 +34,11 @@ from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.fleet.model_rules import ModelRules
 from router.sessions.enrolment import enrol, renew
-from router.sessions.event_reader import EventReader
 from router.sessions.events import EventHandler, ProtocolViolation, Tell
-from router.sessions.parts import parts_of
 from router.sessions.peers import certificate_end, peer_of
 from router.sessions.reader_share import ReaderShare
+from router.sessions.reading.event_reader import EventReader
+from router.sessions.reading.parts import parts_of
 from router.sessions.session import WorkerSession
 from router.sessions.watchdog import (
     MAX_HANG_S,

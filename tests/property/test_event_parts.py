@@ -10,7 +10,7 @@ from protos.contract.codec.plain_deltas import decode_plain
 from protos.contract.ids import RequestId
 from protos.contract.stream import Delta
 from protos.contract.validation import MAX_BLOCKS, OutOfBounds
-from router.sessions.parts import MAX_ENTRIES, PART_ENTRIES, PLAIN_DELTAS, WHOLE_BYTES, parts_of
+from router.sessions.reading.parts import MAX_ENTRIES, PART_ENTRIES, PLAIN_DELTAS, WHOLE_BYTES, parts_of
 
 
 @settings(max_examples=40)

@@ -7,7 +7,7 @@ from protos.contract.commands import Abort, Generate
 from protos.contract.ids import RequestId
 from protos.contract.request import Job
 from protos.contract.stream import Accepted
-from router.sessions.parts import parts_of
+from router.sessions.reading.parts import parts_of
 from tests.unit.protos.contract.codec.strategies import over_the_wire
 
 

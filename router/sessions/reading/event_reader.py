@@ -7,7 +7,7 @@ import grpc
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.validation import OutOfBounds
-from router.sessions.event_bounds import read_event
+from router.sessions.reading.event_bounds import read_event
 
 SHORT_BYTES = 32 * 1024
 """Up to this size an event is read where it arrived: some milliseconds, whatever it holds."""

@@ -9,9 +9,9 @@ import pytest
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.validation import OutOfBounds
-from router.sessions import event_reader
-from router.sessions.event_bounds import read_event
-from router.sessions.event_reader import SHORT_BYTES, EventReader
+from router.sessions.reading import event_reader
+from router.sessions.reading.event_bounds import read_event
+from router.sessions.reading.event_reader import SHORT_BYTES, EventReader
 
 
 class _Call:

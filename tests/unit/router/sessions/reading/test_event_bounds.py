@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.validation import OutOfBounds
-from router.sessions import event_bounds
-from router.sessions.event_bounds import (
+from router.sessions.reading import event_bounds
+from router.sessions.reading.event_bounds import (
     FIELD_BYTES,
     FREE_BYTES,
     MAX_BUILT_BYTES,
