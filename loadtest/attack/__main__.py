@@ -20,7 +20,7 @@ from loadtest.attack.pool import AttackedPool
 from loadtest.attack.rows import Row
 from loadtest.attack.run import run_attack
 from loadtest.attack.starts import STARTS, try_start
-from loadtest.attack.target import Attack
+from loadtest.attack.target import Attack, Pool
 from loadtest.chaos.routers import Serving
 from router.limits import raise_descriptor_limit
 from workers.cli.log_setup import set_up_logging
@@ -71,12 +71,11 @@ def main() -> None:
 
 async def _all(wanted: list[Attack], folder: Path, serving: Serving, options: argparse.Namespace) -> list[Row]:
     rows = []
-    for guarded in (False, True):
-        these = [attack for attack in wanted if attack.guarded is guarded]
+    for kind in Pool:
+        these = [attack for attack in wanted if attack.pool is kind]
         if not these:
             continue
-        there = folder / ("guarded" if guarded else "open")
-        async with IdleServer() as idle, AttackedPool(there, serving, guarded=guarded) as pool:
+        async with IdleServer() as idle, AttackedPool(folder / kind.value, serving, kind=kind) as pool:
             for attack in these:
                 seconds = options.seconds or (min(QUICK_SECONDS, attack.seconds) if options.quick else attack.seconds)
                 row = await run_attack(attack, pool, idle.url, seconds=seconds, shared=options.quick)

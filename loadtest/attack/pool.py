@@ -10,8 +10,10 @@ from typing import Any, Self
 
 import aiohttp
 
+from loadtest.attack.target import Pool
 from loadtest.chaos.routers import RouterProcess, Serving
 from loadtest.chaos.waiting import NotReached, until
+from loadtest.cluster.redis_server import RedisServer
 from loadtest.pools.ports import free_port
 from router.cli.support.processes import Child, stop_all
 
@@ -44,17 +46,33 @@ _ALLSORTS = (sys.executable, "-m", "router.cli.main")
 
 @dataclass(slots=True)
 class AttackedPool:
-    """Up between ``async with`` and its end. ``guarded``: workers join over TLS, clients have keys."""
+    """Up between ``async with`` and its end."""
 
     folder: Path
     serving: Serving
-    guarded: bool = False
+    kind: Pool = Pool.OPEN
     key: str = ""  # of the operator and of honest clients, where it is guarded
     enrol_port: int = field(default_factory=free_port)
     port: int = field(default_factory=free_port)
     grpc_port: int = field(default_factory=free_port)
     workers: list[Child] = field(default_factory=list)
     router: RouterProcess = field(init=False)
+    redis: RedisServer | None = None  # where its state is in one
+
+    @property
+    def guarded(self) -> bool:
+        """Whether workers join over TLS and clients have keys."""
+        return self.kind is not Pool.OPEN
+
+    @property
+    def redis_url(self) -> str:
+        """Empty: the state is in files."""
+        return self.redis.url if self.redis is not None else ""
+
+    async def mend(self) -> None:
+        """Give it back what an attack took away beside it."""
+        if self.redis is not None:
+            await asyncio.to_thread(self.redis.start)
 
     @property
     def url(self) -> str:
@@ -64,6 +82,9 @@ class AttackedPool:
     async def __aenter__(self) -> Self:
         shutil.rmtree(self.folder, ignore_errors=True)  # an earlier run's keys would be asked for
         self.folder.mkdir(parents=True)
+        if self.kind is Pool.STORED:
+            self.redis = RedisServer(self.folder)
+            await asyncio.to_thread(self.redis.start)
         config = self.folder / "router.toml"
         install_port = free_port()
         config.write_text(
@@ -73,7 +94,7 @@ class AttackedPool:
         )
         command = [
             *_ALLSORTS, "serve", "--config", str(config), "--port", str(self.port), "--grpc-port", str(self.grpc_port),
-            "--state-dir", str(self.folder / "router"),
+            "--state-dir", self.redis_url or str(self.folder / "router"),
         ]  # fmt: skip
         self.router = RouterProcess(self.serving, command, log=self.log, environment={})
         try:
@@ -91,6 +112,8 @@ class AttackedPool:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(stop_all, [self.router.child, *self.workers], STOP_WITHIN_S)
+        if self.redis is not None:
+            await asyncio.to_thread(self.redis.stop)
 
     @property
     def log(self) -> Path:

@@ -34,11 +34,12 @@ async def run_attack(attack: Attack, pool: AttackedPool, idle_url: str, *, secon
         idle = footprint.now()
     target = Target(
         attack=attack.name, port=pool.port, grpc_port=pool.grpc_port, seconds=seconds, model=MODEL, key=pool.key,
-        enrol_port=pool.enrol_port,
+        enrol_port=pool.enrol_port, redis_url=pool.redis_url,
     )  # fmt: skip
     async with footprint, Honest(pool.url, MODEL, pool.key, idle_url=idle_url) as seen:
         saw, complaints = await _attacked(target)
         ended_at = time.monotonic()
+    await pool.mend()
     given_back_s = await _until_given_back(footprint, idle, ended_at)
     complaints += attack.after(saw)
     written = pool.log_bytes - log_bytes

@@ -2,9 +2,18 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import msgspec
+
+
+class Pool(StrEnum):
+    """What is attacked."""
+
+    OPEN = "open"  # everything on plain loopback
+    GUARDED = "guarded"  # workers join over TLS, clients have keys
+    STORED = "stored"  # the same, with its state in a Redis
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +26,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     key: str = ""  # of the operator, on a guarded pool
     enrol_port: int = 0  # there
+    redis_url: str = ""  # where the router's state is in one
 
 
 Run = Callable[[Target], Coroutine[Any, Any, dict[str, float]]]
@@ -30,7 +40,7 @@ class Attack:
     name: str
     run: Run
     quick: bool = False
-    guarded: bool = False  # against a pool with TLS and keys
+    pool: Pool = Pool.OPEN
     seconds: float = 15.0
     log_kb: float = 4096.0  # that it may make the router write
     after: Callable[[dict[str, float]], list[str]] = lambda _: []

@@ -38,7 +38,9 @@ class RedisServer:
         self.stop()
 
     def start(self) -> None:
-        """Until it answers."""
+        """Until it answers. Where it has not ended, nothing is to do."""
+        if self._process is not None and self._process.poll() is None:
+            return
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         with self.client() as client:

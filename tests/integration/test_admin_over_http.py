@@ -14,6 +14,7 @@ from router.errors import ConfigError
 from router.http.auth.authenticator import StoredAuthenticator
 from tests.support.http_surface import StillFleet, WordPipeline, http_app, on_loopback
 from tests.support.tls_pool import Head, head
+from tests.support.until import WITHIN_S
 from workers.joining.join import join_fleet
 
 PROFILE = Profile(node="mac", hardware=Hardware(kind="apple", name="Apple M4"), engine="echo")
@@ -29,7 +30,7 @@ async def serving(pool: Head, clock: ManualClock) -> AsyncIterator[str]:
         control=pool.control,
         credentials=security.credentials,
         explainer=StillFleet(),
-        authenticator=StoredAuthenticator(store=security.store, clock=clock, host="127.0.0.1"),
+        authenticator=StoredAuthenticator(store=security.store, clock=clock, host="127.0.0.1", patience_s=WITHIN_S),
         config=security.config.http,
         clock=security.clock,
     )

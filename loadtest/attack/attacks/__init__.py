@@ -3,10 +3,11 @@
 from loadtest.attack.attacks.bodies import BODIES
 from loadtest.attack.attacks.door import DOOR
 from loadtest.attack.attacks.joining import JOINING
+from loadtest.attack.attacks.store import STORE
 from loadtest.attack.attacks.workers import WORKERS
 from loadtest.attack.target import Attack
 
-ATTACKS: tuple[Attack, ...] = (*DOOR, *BODIES, *WORKERS, *JOINING)
+ATTACKS: tuple[Attack, ...] = (*DOOR, *BODIES, *WORKERS, *JOINING, *STORE)
 """In the order in which they are run."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from loadtest.attack.attacks.sockets import Crowd, until_closed
-from loadtest.attack.target import Attack, Target
+from loadtest.attack.target import Attack, Pool, Target
 from protos.contract.joining.join_token import parse_token
 from protos.contract.worker import Hardware, Profile
 from workers.joining.join import Joined, join_fleet, renew
@@ -199,10 +199,10 @@ def _within_the_limit(saw: dict[str, float]) -> list[str]:
 
 
 JOINING = (
-    Attack(name="handshakes byte by byte", run=_slow, guarded=True),
-    Attack(name="half handshakes", run=_half, guarded=True),
-    Attack(name="bad join tokens", run=_bad_tokens, after=_never, guarded=True, quick=True),
-    Attack(name="one token, 30 keys at once", run=_one_token_many_keys, after=_one_each, guarded=True),
-    Attack(name="a revoked machine, over and over", run=_revoked, after=_never, guarded=True),
-    Attack(name="tokens a minute, 100 at once", run=_tokens_per_minute, after=_within_the_limit, guarded=True),
+    Attack(name="handshakes byte by byte", run=_slow, pool=Pool.GUARDED),
+    Attack(name="half handshakes", run=_half, pool=Pool.GUARDED),
+    Attack(name="bad join tokens", run=_bad_tokens, after=_never, pool=Pool.GUARDED, quick=True),
+    Attack(name="one token, 30 keys at once", run=_one_token_many_keys, after=_one_each, pool=Pool.GUARDED),
+    Attack(name="a revoked machine, over and over", run=_revoked, after=_never, pool=Pool.GUARDED),
+    Attack(name="tokens a minute, 100 at once", run=_tokens_per_minute, after=_within_the_limit, pool=Pool.GUARDED),
 )

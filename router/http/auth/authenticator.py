@@ -10,9 +10,13 @@ Where there are several router replicas (``shared``), a key's limits are counted
 spent is told to the store as a request comes and again once it was counted, and the level that stands there is what
 counts. So of requests at the very same moment each replica may let one too many pass. While the store is away, each
 counts alone.
+
+A store that takes its time (a Redis that hangs, a disk that is busy) holds up nobody whose key is known for longer than
+``PATIENCE_S``: what was read last counts until it has answered.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -32,6 +36,10 @@ log = structlog.get_logger()
 
 CACHED_S = 1.0
 LOOKED_UP_S = 0.02
+PATIENCE_S = 0.1
+ALONE_S = 1.0
+"""How long a replica counts alone once the store has kept it waiting."""
+
 ROOM_EVERY_S = 0.25
 """How old what callers are told of the pool's room may be."""
 MAX_HEADER_CHARS = 512
@@ -50,6 +58,7 @@ class StoredAuthenticator:
         host: str,
         room: Callable[[], tuple[int, int]] | None = None,
         shared: bool = False,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -63,6 +72,10 @@ class StoredAuthenticator:
         self._reading = asyncio.Lock()
         self._meters: dict[str, Meters] = {}
         self._shared = shared
+        self._patience_s = patience_s
+        self._refreshing: asyncio.Task[dict[str, KeyRow]] | None = None
+        self._refresh_is_late = False
+        self._alone_until = 0.0  # monotonic: the store keeps those waiting who tell the other replicas
         self._telling: set[asyncio.Task[None]] = set()
 
     async def authenticate(self, authorization: str | None, scope: Scope, *, counted: bool = True) -> Principal:
@@ -70,7 +83,7 @@ class StoredAuthenticator:
 
         Raises NotAuthenticated, NotAllowed, RateLimited.
         """
-        keys = await self._current_keys(CACHED_S)
+        keys = await self._known_keys()
         looks_like_ours = PREFIX in (authorization or "")
         given = _hash_of(authorization) if keys or looks_like_ours else ""
         if given not in keys and looks_like_ours:
@@ -101,10 +114,14 @@ class StoredAuthenticator:
 
     def _tell(self, principal: Principal) -> None:
         """The other replicas, of what was just spent; nobody waits for it."""
-        if self._shared and self._limited_by(principal):
+        if self._shared and self._limited_by(principal) and not self._store_is_late:
             task = asyncio.create_task(self._share(principal))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
+
+    @property
+    def _store_is_late(self) -> bool:
+        return time.monotonic() < self._alone_until
 
     @staticmethod
     def _limited_by(principal: Principal) -> bool:
@@ -115,19 +132,27 @@ class StoredAuthenticator:
         if not self._limited_by(principal):
             return
         meters = self._meters_of(principal)
-        for what, bucket in (("requests", meters.requests), ("tokens", meters.tokens)):
-            if bucket is None:
-                continue
-            told, bucket.spent = bucket.spent, 0.0
-            name = f"{principal.key_id}:{what}"
-            try:
-                level = await self._store.spend(name, told, bucket.per_minute, MAX_DEBT_S)
-            except StoreFailed as error:
-                bucket.spent += told
-                log.warning("limits.not_shared", reason=str(error))
+        async with meters.sharing:  # else two might tell at once what one has spent, and hear levels out of order
+            if self._store_is_late:
                 return
-            bucket.level = level - bucket.spent  # spent while the store was asked
-            bucket.at = self._clock.now()
+            for what, bucket in (("requests", meters.requests), ("tokens", meters.tokens)):
+                if bucket is not None and not await self._share_one(f"{principal.key_id}:{what}", bucket):
+                    return
+
+    async def _share_one(self, name: str, bucket: TokenBucket) -> bool:
+        """False: the store is away, or keeps us waiting; what was spent is told another time."""
+        told, bucket.spent = bucket.spent, 0.0
+        try:
+            async with asyncio.timeout(self._patience_s):
+                level = await self._store.spend(name, told, bucket.per_minute, MAX_DEBT_S)
+        except (StoreFailed, TimeoutError) as error:
+            bucket.spent += told  # counted twice, if the store does it yet
+            self._alone_until = time.monotonic() + ALONE_S if isinstance(error, TimeoutError) else 0.0
+            log.warning("limits.not_shared", reason=str(error) or f"no answer within {self._patience_s:g} s")
+            return False
+        bucket.level = level - bucket.spent  # spent while the store was asked
+        bucket.at = self._clock.now()
+        return True
 
     def rate_headers(self, principal: Principal) -> tuple[tuple[bytes, bytes], ...]:
         """OpenAI's x-ratelimit-* headers; without a limit of its own, how much room the pool has."""
@@ -192,6 +217,20 @@ class StoredAuthenticator:
                 self._meters[principal.key_id] = meters
         meters.refill(now)
         return meters
+
+    async def _known_keys(self) -> dict[str, KeyRow]:
+        """As ``_current_keys``, but what was read before is good enough while the store keeps people waiting."""
+        known = self._keys
+        if known is None or self._clock.now() - self._read_at < CACHED_S:
+            return await self._current_keys(CACHED_S)
+        refreshing = self._refreshing
+        if refreshing is None or refreshing.done():
+            refreshing = self._refreshing = asyncio.create_task(self._current_keys(CACHED_S))
+            self._refresh_is_late = False
+        if not self._refresh_is_late:
+            done, _ = await asyncio.wait({refreshing}, timeout=self._patience_s)
+            self._refresh_is_late = not done
+        return known if self._keys is None else self._keys
 
     async def _current_keys(self, cached_s: float) -> dict[str, KeyRow]:
         """The keys by hash, as they were read at most ``cached_s`` ago. The first reader makes all others wait: no

@@ -4,7 +4,8 @@ What a request will cost is known when it has ended. So what is expected of it i
 difference given back, or taken, at its end: many requests at once find no more than one after the other would.
 """
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from router.domain.principal import Principal
 from router.domain.request import InferenceRequest
@@ -23,12 +24,16 @@ class Meters:
 
     requests: TokenBucket | None
     tokens: TokenBucket | None
+    sharing: asyncio.Lock = field(default_factory=asyncio.Lock)  # with other replicas
 
     @classmethod
     def of(cls, principal: Principal, now: float) -> "Meters":
         """Full."""
-        limits = (principal.requests_per_minute, principal.tokens_per_minute)
-        return cls(*(None if limit is None else TokenBucket.full(limit, now) for limit in limits))
+        requests, tokens = (
+            None if limit is None else TokenBucket.full(limit, now)
+            for limit in (principal.requests_per_minute, principal.tokens_per_minute)
+        )
+        return cls(requests, tokens)
 
     def refill(self, now: float) -> None:
         """Catch up with the clock."""

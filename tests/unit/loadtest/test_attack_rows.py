@@ -8,6 +8,7 @@ from loadtest.attack.attacks import ATTACKS, named
 from loadtest.attack.attacks.bodies import BODIES
 from loadtest.attack.attacks.door import DOOR
 from loadtest.attack.attacks.joining import JOINING
+from loadtest.attack.attacks.store import STORE
 from loadtest.attack.attacks.workers import WORKERS
 from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, PROBE_P99_MS, SHARED_PROBE_P99_MS, Row
 from loadtest.attack.starts import MOST_LINES, complaints_of
@@ -50,7 +51,7 @@ def test_every_attack_has_a_name_of_its_own_and_every_room_is_in_the_quick_selec
     """What CI runs touches the door, bodies and workers."""
     assert len({one.name for one in ATTACKS}) == len(ATTACKS)
     assert all(named(one.name) is one for one in ATTACKS)
-    for room in (DOOR, BODIES, WORKERS, JOINING):
+    for room in (DOOR, BODIES, WORKERS, JOINING, STORE):
         assert any(one.quick for one in room)
 
 

@@ -16,6 +16,7 @@ from router.state.backend import StoreFailed
 from router.state.store import BackedStore
 from router.trust.credentials import StoredCredentials
 from tests.support.memory_backend import MemoryBackend
+from tests.support.until import WITHIN_S
 
 
 class Rig:
@@ -25,7 +26,7 @@ class Rig:
         self.credentials = StoredCredentials(
             store=self.store, clock=self.clock, fingerprint=None, enrol_address=lambda: ""
         )
-        self.auth = StoredAuthenticator(store=self.store, clock=self.clock, host=host)
+        self.auth = StoredAuthenticator(store=self.store, clock=self.clock, host=host, patience_s=WITHIN_S)
 
     async def key(self, **rules: Any) -> str:
         made = await self.credentials.create_key({"name": "alice", **rules})
@@ -231,7 +232,7 @@ async def test_without_limits_the_pools_room_is_told(rig: Rig) -> None:
         looked.append(0)
         return 10, 8 + len(looked)
 
-    auth = StoredAuthenticator(store=rig.store, clock=rig.clock, host="127.0.0.1", room=room)
+    auth = StoredAuthenticator(store=rig.store, clock=rig.clock, host="127.0.0.1", room=room, patience_s=WITHIN_S)
     assert dict(auth.rate_headers(LOCAL)) == {
         b"x-ratelimit-limit-requests": b"10",
         b"x-ratelimit-remaining-requests": b"1",
@@ -299,7 +300,7 @@ async def test_known_keys_stay_good_while_the_store_is_away(rig: Rig, monkeypatc
     monkeypatch.setattr(rig.store, "keys", fails)
     rig.clock.advance(5)
     await rig.auth.authenticate(key, Scope.SERVE)
-    fresh = StoredAuthenticator(store=rig.store, clock=rig.clock, host="127.0.0.1")
+    fresh = StoredAuthenticator(store=rig.store, clock=rig.clock, host="127.0.0.1", patience_s=WITHIN_S)
     with pytest.raises(Unavailable):
         await fresh.authenticate(key, Scope.SERVE)
 
@@ -312,3 +313,61 @@ async def test_no_secret_is_kept_or_listed(rig: Rig) -> None:
     (listed,) = await rig.credentials.list_keys()
     assert "secret_sha256" not in listed
     assert not any(secret in str(line) for line in await rig.store.audit_lines())
+
+
+class _Hanging:
+    """A store that answers nobody until it is let."""
+
+    def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers = asyncio.Event()
+        self.asked = 0
+        keys, spend = rig.store.keys, rig.store.spend
+
+        async def hangs(*told: Any) -> Any:
+            self.asked += 1
+            await self.answers.wait()
+            return await (spend(*told) if told else keys())
+
+        monkeypatch.setattr(rig.store, "keys", hangs)
+        monkeypatch.setattr(rig.store, "spend", hangs)
+
+
+async def test_a_store_that_hangs_keeps_nobody_waiting_whose_key_is_known(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read last counts; one reader waits at a time, and what it brings counts again."""
+    key = await rig.key()
+    auth = StoredAuthenticator(store=rig.store, clock=rig.clock, host="127.0.0.1", patience_s=0.01)
+    await auth.authenticate(key, Scope.SERVE)
+    hanging = _Hanging(rig, monkeypatch)
+    rig.clock.advance(5)
+    async with asyncio.timeout(WITHIN_S):
+        for _ in range(20):
+            assert (await auth.authenticate(key, Scope.SERVE)).tenant == "alice"
+    assert hanging.asked == 1
+    await rig.store.delete_key((await auth.authenticate(key, Scope.SERVE)).key_id)
+    hanging.answers.set()
+    assert auth._refreshing is not None
+    await auth._refreshing
+    with pytest.raises(NotAuthenticated):
+        await auth.authenticate(key, Scope.SERVE)
+
+
+async def test_a_store_that_hangs_makes_each_replica_count_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request waits for it but the first; what was spent meanwhile is told when it answers."""
+    key = await rig.key(requests_per_minute=8)
+    auth = StoredAuthenticator(store=rig.store, clock=rig.clock, host="127.0.0.1", shared=True, patience_s=0.01)
+    await auth._current_keys(0.0)
+    hanging = _Hanging(rig, monkeypatch)
+    async with asyncio.timeout(WITHIN_S):
+        for _ in range(8):
+            principal = await auth.authenticate(key, Scope.SERVE)
+        with pytest.raises(RateLimited):
+            await auth.authenticate(key, Scope.SERVE)
+    assert hanging.asked == 1
+    hanging.answers.set()
+    auth._alone_until = 0.0
+    with pytest.raises(RateLimited):
+        await auth.authenticate(key, Scope.SERVE)
+    await asyncio.gather(*auth._telling)
+    assert await rig.store.spend(f"{principal.key_id}:requests", 0.0, 8.0, 60.0) < 1.0

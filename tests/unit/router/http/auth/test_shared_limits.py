@@ -12,6 +12,7 @@ from router.state.api_keys import KeyRules, new_key
 from router.state.backend import StoreFailed
 from router.state.store import BackedStore
 from tests.support.memory_backend import MemoryBackend
+from tests.support.until import WITHIN_S
 
 LIMIT = 10
 
@@ -23,7 +24,8 @@ class Replicas:
         self.clock = ManualClock()
         self.stores = [BackedStore(backend) for backend in [MemoryBackend()] * count]
         self.all = [
-            StoredAuthenticator(store=store, clock=self.clock, host="127.0.0.1", shared=True) for store in self.stores
+            StoredAuthenticator(store=store, clock=self.clock, host="127.0.0.1", shared=True, patience_s=WITHIN_S)
+            for store in self.stores
         ]
 
     async def key(self, rules: KeyRules) -> str:
