@@ -29,9 +29,11 @@ class ReaderShare:
         self._window_began = 0.0
         self._busy_s = 0.0
 
-    def handled(self, began: float, ended: float) -> float:
-        """An event was handled from ``began`` to ``ended``; seconds to wait before the next."""
-        took = ended - began
+    def handled(self, began: float, ended: float, worked_s: float | None = None) -> float:
+        """An event was handled from ``began`` to ``ended``; seconds to wait before the next. ``worked_s``: of processor
+        time, where it is known. A machine that gave the router none meanwhile is not the worker's fault.
+        """
+        took = ended - began if worked_s is None else worked_s
         if began - self._window_began > WINDOW_S:
             self._window_began, self._busy_s = began, 0.0
         self._busy_s += took

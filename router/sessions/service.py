@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import math
+import time
 from typing import Any
 
 import grpc
@@ -286,9 +287,9 @@ class FleetService(pb_grpc.FleetServicer):
         share = ReaderShare()
         while (event := await events.next()) is not None:
             for part in parts_of(event):
-                began = self._clock.now()
+                began, worked = self._clock.now(), time.thread_time()
                 handler.handle(part)
-                pause_s = share.handled(began, self._clock.now())
+                pause_s = share.handled(began, self._clock.now(), time.thread_time() - worked)
                 if pause_s > 0.0:
                     await asyncio.sleep(pause_s)
 

@@ -25,3 +25,10 @@ def test_an_honest_workers_steps_are_never_held_back() -> None:
     """Fifty a second of two milliseconds each: hundreds of streams."""
     share = ReaderShare()
     assert all(share.handled(step * 0.02, step * 0.02 + 0.002) == 0.0 for step in range(500))
+
+
+def test_what_the_machine_gave_to_others_is_not_counted() -> None:
+    """A router that had to wait for its processor would else let its workers wait three times as long."""
+    share = ReaderShare()
+    assert all(share.handled(step * 0.02, step * 0.02 + 0.015, 0.001) == 0.0 for step in range(500))
+    assert share.handled(20.0, 20.5, 0.02) == pytest.approx(0.06)
