@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -17,7 +18,6 @@ from router.config import RouterConfig
 from router.configured import admission_limits, configured_placer
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.sender import Sender
-from router.dist.door import Door, open_door
 from router.dist.model_shelf import model_shelf, watch
 from router.domain.clock import Clock, SystemClock
 from router.domain.ids import ReplicaId
@@ -62,6 +62,9 @@ from router.telemetry.loop_watch import LoopWatch
 from router.telemetry.metrics import Metrics
 from router.trust.enrolment_offers import PoolOffers
 from router.trust.security import Security, build_security
+
+if TYPE_CHECKING:
+    from router.dist.door import Door
 
 log = structlog.get_logger()
 
@@ -276,10 +279,12 @@ class RouterNode:
         while beside_others and not self.ready()[0]:  # noqa: ASYNC110 - it is ready after a time, too
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _open_door(self, security: Security, listening: Listening) -> Door | None:
-        """One replica hands the head's version out, as one enrols."""
-        if not self._first_here:
+    async def _open_door(self, security: Security, listening: Listening) -> "Door | None":
+        """One replica hands the head's version out, as one enrols; nobody joins a plain pool from elsewhere."""
+        if not self._first_here or security.authority is None:
             return None
+        from router.dist.door import open_door  # late: its HTTP server, and a plain pool starts without it
+
         try:
             door = await open_door(security, self.config, self.clock)
         except BaseException:
@@ -394,5 +399,5 @@ class _Running:
     control: Control
     http: HttpApp
     records: RecordLog | None
-    door: Door | None
+    door: "Door | None"
     listed: ReplicaList | None

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ async def test_ten_alternating_requests_at_once_are_answered_in_turns(pool: OneP
 
 
 def test_what_cannot_come_up_is_refused_with_the_reason(pool: OnePool) -> None:
-    """Within the router's patience; models that nobody wants are unknown at once."""
+    """At once, though its machine is there; models that nobody wants are unknown."""
     want(pool, model("ada"), model("huge", sources=[{"pool": "ada-q8_0.gguf"}], slots=4096))
     assert pool.chat("nobody").status_code == 404
     names = [one["id"] for one in httpx.get(f"{pool.url}/v1/models").json()["data"]]
@@ -115,6 +116,10 @@ def test_ollamas_keep_alive_lets_a_model_go_and_the_operator_bounds_it(pool: One
     body = {"model": "ada", "prompt": "Hi", "stream": False, "options": {"num_predict": 2}}
     assert httpx.post(f"{pool.url}/api/generate", json={**body, "keep_alive": "1h"}, timeout=60).status_code == 200
     assert pool.models("box")["ada"]["state"] == "ready"
+    shown = {one["name"]: one["expires_at"] for one in httpx.get(f"{pool.url}/api/ps").json()["models"]}
+    assert {"ada", "ada@q8_0"} <= set(shown)
+    for at in shown.values():
+        assert timedelta(minutes=30) < datetime.fromisoformat(at) - datetime.now(UTC) < timedelta(hours=1, minutes=30)
     assert httpx.post(f"{pool.url}/api/generate", json={**body, "keep_alive": 0}, timeout=60).status_code == 200
     pool.until(lambda: not pool.models("box"))
     assert httpx.post(f"{pool.url}/api/generate", json={**body, "keep_alive": "soon"}).status_code == 400

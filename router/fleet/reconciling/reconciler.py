@@ -1,6 +1,7 @@
 """Keeps the fleet as its operator wants it: looks, plans, carries out, and looks again."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -178,6 +179,16 @@ class Reconciler:
             rules = self.desired.rules
             self._keep_alive[model] = min(max(seconds, rules.keep_alive_least_s), rules.keep_alive_most_s)
             self.wake()
+
+    def stays(self) -> dict[str, float]:
+        """Of wanted models that are loaded: seconds until one goes if nobody uses it meanwhile. Others just stay."""
+        may_go = {one.name: one for one in self.desired.models if not one.pin and not one.copies.min}
+        unused: dict[str, float] = {}
+        for node in self.observe().nodes if may_go else ():
+            for copy in node.copies:
+                if copy.ready and copy.instance.ordered and copy.model in may_go:
+                    unused[copy.model] = min(copy.unused_s, unused.get(copy.model, math.inf))
+        return {name: max(0.0, self._keep_alive.get(name, may_go[name].idle_s) - s) for name, s in unused.items()}
 
     async def status(self) -> dict[str, Any]:
         """Every wanted model with its copies, what is under way, and what does not fit; JSON-ready."""

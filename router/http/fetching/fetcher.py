@@ -1,20 +1,20 @@
 """Fetches the images of a request: from listed hosts, within a deadline, a number of bytes and of requests at once."""
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-import aiohttp
 import structlog
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
 from protos.contract.content import MAX_IMAGE_BYTES, Image
 from router.errors import InvalidRequest, UnsupportedParameter
 from router.http.dialects.shared.images import ImageAt, ImageBudget, image_from_bytes
 from router.http.fetching.rules import ImageHosts, NotToBeFetched, Place, is_public
+
+if TYPE_CHECKING:
+    import aiohttp
 
 log = structlog.get_logger()
 
@@ -31,28 +31,6 @@ class FetchFailed(InvalidRequest):
     """The image is not to be had."""
 
     code = "invalid_image_url"
-
-
-class PublicResolver(AbstractResolver):
-    """Names into public addresses alone; what it says is what is dialled, so that a name cannot change its mind."""
-
-    def __init__(self, is_allowed: Callable[[str], bool]) -> None:
-        self._inner = ThreadedResolver()
-        self._is_allowed = is_allowed
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Raises NotToBeFetched where there is none."""
-        found = await self._inner.resolve(host, port, family)
-        allowed = [one for one in found if self._is_allowed(one["host"])]
-        if not allowed:
-            raise NotToBeFetched("its host has no public address")
-        return allowed
-
-    async def close(self) -> None:
-        """Nothing is held."""
-        await self._inner.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +51,10 @@ class ImageFetcher:
         Raises InvalidRequest, and what ``take`` raises.
         """
         self._refuse(wanted)
+        import aiohttp  # late: most routers fetch nothing, and start without it
+
+        from router.http.fetching.public_resolver import PublicResolver
+
         found: dict[ImageAt, Image] = {}
         resolver = PublicResolver(self.is_allowed)
         connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
@@ -109,7 +91,11 @@ class ImageFetcher:
         except NotToBeFetched as reason:
             raise FetchFailed(f"'{one.param}' is not fetched: {reason}", param=one.param) from None
 
-    async def _one(self, session: aiohttp.ClientSession, one: ImageAt, most: int, take: Callable[[int], None]) -> bytes:
+    async def _one(
+        self, session: "aiohttp.ClientSession", one: ImageAt, most: int, take: Callable[[int], None]
+    ) -> bytes:
+        from aiohttp import ClientError
+
         place = self._place(one, one.url)
         try:
             for _ in range(MAX_REDIRECTS + 1):
@@ -120,13 +106,13 @@ class ImageFetcher:
                 place = self._place(one, onwards, from_https=place.scheme == "https")
         except NotToBeFetched as reason:
             raise FetchFailed(f"'{one.param}' is not fetched: {reason}", param=one.param) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (ClientError, OSError, ValueError) as error:
             log.info("image.not_fetched", host=place.host, reason=f"{type(error).__name__}: {error}"[:200])
             raise FetchFailed(f"'{one.param}' could not be fetched from {place.host}", param=one.param) from None
         raise FetchFailed(f"'{one.param}' leads elsewhere more than {MAX_REDIRECTS} times", param=one.param)
 
     @staticmethod
-    async def _read(reply: aiohttp.ClientResponse, one: ImageAt, most: int, take: Callable[[int], None]) -> bytes:
+    async def _read(reply: "aiohttp.ClientResponse", one: ImageAt, most: int, take: Callable[[int], None]) -> bytes:
         if reply.status != 200:
             raise FetchFailed(f"'{one.param}': its host answered {reply.status}", param=one.param)
         if reply.headers.get("content-encoding", "identity") != "identity":

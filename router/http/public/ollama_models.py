@@ -15,7 +15,7 @@ from router.http.dialects.shared.catalogue import Listing, ModelFacts
 from router.http.public.handlers import VERSION
 from router.http.server.decoding import decode
 from router.http.server.exchange import Exchange
-from router.http.server.interfaces import FleetReader
+from router.http.server.interfaces import FleetReader, ModelWaits
 
 T = TypeVar("T")
 
@@ -23,7 +23,9 @@ T = TypeVar("T")
 class OllamaModels:
     """Handlers."""
 
-    def __init__(self, *, fleet: FleetReader, config: HttpConfig, clock: Clock) -> None:
+    def __init__(self, *, fleet: FleetReader, config: HttpConfig, clock: Clock, waits: ModelWaits) -> None:
+        self._clock = clock
+        self._waits = waits
         self._fleet = fleet
         self._config = config
         self._listing = Listing()
@@ -37,7 +39,8 @@ class OllamaModels:
 
     async def running(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """GET /api/ps."""
-        return await self._listed(running)
+        stays, now = self._waits.stays(), self._clock.wall()
+        return await self._listed(lambda found: running(found, stays, now))
 
     async def show(self, exchange: Exchange, rest: str) -> Any:  # noqa: ARG002
         """POST /api/show."""

@@ -80,7 +80,7 @@ class HttpApp:
         self._authenticator = authenticator
         self._clock = clock
         self._metrics = metrics
-        ollama = OllamaModels(fleet=fleet, config=config, clock=clock)
+        ollama = OllamaModels(fleet=fleet, config=config, clock=clock, waits=inference.waits)
         public = Public(fleet=fleet, metrics=metrics, config=config, clock=clock, ready=ready)
         spoken = dialects(
             fleet.known_models, strict=config.unknown_fields == "refuse", keeps=config.responses_kept_s > 0

@@ -103,6 +103,10 @@ class ModelWaits(Protocol):
         """A client asks that the model stays loaded so long after its last use; infinite: for ever."""
         ...
 
+    def stays(self) -> Mapping[str, float]:
+        """By model, seconds until it goes if nobody uses it meanwhile; one that is not named just stays."""
+        ...
+
 
 class Credentials(Protocol):
     """Join tokens and API keys, as the operator manages them. All values are JSON-ready."""

@@ -206,6 +206,10 @@ class Admission:
         if served and all(one.lasting for one in served) and not why.returning:
             self._refuse(waiting, _shed(request, ShedCode.NO_WORKER, why.reasons(), why=why), decisions)
             return True
+        # there are workers, none ever had it or is away, and none can be given it
+        if why.blocked and filters and not served and not why.returning:
+            self._refuse(waiting, _shed(request, ShedCode.NO_WORKER, why.reasons(), why=why), decisions)
+            return True
         if waiting.without_worker_since is None:
             waiting.without_worker_since = now
             self._expire_at(waiting, now + self._limits.patience_s)

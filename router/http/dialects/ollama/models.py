@@ -1,6 +1,7 @@
 """The models there are, as Ollama lists, shows and runs them."""
 
 import hashlib
+from collections.abc import Mapping
 
 import msgspec
 
@@ -9,7 +10,7 @@ from router.http.dialects.ollama.answers import moment
 from router.http.dialects.shared.catalogue import ModelFacts
 
 NEVER = "9999-12-31T23:59:59Z"
-"""Models stay loaded: nothing is unloaded by the clock."""
+"""Of a model that nothing unloads by the clock."""
 
 _CAPABILITIES = {
     "completion": "completion",
@@ -91,8 +92,8 @@ def tags(found: dict[str, ModelFacts], started_at: int) -> Tags:
     return Tags(models=[_tag(one, started_at) for one in found.values() if one.instances])
 
 
-def running(found: dict[str, ModelFacts]) -> RunningList:
-    """The same, as what runs."""
+def running(found: dict[str, ModelFacts], stays: Mapping[str, float], now: float) -> RunningList:
+    """The same, as what runs. ``stays``: seconds until a model goes, by its name; ``now``: Unix time."""
     return RunningList(
         models=[
             Running(
@@ -101,6 +102,7 @@ def running(found: dict[str, ModelFacts]) -> RunningList:
                 size=_size(one),
                 digest=_digest(one),
                 details=_details(one),
+                expires_at=moment(now + stays[one.name]) if one.name in stays else NEVER,
                 size_vram=_size(one),
                 context_length=one.context_tokens,
             )

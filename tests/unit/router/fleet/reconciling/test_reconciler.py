@@ -1,6 +1,7 @@
 """Who leads, and what survives: a reconciler over a store and a fleet without workers."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -113,9 +114,36 @@ async def test_what_a_request_waits_for_is_told(bench: Bench) -> None:
     ):
         bench.membership.set_model(member, ModelInstance(model="m", quantization="q8_0", state=state), (share, ""))
         assert bench.one.coming("m") == told
+        assert bool(bench.one.stays()) is False  # nobody ordered it: it just stays
     told = await bench.one.status()
     assert told["models"][0]["copies"][0]["state"] == "unloading"
     assert not told["settled"]
+
+
+@pytest.mark.parametrize(
+    ("more", "stays"),
+    [({}, 40.0), ({"pin": True}, None), ({"copies": Copies(min=1, max=1)}, None), ({"idle_s": 10.0}, 0.0)],
+)
+async def test_how_long_a_model_stays_is_told(bench: Bench, more: dict[str, Any], stays: float | None) -> None:
+    """From its last use, as the file or a client says; one that is pinned or must be there just stays."""
+    one = DesiredModel(**{"name": "m", "copies": Copies(min=0, max=1), "idle_s": 60.0, **more})
+    await bench.one.apply(DesiredState(models=(one,)), 0)
+    profile = WorkerProfile(
+        worker_id=WorkerId("w"),
+        incarnation="1",
+        node="box",
+        hardware=Hardware(kind="cpu", name="cpu"),
+        engine="llama.cpp",
+        takes_models=True,
+    )
+    member = bench.membership.join(StillSession(), profile, (), cordoned=False)  # type: ignore[arg-type]
+    loaded = ModelInstance(model="m", quantization="q8_0", state=InstanceState.READY, ordered="o")
+    bench.membership.set_model(member, loaded)
+    bench.one.observe()
+    bench.clock.advance(20.0)
+    assert bench.one.stays() == ({} if stays is None else {"m": stays})
+    bench.one.keep_alive("m", 30.0)
+    assert bench.one.stays() == ({} if stays is None else {"m": 10.0})
 
 
 class StillSession:

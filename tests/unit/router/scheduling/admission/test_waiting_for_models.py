@@ -62,15 +62,32 @@ def test_a_request_for_a_model_that_is_brought_up_waits_until_its_deadline() -> 
     assert len(sent(gate.pump(here, 151.0))) == 1
 
 
-def test_one_for_a_model_that_cannot_be_brought_up_is_refused_with_the_reason() -> None:
-    """After the patience that others have for a worker to come back: a machine may join meanwhile."""
+def test_one_for_a_model_that_cannot_be_brought_up_is_refused_at_once_with_the_reason() -> None:
+    """The machines are there, and none can be given it."""
     asked = replace(request(1), model=replace(request(1).model, name="away"))
     stuck = replace(pool(), wanted={"away": WantedModel(blocked="box: needs 9 GiB of 8")})
     gate = admission(patience_s=2.0)
     gate.arrive(asked, 0.0)
+    (refused,) = shed(gate.pump(stuck, 0.0))
+    assert (refused.code, refused.reason) == ("no_worker", "away cannot be brought up: box: needs 9 GiB of 8")
+
+
+@pytest.mark.parametrize("why", ["its worker is asleep", "no worker is in the pool", "the router has just started"])
+def test_one_whose_machine_may_come_back_waits_as_long_as_others_do(why: str) -> None:
+    """Whatever could not be planned without that machine."""
+    asked = request(1)
+    name = asked.model.name
+    base = {
+        "its worker is asleep": changed(pool(), "w", state=WorkerState.ASLEEP),
+        "no worker is in the pool": replace(pool(), workers=()),
+        "the router has just started": replace(pool(), workers=(), expected_models=frozenset({name})),
+    }[why]
+    gate = admission(patience_s=2.0)
+    gate.arrive(asked, 0.0)
+    stuck = replace(base, wanted={name: WantedModel(blocked="no node is one for it")})
     assert gate.pump(stuck, 0.0) == []
     (refused,) = shed(gate.pump(stuck, 2.5))
-    assert "away cannot be brought up: box: needs 9 GiB of 8" in refused.reason
+    assert "no node is one for it" in refused.reason
 
 
 def test_a_quantization_that_nobody_wants_is_not_waited_for() -> None:
