@@ -6,7 +6,6 @@ the next. Everything is on loopback and bounded in time.
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.table import Table
 from loadtest.attack.attacks import ATTACKS
 from loadtest.attack.machine import IdleServer
 from loadtest.attack.pool import AttackedPool
+from loadtest.attack.results import commit_here, write_rows
 from loadtest.attack.rows import Row
 from loadtest.attack.run import run_attack
 from loadtest.attack.starts import STARTS, try_start
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the selection that CI runs, shorter, on a shared machine")
     parser.add_argument("--seconds", type=float, help="of each attack, instead of its own time")
     parser.add_argument("--keep", type=Path, help="a folder for logs; otherwise they go with the run")
+    parser.add_argument("--more", action="store_true", help="keep what earlier runs wrote, and add to it")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     names = [*(one.name for one in ATTACKS), *STARTS]
@@ -56,8 +57,7 @@ def main() -> None:
             folder = (options.keep or Path(temporary)).resolve() / serving.value
             rows += asyncio.run(_all(wanted, folder, serving, options))
             rows += asyncio.run(_starts(folder, serving, options))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"rows": [row.as_json() for row in rows]}, indent=2) + "\n")
+    write_rows(options.out, rows, commit=commit_here(), more=options.more)
     console.print(_table(rows))
     missed = [row for row in rows if row.misses]
     for row in missed:

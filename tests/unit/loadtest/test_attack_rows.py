@@ -1,6 +1,8 @@
 """``make attack``: what is not as it must be is said, and there is a quick selection of every room."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from loadtest.attack.attacks.door import DOOR
 from loadtest.attack.attacks.joining import JOINING
 from loadtest.attack.attacks.store import STORE
 from loadtest.attack.attacks.workers import WORKERS
+from loadtest.attack.results import write_rows
 from loadtest.attack.rows import GIVEN_BACK_S, MEMORY_MB_OVER_IDLE, PROBE_P99_MS, SHARED_PROBE_P99_MS, Row
 from loadtest.attack.starts import MOST_LINES, complaints_of
 from loadtest.attack.target import Attack
@@ -83,3 +86,16 @@ def test_who_comes_in_where_nobody_may_is_told(one: Attack) -> None:
     """And an attack that reached nobody is no success."""
     assert one.after({})
     assert any("let in" in said for said in one.after({"refused": 5.0, "let in": 1.0}))
+
+
+def test_a_run_in_pieces_keeps_its_rows(tmp_path: Path) -> None:
+    """Each with its commit; one that is run anew takes the place of the earlier one, and a plain run begins anew."""
+    out = tmp_path / "there" / "attack.json"
+    write_rows(out, [GOOD, replace(GOOD, attack="b")], commit="one", more=True)
+    write_rows(out, [replace(GOOD, attack="b"), replace(GOOD, router="uvicorn")], commit="two", more=True)
+    found = json.loads(out.read_text())
+    assert found["commit"] == "two"
+    told = {(row["attack"], row["router"]): row["commit"] for row in found["rows"]}
+    assert told == {("a", "serve"): "one", ("b", "serve"): "two", ("a", "uvicorn"): "two"}
+    write_rows(out, [GOOD], commit="three", more=False)
+    assert len(json.loads(out.read_text())["rows"]) == 1
