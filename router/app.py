@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 
 from protos.contract.worker import InstanceState
 from router.config import RouterConfig
-from router.configured import admission_limits, configured_placer
+from router.configured import admission_limits, configured_placer, kept_records
 from router.dispatch.admission_queue import AdmissionQueue
 from router.dispatch.sender import Sender
 from router.dist.model_shelf import model_shelf, watch
@@ -47,9 +46,8 @@ from router.limits import heap_is_settled
 from router.pipeline import Pipeline
 from router.scheduling.claims import Claims
 from router.scheduling.events import WorkerGone
-from router.scheduling.explain.decision_files import RecordFiles, of_rank
+from router.scheduling.explain.decision_files import RecordFiles
 from router.scheduling.explain.decision_log import RecordLog
-from router.scheduling.explain.record import to_record
 from router.scheduling.placement.quality import TabulatedQuality
 from router.scheduling.scheduler import RetryLimits, Scheduler
 from router.sessions.files import FilesService
@@ -221,23 +219,7 @@ class RouterNode:
         )
         try:
             await refuse_exposed_without_keys(security.store, config.http.host)
-            files = FilesService(
-                membership=membership,
-                authorizer=security.authorizer,
-                clock=clock,
-                own=self.shelf,
-                bytes_per_s=config.files.relay_bytes_per_s,
-            )
-            listening = await listen(
-                security,
-                service,
-                replica_id=self._replica_id,
-                rank=self._rank,
-                door=self._first_here,
-                more_ports=MORE_PORTS if self._siblings else 0,
-                membership=membership,
-                files=files,
-            )
+            listening = await self._listen(security, service)
             security.until_closed(watch(self.shelf))
             door = await self._open_door(security, listening)
         except BaseException:
@@ -245,7 +227,7 @@ class RouterNode:
             raise
         service.replicas = (listening.replica,)
         listed = await self._follow_siblings(security, service, listening) if self._siblings else None
-        records = self._keep_records()
+        records = kept_records(config, self.placer, rank=self._rank, lost=self.metrics.record_lost)
         membership.on_change(queue.fleet_changed)
         membership.on_gone(lambda worker_id: queue.tell(WorkerGone(worker_id)))
         control = Control(membership=membership, service=service, intent=security.intent)
@@ -263,6 +245,25 @@ class RouterNode:
             records=records,
             door=door,
             listed=listed,
+        )
+
+    async def _listen(self, security: Security, service: FleetService) -> Listening:
+        files = FilesService(
+            membership=self.membership,
+            authorizer=security.authorizer,
+            clock=self.clock,
+            own=self.shelf,
+            bytes_per_s=self.config.files.relay_bytes_per_s,
+        )
+        return await listen(
+            security,
+            service,
+            replica_id=self._replica_id,
+            rank=self._rank,
+            door=self._first_here,
+            more_ports=MORE_PORTS if self._siblings else 0,
+            membership=self.membership,
+            files=files,
         )
 
     async def _follow_siblings(self, security: Security, service: FleetService, listening: Listening) -> ReplicaList:
@@ -294,15 +295,6 @@ class RouterNode:
             listening.identity.tell_install_port(door.port)
         return door
 
-    def _keep_records(self) -> RecordLog | None:
-        """On disk too, if the operator wants it; every replica writes a file of its own."""
-        name = self.config.placement.record_file
-        if not name:
-            return None
-        kept = RecordLog(of_rank(Path(name), self._rank), lost=self.metrics.record_lost)
-        self.placer.records.closed = lambda decision: kept.put(msgspec.json.encode(to_record(decision)))
-        return kept
-
     def _reconciler(self, security: Security, queue: AdmissionQueue) -> Reconciler:
         """It does nothing until somebody wants something of the fleet."""
         desk = FleetDesk(membership=self.membership, claims=self.claims, clock=self.clock, demand=queue.demand)
@@ -323,6 +315,15 @@ class RouterNode:
         slots = sum(model.slots for one in ready for model in one.models if model.state is InstanceState.READY)
         return slots + self.config.admission.queue_limit, len(self.scheduler)
 
+    def _pipeline(self, queue: AdmissionQueue) -> Pipeline:
+        return Pipeline(
+            queue=queue,
+            sender=Sender(membership=self.membership, config=self.config.dispatch, clock=self.clock),
+            config=self.config.dispatch,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+
     def _http(
         self,
         security: Security,
@@ -332,19 +333,12 @@ class RouterNode:
         reconciler: Reconciler,
     ) -> HttpApp:
         config, clock, membership, placer = self.config, self.clock, self.membership, self.placer
-        pipeline = Pipeline(
-            queue=queue,
-            sender=Sender(membership=membership, config=config.dispatch, clock=clock),
-            config=config.dispatch,
-            metrics=self.metrics,
-            clock=clock,
-        )
         authenticator = StoredAuthenticator(
             store=security.store, clock=clock, host=config.http.host, room=self._room, shared=self._siblings
         )
         rejections = RejectionLog()
         inference = Inference(
-            pipeline=pipeline,
+            pipeline=self._pipeline(queue),
             fleet=membership,
             authenticator=authenticator,
             metrics=self.metrics,

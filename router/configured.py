@@ -1,6 +1,10 @@
-"""What the configuration alone decides: whether it holds, the placer, admission's bounds."""
+"""What the configuration alone decides: whether it holds, the placer and where its records go, admission's bounds."""
 
 import random
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
 
 from router.config import AdmissionConfig, RouterConfig, TenantConfig
 from router.domain.ids import Tenant
@@ -8,6 +12,9 @@ from router.errors import ConfigError
 from router.http.access.origins import AllowedOrigins
 from router.http.dialects.shared.model_name import default_floors
 from router.scheduling.admission.limits import AdmissionLimits, TenantLimits
+from router.scheduling.explain.decision_files import of_rank
+from router.scheduling.explain.decision_log import RecordLog
+from router.scheduling.explain.record import to_record
 from router.scheduling.placement.factory import build_placer
 from router.scheduling.placement.placer import ComposedPlacer
 from router.scheduling.placement.policies import build_policy
@@ -35,6 +42,18 @@ def configured_placer(config: RouterConfig) -> ComposedPlacer:
         lambda_quality=placement.lambda_quality,
         replicas=config.replicas,
     )
+
+
+def kept_records(
+    config: RouterConfig, placer: ComposedPlacer, *, rank: int, lost: Callable[[], None]
+) -> RecordLog | None:
+    """The placer's decisions, on disk too if the operator wants it; every replica writes a file of its own."""
+    name = config.placement.record_file
+    if not name:
+        return None
+    kept = RecordLog(of_rank(Path(name), rank), lost=lost)
+    placer.records.closed = lambda decision: kept.put(msgspec.json.encode(to_record(decision)))
+    return kept
 
 
 def admission_limits(config: AdmissionConfig) -> AdmissionLimits:

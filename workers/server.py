@@ -90,13 +90,8 @@ async def serve(
         config, known = await asyncio.to_thread(near.agreed, profile)
         known = replace(known, takes_models=config.wait_for_models, memory_limit_bytes=config.max_memory_bytes)
         specs = tuple(_spec(config, engine, one) for one in models)
-        tls = None
-        if security is not None:
-            tls = DraftTls(authority=security.authority, certificate=security.certificate, key=security.key)
-        door = DraftDoor(engine.make_drafting, tls) if config.role == DRAFT_ROLE else None
-        if door is not None:
-            address = await door.open(config.listen, seen_from=config.routers[0])
-            known = replace(known, role=DRAFT_ROLE, draft_address=address)
+        tls = _draft_tls(security)
+        door, known = await _draft_door(config, engine, tls, known)
         identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in specs))
         with closing(identity):
             worker = build_worker(
@@ -127,6 +122,23 @@ async def serve(
             if signals:
                 _listen_to_signals(worker)
             return await worker.run()
+
+
+def _draft_tls(security: ChannelSecurity | None) -> DraftTls | None:
+    if security is None:
+        return None
+    return DraftTls(authority=security.authority, certificate=security.certificate, key=security.key)
+
+
+async def _draft_door(
+    config: WorkerConfig, engine: EngineSpec, tls: DraftTls | None, known: Profile
+) -> tuple[DraftDoor | None, Profile]:
+    """Open, of a worker that drafts for others, and its profile with the door's address."""
+    if config.role != DRAFT_ROLE:
+        return None, known
+    door = DraftDoor(engine.make_drafting, tls)
+    address = await door.open(config.listen, seen_from=config.routers[0])
+    return door, replace(known, role=DRAFT_ROLE, draft_address=address)
 
 
 def build_worker(

@@ -56,16 +56,29 @@ class Sender:
             account=account,
             conditional=send.max_queued_prefill_tokens > 0,
         )
-        sampling = request.sampling
-        if sampling.max_tokens != told:
-            sampling = replace(sampling, max_tokens=told)
         now = self._clock.now()
+        session.open(attempt.key, attempt.on_event)
+        attempt.sequence = session.send(
+            Generate(
+                job=self._job(send, told, resume, now),
+                max_queued_prefill_tokens=send.max_queued_prefill_tokens,
+                expected_prefill_tokens=max(0, request.prompt_tokens_estimate - placed.prediction.cached_tokens),
+            )
+        )
+        attempt.started_at = now
+        return attempt
+
+    def _job(self, send: Send, max_tokens: int | None, resume: ContinueFrom | None, now: float) -> Job:
+        """What the worker is asked for."""
+        request, sampling = send.request, send.request.sampling
+        if sampling.max_tokens != max_tokens:
+            sampling = replace(sampling, max_tokens=max_tokens)
         chat = request.kind is RequestKind.CHAT
-        job = Job(
+        return Job(
             request_id=request.request_id,
             attempt=send.attempt,
             model=request.model.name,
-            quantization=placed.quantization,
+            quantization=send.placed.quantization,
             messages=request.messages if chat else (),
             prompt="" if chat else request.prompt,
             embedding=request.embedding,
@@ -81,16 +94,6 @@ class Sender:
             priority=request.priority,
             return_token_ids=self._config.return_token_ids,
         )
-        session.open(attempt.key, attempt.on_event)
-        attempt.sequence = session.send(
-            Generate(
-                job=job,
-                max_queued_prefill_tokens=send.max_queued_prefill_tokens,
-                expected_prefill_tokens=max(0, request.prompt_tokens_estimate - placed.prediction.cached_tokens),
-            )
-        )
-        attempt.started_at = now
-        return attempt
 
     def instance(self, placed: Placed) -> ModelInstance | None:
         """The model instance a placement chose, if its worker is still known."""
