@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,10 +19,9 @@ from loadtest.locust.options import Options
 
 FOLDER = Path("build/bench/mixed")
 OURS = ("uvicorn", "serve")
-REPORT = "report.json"
 SUSTAINED = 0.95
 """Share in time at a load that is kept up."""
-DRAIN_S, DEADLINE_S = 40.0, 240.0
+DRAIN_S, DEADLINE_S = 35.0, 240.0
 """After the last request; of one request. A long answer at a TPOT that is just in time takes minutes."""
 _SLOWED = "machines, load and targets so many times as slow: the same figures with less of this machine's processors"
 PEERS = (
@@ -96,21 +95,47 @@ def versus(rows: list[dict[str, Any]], ours: str) -> dict[str, Any]:
 
 def _runs(options: argparse.Namespace, names: list[str], rates: list[float]) -> Iterator[dict[str, Any]]:
     """Everybody at every rate, in turn or together, the same requests at the same times."""
-    with ThreadPoolExecutor(len(names) if options.together else 1) as threads:
-        for number in range(1, options.rounds + 1):
-            for rate in rates:
-                yield from threads.map(_report, repeat(options), names, repeat(rate), repeat(number))
+    at_once = len(names) if options.together else 1
+    for number in range(1, options.rounds + 1):
+        for rate in rates:
+            for place in range(0, len(names), at_once):
+                some = names[place : place + at_once]
+                _run([name for name in some if not _report_of(name, rate, number).exists()], rate, number, options)
+                for name in some:
+                    text = _report_of(name, rate, number).read_text(encoding="utf-8")
+                    found = as_if_not_slowed(json.loads(text), options.slowed)
+                    print(f"  round {number}: {name} at {rate:g}: goodput {found['goodput_per_s']:.2f}, "
+                          f"limits {found['generator']['limits']}", flush=True)  # fmt: skip
+                    yield {"as": (name, rate), **found}
 
 
-def _report(options: argparse.Namespace, name: str, rate: float, number: int) -> dict[str, Any]:
-    """Of one run, made now or before. Rates and times are those of machines that are not slowed."""
-    folder = FOLDER / f"{name.replace(':', '-')}-{rate:g}-{number}"
-    if not (folder / REPORT).exists():
-        _run(options, name, rate, number, folder)
-    found = as_if_not_slowed(json.loads((folder / REPORT).read_text(encoding="utf-8")), options.slowed)
-    limits = found["generator"]["limits"]
-    print(f"  round {number}: {name} at {rate:g}: goodput {found['goodput_per_s']:.2f}, limits {limits}", flush=True)
-    return {"as": (name, rate), **found}
+def _report_of(name: str, rate: float, number: int) -> Path:
+    return FOLDER / f"{name.replace(':', '-')}-{rate:g}-{number}" / "report.json"
+
+
+def _run(names: list[str], rate: float, number: int, options: argparse.Namespace) -> None:
+    """These at once. All are up before the first is loaded: starting takes more of a machine than serving."""
+    with ExitStack() as up, ThreadPoolExecutor(max(len(names), 1)) as threads:
+        loads = []
+        for name in names:
+            folder = _report_of(name, rate, number).parent
+            fleet = up.enter_context(Fleet(Checkout.here(), folder / "fleet", options.fleet, slowed=options.slowed))
+            loads.append(_load(name, fleet.behind(name), fleet.model, rate, number, folder, options))
+        for name, status in zip(names, threads.map(lambda load: run_locust(load, quiet=True), loads), strict=True):
+            if status != 0:
+                raise SystemExit(f"bench-mixed: the load generator ended with {status} at {name}")
+
+
+def _load(
+    name: str, url: str, model: str, rate: float, number: int, folder: Path, options: argparse.Namespace
+) -> Options:
+    slowed = options.slowed
+    return Options(
+        url=url, model=model, workload="azure-like", rate=rate / slowed, duration_s=options.duration * slowed,
+        seed=number, tell_slo=True, out=str(folder), label=f"{name} at {rate:g}", drain_s=DRAIN_S * slowed,
+        deadline_s=DEADLINE_S * slowed, slo_ttft_s=2.0 * slowed, slo_ttft_per_prompt_token_s=0.001 * slowed,
+        slo_tpot_s=0.1 * slowed,
+    )  # fmt: skip
 
 
 def as_if_not_slowed(report: dict[str, Any], slowed: float) -> dict[str, Any]:
@@ -121,19 +146,6 @@ def as_if_not_slowed(report: dict[str, Any], slowed: float) -> dict[str, Any]:
         for name in ("ttft_s", "e2e_s", "tpot_s")
     }
     return {**report, **rates, **times}
-
-
-def _run(options: argparse.Namespace, name: str, rate: float, number: int, folder: Path) -> None:
-    slowed = options.slowed
-    with Fleet(Checkout.here(), folder / "fleet", options.fleet, slowed=slowed) as fleet:
-        load = Options(
-            url=fleet.behind(name), model=fleet.model, workload="azure-like", rate=rate / slowed,
-            duration_s=options.duration * slowed, seed=number, tell_slo=True, out=str(folder),
-            label=f"{name} at {rate:g}", drain_s=DRAIN_S * slowed, deadline_s=DEADLINE_S * slowed,
-            slo_ttft_s=2.0 * slowed, slo_ttft_per_prompt_token_s=0.001 * slowed, slo_tpot_s=0.1 * slowed,
-        )  # fmt: skip
-        if (status := run_locust(load, quiet=True)) != 0:
-            raise SystemExit(f"bench-mixed: the load generator ended with {status} at {name}")
 
 
 def _row(name: str, rate: float, reports: list[dict[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import gevent
 import gevent.socket
@@ -18,21 +19,31 @@ UNFINISHED = "unfinished"
 """Code of what was cut off at the end of a run: it counts, as not in time."""
 
 
-def _at_once(sock: gevent.socket.socket) -> None:
-    sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+class _NewOnes:
+    """Connections that were opened and not yet used."""
 
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self._unused: WeakSet[gevent.socket.socket] = WeakSet()
+        super().__init__(*args, **more)
 
-class _Plain(ConnectionPool):
     def after_connect(self, sock: gevent.socket.socket) -> None:
         """No Nagle: a request goes out when it is written."""
-        _at_once(sock)
+        sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+        self._unused.add(sock)
+
+    def is_new(self, sock: gevent.socket.socket) -> bool:
+        """Asked once, as it is taken for a request."""
+        new = sock in self._unused
+        self._unused.discard(sock)
+        return new
 
 
-class _Secure(SSLConnectionPool):
-    def after_connect(self, sock: gevent.socket.socket) -> None:
-        """TLS by the system's authorities, and no Nagle."""
-        super().after_connect(sock)
-        _at_once(sock)
+class _Plain(_NewOnes, ConnectionPool):
+    """Without TLS."""
+
+
+class _Secure(_NewOnes, SSLConnectionPool):
+    """TLS by the system's authorities."""
 
 
 class Endpoint:
@@ -113,6 +124,10 @@ class Endpoint:
         except msgspec.DecodeError:
             return body.decode("utf-8", "replace")
 
+    def close(self) -> None:
+        """End the connections that are kept."""
+        self._pool.close()
+
     def models(self) -> list[str]:
         """Ids the endpoint lists."""
         listed = self.get(f"{self._base}/models")
@@ -120,9 +135,12 @@ class Endpoint:
         return [str(row["id"]) for row in rows or () if isinstance(row, dict) and "id" in row]
 
     def _ask(self, method: str, request: bytes, heard: Heard | None = None) -> HTTPSocketPoolResponse:
-        """Send, read the answer's head. A kept connection that the server closed meanwhile is replaced, once."""
-        for last in (False, True):
+        """Send, read the answer's head. Kept connections that the server closes meanwhile are tried until one is new: a
+        server that stood still for seconds closes all that are kept, those too over which it was just asked.
+        """
+        while True:
             sock = self._pool.get_socket()
+            last = self._pool.is_new(sock)
             try:
                 sock.sendall(request)
                 if heard is not None:
@@ -137,7 +155,6 @@ class Endpoint:
             except HTTPConnectionClosed:
                 if last:
                     raise
-        raise AssertionError("unreachable")
 
 
 def _read(reply: HTTPSocketPoolResponse, heard: Heard) -> None:
