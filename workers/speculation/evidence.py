@@ -1,6 +1,7 @@
-"""How likely proposals are accepted, learned from what was: by agreement, by model and by request. Pure."""
+"""How likely proposals are accepted, learned from what was: by agreement, by kind of text and by request. Pure."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 STEPS = (3, 4, 5, 6, 8, 12, 16, 24, 32, 64)
 """Upper ends of the classes of agreement, in tokens."""
@@ -15,12 +16,34 @@ KEPT = 0.99
 """Of what a request showed, after each further proposal: the last hundred count."""
 
 KEPT_OF_ALL = 0.999
-"""Of what all requests of a model showed: a step of sixty-four of them says as much as one does in a minute."""
+"""Of what all requests of a kind showed: a step of sixty-four of them says as much as one does in a minute."""
+
+NEARLY_GREEDY = 0.3
+"""Up to this temperature the likeliest token is nearly always the one that is drawn."""
 
 FLOOR, CEILING = 0.01, 0.99
 
 LEAST_WORTH = 0.04
 """A proposal is cut where its next token would be reached so seldom: no machine computes a row for less."""
+
+
+class TextKind(StrEnum):
+    """Of an answer, as far as it is known before it begins: what one kind accepts says little of another."""
+
+    STRUCTURED = "structured"  # kept to a grammar
+    GREEDY = "greedy"
+    SAMPLED = "sampled"
+
+
+def kind_of(temperature: float, *, structured: bool) -> TextKind:
+    """An answer's kind.
+
+    >>> kind_of(1.0, structured=False), kind_of(0.2, structured=False)
+    (<TextKind.SAMPLED: 'sampled'>, <TextKind.GREEDY: 'greedy'>)
+    """
+    if structured:
+        return TextKind.STRUCTURED
+    return TextKind.GREEDY if temperature <= NEARLY_GREEDY else TextKind.SAMPLED
 
 
 def _classes() -> tuple[int, ...]:
@@ -41,7 +64,7 @@ def class_of(match: int) -> int:
 
 @dataclass(slots=True)
 class Evidence:
-    """Counts of proposals tried and accepted, by class; ``broader``: what the model knows, for a request's own.
+    """Counts of proposals tried and accepted, by class; ``broader``: what is known of its kind, for a request's own.
 
     >>> seen = Evidence()
     >>> before = seen.chance(10)
@@ -68,7 +91,7 @@ class Evidence:
         """Chance that the next proposed token is accepted, for each class.
 
         A longer agreement is at least as good a sign as a shorter one: what a class has not seen itself, it takes from
-        the one below, or from the model's experience where that is better.
+        the one below, or from its kind's experience where that is better.
         """
         expected = PRIOR if self.broader is None else self.broader.by_class()
         chances: list[float] = []

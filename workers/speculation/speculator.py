@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from workers.speculation.draft_use import Asked, DraftUse
 from workers.speculation.drafter import Ask
-from workers.speculation.evidence import Evidence
+from workers.speculation.evidence import Evidence, TextKind
 from workers.speculation.governor import Allotment, Candidate, Governor
 from workers.speculation.recent_outputs import RecentOutputs
 from workers.speculation.token_history import NOTHING, Proposal, TokenHistory
@@ -82,7 +82,7 @@ class Speculator:
     measured: Sequence[tuple[int, float]] = ()
     counts: Counts = field(default_factory=Counts)
     drafts: DraftUse | None = None  # a drafter with a model
-    _evidence: Evidence = field(default_factory=Evidence)
+    _evidence: dict[TextKind, Evidence] = field(default_factory=lambda: {kind: Evidence() for kind in TextKind})
     _recent: RecentOutputs = field(default_factory=RecentOutputs)
     _curve: VerifyCurve | None = None
     _governor: Governor = field(default_factory=Governor)
@@ -99,11 +99,11 @@ class Speculator:
         """What a draft model was waited for before the step allotted last."""
         return self._waited_s
 
-    def begin(self, tokens: Sequence[int], owner: str, key: str = "") -> Speculation:
+    def begin(self, tokens: Sequence[int], owner: str, key: str = "", kind: TextKind = TextKind.GREEDY) -> Speculation:
         """A sequence whose prompt, and whatever it said before, are ``tokens``; what ``owner`` was answered lately may
-        be proposed to it. ``key``: its name for a drafter.
+        be proposed to it. ``key``: its name for a drafter; ``kind``: whose acceptance it begins with.
         """
-        return Speculation(TokenHistory(tokens), self._recent.of(owner), Evidence(broader=self._evidence), key)
+        return Speculation(TokenHistory(tokens), self._recent.of(owner), Evidence(broader=self._evidence[kind]), key)
 
     def end(self, owner: str, answer: Sequence[int], key: str = "") -> None:
         """A sequence has ended with that answer."""

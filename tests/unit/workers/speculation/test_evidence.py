@@ -1,4 +1,4 @@
-"""Rule: what was accepted says what will be; a request's own experience soon outweighs its model's."""
+"""Rule: what was accepted says what will be; a request's own experience soon outweighs its kind's."""
 
 import math
 

@@ -1,6 +1,6 @@
 """Rule: answers propose to later answers of the same owner alone, and memory is bounded."""
 
-from workers.speculation.evidence import Evidence
+from workers.speculation.evidence import Evidence, TextKind
 from workers.speculation.recent_outputs import MAX_OWNERS, MAX_TOKENS, RecentOutputs
 from workers.speculation.speculator import Speculator
 from workers.speculation.token_history import TokenHistory
@@ -79,3 +79,21 @@ def test_nothing_is_drafted_before_a_step_was_measured() -> None:
     assert one.proposal.tokens
     assert isinstance(one.evidence, Evidence)
     assert isinstance(one.history, TokenHistory)
+
+
+def test_what_one_kind_of_text_accepts_is_not_expected_of_another() -> None:
+    """A greedy answer that repeats itself does not make a sampled one pay for proposals that it will not take."""
+    speculator = Speculator(measured=[(1, 1.0), (2, 2.5), (8, 5.0), (64, 25.0)])
+    text = [*range(40), 100, *range(4)]
+    for _ in range(6):
+        one = speculator.begin(text, "", kind=TextKind.GREEDY)
+        for token in range(4, 39):
+            one.propose(8)
+            one.judge([token])
+    lengths = {}
+    for kind in TextKind:
+        one = speculator.begin([*text, *range(4, 12)], "other", kind=kind)
+        speculator.allot([one], [30], plain_rows=1, most_rows=64)
+        lengths[kind] = len(one.draft)
+    assert lengths[TextKind.GREEDY] > 8
+    assert lengths[TextKind.SAMPLED] == lengths[TextKind.STRUCTURED] == 0

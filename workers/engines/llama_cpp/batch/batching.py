@@ -19,6 +19,7 @@ from workers.engines.llama_cpp.options import Options
 from workers.speculation.acceptance import accept
 from workers.speculation.draft_use import DraftUse
 from workers.speculation.drafter import Drafter
+from workers.speculation.evidence import kind_of
 from workers.speculation.speculator import CPU_SHAPE, GPU_SHAPE, Counts, Speculator
 from workers.speculation.verify_curve import measured
 
@@ -176,8 +177,9 @@ class Batching:
             sequence.computed = reused
             sequence.cached_tokens = min(reused, sequence.prompt_tokens)
             if self._speculator is not None:
+                kind = kind_of(sequence.job.sampling.temperature, structured=sequence.constraint is not None)
                 sequence.speculation = self._speculator.begin(
-                    sequence.tokens, sequence.job.cache_salt, sequence.draft_key
+                    sequence.tokens, sequence.job.cache_salt, sequence.draft_key, kind
                 )
                 sequence.speculation.fitting = sequence.fitting
             self._running.append(sequence)
