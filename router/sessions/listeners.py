@@ -14,7 +14,6 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.allsorts.v1 import fleet_pb2_grpc as pb_grpc
 from protos.contract.addresses import join_host_port
 from protos.contract.worker import Replica
@@ -24,8 +23,9 @@ from router.errors import ConfigError
 from router.fleet.intent_sync import follow_decisions
 from router.fleet.membership import Membership
 from router.fleet.served_models import keep_models, recall_models
-from router.sessions.enrolment import EnrolmentServicer
+from router.sessions.enrolment import EnrolmentServicer, fleet_handlers
 from router.sessions.files import FilesService
+from router.sessions.reading.event_bounds import ENROLMENT_BYTES
 from router.sessions.service import FleetService
 from router.trust.authority import Authority
 from router.trust.enroller import Enroller
@@ -43,7 +43,7 @@ SESSION_MESSAGE_BYTES = 16 * 2**20
 EVENT_MESSAGE_BYTES = 8 * 2**20
 """From a worker: it cuts its steps at half of that."""
 
-ENROL_MESSAGE_BYTES = 256 * 2**10
+ENROL_MESSAGE_BYTES = ENROLMENT_BYTES
 ENROL_CONCURRENT = 64
 STOP_GRACE_S = 2.0
 LAST_PORT = 65535
@@ -154,7 +154,7 @@ async def start_listeners(
     host = advertised_host(config)
     identity = None if authority is None else RotatingIdentity(authority, hosts=(config.host, host), clock=clock)
     session = grpc.aio.server(options=SESSION_OPTIONS)
-    _add_fleet(service, session)
+    session.add_generic_rpc_handlers((fleet_handlers(service),))
     if files is not None:
         pb_grpc.add_FilesServicer_to_server(files, session)
     _add_standard_services(session)
@@ -165,7 +165,7 @@ async def start_listeners(
     enrol_port = 0
     if identity is not None and (rank == 0 if door is None else door):
         enrolling = grpc.aio.server(options=ENROL_OPTIONS, maximum_concurrent_rpcs=ENROL_CONCURRENT)
-        pb_grpc.add_FleetServicer_to_server(EnrolmentServicer(enroller), enrolling)
+        enrolling.add_generic_rpc_handlers((fleet_handlers(EnrolmentServicer(enroller)),))
         credentials = identity.credentials(require_client_certificate=False)
         enrol_port = _bind(enrolling, config.host, config.enrol_port, credentials)
         servers.append(enrolling)
@@ -197,22 +197,6 @@ def _bind(server: Any, host: str, port: int, credentials: Any, more_ports: int =
         raise ConfigError(
             f"gRPC cannot listen on {address}: is the port taken, is the address of this machine? ({error})"
         ) from None
-
-
-def _add_fleet(service: FleetService, server: Any) -> None:
-    """As the generated code does, but a session's events come as bytes: what they hold is seen before it is built."""
-    handlers = {
-        "Enrol": grpc.unary_unary_rpc_method_handler(
-            service.Enrol, pb.EnrolRequest.FromString, pb.EnrolReply.SerializeToString
-        ),
-        "Renew": grpc.unary_unary_rpc_method_handler(
-            service.Renew, pb.RenewRequest.FromString, pb.RenewReply.SerializeToString
-        ),
-        "Session": grpc.stream_stream_rpc_method_handler(
-            service.Session, None, response_serializer=pb.RouterCommand.SerializeToString
-        ),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
 
 def _add_standard_services(server: Any) -> None:

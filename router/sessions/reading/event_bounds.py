@@ -20,6 +20,10 @@ MAX_BUILT_BYTES = 16 * 2**20
 MAX_FIELDS = 2**20
 """To look at so many takes a third of a second, beside the event loop."""
 
+ENROLMENT_BYTES = 256 * 1024
+MAX_ENROLMENT_BUILT_BYTES = 2 * 2**20
+"""Of what 256 models' files may be told with."""
+
 MESSAGE_BYTES = 40
 FIELD_BYTES = 9
 """What an empty message takes, and more for each field that its kind has, present or not; by measurement."""
@@ -54,9 +58,21 @@ def read_event(raw: bytes) -> pb.WorkerEvent:
     return pb.WorkerEvent.FromString(raw)
 
 
-def reckon(raw: bytes) -> Reckoned:
-    """Without building anything; ends soon after a bound is passed. Raises OutOfBounds for bytes that are no event."""
-    whole = _plan(pb.WorkerEvent.DESCRIPTOR.full_name)
+def read_enrolment(raw: bytes) -> pb.EnrolRequest:
+    """What a machine that nobody knows yet says first. Raises OutOfBounds, and DecodeError for what is none."""
+    if len(raw) > FREE_BYTES:
+        built = reckon(raw, pb.EnrolRequest.DESCRIPTOR.full_name).built_bytes
+        if len(raw) > ENROLMENT_BYTES or built > MAX_ENROLMENT_BUILT_BYTES:
+            raise OutOfBounds(
+                f"an enrolment of {len(raw)} bytes, {built} in memory, where {ENROLMENT_BYTES} and "
+                f"{MAX_ENROLMENT_BUILT_BYTES} are taken at most"
+            )
+    return pb.EnrolRequest.FromString(raw)
+
+
+def reckon(raw: bytes, name: str = pb.WorkerEvent.DESCRIPTOR.full_name) -> Reckoned:
+    """Without building anything; ends soon after a bound is passed. Raises OutOfBounds for bytes that are none."""
+    whole = _plan(name)
     fields, built = 0, whole.built_bytes
     waiting = [(0, len(raw), whole.inner)]
     try:

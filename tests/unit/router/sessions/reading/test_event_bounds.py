@@ -12,11 +12,14 @@ from protos.allsorts.v1 import fleet_pb2 as pb
 from protos.contract.validation import OutOfBounds
 from router.sessions.reading import event_bounds
 from router.sessions.reading.event_bounds import (
+    ENROLMENT_BYTES,
     FIELD_BYTES,
     FREE_BYTES,
     MAX_BUILT_BYTES,
+    MAX_ENROLMENT_BUILT_BYTES,
     MAX_FIELDS,
     MESSAGE_BYTES,
+    read_enrolment,
     read_event,
     reckon,
 )
@@ -73,6 +76,32 @@ def test_every_list_of_messages_has_a_bound(path: tuple[Any, ...], monkeypatch: 
     read_event(empties(path, fits))
     with pytest.raises(OutOfBounds, match="would take more than"):
         read_event(empties(path, fits + 1))
+
+
+@pytest.mark.parametrize(("over", "fits"), [(0, True), (1, False)])
+def test_an_enrolment_is_bounded_before_it_is_built(over: int, fits: bool) -> None:
+    """Whoever says it is not known yet. Empty models' files take two bytes and 300."""
+    own = built_by(pb.EnrolRequest.DESCRIPTOR)
+    count = (MAX_ENROLMENT_BUILT_BYTES - own) // built_by(pb.ModelInstance.DESCRIPTOR) + over
+    raw = field(6, b"") * count
+    if fits:
+        assert len(read_enrolment(raw).files) == count
+    else:
+        with pytest.raises(OutOfBounds, match="an enrolment of"):
+            read_enrolment(raw)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(ENROLMENT_BYTES, True), (ENROLMENT_BYTES + 1, False)])
+def test_an_enrolment_has_so_many_bytes_and_no_more(size: int, fits: bool) -> None:
+    """On every port that takes one."""
+    token = "x" * (size - 4)
+    raw = pb.EnrolRequest(token=token).SerializeToString()
+    assert len(raw) == size
+    if fits:
+        assert read_enrolment(raw).token == token
+    else:
+        with pytest.raises(OutOfBounds, match=f"of {size} bytes"):
+            read_enrolment(raw)
 
 
 def test_there_are_such_lists_at_every_depth() -> None:
