@@ -41,7 +41,7 @@ load_interval_s = 30.0
 """A load report every 30 s: to each replica, what the other does is invisible for the whole test."""
 
 LONG, OTHER_LONG, SHORT = "many words " * 5000, "other words " * 2000, "a few words"
-"""Two long ones: what was served once is cached, and waits nowhere. The first is in prefill all the time of its test."""
+"""Two long ones: what was served once is cached, and waits nowhere. The first stays in prefill throughout its test."""
 
 
 @dataclass
