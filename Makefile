@@ -36,7 +36,7 @@ $(READY)/router: $(READY)/venv requirements/router.lock
 	@$(PIP) --require-hashes -r requirements/router.lock
 	@touch $@
 
-$(READY)/llama: $(READY)/router requirements/llama.lock deploy/build/llama.sh workers/installing/llama_plan.py workers/installing/llama_trim.cmake
+$(READY)/llama: $(READY)/router requirements/llama.lock deploy/build/llama.sh workers/installing/llama_plan.py workers/installing/llama_trim.cmake workers/installing/q8_0_vnni.cpp
 	@bash deploy/build/llama.sh $(PY)
 	@touch $@
 

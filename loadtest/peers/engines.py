@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+import psutil
 
-from loadtest.peers.llama_server import running as llama_server
+from loadtest.peers.llama_server import server_process
 from protos.contract.ids import RequestId
 from protos.contract.request import Job, Sampling
 from workers.engines.base import ModelSpec
@@ -22,16 +23,24 @@ DEADLINE_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """Requests that start together: how long until the last one ended, and each one's time to its first token."""
+    """Requests that start together: how long until the last one ended, the processor's seconds of whoever computed
+    them, and each one's time to its first token.
+    """
 
     seconds: float
     output_tokens: int
+    cpu_s: float
     ttft_s: tuple[float, ...] = ()
 
     @property
     def tokens_per_s(self) -> float:
         """Output tokens of all requests over the wall time of the wave, prefill included."""
         return self.output_tokens / self.seconds
+
+    @property
+    def tokens_per_cpu_s(self) -> float:
+        """The same over processor time: what others do on the machine hardly touches it."""
+        return self.output_tokens / self.cpu_s
 
 
 class OurEngine:
@@ -65,13 +74,14 @@ class OurEngine:
 
     async def wave(self, prompts: Sequence[str]) -> Wave:
         """All prompts at once, to their last token."""
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         names = [await self.submit(prompt) for prompt in prompts]
         await asyncio.gather(*(self._ended[name].wait() for name in names))
         seconds = time.perf_counter() - started
         return Wave(
             seconds,
             sum(self._counts[name] for name in names),
+            time.process_time() - cpu,
             tuple(self._firsts[name] - started for name in names),
         )
 
@@ -123,7 +133,7 @@ def high_level(model: Path, prompts: Sequence[str]) -> Wave:
     llama = llama_cpp.Llama(
         str(model), n_ctx=CONTEXT_TOKENS, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False
     )
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     produced = 0
     for prompt in prompts:
         llama.reset()
@@ -132,15 +142,19 @@ def high_level(model: Path, prompts: Sequence[str]) -> Wave:
             llama.detokenize([next(stream)])
             produced += 1
         stream.close()
-    seconds = time.perf_counter() - started
+    wave = Wave(time.perf_counter() - started, produced, time.process_time() - cpu)
     llama.close()
-    return Wave(seconds, produced)
+    return wave
 
 
-async def own_server(model: Path, prompts: Sequence[str]) -> Wave:
-    """llama.cpp's server with as many slots as prompts, asked over its native endpoint without streaming."""
-    with llama_server(model, context_tokens=CONTEXT_TOKENS, slots=len(prompts)) as url:
+async def own_server(model: Path, prompts: Sequence[str], *, unified: bool = False) -> Wave:
+    """llama.cpp's server with as many slots as prompts, asked over its native endpoint without streaming.
+
+    ``unified``: with one KV cache for all of them, instead of one each.
+    """
+    with server_process(model, context_tokens=CONTEXT_TOKENS, slots=len(prompts), unified=unified) as (process, url):
         root = url.removesuffix("/v1")
+        watched = psutil.Process(process.pid)
         async with httpx.AsyncClient(timeout=DEADLINE_S, limits=httpx.Limits(max_connections=64)) as client:
 
             async def ask(prompt: str) -> int:
@@ -149,6 +163,11 @@ async def own_server(model: Path, prompts: Sequence[str]) -> Wave:
                 reply.raise_for_status()
                 return int(reply.json()["tokens_predicted"])
 
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), _cpu_s(watched)
             counts = await asyncio.gather(*(ask(prompt) for prompt in prompts))
-            return Wave(time.perf_counter() - started, sum(counts))
+            return Wave(time.perf_counter() - started, sum(counts), _cpu_s(watched) - cpu)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)

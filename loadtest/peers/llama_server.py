@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def serve(model: str, context_tokens: int, slots: int, port: int) -> None:
-    """Serve until stdin closes; prints the address it listens on. ``port`` 0: any."""
+def serve(model: str, context_tokens: int, slots: int, port: int, unified: int = 0) -> None:
+    """Serve until stdin closes; prints the address it listens on. ``port`` 0: any; ``unified``: one KV cache for all
+    slots, where 1.
+    """
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -23,6 +25,7 @@ def serve(model: str, context_tokens: int, slots: int, port: int) -> None:
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
     params.n_threads_http = 4
+    params.kv_unified = bool(unified)
     params.warmup = False
     server = xllamacpp.Server(params)
     print(f"listening {server.listening_address}", flush=True)
@@ -38,11 +41,11 @@ def running(model: Path, *, context_tokens: int = 1024, slots: int = 4, port: in
 
 @contextlib.contextmanager
 def server_process(
-    model: Path, *, context_tokens: int = 1024, slots: int = 4, port: int = 0
+    model: Path, *, context_tokens: int = 1024, slots: int = 4, port: int = 0, unified: bool = False
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """The server's process as well, for who wants to end it sooner."""
     process = subprocess.Popen(
-        [sys.executable, __file__, str(model), str(context_tokens), str(slots), str(port)],
+        [sys.executable, __file__, str(model), str(context_tokens), str(slots), str(port), str(int(unified))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -68,4 +71,4 @@ def server_process(
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], *(int(one) for one in sys.argv[2:5]))
+    serve(sys.argv[1], *(int(one) for one in sys.argv[2:6]))

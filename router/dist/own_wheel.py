@@ -16,7 +16,7 @@ from pathlib import Path
 from router.dist.own_metadata import PROJECT, own_metadata
 
 PACKAGES = ("loadtest", "protos", "router", "workers")
-CARRIED = (".py", ".pyi", ".typed", ".proto", ".html", ".json", ".toml", ".sh", ".cmake", ".lock")
+CARRIED = (".py", ".pyi", ".typed", ".proto", ".html", ".json", ".toml", ".sh", ".cmake", ".cpp", ".lock")
 """As ``package-data`` in pyproject.toml has it."""
 
 

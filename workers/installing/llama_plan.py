@@ -18,6 +18,8 @@ COMMON = ("-DLLAVA_BUILD=OFF", "-DLLAMA_OPENSSL=OFF", "-DGGML_NATIVE=ON")
 
 TRIM = Path(__file__).with_name("llama_trim.cmake")
 """What is changed of its build."""
+KERNEL = TRIM.with_name("q8_0_vnni.cpp")
+"""What that adds."""
 
 KEY_CHARS = 32
 
@@ -154,6 +156,7 @@ def _install(tools: Toolbox, names: dict[str, str], otherwise: str) -> str:
 
 def _key(options: tuple[str, ...], tools: Toolbox) -> str:
     """Source, options, system, C library and processor: a build runs where all of them are the same."""
-    source = only(read_lock("llama"), PACKAGE), TRIM.read_text(encoding="utf-8")
+    ours = (file.read_text(encoding="utf-8") for file in (TRIM, KERNEL))
+    source = only(read_lock("llama"), PACKAGE), *ours
     parts = (*source, *options, tools.system, tools.machine, tools.libc, tools.processor)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:KEY_CHARS]
