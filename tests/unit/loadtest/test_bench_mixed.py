@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from argparse import Namespace
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from loadtest.bench.mixed import __main__ as bench
 from loadtest.bench.mixed.__main__ import as_if_not_slowed, versus
 from loadtest.bench.mixed.face import Connection, Machine
 from loadtest.bench.mixed.machines import machines
@@ -126,3 +128,32 @@ def test_the_best_peer_is_the_best_at_any_load() -> None:
     found = versus(rows, "ours")
     assert (found["best"], found["by_rate"]) == (2.0, {"4": 1.026, "16": 2.0})
     assert found["sustained"] == {"ours": 4.0, "a:x": 3.9, "a:y": 0.0}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_was_measured_before_is_not_measured_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, together: bool
+) -> None:
+    """Missing runs are made, all of a rate together or one after the other; every run is told."""
+    told = {"offered_per_s": 4.0, "goodput_per_s": 3.0, "ttft_s": {}, "e2e_s": {}, "tpot_s": {},
+            "generator": {"limits": []}}  # fmt: skip
+    made: list[list[str]] = []
+
+    def run(names: list[str], rate: float, number: int, _options: Namespace) -> None:
+        made.append([f"{name} {rate:g} {number}" for name in names])
+        for name in names:
+            path = bench._report_of(name, rate, number)
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(told))
+
+    monkeypatch.setattr(bench, "FOLDER", tmp_path)
+    monkeypatch.setattr(bench, "_run", run)
+    options = Namespace(together=together, rounds=1, slowed=2.0)
+    assert len(list(bench._runs(options, ["ours", "a:x"], [8.0]))) == 2
+    options.rounds = 2
+    found = list(bench._runs(options, ["ours", "a:x"], [8.0]))
+    assert [one["as"] for one in found] == 2 * [("ours", 8.0), ("a:x", 8.0)]
+    assert {one["goodput_per_s"] for one in found} == {6.0}
+    asked = [one for one in made if one]
+    first, second = (["ours 8 1", "a:x 8 1"], ["ours 8 2", "a:x 8 2"])
+    assert asked == ([first, second] if together else [[one] for one in first + second])
