@@ -8,7 +8,7 @@ other, and whoever waits for an answer does not ask meanwhile. Retry-After is to
 from collections import OrderedDict
 from collections.abc import Callable
 
-AT_ONCE = 300
+AT_ONCE = 50
 """Refusals of one asker that are told at once, when there were none lately."""
 
 PER_S = 200.0
