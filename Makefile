@@ -93,8 +93,8 @@ up: $(READY)/model ## router and two workers with a real model; serves until Ctr
 test: $(READY)/dev ## all tests that need no vLLM
 	@$(PY) -m pytest -m "not vllm" -n 2 --dist loadgroup $(ARGS)
 
-test-vllm: $(READY)/awq $(READY)/dev ## the tests that need vLLM: its engine with real AWQ weights, and the mixed pool
-	@$(VLLM)/bin/python -m pytest -m vllm -W default tests/contract/engines $(ARGS)
+test-vllm: $(READY)/awq $(READY)/dev ## the tests that need vLLM: its engine with real AWQ weights, and the mixed pool (SPECULATE=ngram or tier: so)
+	@ALLSORTS_TEST_VLLM_SPECULATE=$(SPECULATE) $(VLLM)/bin/python -m pytest -m vllm -W default tests/contract/engines $(ARGS)
 	@$(PY) -m pytest -m vllm tests/e2e $(ARGS)
 
 test-quick: $(READY)/dev ## the tests that need neither the model nor Ray

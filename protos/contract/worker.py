@@ -190,7 +190,7 @@ class ModelInstance:
     sampling: SamplingDefaults | None = None  # as its file says it should be sampled
     content: str = ""  # SHA-256 of its content (protos/contract/files); empty: not known (yet)
     ordered: str = ""  # the order of the router that had it loaded; empty: the machine's owner chose it
-    speculates: str = ""  # without a draft worker: by "own text", or the engine's own method; empty: it does not
+    speculates: str = ""  # without a draft worker: by "own text", the engine's own method, or "off: why"; empty: no
 
     @property
     def key(self) -> tuple[str, str]:

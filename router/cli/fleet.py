@@ -151,6 +151,8 @@ def _row(worker: dict[str, Any], model: dict[str, Any], head: str) -> list[str]:
     if rounds := worker.get("draft_rounds"):
         method = f" by {escape(model['speculates'])}" if model.get("speculates") else ""
         shown += f" (speculates{method}: {1 + worker['draft_accepted'] / rounds:.1f} tokens a round)"
+    elif (told := model.get("speculates", "")).startswith("off: "):
+        shown += f" (speculation {escape(told)})"
     shown += _drafting(worker, model)
     speed = model.get("speed") or {}
     rate = speed.get("decode_tokens_per_s")

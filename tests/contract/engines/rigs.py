@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,9 @@ GREEDY = Sampling(temperature=0.0, max_tokens=24)
 CONTEXT_TOKENS = 512
 SLOTS = 4
 ENDS_WITHIN_S = 60.0
+
+SPECULATE = "ALLSORTS_TEST_VLLM_SPECULATE"
+"""Environment variable: the whole suite with vLLM speculating by that method (`make test-vllm SPECULATE=tier`)."""
 
 
 @dataclass(slots=True)
@@ -163,7 +167,11 @@ async def openai(model: Path) -> AsyncIterator[Rig]:
 
 @contextlib.asynccontextmanager
 async def vllm(model: Path) -> AsyncIterator[Rig]:
-    spec = ModelSpec(name="smollm2-135m", path=str(model), context_tokens=CONTEXT_TOKENS, slots=SLOTS)
+    method = os.environ.get(SPECULATE, "")
+    options = {"speculate": method} if method else {}
+    spec = ModelSpec(
+        name="smollm2-135m", path=str(model), context_tokens=CONTEXT_TOKENS, slots=SLOTS, options=options
+    )  # fmt: skip
     async for rig in _serve("vllm", spec):
         yield rig
 

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from protos.contract.events import DraftReport
 from protos.contract.request import Job
 from protos.contract.stream import Accepted, Delta
 from protos.contract.worker import Load
+from workers.drafting.link import DraftLink
 from workers.engines.base import EngineFailed, ModelSpec, Progress, Scored, StepResult
 from workers.engines.load_sum import sum_of_loads
 from workers.engines.model_table import ModelTable
@@ -85,6 +87,14 @@ class VllmEngine(ModelTable[VllmModel]):
     async def score(self, model: str, quantization: str, text: str, token_ids: tuple[int, ...] = ()) -> Scored:
         """Log-probabilities by one prefill."""
         return await self.find(model, quantization).score(text, token_ids)
+
+    def assign_draft(self, model: str, quantization: str, link: DraftLink | None) -> None:
+        """Pull proposals from a draft worker from now on; None: no more. Raises Refused."""
+        self.find(model, quantization).assign_draft(link)
+
+    def draft_reports(self) -> tuple[DraftReport, ...]:
+        """Of each model that has a draft."""
+        return tuple(report for one in self.held() if (report := one.draft_report) is not None)
 
     # ------------------------------------------------------------ results
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import structlog
 
-from protos.contract.events import CacheChange
+from protos.contract.events import CacheChange, DraftReport
 from protos.contract.grammar import GrammarKind
 from protos.contract.models.instance import instance_of
 from protos.contract.request import Job, Sampling
 from protos.contract.stream import Accepted, Delta, FinishReason, RefusalCode
 from protos.contract.worker import Capabilities, Load, ModelInstance
+from workers.drafting.link import DraftLink
 from workers.engines.base import EngineFailed, Refused, Scored
 from workers.engines.echo import echo_of
 from workers.engines.grammar.compiler import GrammarCompiler
@@ -32,6 +33,7 @@ from workers.engines.vllm.core.cache_events import CacheEvents
 from workers.engines.vllm.core.cache_mirror import CacheMirror
 from workers.engines.vllm.core.core_log import reason_in
 from workers.engines.vllm.core.launch import Launched
+from workers.engines.vllm.drafting.assignment import EngineEnd
 from workers.engines.vllm.pictures import pictures_of, sees
 from workers.engines.vllm.running import Running
 from workers.engines.vllm.sampling import (
@@ -92,6 +94,7 @@ class VllmModel:
         )
         self._mirror = CacheMirror(self.loaded.block_tokens)
         self._events = CacheEvents(launched.events_at, self._mirror, changed) if launched.events_at else None
+        self._drafts = EngineEnd(launched.drafts_at) if launched.drafts_at else None
         self._last_words = partial(reason_in, launched.folder, launched.since)  # not ``launched``: it holds the llm
         self._watcher: asyncio.Task[None] | None = None
 
@@ -229,6 +232,19 @@ class VllmModel:
             raise EngineFailed(f"vLLM: {_first_line(error)}") from error
         return Scored(token_ids=tuple(tokens[1:]), logprobs=scores_of(tokens, final.prompt_logprobs))
 
+    def assign_draft(self, link: DraftLink | None) -> None:
+        """Ask this draft from the next step on; None: none. Raises Refused where vLLM takes none."""
+        if self._drafts is not None:
+            self._drafts.assign(self.loaded, link)
+        elif link is not None:
+            reason = self.loaded.speculates.removeprefix("off: ") or "its option 'speculate' is not \"tier\""
+            raise Refused(RefusalCode.UNSUPPORTED, f"'{self.loaded.model}' takes no drafts: {reason}")
+
+    @property
+    def draft_report(self) -> DraftReport | None:
+        """How it gets on with its draft; None: it has none."""
+        return None if self._drafts is None else self._drafts.report
+
     # ------------------------------------------------------------ state
 
     @property
@@ -269,6 +285,8 @@ class VllmModel:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._events is not None:
             await self._events.close()
+        if self._drafts is not None:
+            await self._drafts.close()
         llm, self._llm = self._llm, None
         if (
             llm.output_handler is not None
@@ -308,12 +326,13 @@ def loaded_model(launched: Launched, vocabulary: Vocabulary) -> ModelInstance:
             publishes_cache=bool(launched.events_at),
             vision=sees(launched.llm),
             grammars=tuple(GrammarKind),
+            takes_drafts=bool(launched.drafts_at),
         ),
         kv_capacity_tokens=int(cache.num_gpu_blocks or 0) * int(cache.block_size or 1),
         block_tokens=int(cache.block_size or 1),
         tokenizer_fingerprint=vocabulary.fingerprint(),
         tokens_per_byte=tokens_per_byte(vocabulary),
-        speculates=launched.options.speculate,
+        speculates=launched.speculates,
     )
 
 

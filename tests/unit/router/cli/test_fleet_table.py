@@ -57,6 +57,8 @@ def test_a_worker_that_speculates_says_what_a_round_yields() -> None:
     assert "speculates" not in shown(view)
     told = fleets.worker("mac", replace(fleets.instance("q8_0"), speculates="ngram"))
     assert "speculates by ngram: 3.5 tokens a round" in shown(replace(told, load=quick.load))
+    off = fleets.worker("mac", replace(fleets.instance("q8_0"), speculates="off: this vLLM has no hook"))
+    assert "(speculation off: this vLLM has no hook)" in shown(off)
 
 
 def drafted(**changes: Any) -> WorkerView:

@@ -4,20 +4,24 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
+import structlog
 
 from protos.contract.models.hf_folder import HfFolder
 from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import LoadError, ModelSpec, Progress
 from workers.engines.vllm.core.core_log import log_file, logging_config, plainly, reason_in
-from workers.engines.vllm.core.options import Options, engine_arguments, environment, options_of
+from workers.engines.vllm.core.options import TIER, Options, engine_arguments, environment, options_of
 from workers.engines.vllm.core.statistics import Statistics, stat_logger
+from workers.engines.vllm.drafting.hook import why_no_hook
 from workers.engines.vllm.folder import read_folder
 from workers.engines.vllm.structured import BACKEND
+
+log = structlog.get_logger(__name__)
 
 OVERHEAD_BYTES = 1_500 * 2**20
 """A core process on a CPU before any weights: torch and vLLM's own modules."""
@@ -36,6 +40,8 @@ class Launched:
     model: HfFolder
     options: Options
     events_at: str
+    drafts_at: str = ""  # where the core's scheduler hears of drafts; empty: it takes none
+    speculates: str = ""  # how, for people; "off: ...": why not
     folder: Path  # of the cores' log
     since: int  # bytes of that log which were there before
     statistics: Statistics = field(default_factory=Statistics)
@@ -68,11 +74,16 @@ class Launcher:
         self._number += 1
         publishes = options.publish_cache and options.prefix_caching
         events_at = f"ipc://{self._path}/kv-{self._number}" if publishes else ""
-        arguments = engine_arguments(spec, options, shape, on_cpu=on_cpu, events_at=events_at)
+        options, speculates = await asyncio.to_thread(speculation_of, options)
+        drafts_at = f"ipc://{self._path}/drafts-{self._number}" if options.speculate == TIER else ""
+        arguments = engine_arguments(
+            spec, options, shape, on_cpu=on_cpu, events_at=events_at, drafts_at=drafts_at
+        )  # fmt: skip
         since = log_file(self._path).stat().st_size if log_file(self._path).exists() else 0
         launched = Launched(
-            llm=None, spec=spec, model=model, options=options, events_at=events_at, folder=self._path, since=since
-        )
+            llm=None, spec=spec, model=model, options=options, events_at=events_at, drafts_at=drafts_at,
+            speculates=speculates, folder=self._path, since=since,
+        )  # fmt: skip
         progress(0.2, "starting vLLM's core process")
         box: list[Any] = []
         try:
@@ -109,6 +120,17 @@ def _on_cpu() -> bool:
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
+
+
+def speculation_of(options: Options) -> tuple[Options, str]:
+    """The options as far as this vLLM can, and how it speculates, for people."""
+    if options.speculate != TIER:
+        return options, options.speculate
+    why = why_no_hook()
+    if not why:
+        return options, "own text"
+    log.warning("draft.no_hook", reason=why)
+    return replace(options, speculate=""), f"off: {why}"
 
 
 def _check_format(spec: ModelSpec, shape: ModelShape, method: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from protos.contract.models.model_shape import ModelShape
 from workers.engines.base import LoadError, ModelSpec
 from workers.engines.option_values import option_values
+from workers.engines.vllm.drafting.hook import METHOD, PROPOSER, SCHEDULER
 
 DEFAULT_SLOTS = 64
 DEFAULT_CONTEXT_TOKENS = 8192
@@ -14,8 +15,13 @@ CPU_STEP_TOKENS = 256
 """Tokens of one step on a CPU: an abort, and every other stream, waits for at most one step."""
 
 
-METHODS = ("ngram", "suffix", "draft_model")
-"""Of vLLM's own, those that need no weights trained for the target. ``suffix`` needs the package arctic-inference."""
+TIER = "tier"
+"""Drafts from outside vLLM: the texts' own, and a draft worker's; as many as pay."""
+
+METHODS = (TIER, "ngram", "suffix", "draft_model")
+"""Beside the tier, of vLLM's own those that need no weights trained for the target. ``suffix`` needs the package
+arctic-inference.
+"""
 LOOKUP_MIN, LOOKUP_MAX = 3, 8
 """Tokens that must agree before ``ngram`` proposes, as in the llama.cpp engine, and those that it looks for at most."""
 
@@ -40,8 +46,8 @@ class Options:
     queue_limit: int = 256  # jobs that may wait inside vLLM
     trust_remote_code: bool = False
     chat_template: str = ""  # path of a Jinja file instead of the folder's own
-    speculate: str = ""  # vLLM's own method, one of METHODS; empty: none
-    draft_tokens: int = 4  # proposed in a round
+    speculate: str = ""  # one of METHODS; empty: it does not
+    draft_tokens: int = 4  # proposed in a round; by the tier at most so many
     draft_model: str = ""  # folder of a smaller model with the same tokenizer, for "draft_model"
 
 
@@ -62,6 +68,8 @@ def options_of(spec: ModelSpec) -> Options:
 def speculation(options: Options) -> dict[str, Any] | None:
     """VLLM's ``speculative_config``; None: it does not speculate."""
     match options.speculate:
+        case "tier":
+            return {"method": METHOD, "model": PROPOSER, "num_speculative_tokens": options.draft_tokens}
         case "ngram":
             lookup = {"prompt_lookup_min": LOOKUP_MIN, "prompt_lookup_max": LOOKUP_MAX}
             return {"method": "ngram", "num_speculative_tokens": options.draft_tokens, **lookup}
@@ -88,9 +96,11 @@ def activations(options: Options, shape: ModelShape, *, on_cpu: bool) -> str:
 
 
 def engine_arguments(
-    spec: ModelSpec, options: Options, shape: ModelShape, *, on_cpu: bool, events_at: str
+    spec: ModelSpec, options: Options, shape: ModelShape, *, on_cpu: bool, events_at: str, drafts_at: str = ""
 ) -> dict[str, Any]:
-    """Keyword arguments of vLLM's AsyncEngineArgs. ``events_at``: where the engine publishes KV events, or empty."""
+    """Keyword arguments of vLLM's AsyncEngineArgs. ``events_at``: where the engine publishes KV events, or empty;
+    ``drafts_at``: where its scheduler hears of drafts.
+    """
     arguments: dict[str, Any] = {
         "model": spec.path,
         "tokenizer": spec.path,
@@ -120,6 +130,10 @@ def engine_arguments(
         arguments["gpu_memory_utilization"] = options.memory_share
     if (speculates := speculation(options)) is not None:
         arguments["speculative_config"] = speculates
+    if options.speculate == TIER:
+        arguments["scheduler_cls"] = SCHEDULER
+        arguments["async_scheduling"] = False  # the next step is planned when the last one's tokens are known
+        arguments["additional_config"] = {"allsorts_drafts_at": drafts_at}
     if events_at:
         arguments["kv_events_config"] = {
             "enable_kv_cache_events": True,

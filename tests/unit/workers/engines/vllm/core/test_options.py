@@ -106,7 +106,7 @@ def test_vllm_speculates_where_it_is_told_to_and_by_the_method_it_is_told() -> N
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"speculate": "eagle9"}, "must be one of ngram, suffix, draft_model, not 'eagle9'"),
+        ({"speculate": "eagle9"}, "must be one of tier, ngram, suffix, draft_model, not 'eagle9'"),
         ({"speculate": "draft_model"}, "go together"),
         ({"speculate": "ngram", "draft_model": "/models/small"}, "go together"),
         ({"speculate": "ngram", "draft_tokens": 0}, "draft_tokens"),
