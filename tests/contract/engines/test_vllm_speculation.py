@@ -1,8 +1,8 @@
 """vLLM that speculates: the same greedy answer in fewer steps, and the load says so. By its own n-grams, by the text
 through its scheduler's hook, and by a draft elsewhere, which is heard over gRPC in vLLM's core process.
 
-Compared in float32: where two tokens are nearly as likely, a narrower type may decide otherwise in a wider batch. Each
-answer goes to the end of the context, where there is no room for proposals.
+Compared in float32: where two tokens are nearly as likely, a narrower type may decide otherwise in a wider batch. With
+drafts from outside answers go to the end of the context, where there is no room for proposals.
 """
 
 import contextlib
@@ -36,6 +36,7 @@ TEXT = "one apple, two pears, three plums, one apple, two pears, three plums, on
 PROSE = "The harbour was quiet that morning, and the old man looked at"
 CONTEXT_TOKENS = 80
 TO_THE_END = Sampling(temperature=0.0, ignore_eos=True)
+FORTY = Sampling(temperature=0.0, max_tokens=40, ignore_eos=True)
 LEFT_ALONE = Sampling(temperature=1.0, top_k=1, seed=1, ignore_eos=True)
 """Greedy as well, but with a seed."""
 DRAFT = WorkerId("draft")
@@ -99,13 +100,14 @@ async def answer(rig: Rig, text: str = TEXT, sampling: Sampling = TO_THE_END) ->
 async def test_by_its_own_ngrams_the_answer_is_the_same_and_comes_in_fewer_steps(awq_folder: Path) -> None:
     """Token by token; rounds, proposals and what was accepted are counted."""
     async with loaded(awq_folder) as rig:
-        plain, _, steps = await answer(rig)
+        plain, _, steps = await answer(rig, sampling=FORTY)
         assert rig.engine.load_figures().draft_rounds == 0
     async with loaded(awq_folder, speculate="ngram") as rig:
         assert not rig.loaded.capabilities.takes_drafts
-        quick, _, fewer = await answer(rig)
+        quick, _, fewer = await answer(rig, sampling=FORTY)
         load = rig.engine.load_figures()
     assert quick == plain
+    assert len(plain) == 40
     assert 0 < load.draft_accepted <= load.draft_proposed <= 4 * load.draft_rounds
     assert fewer < steps
 
