@@ -1,8 +1,8 @@
 """The cluster under test: four Ray nodes, Redis, router replicas on two of them, workers as actors and joined ones.
 
 The head and ``edge`` run router replicas, each behind the HAProxy of its node; ``gpu-a`` and ``gpu-b`` say that they
-have four H100 each, and the fleet controller starts simulated workers there as actors. Two more workers join from
-outside Ray.
+have four H100 each, and the fleet controller starts workers there as actors: simulated ones, and vLLM with AWQ weights
+on ``gpu-b``. Two llama.cpp workers and a simulated one join from outside Ray.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ import aiohttp
 import msgspec
 import psutil
 
-from loadtest.chaos.pool import SIMULATED
+from loadtest.chaos.answers import CONTEXT_TOKENS
+from loadtest.chaos.pool import REAL, SIMULATED
 from loadtest.chaos.waiting import NotReached, until
 from loadtest.cluster.raylets import LoopbackCluster, NodeSpec
 from loadtest.cluster.redis_server import RedisServer
@@ -30,6 +31,9 @@ GPUS = {1: "gpu-a", 2: "gpu-b"}
 ROUTER_LABEL, GPU_LABEL = {"allsorts": "router"}, {"allsorts": "gpu"}
 SERVES_WITHIN_S, READY_WITHIN_S, STOPS_WITHIN_S = 180.0, 120.0, 60.0
 CONNECTIONS = 4000
+REAL_FILES = {one: Path(f"build/models/smollm2-135m-{one}.gguf") for one in ("q8_0", "q4_k_m")}
+AWQ_FOLDER, VLLM_PYTHON = Path("build/models/smollm2-135m-awq"), Path(".venv-vllm/bin/python")
+JOINED = {"joined-1", "real-1", "real-2"}
 
 PROFILE = """machine = "{machine}"
 [model]
@@ -74,9 +78,10 @@ class ClusterPool:
             await asyncio.to_thread(self._start_cluster)
             self._start_router()
             await until(self._all_serve, SERVES_WITHIN_S, "a router serves on both nodes", self._check)
-            for number in (1, 2):
-                self._join(f"joined-{number}")
-            await until(lambda: self.ready({"joined-1", "joined-2"}), READY_WITHIN_S, "joined workers", self._check)
+            self._join("joined-1", "simulated", SIMULATED, self.profile("joined-1", "m1-max-64gb", 0.09))
+            for number, file in enumerate(REAL_FILES.values()):
+                self._join_real(f"real-{number + 1}", file.absolute())
+            await until(lambda: self.ready(JOINED), READY_WITHIN_S, "joined workers", self._check)
         except BaseException:
             await self.__aexit__()
             raise
@@ -103,6 +108,7 @@ class ClusterPool:
             )
             gpu = number in GPUS
             environment |= {"XDG_STATE_HOME": str(work_dir / "state"), "XDG_CACHE_HOME": str(work_dir / "cache")}
+            environment |= {"ALLSORTS_PYTHON_VLLM": str(VLLM_PYTHON.absolute())} if gpu else {}
             labels = {**(GPU_LABEL if gpu else ROUTER_LABEL), "allsorts.node": names[number]}
             specs.append(NodeSpec(name=names[number], gpus=4 if gpu else 0, labels=labels, environment=environment))
         self.redis = RedisServer(self.folder)
@@ -121,14 +127,18 @@ class ClusterPool:
         command += ["--config", str(config), "--state-dir", self.redis.url]
         self.router = Child("router", command, log=self.folder / "router.log")
 
-    def _join(self, name: str) -> None:
-        profile = self.profile(name, "m1-max-64gb", 0.09)
-        command = [sys.executable, "-m", "router.cli.main", "worker", "--engine", "simulated", "--node", name]
-        command += ["--router", f"{self.cluster.address_of(0)}:{self.grpc_port}", "--model", f"{SIMULATED}={profile}"]
-        command += ["--router", f"{self.cluster.address_of(0)}:{self.grpc_port + 1}"]
-        command += ["--router", f"{self.cluster.address_of(3)}:{self.grpc_port}"]
-        command += ["--router", f"{self.cluster.address_of(3)}:{self.grpc_port + 1}"]
-        command += ["--state-dir", str(self.folder / name), "--no-benchmark"]
+    def _join_real(self, name: str, file: Path) -> None:
+        exact = self.folder / "exact.toml"
+        exact.write_text("[options]\nexact = true\n")  # an answer is the same whatever runs beside it
+        settings = ("--slots", "16", "--context", str(CONTEXT_TOKENS), "--threads", "1", "--config", str(exact))
+        self._join(name, "llama.cpp", REAL, file, *settings)
+
+    def _join(self, name: str, engine: str, model: str, path: Path, *settings: str) -> None:
+        command = [sys.executable, "-m", "router.cli.main", "worker", "--engine", engine, "--node", name, *settings]
+        for number in ROUTERS:
+            for port in (self.grpc_port, self.grpc_port + 1):
+                command += ["--router", f"{self.cluster.address_of(number)}:{port}"]
+        command += ["--model", f"{model}={path}", "--state-dir", str(self.folder / name), "--no-benchmark"]
         self.joined.append(Child(name, command, log=self.folder / f"{name}.log"))
 
     def profile(self, name: str, machine: str, step_s: float) -> Path:
@@ -164,10 +174,10 @@ class ClusterPool:
                 return False
         return True
 
-    async def actors(self) -> set[str]:
-        """Workers that serve and did not join."""
+    async def actors(self, model: str) -> set[str]:
+        """Workers that were started for this model and serve."""
         fleet = await self.fleet(self.urls[0])
-        return {node for node, state in fleet.items() if state == "ready" and not node.startswith("joined-")}
+        return {node for node, state in fleet.items() if state == "ready" and node.startswith(f"{model}-")}
 
     async def ask(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
         """Something of an operator's: status and text."""
@@ -201,14 +211,11 @@ class ClusterPool:
 
     def processes(self, node: str, title: str) -> list[psutil.Process]:
         """Of a Ray node, by what they call themselves."""
-        found = []
-        for one in self.cluster.nodes[node].family():
-            try:
-                if " ".join(one.cmdline()).startswith(title):
-                    found.append(one)
-            except psutil.Error:
-                continue
-        return found
+        return [one for one in self.cluster.nodes[node].family() if " ".join(_words(one)).startswith(title)]
+
+    def holds(self, node: str, model: str) -> bool:
+        """Whether a worker of this model runs on this Ray node."""
+        return any(f"/actors/{model}@" in " ".join(_words(one)) for one in self.cluster.nodes[node].family())
 
     def kill(self, node: str, title: str) -> int:
         """SIGKILL to all of them; how many there were."""
@@ -216,6 +223,13 @@ class ClusterPool:
         for one in found:
             one.send_signal(signal.SIGKILL)
         return len(found)
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []  # it has just ended
 
 
 def session() -> aiohttp.ClientSession:

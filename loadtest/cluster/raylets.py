@@ -5,6 +5,7 @@ would be on machines; only the address differs. Nothing listens beyond loopback.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -149,6 +150,24 @@ class LoopbackCluster:
                 raise RuntimeError(f"{spec.name} did not start: {log.read_text(errors='replace')[-1500:]}")
             time.sleep(0.1)
         return raylet
+
+    def drain(self, name: str, within_s: float) -> None:
+        """Tell Ray that this node goes in so many seconds, as an autoscaler does. Raises RuntimeError: it refuses.
+
+        Whoever drains a node ends it; Ray does not.
+        """
+        from ray.core.generated import autoscaler_pb2
+
+        inner: Any = importlib.import_module("ray._raylet")  # compiled: nothing is told of its types
+        head = inner.GcsClient(address=self.address)
+        address = self.nodes[name].address
+        infos = head.get_all_node_info(timeout=ENDS_WITHIN_S)
+        (node_id,) = (one for one, info in infos.items() if info.node_manager_address == address and not info.state)
+        reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+        until_ms = int((time.time() + within_s) * 1000)
+        accepted, why_not = head.drain_node(node_id.hex(), reason, "this machine goes", until_ms)
+        if not accepted:
+            raise RuntimeError(f"Ray does not drain {name}: {why_not}")
 
     def stop(self) -> None:
         """Last started first."""
