@@ -27,6 +27,7 @@ from loadtest.cluster.faults import SECOND, Fault, Stage, faults
 from loadtest.cluster.judge import AWQ, AWQ_PROMPT, AWQ_TOKENS, Judge
 from loadtest.cluster.pool import JOINED, REAL_FILES, ClusterPool, as_json
 from workers.engines.simulated.content import WORDS
+from workers.models.smollm2 import make
 
 STREAMS = 100
 TOKENS = 200
@@ -56,6 +57,7 @@ class Row(msgspec.Struct, kw_only=True):
     state_restored_s: float = -1.0  # from the strike; -1: it was not
     failure: str = ""
     errors: list[str] = []
+    wrong: list[str] = []  # streams with wrong tokens, in words
     notes: dict[str, object] = {}
 
     @property
@@ -90,7 +92,8 @@ def main() -> None:
     for row in rows:
         if not row.good:
             console.print(
-                f"{row.fault}: {row.failure or 'streams failed'}; {' | '.join(row.errors[:3])}", soft_wrap=True
+                f"{row.fault}: {row.failure or 'streams failed'}; {' | '.join((*row.errors, *row.wrong)[:3])}",
+                soft_wrap=True,
             )
     sys.exit(0 if rows and all(row.good for row in rows) else 1)
 
@@ -104,6 +107,7 @@ async def _all(folder: Path, options: argparse.Namespace) -> list[Row]:
         kept = msgspec.json.decode(options.out.read_bytes(), type=list[Row])
     options.out.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    make(REAL_FILES["q8_0"].parent, list(REAL_FILES))
     async with Judge(REAL_FILES) as judge, ClusterPool(folder) as pool:
         stage = Stage(pool, pool.profile("h100", "h100-sxm", 0.09), vllm=not options.without_vllm)
         console.print(f"cluster: up after {time.monotonic() - began:.0f} s")
@@ -179,7 +183,11 @@ async def _one(fault: Fault, stage: Stage, count: int, judge: Judge) -> Row:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     count_streams(row, streams, fault)
-    row.tokens_wrong = sum([await judge.wrong(one) for one in streams])
+    wrong = [await judge.wrong(one) for one in streams]
+    row.tokens_wrong = sum(wrong)
+    row.wrong = [
+        f"{one.model}, {count} wrong: {one.in_words(0.0)}" for one, count in zip(streams, wrong, strict=True) if count
+    ]
     if not row.failure:
         try:
             await fault.after(stage)

@@ -14,6 +14,7 @@ from loadtest.cluster.pool import AWQ_FOLDER, GPU_LABEL, GPUS, JOINED, ClusterPo
 
 REDIS_AWAY_S = 20.0
 RESTORED_WITHIN_S = 120.0
+MISSED_WITHIN_S = 30.0
 DRAIN_S = 2.0
 NODE_GOES_IN_S = 300.0
 ACTORS = 2  # simulated workers on nodes with GPUs
@@ -102,7 +103,12 @@ class Fault:
 
 
 async def as_wanted(stage: Stage) -> None:
-    """Every worker is there."""
+    """Those that went were missed, and every worker is there again."""
+
+    async def missed() -> bool:
+        return len(await stage.pool.actors(SIMULATED)) < ACTORS
+
+    await until(missed, MISSED_WITHIN_S, "the router misses the workers that went")
     await stage.all_there()
 
 

@@ -31,7 +31,8 @@ GPUS = {1: "gpu-a", 2: "gpu-b"}
 ROUTER_LABEL, GPU_LABEL = {"allsorts": "router"}, {"allsorts": "gpu"}
 SERVES_WITHIN_S, READY_WITHIN_S, STOPS_WITHIN_S = 180.0, 120.0, 60.0
 CONNECTIONS = 4000
-REAL_FILES = {one: Path(f"build/models/smollm2-135m-{one}.gguf") for one in ("q8_0", "q4_k_m")}
+REAL_FILES = {one: Path(f"build/models/smollm2-135m-{one}.gguf") for one in ("q4_0", "q8_0")}
+"""Formats whose answers do not depend on what runs beside them; K-quants' do."""
 AWQ_FOLDER, VLLM_PYTHON = Path("build/models/smollm2-135m-awq"), Path(".venv-vllm/bin/python")
 JOINED = {"joined-1", "real-1", "real-2"}
 
