@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable
 
 from loadtest.bench.speculation import drafters, governed, lookup
+from loadtest.bench.speculation.traffic import KINDS
 
 PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "lookup": lookup.measure,
@@ -22,6 +23,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one (may be given again)")
+    parser.add_argument(
+        "--traffic", choices=KINDS, action="append", help="of the part lookup only this one (may be given again)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="with and without, in turn")
     parser.add_argument("--tokens", type=int, default=200, help="of each answer")
     parser.add_argument("--model", default="build/models/smollm2-135m-q8_0.gguf", help="a GGUF file")

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -132,15 +132,15 @@ def draft_process(model: Path) -> Iterator[int]:
 
 
 def _compare(
-    plain: Side, quick: Side, use: DraftUse, question: str, first: int, options: argparse.Namespace
+    plain: Side, quick: Side, use: DraftUse, turns: Sequence[str], first: int, options: argparse.Namespace
 ) -> dict[str, float]:
     """One stream, greedy; against the same engine with its text's own proposals alone."""
     ratios, per_step = [], []
     for number in range(first, first + options.rounds):
-        sampling = Sampling(temperature=0.0, max_tokens=options.tokens, ignore_eos=True)
+        sampling = Sampling(temperature=0.0, max_tokens=options.tokens)
         got: dict[int, Outcome] = {}
         for one in (plain, quick) if number % 2 else (quick, plain):
-            got[id(one)] = run(one, question, 1, sampling, number, owner=str(number))
+            got[id(one)] = run(one, turns, 1, sampling, number, owner=str(number))
         without, with_it = got[id(plain)], got[id(quick)]
         if without.answers != with_it.answers:
             raise SystemExit(f"the answers differ: {without.answers}\n{with_it.answers}")

@@ -7,7 +7,7 @@ computes. Answers are compared token by token.
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,17 +58,20 @@ def side(path: Path, *, speculate: bool) -> Iterator[Side]:
         batching.model.close()
 
 
-def run(one: Side, question: str, streams: int, sampling: Sampling, number: int, owner: str = "") -> Outcome:
-    """``streams`` answers to ``question`` at once; each round asks anew, so that nothing is cached.
+def run(one: Side, turns: Sequence[str], streams: int, sampling: Sampling, number: int, owner: str = "") -> Outcome:
+    """``streams`` answers to a conversation at once; each round asks anew, so that nothing is cached.
 
     ``owner``: whose recent answers may propose.
     """
     batching = one.batching
     for stream in range(streams):
-        text = f"{number}.{stream} {question}"
+        numbered = (f"{number}.{stream} {turns[0]}", *turns[1:])
+        messages = tuple(
+            ChatMessage(role="assistant" if at % 2 else "user", content=text) for at, text in enumerate(numbered)
+        )
         job = Job(
             request_id=RequestId(f"r{stream}"), attempt=number, model="m", quantization="q",
-            messages=(ChatMessage(role="user", content=text),), sampling=sampling, cache_salt=owner,
+            messages=messages, sampling=sampling, cache_salt=owner,
         )  # fmt: skip
         batching.add(one.preparation.prepare(job))
     answers: dict[str, str] = {}
@@ -82,6 +85,8 @@ def run(one: Side, question: str, streams: int, sampling: Sampling, number: int,
         if not result.load.last_step_prefill_tokens:
             cpu_s, steps = cpu_s + took, steps + result.load.last_step_batch
             tokens += sum(delta.token_count for delta in result.deltas)
+    if not tokens:
+        raise SystemExit(f"nothing to measure: the answer to {turns[-1]!r} ended with its first token")
     return Outcome(tokens / cpu_s, tokens / steps, answers)
 
 
@@ -94,33 +99,39 @@ def measure(options: argparse.Namespace) -> str:
         f"{'traffic':20} {'streams':>7} {'temp.':>5} {'speedup':>8} {'spread':>12} {'tokens/step':>11} {'accepted':>9}"
     )
     with side(path, speculate=False) as plain, side(path, speculate=True) as quick:
-        for traffic, (question, _) in KINDS.items():
+        for traffic in options.traffic or KINDS:
             for streams in (1, SLOTS):
                 for temperature in (0.0, 1.0):
-                    row = _compare(plain, quick, question, streams, temperature, options)
+                    row = _compare(plain, quick, KINDS[traffic][0], streams, temperature, options)
                     rows.append({"traffic": traffic, "drafter": OWN_TEXT, "where": "in process", **row})
                     print(
                         f"{traffic:20} {streams:7} {temperature:5} {row['speedup']:8.2f} "
                         f"{row['speedup_least']:5.2f}-{row['speedup_most']:5.2f} {row['tokens_per_step']:12.2f} "
                         f"{row['acceptance']:9.0%}"
                     )
-    others = known("speculation").get("rows", [])
-    keep("speculation", {"rows": rows + [row for row in others if row["drafter"] != OWN_TEXT]})
+    measured = {row["traffic"] for row in rows}
+    others = [
+        row
+        for row in known("speculation").get("rows", [])
+        if row["drafter"] != OWN_TEXT or row["traffic"] not in measured
+    ]
+    keep("speculation", {"rows": rows + others})
     worst = min(row["speedup"] for row in rows)
     repeated = [row["speedup"] for row in rows if KINDS[row["traffic"]][1] and row["temperature"] == 0.0]
-    return f"repetitive, greedy: {statistics.median(repeated):.2f}x (median of kinds); worst row {worst:.2f}x"
+    greedy = f"repetitive, greedy: {statistics.median(repeated):.2f}x (median of rows); " if repeated else ""
+    return f"{greedy}worst row {worst:.2f}x"
 
 
 def _compare(
-    plain: Side, quick: Side, question: str, streams: int, temperature: float, options: argparse.Namespace
+    plain: Side, quick: Side, turns: Sequence[str], streams: int, temperature: float, options: argparse.Namespace
 ) -> dict[str, float]:
     ratios, per_step = [], []
     counts = quick.batching.speculated
     proposed, accepted = counts.proposed, counts.accepted
     for number in range(options.rounds):
-        sampling = Sampling(temperature=temperature, seed=number, max_tokens=options.tokens, ignore_eos=True)
+        sampling = Sampling(temperature=temperature, seed=number, max_tokens=options.tokens)
         sides = (plain, quick) if number % 2 else (quick, plain)
-        got = {id(one): run(one, question, streams, sampling, number) for one in sides}
+        got = {id(one): run(one, turns, streams, sampling, number) for one in sides}
         without, with_it = got[id(plain)], got[id(quick)]
         if without.answers != with_it.answers:
             raise SystemExit(f"the answers differ: {without.answers}\n{with_it.answers}")

@@ -32,16 +32,41 @@ LETTER = (
     "because its glass had a crack. The invoice is enclosed; please pay within thirty days. Yours, Miriam Castell"
 )
 
-KINDS: dict[str, tuple[str, bool]] = {
-    "rewrite a file": (
-        f"Repeat this file without changes, except that `total` is now called `add`:\n```python\n{CODE}```", True
-    ),
-    "JSON from a table": (
-        "Write every row as a JSON object with the keys name, city and age, one a line:\n"
-        + "\n".join(f"{name}, {city}, {age}" for name, city, age in PEOPLE), True
-    ),
-    "quotation": (f'Quote this letter word for word, then quote it once more:\n"{LETTER}"', True),
-    "prose": ("Tell the story of a river, a stone and the winter in which they met.", False),
-    "explanation": ("Why is the sky blue at noon and red in the evening?", False),
+SHORT_CODE = """def add(a, b):
+    return a + b
+
+def twice(n):
+    return add(n, n)
+"""
+
+MORE_PEOPLE = [("Hugo", "Wien", 44), ("Ida", "Kyiv", 23), ("Jan", "Brno", 36)]
+
+SENTENCE = '"The ship leaves at dawn, and nobody has seen the captain since Friday."'
+
+
+def _table(people: list[tuple[str, str, int]]) -> str:
+    return "\n".join(f"{name}, {city}, {age}" for name, city, age in people)
+
+
+def _json(people: list[tuple[str, str, int]]) -> str:
+    return "\n".join(f'{{"name": "{name}", "city": "{city}", "age": {age}}}' for name, city, age in people)
+
+
+KINDS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "rewrite a file": ((
+        f"Rename `twice` to `double`:\n```python\n{SHORT_CODE}```",
+        f"```python\n{SHORT_CODE.replace('twice', 'double')}```",
+        f"Rename `total` to `add`:\n```python\n{CODE}```",
+    ), True),
+    "JSON from a table": ((
+        f"Write as JSON:\n{_table(MORE_PEOPLE)}", _json(MORE_PEOPLE), f"Write as JSON:\n{_table(PEOPLE)}",
+    ), True),
+    "quotation": ((f"Quote: {SENTENCE}", SENTENCE, f'Quote: "{LETTER}"'), True),
+    "prose": (("Tell the story of a river, a stone and the winter in which they met.",), False),
+    "explanation": (("Why is the sky blue at noon and red in the evening?",), False),
 }  # fmt: skip
-"""Kind of traffic: the question, and whether its answer repeats much."""
+"""Kind of traffic: the conversation so far, user and assistant in turn, and whether its answer repeats much.
+
+Of what is to be repeated one example stands before: a model of 135M parameters, told without one to rewrite a file,
+talks about files.
+"""
