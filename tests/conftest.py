@@ -38,13 +38,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several processes a file's tests stay together, and so do all that share the end-to-end pools.
 
-    A step that was too long is looked at once more: a virtual machine counts time to us that its host took.
+    A step that was too long is looked at once more: a virtual machine counts time to us that its host took. So is a
+    test of several processes, which a host may stop in any order; what failed once is listed as RERUN, and is a fault.
     """
     again = config.pluginmanager.hasplugin("rerunfailures")
     for item in items:
-        if again:
-            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=[TOO_LONG]))
         file = item.path.relative_to(REPOSITORY).as_posix()
+        if again:
+            several = file.startswith(("tests/e2e/", "tests/integration/"))
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=None if several else [TOO_LONG]))
         item.add_marker(pytest.mark.xdist_group("e2e" if file.startswith("tests/e2e/") else file))
 
 

@@ -98,10 +98,10 @@ async def test_answers_are_the_same_and_some_of_them_were_proposed(model_files: 
         one.targets.tell("router-0", ["target"])
         one.engine.assign_draft("m", "", one.link)
         await until_reached(one.engine)
-        for _ in range(2):  # the draft reads the first time, as it answers
-            assert said(await answers(one.target)) == expected
+        async with asyncio.timeout(100):  # the draft reads the first time, as it answers; a busy one is late then
+            while not 0 < one.engine.draft_reports()[0].accepted < one.engine.draft_reports()[0].proposed:
+                assert said(await answers(one.target)) == expected
         (report,) = one.engine.draft_reports()
-        assert 0 < report.accepted < report.proposed
         assert report.token_s > 0.0
         one.engine.assign_draft("m", "", None)
         assert said(await answers(one.target)) == expected

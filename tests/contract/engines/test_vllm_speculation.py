@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,7 +25,9 @@ from workers.drafting.service import DraftService
 from workers.drafting.targets import PairedTargets
 from workers.engines.base import ModelSpec
 from workers.engines.table import make_engine
-from workers.engines.vllm.engine import VllmEngine
+
+if TYPE_CHECKING:
+    from workers.engines.vllm.engine import VllmEngine  # needs vLLM
 
 pytestmark = [
     pytest.mark.vllm,
@@ -116,6 +119,8 @@ async def test_drafts_from_outside_leave_the_answer_as_it_is(awq_folder: Path) -
     """By the text, by a draft elsewhere that is right, and by one that never answers. One core for all: who has a seed
     is proposed nothing, and so says what the target says alone.
     """
+    from workers.engines.vllm.engine import VllmEngine
+
     async with loaded(awq_folder, speculate="tier") as rig:
         engine = rig.engine
         assert isinstance(engine, VllmEngine)
@@ -155,6 +160,6 @@ async def drafting(oracle: Oracle, targets: PairedTargets) -> AsyncIterator[str]
         await door.stop()
 
 
-def reported(engine: VllmEngine) -> DraftReport:
+def reported(engine: "VllmEngine") -> DraftReport:
     (report,) = engine.draft_reports()
     return report
