@@ -93,15 +93,17 @@ async def serve(
         tls = _draft_tls(security)
         door, known = await _draft_door(config, engine, tls, known)
         identity = IdentityFile(Path(config.state_dir), config.node, config.engine, tuple(one.path for one in specs))
+        files = await _files(config, engine)
         with closing(identity):
+            plan = WorkerPlan(
+                profile=known,
+                models=specs,
+                drain_s=config.drain_s,
+                files=files,
+                leave_unless_loaded=leave_unless_loaded,
+            )
             worker = build_worker(
-                WorkerPlan(
-                    profile=known,
-                    models=specs,
-                    drain_s=config.drain_s,
-                    files=await _files(config, engine),
-                    leave_unless_loaded=leave_unless_loaded,
-                ),
+                plan,
                 make_engine=engine.make if door is None else door.make_engine,
                 routers=config.routers,
                 worker_id=worker_id or identity.read(),

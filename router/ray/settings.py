@@ -44,7 +44,7 @@ UNREAD: Mapping[str, str] = {
     "RAY_raylet_report_resources_period_milliseconds": "1000",  # to a scheduler with one node, ten times a second
 }
 """Of a cluster that ``allsorts serve`` starts for itself: it has no dashboard, nobody reads what these collect. With
-those two intervals an idle tree takes 6% of a processor instead of 9.
+those two intervals an idle tree took 6% of a processor instead of 9, measured with a control loop at 0.5 s.
 """
 
 NODES: Mapping[str, str] = {

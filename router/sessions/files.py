@@ -7,6 +7,7 @@ Workers have no open port. So whoever lacks a file asks here (Fetch); whoever ha
 import asyncio
 import contextlib
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from router.domain.clock import Clock
 from router.errors import AllsortsError, NotAllowed, NotFound, Unavailable
 from router.fleet.membership import Membership
 from router.fleet.model_rules import ModelRules
-from router.sessions.feed import BEHIND, BadUpload, Feed, FeedEnded
+from router.sessions.feed import BEHIND, SILENT_S, BadUpload, Feed, FeedEnded
 from router.sessions.peers import peer_of
 from router.trust.session_authorizer import SessionAuthorizer
 
@@ -177,7 +178,7 @@ class FilesService(pb_grpc.FilesServicer):
         feed: Feed | None = None
         reason = "the holder's connection broke"
         try:
-            async for chunk in request_iterator:
+            async for chunk in _in_time(request_iterator):
                 if feed is None:
                     feed = self._feeds.get(chunk.transfer)
                     if feed is None or peer_of(context).worker_id not in (None, feed.holder):
@@ -195,3 +196,16 @@ class FilesService(pb_grpc.FilesServicer):
     async def _paced(self, count: int) -> None:
         if (wait_s := self._pace.take(count, self._clock.now())) > 0.0:
             await asyncio.sleep(wait_s)
+
+
+async def _in_time(chunks: AsyncIterator[pb.FileChunk]) -> AsyncIterator[pb.FileChunk]:
+    """Those that come, each within ``SILENT_S`` of when it was awaited. Raises FeedEnded."""
+    while True:
+        try:
+            async with asyncio.timeout(SILENT_S):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise FeedEnded(f"nothing came for {SILENT_S:g} s") from None
+        yield chunk

@@ -102,14 +102,20 @@ def step(governor: Governor, curve: VerifyCurve, chance: float) -> int:
     return chosen.lengths[0]
 
 
+def course(governor: Governor, curve: VerifyCurve, steps: int, *, chance: float, verified_s: float) -> list[int]:
+    """What each of so many steps proposed, where a plain one takes 10 ms and one of two rows ``verified_s``."""
+    lengths = []
+    for _ in range(steps):
+        length = step(governor, curve, chance)
+        curve.observe(1 + length, verified_s if length else 0.010)
+        lengths.append(length)
+    return lengths
+
+
 def test_a_length_that_seems_too_dear_is_tried_now_and_then() -> None:
     """The curve was measured with a pause at two rows; speculation comes on all the same, once steps told otherwise."""
     governor, curve = Governor(), VerifyCurve([(1, 0.010), (2, 0.018)])
-    lengths = []
-    for _ in range(20 * PROBE_EVERY):
-        length = step(governor, curve, 0.7)
-        curve.observe(1 + length, 0.012 if length else 0.010)
-        lengths.append(length)
+    lengths = course(governor, curve, 20 * PROBE_EVERY, chance=0.7, verified_s=0.012)
     assert lengths[: PROBE_EVERY - 1] == [0] * (PROBE_EVERY - 1)
     assert all(lengths[-PROBE_EVERY:])
 
@@ -117,11 +123,7 @@ def test_a_length_that_seems_too_dear_is_tried_now_and_then() -> None:
 def test_what_never_pays_is_tried_ever_more_seldom() -> None:
     """Trying costs little, and next to nothing once it is known."""
     governor, curve = Governor(), VerifyCurve([(1, 0.010), (2, 0.016)])
-    tried = []
-    for _ in range(100 * PROBE_EVERY):
-        length = step(governor, curve, 0.5)
-        curve.observe(1 + length, 0.016 if length else 0.010)
-        tried.append(length)
+    tried = course(governor, curve, 100 * PROBE_EVERY, chance=0.5, verified_s=0.016)
     first, later = sum(tried[: 10 * PROBE_EVERY]), sum(tried[-50 * PROBE_EVERY :])
     assert 1 <= first <= 10
     assert later <= 5  # of 800 steps
@@ -131,11 +133,7 @@ def test_what_never_pays_is_tried_ever_more_seldom() -> None:
 def test_where_it_is_on_a_plain_step_is_tried_now_and_then() -> None:
     """The plain step was measured with a pause: it is cheaper than that, and then nothing pays."""
     governor, curve = Governor(), VerifyCurve([(1, 0.0118), (2, 0.016)])
-    lengths = []
-    for _ in range(40 * PROBE_EVERY):
-        length = step(governor, curve, 0.5)
-        curve.observe(1 + length, 0.016 if length else 0.010)
-        lengths.append(length)
+    lengths = course(governor, curve, 40 * PROBE_EVERY, chance=0.5, verified_s=0.016)
     assert sum(lengths[: 2 * PROBE_EVERY - 1]) == 2 * PROBE_EVERY - 1
     assert sum(lengths[-10 * PROBE_EVERY :]) <= 5
     assert not governor.on

@@ -69,7 +69,10 @@ class CoreEnd:
         socket.connect(endpoint)
         while not self._closed.is_set():
             if socket.poll(REPORT_EVERY_MS):
-                self.assign(decode(socket.recv()))
+                try:
+                    self.assign(decode(socket.recv()))
+                except Exception as error:  # noqa: BLE001 - the thread's edge: it costs speed, and is said
+                    self.off(f"it cannot be asked: {error}")
             report = self.report()
             if report is not None:
                 with contextlib.suppress(Again):

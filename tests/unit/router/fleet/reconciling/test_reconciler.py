@@ -11,6 +11,7 @@ from router.config import FleetConfig
 from router.domain.clock import ManualClock
 from router.domain.worker import WorkerProfile
 from router.fleet.desired.values import Copies, DesiredModel, DesiredState, Rules
+from router.fleet.member import Member
 from router.fleet.membership import Membership
 from router.fleet.reconciling.desk import FleetDesk
 from router.fleet.reconciling.reconciler import CALLED_WITHIN_S, SILENT_S, Changed, Reconciler
@@ -93,11 +94,8 @@ async def test_keep_alive_stays_within_the_operators_bounds(bench: Bench) -> Non
     assert bench.one.observe().keep_alive == {"m": 0.0}
 
 
-async def test_what_a_request_waits_for_is_told(bench: Bench) -> None:
-    """From nothing, over the load, to a worker that serves it."""
-    assert bench.one.coming("m") == ""
-    await bench.one.apply(WANTED, 0)
-    assert bench.one.coming("m") == "m is to be loaded"
+def box(bench: Bench) -> Member:
+    """A machine that takes models, and has joined with none."""
     profile = WorkerProfile(
         worker_id=WorkerId("w"),
         incarnation="1",
@@ -106,7 +104,15 @@ async def test_what_a_request_waits_for_is_told(bench: Bench) -> None:
         engine="llama.cpp",
         takes_models=True,
     )
-    member = bench.membership.join(StillSession(), profile, (), cordoned=False)  # type: ignore[arg-type]
+    return bench.membership.join(StillSession(), profile, (), cordoned=False)  # type: ignore[arg-type]
+
+
+async def test_what_a_request_waits_for_is_told(bench: Bench) -> None:
+    """From nothing, over the load, to a worker that serves it."""
+    assert bench.one.coming("m") == ""
+    await bench.one.apply(WANTED, 0)
+    assert bench.one.coming("m") == "m is to be loaded"
+    member = box(bench)
     for state, share, told in (
         (InstanceState.LOADING, 0.4, "m is loading on box, 40%"),
         (InstanceState.READY, 1.0, ""),
@@ -128,15 +134,7 @@ async def test_how_long_a_model_stays_is_told(bench: Bench, more: dict[str, Any]
     """From its last use, as the file or a client says; one that is pinned or must be there just stays."""
     one = DesiredModel(**{"name": "m", "copies": Copies(min=0, max=1), "idle_s": 60.0, **more})
     await bench.one.apply(DesiredState(models=(one,)), 0)
-    profile = WorkerProfile(
-        worker_id=WorkerId("w"),
-        incarnation="1",
-        node="box",
-        hardware=Hardware(kind="cpu", name="cpu"),
-        engine="llama.cpp",
-        takes_models=True,
-    )
-    member = bench.membership.join(StillSession(), profile, (), cordoned=False)  # type: ignore[arg-type]
+    member = box(bench)
     loaded = ModelInstance(model="m", quantization="q8_0", state=InstanceState.READY, ordered="o")
     bench.membership.set_model(member, loaded)
     bench.one.observe()
