@@ -130,7 +130,7 @@ async def serving(fleet: Fleet) -> AsyncIterator[Fleet]:
     """The fleet on a free loopback port."""
     server = grpc.aio.server(
         options=[
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 1000),
             ("grpc.max_receive_message_length", 16 * 2**20),
             ("grpc.so_reuseport", 0),
             ("grpc.http2.bdp_probe", 0),  # a window that does not grow: who stops reading is soon felt

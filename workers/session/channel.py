@@ -25,7 +25,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 )
-"""The router's server must allow pings this frequent: min_recv_ping_interval_without_data_ms at most 2000."""
+"""The router's server must allow pings this frequent: min_ping_interval_without_data_ms at most 2000."""
 
 
 class InsecureAddress(WorkerError):
